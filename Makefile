@@ -1,0 +1,59 @@
+# Needs Python 3.11 or newer and make. `make help` lists what can be done.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIPELINE ?=
+PARAMS ?= {}
+export PARAMS
+
+# These would make every import slow, or let another environment leak in.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test fast up lab notebooks regress format lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
+
+install: $(VENV)/ready  ## make the environment, once (other targets do it on first use)
+
+$(VENV)/ready: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	sed -n '/^uv==/,/^[a-z][^ ]*==/{/^uv==/p;/^    --hash/p}' requirements.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --compile-bytecode -e .
+	$(BIN)/python -m lib.cli prepare
+	@touch $@
+
+run: $(VENV)/ready  ## run all pipelines on sample data, or one: PIPELINE=power PARAMS='{"source": "..."}'
+	@$(BIN)/python -m lib.cli run $(PIPELINE) --params "$$PARAMS"
+
+test: $(VENV)/ready  ## run every test, nbval included
+	$(BIN)/python -m pytest --nbval --nbval-current-env tests notebooks
+
+fast: $(VENV)/ready  ## run the tests that start no kernel (under a minute)
+	$(BIN)/python -m pytest -q -m "not kernel"
+
+regress: $(VENV)/ready  ## re-run the committed notebooks and compare their outputs (nbval)
+	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+
+up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ctrl-C
+	@$(BIN)/python -m lib.cli up
+
+lab: $(VENV)/ready  ## start JupyterLab alone
+	@$(BIN)/python -m lib.cli lab
+
+notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place (PIPELINE=power for one)
+	@$(BIN)/python -m lib.cli notebooks $(PIPELINE)
+
+format: $(VENV)/ready  ## lint and format Python files and notebooks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/ready  ## resolve pyproject.toml anew into requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment; runs and data stay
+	rm -rf $(VENV)
