@@ -1,0 +1,1 @@
+"""What the notebooks of every pipeline share: run folders, data, features, metrics, tracking."""

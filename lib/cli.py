@@ -1,0 +1,178 @@
+"""The commands behind the Makefile: ``python -m lib.cli --help``.
+
+Each command is a function that returns the exit status. Heavy imports happen in the command that
+needs them.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from lib.run import ROOT
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse `arguments` and run the command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.cli", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run pipelines through Airflow, in this process")
+    run.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
+    run.add_argument(
+        "--params", default="{}", help='parameters as a JSON object, {"source": "..."} for example'
+    )
+    run.set_defaults(call=lambda given: run_pipelines(given.pipeline, given.params))
+    for name, call, text in (
+        ("up", up, "run Airflow, MLflow and JupyterLab until Ctrl-C"),
+        ("lab", lab, "run JupyterLab until Ctrl-C"),
+        ("prepare", prepare, "make the databases of Airflow and MLflow, once"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(call=lambda _, call=call: call())
+    notebooks = commands.add_parser("notebooks", help="re-execute the committed notebooks in place")
+    notebooks.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
+    notebooks.set_defaults(call=lambda given: refresh_notebooks(given.pipeline))
+    given = parser.parse_args(arguments)
+    try:
+        return given.call(given)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+def pipelines(asked: list[str]) -> list[str]:
+    """Return the `asked` pipelines, or all: every folder of notebooks that has a DAG file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such pipeline; names those that there are.
+    """
+    known = sorted(p.stem for p in (ROOT / "dags").glob("*.py"))
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"no pipeline {name!r}; there are {', '.join(known)}")
+    return asked or known
+
+
+def prepare() -> int:
+    """Make the databases of Airflow and MLflow."""
+    from lib import services
+
+    services.prepare()
+    return 0
+
+
+def up() -> int:
+    """Run all services."""
+    from lib import services
+
+    return services.up()
+
+
+def lab() -> int:
+    """Run JupyterLab alone."""
+    from lib import services
+
+    return services.lab()
+
+
+def run_pipelines(asked: list[str], params: str) -> int:
+    """Run pipelines one after another through Airflow; return 1 if any failed.
+
+    Parameters
+    ----------
+    asked : list of str
+        Pipelines; all when empty.
+    params : str
+        A JSON object of parameters. Where it names no source, data is "sample".
+
+    Raises
+    ------
+    ValueError
+        If `params` is no JSON object, or no notebook declares a parameter of that name, type and
+        domain. Nothing has been started then.
+    """
+    from lib import services
+
+    values = _json_object(params)
+    names = pipelines(asked)
+    started = time.monotonic()
+    services.prepare()
+    os.environ.update(services.airflow_settings())
+    state = services.state_dir() / ".logs"
+    state.mkdir(parents=True, exist_ok=True)
+    log = state / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    with _console(log) as console:
+        from lib.dagrun import run_dag
+
+        done = [run_dag(name, values, console) for name in names]
+    failed = [name for name, ok in zip(names, done, strict=True) if not ok]
+    total = time.monotonic() - started
+    sys.stdout.write(f"\n{len(names) - len(failed)} of {len(names)} passed in {total:.0f} s\n")
+    if failed:
+        sys.stdout.write(f"failed: {', '.join(failed)}; Airflow's log: {log}\n")
+    return 1 if failed else 0
+
+
+def refresh_notebooks(asked: list[str]) -> int:
+    """Execute the committed notebooks on their defaults and write them back, cleaned.
+
+    A notebook that fails, or that writes to stderr, is left as it was.
+    """
+    from lib.notebooks import refresh
+
+    for pipeline in asked or sorted(p.name for p in (ROOT / "notebooks").iterdir() if p.is_dir()):
+        for path in sorted((ROOT / "notebooks" / pipeline).glob("[0-9]*.ipynb")):
+            started = time.monotonic()
+            changed = refresh(path)
+            word = "changed" if changed else "unchanged"
+            sys.stdout.write(
+                f"{pipeline}/{path.stem:14} {word:9} {time.monotonic() - started:5.1f} s\n"
+            )
+            sys.stdout.flush()
+    return 0
+
+
+def _json_object(text: str) -> dict:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"PARAMS is not JSON: {error}; expected for example "
+            """PARAMS='{"source": "sample", "horizon": 24}'"""
+        ) from error
+    if not isinstance(values, dict):
+        raise ValueError(f"PARAMS is {text}; expected a JSON object, in curly braces")
+    return values
+
+
+@contextmanager
+def _console(log: Path) -> Iterator[TextIO]:
+    """Send everything that is printed to `log`, also by child processes, and give the console."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    console = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield console
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        os.close(kept[0])
+        os.close(kept[1])
+        console.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

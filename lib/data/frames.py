@@ -1,0 +1,50 @@
+"""Frames on a regular grid of time: their step, their gaps, their digest."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+
+def gap_report(frame: pd.DataFrame, column: str = "power_kw") -> pd.DataFrame:
+    """Return the stretches in which `column` has no reading, longest first.
+
+    Returns
+    -------
+    DataFrame of shape (n_gaps, 3)
+        ``start`` and ``end``, the times of the first and the last missing row, and ``n_rows``.
+        Gaps of one length are in order of time.
+    """
+    missing = np.concatenate([[False], frame[column].isna().to_numpy(), [False]])
+    edges = np.flatnonzero(missing[1:] != missing[:-1])
+    first, last = edges[::2], edges[1::2] - 1
+    gaps = pd.DataFrame(
+        {"start": frame.index[first], "end": frame.index[last], "n_rows": last - first + 1}
+    )
+    return gaps.sort_values("n_rows", ascending=False, kind="stable", ignore_index=True)
+
+
+def grid_step(frame: pd.DataFrame) -> pd.Timedelta:
+    """Return the time from one row of a regular frame to the next."""
+    if len(frame) < 2:
+        raise ValueError(f"the frame has {len(frame)} rows; two are needed to know their length")
+    return frame.index[1] - frame.index[0]
+
+
+def frame_digest(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of a frame's column names, types and values, index included.
+
+    The digest is the same on every platform: values are taken as little-endian bytes, all NaN as
+    one NaN, -0.0 as 0.0. It does not depend on how the frame lies in memory.
+    """
+    digest = hashlib.sha256()
+    for name, values in [(frame.index.name, frame.index), *frame.items()]:
+        array = values.to_numpy()
+        if array.dtype.kind == "f":
+            array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array) + 0
+        elif array.dtype.kind not in "iubmM":
+            array = np.array([str(value).encode() for value in array])
+        digest.update(f"{name}|{values.dtype}|{len(array)}|".encode())
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(np.ascontiguousarray(little).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,210 @@
+"""What an executed notebook says about its own execution, and how to make it say the truth.
+
+A notebook that did not run to its end says so itself: the cell that was running is `failed` and
+ends in an `error` output with the reason, earlier cells are `completed`, later cells are `pending`
+and empty, and a first cell gives reason, place, time and the end of the traceback. The same
+functions serve the executor, and the watcher that finishes the report of a killed executor, so
+they need the standard library only (and universal-pathlib for remote folders).
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from lib.run import write_bytes
+
+from upath import UPath
+
+MARKER_TAG = "papermill-error-cell-tag"  # papermill removes cells with it when it runs them again
+ANCHOR = "papermill-error-cell"
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+TRACEBACK_LINES = 12
+
+
+def utc_now() -> datetime:
+    """Return the current time, UTC."""
+    return datetime.now(UTC)
+
+
+def read_notebook(path: UPath) -> dict:
+    """Read a notebook as plain JSON; nothing is validated or upgraded."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_notebook(path: UPath, notebook: Mapping) -> None:
+    """Write `notebook` to `path` as JSON, whole or not at all."""
+    text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)
+    write_bytes(path, (text + "\n").encode())
+
+
+def is_marker(cell: Mapping) -> bool:
+    """Say whether `cell` was added to report a failure and is not part of the notebook."""
+    return MARKER_TAG in cell.get("metadata", {}).get("tags", [])
+
+
+def state(notebook: Mapping) -> str:
+    """Return how far an executed notebook came.
+
+    Returns
+    -------
+    str
+        ``"failed"``, ``"completed"``, ``"running"`` (or cut off: no end time was ever written) or
+        ``"not executed"``.
+    """
+    record = notebook["metadata"].get("papermill", {})
+    if record.get("exception"):
+        return "failed"
+    if record.get("end_time"):
+        return "completed"
+    return "running" if record.get("start_time") else "not executed"
+
+
+def running_cell(notebook: Mapping) -> int | None:
+    """Return the index of the code cell marked as running, or None between cells."""
+    for index, cell in enumerate(notebook["cells"]):
+        if cell["metadata"].get("papermill", {}).get("status") == "running":
+            return index
+    return None
+
+
+def source_text(cell: Mapping) -> str:
+    """Return the source of `cell`, which a notebook file stores as text or as a list of lines."""
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def clip(text: str, n_lines: int = TRACEBACK_LINES) -> str:
+    """Return the last `n_lines` lines of `text`, without terminal colours."""
+    return "\n".join(ANSI.sub("", text).rstrip().splitlines()[-n_lines:])
+
+
+def mark_failed(
+    notebook: dict,
+    index: int | None,
+    ename: str,
+    reason: str,
+    *,
+    at: datetime | None = None,
+    started: str | None = None,
+) -> None:
+    """Make `notebook` tell that its execution ended in cell `index`, for `reason`.
+
+    Changes `notebook` itself. Calling it twice leaves one report, the later one.
+
+    Parameters
+    ----------
+    notebook : dict
+        An executed notebook (nbformat 4), as papermill keeps it: ``metadata.papermill`` in the
+        notebook and in every cell.
+    index : int or None
+        Cell that was running, counted without earlier failure reports. None if no cell was.
+    ename, reason : str
+        Name of the error, and the reason in plain words.
+    at : datetime, optional
+        When it ended, with time zone; now by default.
+    started : str, optional
+        When the cell began (ISO 8601), where the notebook does not know yet.
+    """
+    at = at or utc_now()
+    cells = notebook["cells"] = [cell for cell in notebook["cells"] if not is_marker(cell)]
+    for number, cell in enumerate(cells):
+        if index is not None and number < index:
+            _complete(cell)
+        elif index is None and cell["metadata"].get("papermill", {}).get("status") == "completed":
+            continue
+        elif number != index:
+            _reset(cell)
+    if index is not None:
+        _fail(cells[index], ename, reason, at, started)
+
+    record = notebook["metadata"].setdefault("papermill", {})
+    record["exception"] = True
+    record["end_time"] = at.isoformat()
+    record["duration"] = _seconds(record.get("start_time"), at)
+    text = _report(cells, index, ename, reason, at, record["duration"])
+    if index is not None:
+        anchor = f'<span id="{ANCHOR}">Execution stopped in the next cell.</span>'
+        cells.insert(index, _marker("failed-cell", anchor))
+    cells.insert(0, _marker("execution-failed", text))
+
+
+def _complete(cell: dict) -> None:
+    record = cell["metadata"].setdefault("papermill", {})
+    record["status"] = "completed"
+    record["exception"] = False
+
+
+def _reset(cell: dict) -> None:
+    cell["metadata"]["papermill"] = {
+        "duration": None,
+        "end_time": None,
+        "exception": None,
+        "start_time": None,
+        "status": "pending",
+    }
+    if cell["cell_type"] == "code":
+        cell["outputs"] = []
+        cell["execution_count"] = None
+
+
+def _fail(cell: dict, ename: str, reason: str, at: datetime, started: str | None) -> None:
+    record = cell["metadata"].setdefault("papermill", {})
+    record["start_time"] = record.get("start_time") or started
+    record["end_time"] = at.isoformat()
+    record["duration"] = _seconds(record["start_time"], at)
+    record["status"] = "failed"
+    record["exception"] = True
+    if cell["cell_type"] != "code":
+        return
+    last = cell["outputs"][-1] if cell["outputs"] else {}
+    if last.get("output_type") != "error" or last.get("ename") != ename:
+        line = f"{ename}: {reason}"
+        cell["outputs"].append(
+            {"output_type": "error", "ename": ename, "evalue": reason, "traceback": [line]}
+        )
+
+
+def _seconds(start: str | None, end: datetime) -> float | None:
+    if not start:
+        return None
+    return round((end - datetime.fromisoformat(start)).total_seconds(), 6)
+
+
+def _marker(identity: str, text: str) -> dict:
+    return {
+        "cell_type": "markdown",
+        "id": identity,
+        "metadata": {"tags": [MARKER_TAG]},
+        "source": text,
+    }
+
+
+def _report(
+    cells: list, index: int | None, ename: str, reason: str, at: datetime, seconds: float | None
+) -> str:
+    when = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    after = "" if seconds is None else f", {seconds:.1f} s after the start"
+    if index is None:
+        where, trace = "outside of any cell", ""
+    else:
+        cell = cells[index]
+        count = cell.get("execution_count")
+        prompt = f" (`In [{count}]`)" if count else ""
+        where = f"in [cell {index + 1} of {len(cells)}](#{ANCHOR}){prompt}"
+        errors = [o for o in cell.get("outputs", []) if o.get("output_type") == "error"]
+        trace = "\n".join(
+            "\n".join(output["traceback"])
+            for output in errors
+            if output["traceback"] != [f"{ename}: {reason}"]
+        )
+    blocks = [clip(f"{ename}: {reason}"), clip(trace)]
+    if blocks[1].endswith(blocks[0]):  # a traceback ends in its reason, which stands first here
+        blocks[1] = clip(blocks[1].removesuffix(blocks[0]))
+    text = f"**Execution failed** {where}, {when}{after}."
+    for block in blocks:
+        if block:
+            longest = max((len(run) for run in re.findall("`+", block)), default=0)
+            fence = "`" * max(3, 1 + longest)
+            text += f"\n\n{fence}text\n{block}\n{fence}"
+    return text

@@ -1,0 +1,139 @@
+"""Models that travel with their code, under a name of its own.
+
+A registered model must predict for years, in processes that know nothing of this project or know
+another version of it. So the modules it needs are copied into its folder as a package whose name
+contains their digest: two versions of a model in one process never share code by accident. What it
+needs of others is pinned to the installed versions.
+"""
+
+import hashlib
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import PyFuncModel
+
+LIB = Path(__file__).resolve().parent
+IMPORT = re.compile(r"^from lib\.(\w+) import ", re.MULTILINE)
+
+
+def save_packed(
+    path: Path,
+    modules: Sequence[str],
+    model_class: str,
+    *,
+    artifacts: Mapping[str, Path],
+    signature: "ModelSignature",
+    packages: Sequence[str],
+) -> None:
+    """Write an MLflow model folder that needs nothing of this project.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder to make; it must not exist.
+    modules, model_class
+        See `packed_code`.
+    artifacts : mapping of str to pathlib.Path
+        Files and folders that `load_context` of the class finds in ``context.artifacts``.
+    signature : mlflow.models.ModelSignature
+        Columns and types of input and output.
+    packages : sequence of str
+        What the model imports; see `pinned`.
+    """
+    import mlflow.pyfunc
+
+    with quiet_mlflow(), packed_code(modules, model_class) as (script, package):
+        mlflow.pyfunc.save_model(
+            path,
+            python_model=str(script),
+            artifacts={name: str(place) for name, place in artifacts.items()},
+            code_paths=[str(package)],
+            signature=signature,
+            pip_requirements=pinned(packages),
+        )
+
+
+def load_packed(path: Path | str) -> "PyFuncModel":
+    """Return the model in the folder (or at the model URI) `path`."""
+    import mlflow.pyfunc
+
+    with quiet_mlflow():
+        return mlflow.pyfunc.load_model(str(path))
+
+
+def pinned(packages: Sequence[str]) -> list[str]:
+    """Return the packages as requirements, at the installed versions."""
+    return [f"{name}=={metadata.version(name)}" for name in packages]
+
+
+@contextmanager
+def quiet_mlflow() -> Iterator[None]:
+    """Leave out MLflow's progress bars, and its advice to give an example beside the signature."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR as PROGRESS
+
+    before = PROGRESS.get_raw()
+    PROGRESS.set(value=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
+            yield
+    finally:
+        PROGRESS.unset() if before is None else PROGRESS.set(before)
+
+
+@contextmanager
+def packed_code(modules: Sequence[str], model_class: str) -> Iterator[tuple[Path, Path]]:
+    """Give a copy of modules of `lib`, and the script that MLflow runs to load the model.
+
+    Both are in a temporary folder that is gone when the block ends; MLflow copies them when it
+    saves a model.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        Names without ``lib.``; they may import each other and nothing else of the project.
+    model_class : str
+        ``<module>.<class>``, a `mlflow.pyfunc.PythonModel` that is made without arguments.
+
+    Yields
+    ------
+    script, package : pathlib.Path
+        For `python_model` and `code_paths` of `mlflow.pyfunc.save_model`.
+
+    Raises
+    ------
+    ValueError
+        If a module imports one of `lib` that is not copied.
+    """
+    texts = {name: (LIB / f"{name}.py").read_text(encoding="utf-8") for name in modules}
+    for name, text in texts.items():
+        for needed in IMPORT.findall(text):
+            if needed not in texts:
+                raise ValueError(f"lib.{name} imports lib.{needed}: copy that module as well")
+    name = "model_code_" + hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:12]
+    module, class_name = model_class.split(".")
+    with tempfile.TemporaryDirectory() as folder:
+        package, script = Path(folder, name), Path(folder, "model.py")
+        package.mkdir()
+        (package / "__init__.py").write_text('"""What the model needs of its project."""\n')
+        for file, text in texts.items():
+            (package / f"{file}.py").write_text(IMPORT.sub(r"from .\1 import ", text), "utf-8")
+        script.write_text(
+            f"from {name}.{module} import {class_name}\n\n"
+            f"from mlflow.models import set_model\n\nset_model({class_name}())\n",
+            "utf-8",
+        )
+        sys.path.insert(0, folder)  # MLflow runs the script once while it saves
+        try:
+            yield script, package
+        finally:
+            sys.path.remove(folder)

@@ -1,0 +1,300 @@
+"""The parameters cell: the only place where a parameter is written.
+
+A parameters cell holds lines ``name: type = default  # meaning [domain]``. They are read without
+running them, by the standard library alone, so that Airflow can parse a DAG file quickly. From
+them come the trigger form, the check before a kernel starts, and what is logged to MLflow.
+"""
+
+import ast
+import io
+import json
+import math
+import re
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
+Scalar = int | float | str | bool
+Value = Scalar | list[int] | list[float] | list[str]
+
+RANGE = re.compile(r"^\s*(-?[0-9.eE+-]+?)\s*\.\.\s*(-?[0-9.eE+-]+)\s*$")
+PASSWORD = re.compile(  # in a URL, unless it is the name of an environment variable, ${NAME}
+    r"://[^/?#@\s:]*:(?!\$\{\w+\}@)[^/?#@\s]+@"
+    r"|(?i:[?&][^=&#\s]*(?:pass|pwd|secret|token|key|sig|cred|auth)[^=&#\s]*=)"
+)
+COMMENT = re.compile(r"^#\s*(?P<meaning>.*?)\s*(?:\[(?P<domain>[^\[\]]*)\])?\s*$")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell.
+
+    Attributes
+    ----------
+    name : str
+        Lower-case identifier.
+    kind : str
+        ``int``, ``float``, ``str`` or ``bool``: the type of the value or of each list item.
+    many : bool
+        Whether the value is a list.
+    default : int, float, str, bool or list
+        The value for the laptop run.
+    meaning : str
+        The comment without its domain.
+    low, high : float or None
+        Inclusive range of the value, or of each list item.
+    choices : tuple of str
+        The allowed values; empty where any value is.
+    """
+
+    name: str
+    kind: str
+    many: bool
+    default: Value
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def type_name(self) -> str:
+        """The type as it is written in the cell, ``float`` or ``list[int]`` for example."""
+        return f"list[{self.kind}]" if self.many else self.kind
+
+    @property
+    def domain(self) -> str:
+        """The domain as it is written in the cell, without brackets; empty where there is none."""
+        if self.choices:
+            return " | ".join(self.choices)
+        return "" if self.low is None else f"{_plain(self.low)}..{_plain(self.high)}"
+
+    def check(self, value: Value) -> Value:
+        """Return `value` in the declared type, or say what is wrong with it.
+
+        A whole number is accepted, and converted, where a float is declared; nothing else is
+        converted. Parameters are kept in notebooks, logs and MLflow, so a URL with a password in
+        it is refused.
+
+        Raises
+        ------
+        ValueError
+            If the type differs from the declared one, the value lies outside of the domain, or it
+            holds a password.
+        """
+        if self.many:
+            if not isinstance(value, list):
+                raise ValueError(self._complaint(value, f"a {self.type_name}"))
+            return [self._check_item(item) for item in value]
+        return self._check_item(value)
+
+    def _check_item(self, value: Scalar) -> Scalar:
+        expected = TYPES[self.kind]
+        if self.kind == "float" and type(value) is int:
+            value = float(value)
+        if type(value) is not expected:
+            raise ValueError(self._complaint(value, f"a value of type {self.kind}"))
+        if isinstance(value, str) and PASSWORD.search(value):
+            raise ValueError(
+                f"parameter {self.name} holds a password, which would be kept in notebooks, logs "
+                "and MLflow: leave it out and give it by the driver's own environment variable or "
+                "file (PGPASSWORD or ~/.pgpass for PostgreSQL), or name a variable in its place, "
+                "${NAME}"
+            )
+        if self.choices and value not in self.choices:
+            raise ValueError(self._complaint(value, "one of " + ", ".join(self.choices)))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(self._complaint(value, "a finite number"))
+        if self.low is not None and not self.low <= value <= self.high:
+            raise ValueError(self._complaint(value, f"a value in {self.domain}"))
+        return value
+
+    def _complaint(self, value: Value, expected: str) -> str:
+        what = f"{self.name} = {value!r} ({type(value).__name__})"
+        return f"parameter {what}: expected {expected}; {self.name} is {self.meaning}"
+
+    def schema(self) -> dict[str, str | float | list[str] | dict]:
+        """Return the JSON schema of the value, for Airflow's trigger form."""
+        item: dict = {"type": JSON_TYPES[self.kind]}
+        if self.choices:
+            item["enum"] = list(self.choices)
+        if self.low is not None:
+            number = int if self.kind == "int" else float
+            item |= {"minimum": number(self.low), "maximum": number(self.high)}
+        return {"type": "array", "items": item} if self.many else item
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(number)
+
+
+def read_parameters(notebook: Path) -> dict[str, Parameter]:
+    """Return the parameters that `notebook` declares, in the order of its parameters cell.
+
+    Raises
+    ------
+    ValueError
+        If the file is no notebook, has no cell tagged ``parameters``, or a line of that cell is
+        not of the form ``name: type = default  # meaning [domain]``; names file and line.
+    """
+    where = f"{notebook.parent.name}/{notebook.name}"
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where} is not a notebook: {error}") from error
+    tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{where} has {len(tagged)} cells tagged 'parameters', expected one")
+    return parse_parameters("".join(tagged[0]["source"]), where)
+
+
+def parse_parameters(source: str, where: str = "parameters cell") -> dict[str, Parameter]:
+    """Return the parameters declared by the `source` text of a parameters cell.
+
+    Raises
+    ------
+    ValueError
+        If a line is not a declaration, or its default lies outside of its own domain. The
+        message starts with `where` and the line number.
+    """
+    comments = _comments(source)
+    found: dict[str, Parameter] = {}
+    for node in ast.parse(source).body:
+        place = f"{where}, parameters cell line {node.lineno}"
+        if not (
+            isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name)
+        ):
+            raise ValueError(f"{place}: expected `name: type = default  # meaning [domain]`")
+        name = node.target.id
+        if name in found:
+            raise ValueError(f"{place}: {name} is declared twice")
+        comment = comments.get(node.end_lineno or node.lineno, "")
+        found[name] = _declaration(name, node, comment, place)
+    return found
+
+
+def _comments(source: str) -> dict[int, str]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _declaration(name: str, node: ast.AnnAssign, comment: str, place: str) -> Parameter:
+    annotation = ast.unparse(node.annotation)
+    many = annotation.startswith("list[") and annotation.endswith("]")
+    kind = annotation[5:-1] if many else annotation
+    if kind not in TYPES or (many and kind == "bool"):
+        raise ValueError(
+            f"{place}: {name} has type {annotation}; expected int, float, str, bool, or a list "
+            "of numbers or text"
+        )
+    matched = COMMENT.match(comment)
+    if not matched or not matched["meaning"]:
+        raise ValueError(f"{place}: {name} has no comment that says what it means")
+    low, high, choices = _domain(matched["domain"], kind, f"{place}: {name}")
+    try:
+        default = ast.literal_eval(node.value)
+    except ValueError as error:
+        raise ValueError(f"{place}: the default of {name} is not a plain value") from error
+    parameter = Parameter(name, kind, many, default, matched["meaning"], low, high, choices)
+    try:
+        checked = parameter.check(default)
+    except ValueError as error:
+        raise ValueError(f"{place}: default {error}") from error
+    return Parameter(name, kind, many, checked, matched["meaning"], low, high, choices)
+
+
+def _domain(
+    text: str | None, kind: str, place: str
+) -> tuple[float | None, float | None, tuple[str, ...]]:
+    if text is None:
+        return None, None, ()
+    matched = RANGE.match(text)
+    if matched and kind in ("int", "float"):
+        low, high = float(matched[1]), float(matched[2])
+        if low > high:
+            raise ValueError(f"{place} has the empty range [{text}]")
+        return low, high, ()
+    choices = tuple(choice.strip() for choice in text.split("|"))
+    if kind == "str" and len(choices) > 1 and all(choices):
+        return None, None, choices
+    raise ValueError(f"{place} has the domain [{text}]; expected [low..high] or [one | other]")
+
+
+def read_stages(folder: Path) -> dict[str, dict[str, Parameter]]:
+    """Return the declared parameters of every notebook in `folder`, by stage, in order.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no stage notebook, or a parameters cell is malformed.
+    """
+    found = {path.stem: read_parameters(path) for path in sorted(folder.glob("[0-9]*.ipynb"))}
+    if not found:
+        known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+        raise ValueError(f"no notebooks for pipeline {folder.name!r}; there are {', '.join(known)}")
+    return found
+
+
+def merge_parameters(notebooks: Mapping[str, Mapping[str, Parameter]]) -> dict[str, Parameter]:
+    """Return every parameter of a pipeline once, from its stages' parameters in order.
+
+    Parameters
+    ----------
+    notebooks : mapping of str to mapping of str to Parameter
+        The declarations of each stage, by stage name.
+
+    Raises
+    ------
+    ValueError
+        If two stages declare the same name with another type, default or domain.
+    """
+    merged: dict[str, Parameter] = {}
+    first: dict[str, str] = {}
+    for stage, declared in notebooks.items():
+        for name, parameter in declared.items():
+            known = merged.setdefault(name, parameter)
+            first.setdefault(name, stage)
+            facts = [(p.type_name, p.default, p.domain) for p in (known, parameter)]
+            if facts[0] != facts[1]:
+                raise ValueError(
+                    f"{name} is declared as {facts[0]} in {first[name]} and as {facts[1]} in "
+                    f"{stage}; notebooks that share a parameter must agree on type, default, domain"
+                )
+    return merged
+
+
+def check_values(
+    declared: Mapping[str, Parameter], values: Mapping[str, Value], *, owner: str
+) -> dict[str, Value]:
+    """Return `values` in their declared types, or raise one error that lists all complaints.
+
+    Parameters
+    ----------
+    declared : mapping of str to Parameter
+        The known parameters.
+    values : mapping of str to value
+        What a DAG, a person or a command line asked for.
+    owner : str
+        Who declares the parameters, for the message: a pipeline or a notebook.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, a type is wrong, or a value lies outside of its domain.
+    """
+    checked: dict[str, Value] = {}
+    complaints: list[str] = []
+    for name, value in values.items():
+        if name not in declared:
+            known = ", ".join(declared)
+            complaints.append(f"{owner} has no parameter {name!r}; it has {known}")
+            continue
+        try:
+            checked[name] = declared[name].check(value)
+        except ValueError as error:
+            complaints.append(str(error))
+    if complaints:
+        raise ValueError("; ".join(complaints))
+    return checked

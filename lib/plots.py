@@ -1,0 +1,419 @@
+"""Figures: each `plot_*` draws one idea on one pair of axes and returns it.
+
+Functions take numbers that are ready to be drawn, label both axes with their units, and make new
+axes when none are given. They save nothing and show nothing; the notebook composes.
+"""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+TRUTH = "0.35"
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+
+
+def plot_split(
+    series: pd.Series, parts: Mapping[str, slice], *, unit: str = "kW", ax: Axes | None = None
+) -> Axes:
+    """Plot the daily mean of a series, coloured by the part of the data it belongs to.
+
+    Parameters
+    ----------
+    series : pandas.Series of shape (n,)
+        Values with a time index.
+    parts : mapping of str to slice
+        Positions of each part, such as `lib.features.time_split` returns.
+    unit : str, default "kW"
+        Unit of the values.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    for colour, (name, part) in zip(COLOURS, parts.items(), strict=False):
+        daily = series.iloc[part].resample("D").mean()
+        ax.plot(daily.index, daily, color=colour, linewidth=0.8, label=name)
+    ax.set(xlabel="date", ylabel=f"daily mean ({unit})")
+    ax.legend(fontsize="small")
+    _dates(ax)
+    return ax
+
+
+def plot_day_profile(series: pd.Series, *, unit: str = "kW", ax: Axes | None = None) -> Axes:
+    """Plot the mean by hour of the day, of working days and of weekends apart.
+
+    Parameters
+    ----------
+    series : pandas.Series of shape (n,)
+        Values with a time index of naive local clock time.
+    unit : str, default "kW"
+        Unit of the values.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    weekend = series.index.day_of_week >= 5
+    for colour, (name, rows) in zip(
+        COLOURS, {"working day": ~weekend, "weekend": weekend}.items(), strict=False
+    ):
+        profile = series[rows].groupby(series.index[rows].hour).mean()
+        ax.plot(profile.index, profile, "o-", color=colour, markersize=3, label=name)
+    ax.set(xlabel="hour of the day (h)", ylabel=f"mean ({unit})", xticks=range(0, 25, 6))
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_learning_curve(
+    history: pd.DataFrame, best_round: int, *, unit: str = "kW", ax: Axes | None = None
+) -> Axes:
+    """Plot errors by boosting round and mark the round at which training stopped.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame of shape (n_rounds, n_curves)
+        One column for each curve, index the round.
+    best_round : int
+        Round to mark.
+    unit : str, default "kW"
+        Unit of the errors.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    for colour, name in zip(COLOURS, history.columns, strict=False):
+        ax.plot(history.index, history[name], color=colour, label=name.replace("_", " "))
+    ax.axvline(best_round, color=TRUTH, linestyle=":", label="lowest on validation")
+    ax.set(xlabel="boosting round (trees)", ylabel=f"error ({unit})")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_forecast(
+    truth: pd.Series, forecasts: pd.DataFrame, *, unit: str = "kW", ax: Axes | None = None
+) -> Axes:
+    """Plot forecasts over the truth.
+
+    Parameters
+    ----------
+    truth : pandas.Series of shape (n,)
+        What came, by the time it came.
+    forecasts : pandas.DataFrame of shape (n, n_forecasts)
+        One column for each forecast, by the time forecast.
+    unit : str, default "kW"
+        Unit of the values.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    ax.fill_between(truth.index, 0, truth, color=TRUTH, alpha=0.25, linewidth=0, label="truth")
+    for colour, name in zip(COLOURS, forecasts.columns, strict=False):
+        ax.plot(forecasts.index, forecasts[name], color=colour, linewidth=1.2, label=_words(name))
+    ax.set(xlabel="time", ylabel=f"power ({unit})")
+    ax.set_ylim(bottom=0, top=1.25 * float(np.nanmax(truth)))
+    ax.legend(fontsize="small", ncols=len(forecasts.columns) + 1)
+    _dates(ax)
+    return ax
+
+
+def plot_error_by(
+    errors: pd.DataFrame,
+    groups: np.ndarray,
+    *,
+    xlabel: str,
+    unit: str = "kW",
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the root mean square of errors in groups: bars for the first column, lines for others.
+
+    Parameters
+    ----------
+    errors : pandas.DataFrame of shape (n, n_forecasts)
+        Forecast less truth, one column for each forecast.
+    groups : array of shape (n,), int
+        Group of each row, such as its hour or month.
+    xlabel : str
+        What the groups are, with unit.
+    unit : str, default "kW"
+        Unit of the errors.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    rmse = (errors**2).groupby(np.asarray(groups)).mean() ** 0.5
+    first, *others = errors.columns
+    at = np.arange(len(rmse))
+    ax.bar(at, rmse[first], color=COLOURS[0], label=_words(first))
+    for colour, name in zip(COLOURS[1:], others, strict=False):
+        ax.plot(at, rmse[name], "o-", color=colour, markersize=3, label=_words(name))
+    every = -(-len(rmse) // 12)
+    ax.set_xticks(at[::every], rmse.index[::every], fontsize="x-small")
+    ax.set(xlabel=xlabel, ylabel=f"RMSE ({unit})")
+    ax.set_ylim(top=1.35 * float(rmse.to_numpy().max()))
+    ax.legend(fontsize="x-small")
+    return ax
+
+
+def plot_reliability(
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    *,
+    n_bins: int = 10,
+    unit: str = "kW",
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the mean truth against the mean forecast, in equally filled bins of the forecast.
+
+    Points on the diagonal say that a forecast of so many kW is right on average; the bars span the
+    middle half of the truth in the bin.
+
+    Parameters
+    ----------
+    y_true, y_pred : array of shape (n,), float
+        Truth and forecast.
+    n_bins : int, default 10
+        Number of bins.
+    unit : str, default "kW"
+        Unit of both.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    order = np.argsort(y_pred, kind="stable")
+    bins = [rows for rows in np.array_split(order, n_bins) if rows.size]
+    x = np.array([np.mean(y_pred[rows]) for rows in bins])
+    y = np.array([np.mean(y_true[rows]) for rows in bins])
+    quarters = np.array([np.quantile(y_true[rows], [0.25, 0.75]) for rows in bins])
+    ax.vlines(x, quarters[:, 0], quarters[:, 1], color=COLOURS[0], alpha=0.4, linewidth=3)
+    ax.plot(x, y, "o", color=COLOURS[0], markersize=4)
+    ax.axline((0, 0), slope=1, color=TRUTH, linestyle=":")
+    ax.set(xlabel=f"forecast ({unit})", ylabel=f"truth ({unit})")
+    return ax
+
+
+def plot_importance(
+    importance: pd.Series, *, n_features: int = 10, xlabel: str, ax: Axes | None = None
+) -> Axes:
+    """Plot the largest values as bars, largest on top.
+
+    Parameters
+    ----------
+    importance : pandas.Series of shape (n,)
+        One value for each feature; the index names them.
+    n_features : int, default 10
+        How many to show.
+    xlabel : str
+        What the value is, with unit.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    shown = importance.sort_values(kind="stable").tail(n_features)
+    ax.barh(np.arange(len(shown)), shown, color=COLOURS[0])
+    ax.set_yticks(np.arange(len(shown)), shown.index, fontsize="small")
+    ax.set(xlabel=xlabel, ylabel="feature")
+    return ax
+
+
+def plot_shap(
+    contributions: pd.DataFrame,
+    values: pd.DataFrame,
+    *,
+    n_features: int = 10,
+    xlabel: str,
+    seed: int = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot SHAP values as swarms: one dot for each row, coloured by the feature's own value.
+
+    Parameters
+    ----------
+    contributions : pandas.DataFrame of shape (n, n_all)
+        SHAP values, one column for each feature.
+    values : pandas.DataFrame of shape (n, n_all)
+        The features themselves; missing values are drawn grey.
+    n_features : int, default 10
+        How many features to show: those with the largest mean absolute contribution.
+    xlabel : str
+        What the contributions are, with unit.
+    seed : int, default 0
+        Of the dots' spread across their row, which means nothing.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    rng = np.random.default_rng(seed)
+    mean = contributions.abs().mean().sort_values(kind="stable")
+    shown = mean.index[-n_features:]
+    colours = plt.get_cmap("coolwarm").with_extremes(bad="0.7")
+    for row, name in enumerate(shown):
+        rank = values[name].rank(pct=True).to_numpy(dtype=np.float64)
+        height = row + rng.uniform(-0.3, 0.3, size=len(contributions))
+        dots = ax.scatter(
+            contributions[name],
+            height,
+            c=np.ma.masked_invalid(rank),
+            cmap=colours,
+            vmin=0,
+            vmax=1,
+            s=4,
+            plotnonfinite=True,
+        )
+    ax.axvline(0, color=TRUTH, linewidth=0.8)
+    ax.set_yticks(np.arange(len(shown)), shown, fontsize="small")
+    ax.set(xlabel=xlabel, ylabel="feature")
+    bar = ax.figure.colorbar(dots, ax=ax, ticks=[0, 1], fraction=0.06, pad=0.02, aspect=40)
+    bar.ax.set_yticklabels(["low", "high"])
+    bar.set_label("value of the feature (rank)", fontsize="small")
+    return ax
+
+
+def plot_rank_ic(
+    intervals: Mapping[str, Mapping[str, Mapping[str, float]]], *, ax: Axes | None = None
+) -> Axes:
+    """Plot the rank information coefficient of models, by day and for the mean, with intervals.
+
+    Parameters
+    ----------
+    intervals : mapping of str to mapping
+        What `lib.metrics.rank_intervals` returns, by model; the same days for each.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    for k, (name, by_day) in enumerate(intervals.items()):
+        low, value, high = (
+            np.array([day[f"rank_ic{end}"] for day in by_day.values()])
+            for end in ("_low", "", "_high")
+        )
+        at = np.arange(len(by_day)) + 0.6 * ((k + 0.5) / len(intervals) - 0.5)
+        colour = COLOURS[k % len(COLOURS)]
+        ax.vlines(at, low, high, color=colour, linewidth=2, alpha=0.5)
+        ax.plot(at, value, "o", color=colour, markersize=4, label=_words(name))
+        ax.set_xticks(range(len(by_day)), list(by_day), fontsize="small")
+    ax.axhline(0, color=TRUTH, linewidth=0.8)
+    ax.set(xlabel="day, and mean of the days", ylabel="rank IC (correlation)")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_cost(
+    break_even_bps: Mapping[str, float],
+    costs_bps: Mapping[str, float],
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot what a trade earns net against the cost of its round trip, and mark known costs.
+
+    Parameters
+    ----------
+    break_even_bps : mapping of str to float
+        Mean gross return of a trade in bps, by strategy, such as ``break_even_bps`` of
+        `lib.metrics.cost_read_out`. Each is a falling line that meets zero at this cost.
+    costs_bps : mapping of str to float
+        Costs of a round trip in bps to mark, by what they are.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    most = 1.15 * max([*break_even_bps.values(), *costs_bps.values(), 1e-3])
+    for k, (name, gross) in enumerate(break_even_bps.items()):
+        colour = COLOURS[k % len(COLOURS)]
+        ax.plot([0, most], [gross, gross - most], color=colour, label=_words(name))
+    for name, cost in costs_bps.items():
+        ax.axvline(cost, color=TRUTH, linestyle=":")
+        at = ax.get_xaxis_transform()  # x in bps, y in fractions of the height
+        style = {"rotation": 90, "ha": "right", "va": "top", "fontsize": "small"}
+        ax.text(cost, 0.97, _words(name), transform=at, **style)
+    ax.axhline(0, color=TRUTH, linewidth=0.8)
+    ax.set(
+        xlim=(0, most), xlabel="cost of a round trip (bps)", ylabel="net return of a trade (bps)"
+    )
+    ax.legend(fontsize="small", loc="lower left")
+    return ax
+
+
+def plot_attention(weights: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """Plot how much weight forecasts give to each bar of their window: mean and middle half.
+
+    Parameters
+    ----------
+    weights : array of shape (n, window), float
+        Attention of n forecasts, fractions that sum to 1 in each row; the last column is the last
+        known bar.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    length = weights.shape[1]
+    back = np.arange(length - 1, -1, -1)
+    low, high = np.quantile(weights, [0.25, 0.75], axis=0)
+    ax.fill_between(back, low, high, color=COLOURS[0], alpha=0.25, linewidth=0, label="middle half")
+    ax.plot(back, weights.mean(axis=0), color=COLOURS[0], label="mean")
+    ax.axhline(1 / length, color=TRUTH, linestyle=":", label="even")
+    ax.set(xlabel="bars back from the last known one", ylabel="attention (fraction)")
+    ax.invert_xaxis()
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(figsize=(8, 3), dpi=80, layout="constrained")[1] if ax is None else ax
+
+
+def _dates(ax: Axes) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=8)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

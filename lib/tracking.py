@@ -1,0 +1,312 @@
+"""One MLflow run per pipeline run: a mirror of the run folder.
+
+Notebooks write to their run folder only. `mirror` copies what the folder holds to MLflow, once
+per finished or failed stage: parameters, metrics, figures, the data's digest, notebooks with
+their HTML, the model. It is called by whoever runs a notebook, may be called at any time, and
+logs each stage's work once. The folder remembers its MLflow run, so a retry continues it; a run
+whose parameters have changed since, which MLflow cannot overwrite, gets a new one.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib.parameters import Value
+from lib.run import ROOT, Run, outputs_dir, state_dir, write_bytes
+
+from upath import UPath
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.data.dataset_source import DatasetSource
+    from mlflow.entities import DatasetInput
+
+warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress bars are off
+
+LINK = "mlflow.json"
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # without it MLflow makes a folder where it stands
+SMALL_FILES = {".json", ".csv", ".png", ".html"}
+
+
+def tracking_uri() -> str:
+    """Return `MLFLOW_TRACKING_URI`, or the SQLite file beside the runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / 'mlflow.db'}"
+
+
+def artifact_root() -> str:
+    """Return where the SQLite store's artifacts go: a folder or URL beside the runs."""
+    return str(outputs_dir() / ".mlflow")
+
+
+def open_client() -> "MlflowClient":
+    """Return a client of the tracking server and registry, whose database is ready to use."""
+    os.environ.setdefault("MLFLOW_ENABLE_TELEMETRY", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ[ARTIFACT_ROOT] = artifact_root()
+    import mlflow
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri())  # else MLflow looks for a database where it stands
+    if given is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # which MLflow may have set
+    with _locked("mlflow"):
+        client = mlflow.MlflowClient()
+        client.get_experiment("0")
+    return client
+
+
+def link(run: Run) -> dict:
+    """Return what the run folder knows of its MLflow run: ids and what was logged; {} if none."""
+    path = run.path / LINK
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return known if known.get("tracking_uri") == tracking_uri() else {}
+
+
+def mirror(
+    run: Run,
+    *,
+    status: str = "RUNNING",
+    tags: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    parameters: Mapping[str, Value] | None = None,
+) -> dict:
+    """Log to MLflow what the run folder holds and MLflow does not have yet.
+
+    Parameters
+    ----------
+    run : Run
+    status : {"RUNNING", "FINISHED", "FAILED"}, default "RUNNING"
+        State of the whole pipeline run.
+    tags, metrics : mapping, optional
+        Facts that only the caller knows: the Airflow run, a stage's time and memory.
+    parameters : mapping, optional
+        All parameters of the pipeline run, where the caller knows them. Values that the stages
+        have used take precedence.
+
+    Returns
+    -------
+    dict
+        ``experiment_id``, ``run_id``, ``model_id`` (once there is a model) and ``logged``.
+
+    Raises
+    ------
+    mlflow.MlflowException
+        If the tracking server refuses or cannot be reached.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    client = open_client()
+    records = run.records()
+    values = dict(parameters or {})
+    for record in records.values():
+        values |= record["parameters"]
+    values.pop("run_dir", None)
+    texts = {name: _text(value) for name, value in values.items()}
+    known = _open_mlflow_run(client, run, texts)
+    fresh = {s: r for s, r in records.items() if known["logged"].get(s) != _fingerprint(run, s, r)}
+    known = _log_model(client, run, known, fresh)
+    written = {name for r in fresh.values() if r["state"] == "finished" for name in r["writes"]}
+    numbers = dict(metrics or {})
+    if "metrics.json" in written:
+        numbers |= json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    stamp = _milliseconds()
+    client.log_batch(
+        known["run_id"],
+        metrics=[
+            Metric(k, float(v), stamp, 0, model_id=known.get("model_id"))
+            for k, v in numbers.items()
+        ],
+        params=[Param(k, v) for k, v in texts.items() if k not in known["values"]],
+        tags=[RunTag(k, str(v)) for k, v in (_tags(run) | dict(tags or {})).items()],
+    )
+    if "dataset.json" in written:
+        client.log_inputs(known["run_id"], [_dataset_input(run, fresh)])
+    _log_files(client, run, known["run_id"], list(fresh))
+    if status == "RUNNING":
+        client.update_run(known["run_id"], status=status)
+    else:
+        client.set_terminated(known["run_id"], status=status)
+    known["logged"] |= {s: _fingerprint(run, s, r) for s, r in fresh.items()}
+    known["values"] |= texts
+    _save_link(run, known)
+    return known
+
+
+def git_commit() -> str:
+    """Return the checked-out commit, with ``+changes`` where files differ; "" outside of git."""
+    git = shutil.which("git")
+    if not git:
+        return ""
+    commands = [("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")]
+    done = [
+        subprocess.run([git, *c], cwd=ROOT, capture_output=True, text=True, check=False)
+        for c in commands
+    ]
+    if any(d.returncode for d in done):
+        return ""
+    return done[0].stdout.strip() + ("+changes" if done[1].stdout.strip() else "")
+
+
+def notebook_digest(pipeline: str) -> str:
+    """Return the SHA-256 of the code of all notebooks of `pipeline`, outputs left out."""
+    whole = hashlib.sha256()
+    for path in sorted((ROOT / "notebooks" / pipeline).glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        whole.update(json.dumps([path.name, code]).encode())
+    return whole.hexdigest()
+
+
+def _tags(run: Run) -> dict[str, str]:
+    dataset = run.path / "dataset.json"
+    facts = json.loads(dataset.read_text(encoding="utf-8")) if dataset.exists() else {}
+    tags = {
+        "pipeline": run.pipeline,
+        "run_dir": run.run_dir,
+        "notebook_digest": notebook_digest(run.pipeline),
+        "mlflow.source.name": f"notebooks/{run.pipeline}",
+        "source": facts.get("source", ""),
+        "data_digest": facts.get("digest", ""),
+    }
+    commit = git_commit()
+    if commit:
+        tags |= {"git_commit": commit, "mlflow.source.git.commit": commit.split("+")[0]}
+    return {name: value for name, value in tags.items() if value}
+
+
+def _open_mlflow_run(client: "MlflowClient", run: Run, values: dict[str, str]) -> dict:
+    """Return the link of the run folder's MLflow run, made anew where parameters have changed."""
+    known = link(run)
+    kept = known.get("values", {})
+    if known and all(kept.get(name, value) == value for name, value in values.items()):
+        return known
+    experiment_id = _experiment(client, run.pipeline)
+    made = client.create_run(experiment_id, run_name=run.name, tags={"run_dir": run.run_dir})
+    known = {"tracking_uri": tracking_uri(), "experiment_id": experiment_id}
+    known |= {"run_id": made.info.run_id, "logged": {}, "values": {}}
+    _save_link(run, known)
+    return known
+
+
+def _save_link(run: Run, known: dict) -> None:
+    write_bytes(run.path / LINK, (json.dumps(known, indent=2) + "\n").encode())
+
+
+def _experiment(client: "MlflowClient", name: str) -> str:
+    with _locked("mlflow"):
+        found = client.get_experiment_by_name(name)
+        if found:
+            return found.experiment_id
+        return client.create_experiment(name)
+
+
+def _log_model(client: "MlflowClient", run: Run, known: dict, fresh: dict[str, dict]) -> dict:
+    """Log the finished stages' model folders; the last one is the run's model."""
+    for record in fresh.values():
+        for name in record["writes"] if record["state"] == "finished" else ():
+            if not (run.path / name / "MLmodel").exists():
+                continue
+            model = client.create_logged_model(
+                known["experiment_id"], name=name, source_run_id=known["run_id"]
+            )
+            client.log_model_artifacts(model.model_id, str(run.local(name)))
+            client.finalize_logged_model(model.model_id, "READY")
+            known["model_id"] = model.model_id
+    return known
+
+
+def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str]) -> None:
+    """Log small results as they are, and the executed notebooks with their HTML."""
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in stages:
+            reports = [p for p in run.path.glob(f"{stage}*") if p.suffix in (".ipynb", ".html")]
+            small = [n for n in run.record(stage)["writes"] if Path(n).suffix in SMALL_FILES]
+            for path in reports:
+                _copy(path, Path(folder, "notebooks", path.name))
+            for name in small:
+                below = "figures" if name.endswith(".png") else "results"
+                _copy(run.path / name, Path(folder, below, name))
+        if any(Path(folder).iterdir()):
+            client.log_artifacts(run_id, folder)
+
+
+def _copy(path: Path, target: Path) -> None:
+    if path.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+
+
+def _dataset_input(run: Run, fresh: dict[str, dict]) -> "DatasetInput":
+    """Return the data as MLflow knows it: name, digest, source, schema and number of rows."""
+    import mlflow.data
+    import pandas as pd
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    facts = json.loads((run.path / "dataset.json").read_text(encoding="utf-8"))
+    writes = next(r["writes"] for r in fresh.values() if "dataset.json" in r["writes"])
+    tables = [path for name in writes for path in _tables(run.path / name)]
+    frame = pd.read_parquet(tables[0].open("rb")) if tables else pd.DataFrame()
+    frame = frame.astype({c: "float64" for c in frame.select_dtypes("integer")})
+    data = mlflow.data.from_pandas(
+        frame, _data_source(facts["source"]), name=facts["name"], digest=facts["digest"][:36]
+    )
+    size = {"profile": json.dumps({"num_rows": facts["n_rows"]})}  # of all tables, not of one
+    entity = Dataset(**(data._to_mlflow_entity().to_dictionary() | size))
+    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
+
+
+def _tables(path: UPath) -> list[UPath]:
+    """Return the Parquet files that `path` is, or holds."""
+    found = [path] if path.is_file() else sorted(path.glob("*.parquet"), key=str)
+    return [file for file in found if file.suffix == ".parquet"]
+
+
+def _data_source(source: str) -> "DatasetSource":
+    """Return `source` as MLflow knows it: an address, a local path, or just a description."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
+    from mlflow.data.sources import LocalArtifactDatasetSource
+
+    if source.startswith(("http://", "https://")):
+        return HTTPDatasetSource(source)
+    if Path(source).exists():
+        return LocalArtifactDatasetSource(source)
+    return CodeDatasetSource({"source": source})
+
+
+def _fingerprint(run: Run, stage: str, record: dict) -> str:
+    """Say in few characters what a stage has left, its executed notebook included."""
+    report = run.path / f"{stage}.ipynb"
+    seen = report.stat().st_mtime if report.exists() else 0
+    state = [record["state"], record["started"], record["writes"], seen]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _milliseconds() -> int:
+    import time
+
+    return int(time.time() * 1000)
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Let one process at a time through: a new database must not be made twice."""
+    state_dir().mkdir(parents=True, exist_ok=True)
+    with (state_dir() / f".{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,220 @@
+"""Notebooks and DAGs agree, and every notebook keeps the house anatomy. Starts no kernel."""
+
+import ast
+import itertools
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+from lib.dag import notebook_params
+from lib.parameters import merge_parameters, read_parameters, read_stages
+from lib.run import ROOT
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*/*.ipynb"))
+PIPELINES = sorted({path.parent.name for path in NOTEBOOKS})
+DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
+MAX_LINES = 25
+MAX_KB = 500
+IMAGE = "image/png"
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parts[-2]}/{p.stem}")
+each_pipeline = pytest.mark.parametrize("pipeline", PIPELINES)
+each_dag_file = pytest.mark.parametrize("path", DAG_FILES, ids=lambda p: p.stem)
+
+
+@pytest.fixture(scope="module")
+def dags():
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(ROOT / "dags")
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def card(path):
+    return nbformat.read(path, as_version=4).cells[0].source
+
+
+def named_files(text, word):
+    part = re.search(rf"\*\*{word}\*\*(.*?)(?=\*\*(?:Reads|Writes)\*\*|\Z)", text, re.DOTALL)
+    return set(re.findall(r"`([\w./-]+)`", part[1])) if part else set()
+
+
+@each_notebook
+def test_notebook_opens_with_card_then_parameters_then_set_up(path):
+    first, second, third = nbformat.read(path, as_version=4).cells[:3]
+    number, stage = path.stem.split("_", 1)
+    assert re.match(
+        rf"# \w+ · {int(number)} · {stage.replace('_', ' ').capitalize()}\n\n> .+\n\n", first.source
+    )
+    assert "**Reads**" in first.source or number == "01"
+    assert "**Writes**" in first.source
+    assert second.metadata.get("tags") == ["parameters"]
+    assert f'open_run(run_dir, stage="{path.stem}")' in third.source
+
+
+@each_notebook
+def test_card_links_exist(path):
+    for target in re.findall(r"\]\(([^)#]+)\)", card(path)):
+        assert (path.parent / target).exists(), target
+
+
+@each_notebook
+def test_card_names_the_files_that_the_code_reads_and_writes(path):
+    code = "\n".join(c.source for c in code_cells(path))
+    written = set(re.findall(r'run\.(?:write|writing)\(\s*"([\w./-]+)"', code))
+    read = set(re.findall(r'run\.(?:read|local)\(\s*"([\w./-]+)"', code)) - written
+    pictures = {name for name in written if name.endswith(".png")}
+    assert written - pictures <= named_files(card(path), "Writes"), "written but not on the card"
+    assert read <= named_files(card(path), "Reads"), "read but not on the card"
+
+
+@each_notebook
+def test_one_title_and_no_heading_deeper_than_two(path):
+    cells = nbformat.read(path, as_version=4).cells
+    prose = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    assert len(re.findall(r"^# ", prose, re.MULTILINE)) == 1
+    assert not re.findall(r"^###", prose, re.MULTILINE)
+    assert re.findall(r"^## Result$", prose, re.MULTILINE), "no Result section"
+
+
+@each_notebook
+def test_parameters_start_with_run_dir_and_end_with_seed(path):
+    names = list(read_parameters(path))
+    assert names[0] == "run_dir"
+    assert "seed" not in names[:-1]
+    assert read_parameters(path)["run_dir"].default == f"{path.parent.name}/dev"
+
+
+@each_notebook
+def test_imports_stand_in_the_set_up_cell_only(path):
+    for number, cell in enumerate(code_cells(path), start=1):
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert number == 2 or not kinds & {ast.Import, ast.ImportFrom}, f"import in In [{number}]"
+        assert "import *" not in cell.source and "sys.path" not in cell.source
+
+
+@each_notebook
+def test_code_cells_are_short_and_the_last_one_finishes_the_stage(path):
+    cells = code_cells(path)
+    for number, cell in enumerate(cells, start=1):
+        assert len(cell.source.splitlines()) <= MAX_LINES, f"In [{number}] is too long"
+    assert cells[-1].source.splitlines()[-1] == "run.finish()"
+
+
+@each_notebook
+def test_result_holds_an_assert(path):
+    assert any("assert " in cell.source for cell in code_cells(path)[-3:])
+
+
+@each_notebook
+def test_committed_outputs_come_from_one_clean_run(path):
+    cells = code_cells(path)
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        assert not [o for o in cell.outputs if o.get("name") == "stderr"]
+        assert not [o for o in cell.outputs if o.output_type == "error"]
+        assert not set(cell.metadata) - {"tags"}
+    assert sum(IMAGE in o.get("data", {}) for c in cells for o in c.outputs) <= 3
+    assert path.stat().st_size < MAX_KB * 1024
+
+
+@each_notebook
+def test_notebook_names_no_machine(path):
+    text = path.read_text(encoding="utf-8")
+    assert str(ROOT) not in text
+    assert not re.search(r'["\s(](?:/home/|/root/|/tmp/|/Users/|C:\\\\)', text)
+    assert not re.search(r"object at 0x|<Axes:", text)
+
+
+@each_notebook
+def test_only_the_kernel_is_kept_of_the_notebooks_metadata(path):
+    metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    assert list(metadata) == ["kernelspec"]
+    assert metadata["kernelspec"]["name"] == "python3"
+
+
+@each_pipeline
+def test_dag_runs_the_folder_in_order_and_is_named_like_it(pipeline, dags):
+    tasks = dags[pipeline].topological_sort()
+    ran = [(task.pipeline, task.task_id) for task in tasks]
+    assert ran == [(p.parent.name, p.stem) for p in NOTEBOOKS if p.parent.name == pipeline]
+    for before, after in itertools.pairwise(tasks):
+        assert after.upstream_task_ids == {before.task_id}
+
+
+@each_pipeline
+def test_trigger_form_offers_every_parameter_but_the_run_folder(pipeline, dags):
+    declared = merge_parameters(read_stages(ROOT / "notebooks" / pipeline))
+    form = dags[pipeline].params
+    assert list(form) == [name for name in declared if name != "run_dir"]
+    for name, parameter in declared.items():
+        if name == "run_dir":
+            continue
+        param = form.get_param(name)
+        assert param.schema["title"] == name
+        assert re.fullmatch(r"\d+ · [A-Z][a-z ]+", param.schema["section"])
+        for key, value in parameter.schema().items():
+            assert param.schema[key] == value
+
+
+@each_pipeline
+def test_dag_has_the_defaults_that_were_asked_for(pipeline, dags):
+    dag = dags[pipeline]
+    assert dag.start_date == datetime(2025, 12, 27, tzinfo=UTC)
+    assert dag.catchup is False and dag.max_active_runs == 1 and dag.tags
+    assert dag.schedule and dag.doc_md
+    for task in dag.tasks:
+        assert task.retries == 2 and task.retry_delay == timedelta(minutes=1)
+
+
+@each_dag_file
+def test_dag_file_is_short_and_imports_airflow_from_its_sdk_only(path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 40
+    imported = re.findall(r"^(?:from|import) ([\w.]+)", source, re.MULTILINE)
+    assert set(imported) <= {"lib.dag", "airflow.sdk"}
+
+
+@each_dag_file
+def test_parsing_a_dag_file_imports_nothing_heavy(path):
+    heavy = ("pandas", "mlflow", "matplotlib", "lightgbm", "tensorflow", "keras", "sklearn")
+    heavy += ("optuna", "boto3", "gcsfs", "azure", "scipy", "nbconvert")
+    code = (
+        f"import sys, runpy; runpy.run_path({str(path)!r})\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_override_that_no_notebook_declares_is_refused():
+    with pytest.raises(ValueError, match="power has no parameter 'horizont'"):
+        notebook_params("power", horizont=3)
+
+
+def test_override_outside_of_its_domain_is_refused():
+    with pytest.raises(ValueError, match=r"horizon = 0 .*1\.\.168"):
+        notebook_params("power", horizon=0)
+
+
+def test_unknown_pipeline_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'powder'.*power"):
+        notebook_params("powder")
+
+
+@each_notebook
+def test_figure_cells_end_in_a_call_that_returns_nothing(path):
+    """A semicolon hides a returned artist from people, but not from nbval."""
+    for number, cell in enumerate(code_cells(path), start=1):
+        last = cell.source.rstrip().splitlines()[-1]
+        assert not last.endswith(";") or last.startswith("run.write("), f"In [{number}]"

@@ -1,0 +1,162 @@
+"""What is drawn is what was given, and every axis has a label with its unit."""
+
+from lib import plots
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+mpl.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plots.plt.close("all")
+
+
+@pytest.fixture
+def power() -> pd.Series:
+    index = pd.date_range("2024-01-01", periods=24 * 14, freq="h")
+    return pd.Series(np.arange(24.0 * 14) % 24, index, name="power_kw")
+
+
+def draw(name: str, power: pd.Series, ax=None):
+    values = power.to_numpy()
+    frame = pd.DataFrame({"model": values + 1, "persistence": values - 2}, power.index)
+    parts = {"train": slice(0, 200), "valid": slice(201, 250), "test": slice(251, 336)}
+    shap = pd.DataFrame({"a": values - 12, "b": np.zeros(len(values))}, power.index)
+    calls = {
+        "plot_split": lambda: plots.plot_split(power, parts, ax=ax),
+        "plot_day_profile": lambda: plots.plot_day_profile(power, ax=ax),
+        "plot_learning_curve": lambda: plots.plot_learning_curve(
+            pd.DataFrame({"train_rmse": [3.0, 2, 1], "valid_rmse": [3.0, 2.5, 2.6]}), 2, ax=ax
+        ),
+        "plot_forecast": lambda: plots.plot_forecast(power, frame, ax=ax),
+        "plot_error_by": lambda: plots.plot_error_by(
+            frame.sub(power, axis=0), power.index.hour, xlabel="hour of the day (h)", ax=ax
+        ),
+        "plot_reliability": lambda: plots.plot_reliability(values, values, ax=ax),
+        "plot_importance": lambda: plots.plot_importance(
+            pd.Series({"a": 0.2, "b": 0.7, "c": 0.1}), n_features=2, xlabel="gain (fraction)", ax=ax
+        ),
+        "plot_shap": lambda: plots.plot_shap(shap, shap, xlabel="SHAP value (kW)", ax=ax),
+        "plot_rank_ic": lambda: plots.plot_rank_ic(INTERVALS, ax=ax),
+        "plot_cost": lambda: plots.plot_cost({"all": 0.2, "top": 0.5}, {"spread": 0.6}, ax=ax),
+        "plot_attention": lambda: plots.plot_attention(
+            np.array([[0.2, 0.3, 0.5], [0.0, 0.1, 0.9]]), ax=ax
+        ),
+    }
+    return calls[name]()
+
+
+INTERVALS = {
+    model: {
+        day: {"rank_ic": ic, "rank_ic_low": ic - 0.05, "rank_ic_high": ic + 0.02}
+        for day, ic in {"2013-10-10": 0.1, "2013-10-11": high, "mean": (0.1 + high) / 2}.items()
+    }
+    for model, high in {"ridge": 0.2, "lstm": 0.3}.items()
+}
+NAMES = [name for name in dir(plots) if name.startswith("plot_")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plot_labels_both_axes_and_fits_on_a_page(name, power):
+    ax = draw(name, power)
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+    width, height = ax.figure.get_size_inches()
+    assert width <= 8
+    assert height <= 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plot_draws_on_the_axes_it_is_given(name, power):
+    _, ax = plots.plt.subplots()
+    assert draw(name, power, ax) is ax
+
+
+@pytest.mark.parametrize("name", ["plot_split", "plot_day_profile", "plot_forecast"])
+def test_values_axis_carries_the_unit(name, power):
+    assert "kW" in draw(name, power).get_ylabel()
+
+
+def test_error_by_hour_is_the_root_mean_square_of_each_hour(power):
+    ax = draw("plot_error_by", power)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([1.0] * 24)
+    assert ax.lines[0].get_ydata() == pytest.approx([2.0] * 24)
+
+
+def test_day_profile_tells_working_days_from_weekends(power):
+    weekend = power.index.day_of_week >= 5
+    ax = plots.plot_day_profile(power.where(~weekend, 100.0))
+    working, ending = ax.lines
+    assert working.get_ydata() == pytest.approx(np.arange(24.0))
+    assert ending.get_ydata() == pytest.approx([100.0] * 24)
+
+
+def test_importance_shows_the_largest_on_top_and_leaves_out_the_rest(power):
+    ax = draw("plot_importance", power)
+    assert [bar.get_width() for bar in ax.patches] == [0.2, 0.7]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_shap_puts_the_feature_with_the_largest_mean_contribution_on_top(power):
+    ax = draw("plot_shap", power)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+    dots = ax.collections[1].get_offsets()
+    np.testing.assert_allclose(dots[:, 0], power.to_numpy() - 12)
+
+
+def test_reliability_of_a_perfect_forecast_lies_on_the_diagonal(power):
+    dots = draw("plot_reliability", power).lines[0]
+    np.testing.assert_allclose(dots.get_xdata(), dots.get_ydata())
+    assert len(dots.get_xdata()) == 10
+
+
+def test_learning_curve_marks_the_best_round(power):
+    ax = draw("plot_learning_curve", power)
+    assert list(ax.lines[-1].get_xdata()) == [2, 2]
+
+
+def test_rank_ic_of_every_model_and_day_stands_within_its_interval(power):
+    ax = draw("plot_rank_ic", power)
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(INTERVALS["lstm"])
+    ridge, lstm = ax.lines[:2]
+    assert lstm.get_ydata() == pytest.approx([0.1, 0.3, 0.2])
+    assert (lstm.get_xdata() - ridge.get_xdata()) == pytest.approx([0.3] * 3)
+    ends = [segment[:, 1] for segment in ax.collections[1].get_segments()]
+    np.testing.assert_allclose(ends, [[0.05, 0.12], [0.25, 0.32], [0.15, 0.22]])
+
+
+def test_more_models_than_colours_are_all_drawn():
+    ax = plots.plot_rank_ic({f"model {k}": INTERVALS["lstm"] for k in range(8)})
+    assert len(ax.get_legend().get_texts()) == 8
+
+
+def test_net_return_meets_zero_where_the_cost_is_the_gross_return(power):
+    ax = draw("plot_cost", power)
+    (left, right), (gross, net) = ax.lines[1].get_data()
+    assert (left, gross) == (0, 0.5)
+    assert net == pytest.approx(0.5 - right)
+    assert [text.get_text().strip() for text in ax.texts] == ["spread"]
+    assert list(ax.lines[2].get_xdata()) == [0.6, 0.6]
+
+
+def test_attention_ends_at_the_last_known_bar_on_the_right(power):
+    ax = draw("plot_attention", power)
+    bars_back, mean = ax.lines[0].get_data()
+    assert list(bars_back) == [2, 1, 0]
+    assert mean == pytest.approx([0.1, 0.2, 0.7])
+    assert ax.xaxis_inverted()
+
+
+@pytest.mark.parametrize("n_days", [2, 7, 60, 200, 430, 1441, 4000])
+def test_time_axis_of_any_length_is_drawn_without_a_warning(n_days, recwarn):
+    index = pd.date_range("2006-12-16", periods=n_days, freq="D")
+    series = pd.Series(1.0, index, name="power_kw")
+    ax = plots.plot_forecast(series, series.to_frame())
+    ax.figure.canvas.draw()
+    assert 2 <= len(ax.get_xticks()) <= 9
+    assert not [str(warning.message) for warning in recwarn]

@@ -1,0 +1,78 @@
+"""What tests of whole runs share: run a DAG, look at what it left, kill a kernel."""
+
+import contextlib
+import json
+import signal
+import threading
+from datetime import timedelta
+
+from lib import outcome, tracking
+from lib.run import open_run, outputs_dir, run_folder_name
+
+import psutil
+
+
+def impatient(pipeline):
+    """Return the DAG of `pipeline`, with no wait before a retry."""
+    from lib.dagrun import load_dag
+
+    dag = load_dag(pipeline)
+    for task in dag.tasks:
+        task.retry_delay = timedelta(0)
+    return dag
+
+
+def go(dag, **params):
+    """Run `dag` and return the state of the run, its tasks and its folder."""
+    from lib.dagrun import configuration
+
+    known = configuration(dag.dag_id, {k: v for k, v in params.items() if k != "horizont"})
+    done = dag.test(run_conf=known | params)
+    tasks = {t.task_id: t for t in done.get_task_instances()}
+    run = open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
+    return done, tasks, run
+
+
+def report(run, stage):
+    """Return an executed notebook's state and its page's text."""
+    notebook = outcome.read_notebook(run.path / f"{stage}.ipynb")
+    return outcome.state(notebook), (run.path / f"{stage}.html").read_text()
+
+
+@contextlib.contextmanager
+def kernel_killed_in(pipeline, stage, ready=lambda folder: True):
+    """Kill the kernel once while `stage` of a run that starts now is under way; gives its pid.
+
+    `ready` is given the run's folder and says whether the time has come.
+    """
+    before = set((outputs_dir() / pipeline).glob("*"))
+    killed, over = [], threading.Event()
+
+    def kernels():
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # gone since it was listed
+                if any(word.endswith("lib/kernel.py") for word in process.cmdline()):
+                    yield process
+
+    def watch():
+        while not killed and not over.wait(0.02):
+            for folder in set((outputs_dir() / pipeline).glob("*")) - before:
+                record = folder / "stages" / f"{stage}.json"
+                if record.exists() and json.loads(record.read_text())["state"] != "finished":
+                    if not ready(folder):
+                        continue
+                    for process in kernels():
+                        process.send_signal(signal.SIGKILL)
+                        killed.append(process.pid)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def mlflow_run(run):
+    return tracking.open_client().get_run(tracking.link(run)["run_id"])
