@@ -1,0 +1,218 @@
+"""A made-up stock whose next move is partly known, and the best forecast of it.
+
+The *efficient* log-price moves at the first trade after each border of a grid of steps, by `signal`
+times the imbalance of the step before, and wanders on at every trade. Trades are printed half a
+spread above it by buyers and below it by sellers. Everything that the best possible forecast needs
+is in the data, so that a model can be told how much of the planted signal it has found.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from typing import TypedDict
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+LAST_DAY = date(2025, 12, 19)
+OPEN, SESSION_S, ZONE = time(9, 30), 23_400, ZoneInfo("America/New_York")
+HALF_HOUR_S = 1_800
+ALPHA, BETA = 0.08, 0.90  # of the volatility's GARCH(1, 1), by step
+
+
+class SampleOptions(TypedDict, total=False):
+    """What `sample_days` may be told; its defaults hold for what is left out."""
+
+    n_days: int
+    n_ticks: int
+    step_s: int
+    signal: float
+    half_spread_bps: float
+    volatility_bps: float
+
+
+def sample_ticks(
+    day: date,
+    *,
+    n_ticks: int = 50_000,
+    step_s: int = 5,
+    signal: float = 0.6,
+    half_spread_bps: float = 0.3,
+    volatility_bps: float = 1.0,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Make up the trades of one session, 09:30 to 16:00 in New York.
+
+    Waiting times are random and bursty, and shorter near the opening and the close. Sizes are
+    log-normal, whole and positive. The share of buyers is drawn anew for every step, so that the
+    imbalance of a step varies and the sides of one step say nothing about those of another. The
+    noise of a step is normal, with the variance of a GARCH(1, 1) times a U over the day, spread
+    evenly over the step's trades.
+
+    Parameters
+    ----------
+    day : date
+        The session's day.
+    n_ticks : int
+        Trades of the session, at least 2.
+    step_s : int
+        Length of a step, seconds; divides 1,800.
+    signal : float
+        Move of the efficient price per unit of imbalance, bps. The imbalance of a step is the
+        bought less the sold volume, over the whole volume, from -1 to 1.
+    half_spread_bps : float
+        Half the spread, bps: a buyer's price lies this much above the efficient price.
+    volatility_bps : float
+        Standard deviation of the noise of a step, root mean square over the day, bps.
+    seed : int
+        Everything random; a day's trades depend on the seed and the day alone.
+
+    Returns
+    -------
+    DataFrame of shape (n_ticks, 5)
+        ``ts`` (Datetime, us, UTC), ``day`` (Date), ``price`` (Float64, not rounded), ``size``
+        (Float64) and ``side`` (Int8: 1 a buyer took the offer, -1 a seller hit the bid).
+
+    Notes
+    -----
+    With ``signal=0`` and ``half_spread_bps=0`` the log-price is a martingale.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+    """
+    _check_options(n_ticks, step_s, half_spread_bps, volatility_bps)
+    rng = np.random.default_rng([seed, day.toordinal()])
+    offset_us = _arrivals(n_ticks, rng)
+    size = np.ceil(100 * rng.lognormal(0, 1, n_ticks))
+    starts = np.flatnonzero(np.diff(offset_us // (step_s * 1_000_000), prepend=-1))
+    length = np.diff(starts, append=n_ticks)
+    buyers = np.repeat(rng.beta(1.5, 1.5, len(starts)), length)
+    side = np.where(rng.random(n_ticks) < buyers, 1, -1)
+    imbalance = np.add.reduceat(size * side, starts) / np.add.reduceat(size, starts)
+
+    shock = rng.normal(size=n_ticks)
+    u_shape = _activity(offset_us[starts] / (SESSION_S * 1e6)) ** 0.5
+    scale = volatility_bps * u_shape * _garch(np.add.reduceat(shock, starts) / np.sqrt(length))
+    move_bps = shock * np.repeat(scale / np.sqrt(length), length)
+    move_bps[starts[1:]] += signal * imbalance[:-1]
+    log_price = np.log(100) + 0.01 * rng.normal() + 1e-4 * np.cumsum(move_bps)
+    opening = datetime.combine(day, OPEN, ZONE).astimezone(UTC).replace(tzinfo=None)
+    ts = np.datetime64(opening, "us") + offset_us
+    return pl.DataFrame(
+        {
+            "ts": pl.Series(ts).dt.replace_time_zone("UTC"),
+            "day": pl.repeat(day, n_ticks, dtype=pl.Date, eager=True),
+            "price": np.exp(log_price + 1e-4 * half_spread_bps * side),
+            "size": size,
+            "side": side.astype(np.int8),
+        }
+    )
+
+
+def sample_days(
+    n_days: int = 5,
+    *,
+    n_ticks: int = 50_000,
+    step_s: int = 5,
+    signal: float = 0.6,
+    half_spread_bps: float = 0.3,
+    volatility_bps: float = 1.0,
+    seed: int = 0,
+) -> Iterator[pl.DataFrame]:
+    """Make up the `n_days` weekdays that end with Friday, 19 December 2025, one after the other.
+
+    The other parameters are those of `sample_ticks`.
+    """
+    if n_days < 1:
+        raise ValueError(f"n_days is {n_days}: give one day or more")
+    days = np.busday_offset(LAST_DAY, np.arange(1 - n_days, 1))
+    for day in days.tolist():
+        yield sample_ticks(
+            day,
+            n_ticks=n_ticks,
+            step_s=step_s,
+            signal=signal,
+            half_spread_bps=half_spread_bps,
+            volatility_bps=volatility_bps,
+            seed=seed,
+        )
+
+
+def best_forecast(
+    bars: pd.DataFrame, *, signal: float, half_spread_bps: float, horizon: int = 1
+) -> np.ndarray:
+    """Return the best possible forecast of the sample's returns, given everything up to each bar.
+
+    The efficient price will move by `signal` times the bar's imbalance, and the last trade's
+    distance from it, half a spread to its own side, will not last. The imbalances and sides to
+    come are independent of the past with mean zero, so the forecast is the same for every horizon.
+
+    Parameters
+    ----------
+    bars : DataFrame of shape (n_bars, ...)
+        Time bars as long as the sample's step, with ``signed_volume``, ``volume`` and ``side``.
+    signal, half_spread_bps : float
+        What `sample_ticks` was given.
+    horizon : int
+        Bars ahead, at least 1.
+
+    Returns
+    -------
+    ndarray of shape (n_bars,), float64
+        Conditional expectation of ``ln(close[t + horizon] / close[t])``, bps.
+    """
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}: give one bar or more")
+    imbalance = bars["signed_volume"].to_numpy() / bars["volume"].to_numpy()
+    return signal * imbalance - half_spread_bps * bars["side"].to_numpy()
+
+
+def _check_options(
+    n_ticks: int, step_s: int, half_spread_bps: float, volatility_bps: float
+) -> None:
+    if n_ticks < 2:
+        raise ValueError(f"n_ticks is {n_ticks}: give two ticks or more")
+    if step_s < 1 or HALF_HOUR_S % step_s:
+        raise ValueError(
+            f"step_s is {step_s}: give a divisor of 1800 s, so that steps begin with the session"
+        )
+    for name, value in {
+        "half_spread_bps": half_spread_bps,
+        "volatility_bps": volatility_bps,
+    }.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is {value}: give 0 or more")
+
+
+def _activity(fraction: np.ndarray) -> np.ndarray:
+    """Return the U over the day: 2.2 at the ends, 0.4 in the middle, 1 on average."""
+    return 0.4 + 1.8 * (2 * fraction - 1) ** 2
+
+
+def _arrivals(n_ticks: int, rng: np.random.Generator) -> np.ndarray:
+    """Return when trades happen, microseconds since the opening, in order.
+
+    Gamma waiting times of shape 0.5 come in bursts. They are in business time, which runs with
+    the activity of the day; its inverse turns them into time by the clock.
+    """
+    waiting = rng.gamma(0.5, size=n_ticks + 1)
+    business = np.cumsum(waiting[:-1]) / waiting.sum()
+    fraction = np.linspace(0, 1, 2_000)
+    passed = 0.4 * fraction + 0.3 * ((2 * fraction - 1) ** 3 + 1)  # the integral of the activity
+    clock = np.interp(business, passed, fraction)
+    return np.minimum(clock * SESSION_S * 1e6, SESSION_S * 1e6 - 1).astype(np.int64)
+
+
+def _garch(shocks: np.ndarray) -> np.ndarray:
+    """Return the standard deviation before each shock of a GARCH(1, 1) of variance one.
+
+    T. Bollerslev, "Generalized autoregressive conditional heteroskedasticity", 1986.
+    """
+    variances, variance = [], 1.0
+    for square in (shocks**2).tolist():
+        variances.append(variance)
+        variance = (1 - ALPHA - BETA) + (ALPHA * square + BETA) * variance
+    return np.sqrt(variances)
