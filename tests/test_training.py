@@ -1,0 +1,103 @@
+"""Training that can be cut off: same weights in the end, nothing of other experiments."""
+
+import json
+
+from lib.backend import import_keras
+from lib.training import Trainer
+from lib.windows import WindowBatches, window_ends
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.kernel
+WINDOW, N_FEATURES = 4, 3
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, N_FEATURES)).astype(np.float32)
+    return x, (x @ [0.5, -1.0, 0.2] + 0.1 * rng.normal(size=300)).astype(np.float32)
+
+
+def batches(rows, seed=0):
+    ends = window_ends(np.zeros(300), WINDOW)
+    return WindowBatches(*rows, ends, length=WINDOW, batch_size=64, seed=seed)
+
+
+def network():
+    keras = import_keras()
+    bars = keras.Input((WINDOW, N_FEATURES))
+    hidden = keras.layers.Dropout(0.3)(keras.layers.Dense(8, "silu")(keras.layers.Flatten()(bars)))
+    return keras.Model(bars, keras.layers.Dense(1)(hidden))
+
+
+def trainer(epochs=4, report=None, rate=0.02):
+    return Trainer(network, epochs=epochs, learning_rate=rate, weight_decay=0.01, report=report)
+
+
+def weights(path):
+    model = import_keras().saving.load_model(path, compile=False)
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path, rows):
+    whole = trainer().fit(batches(rows), tmp_path / "whole.keras", seed=1)
+    lines = []
+
+    def cut_off(line):
+        lines.append(line)
+        if len(lines) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(report=cut_off).fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    assert not (tmp_path / "cut.keras").exists()
+    again = []
+    history = trainer(report=again.append).fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    assert len(again) == 2, "the third epoch was noted before its backup, so it is made again"
+    assert "epoch 3 of 4" in again[0]
+    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
+    assert history["loss"].tolist() == whole["loss"].tolist()
+
+
+def test_finished_model_is_not_trained_again_unless_something_changed(tmp_path, rows):
+    lines = []
+    path = tmp_path / "m.keras"
+    first = trainer(report=lines.append).fit(batches(rows), path, seed=1)
+    before = path.read_bytes()
+    assert trainer(report=lines.append).fit(batches(rows), path, seed=1).equals(first)
+    assert len(lines) == 4 and path.read_bytes() == before
+    x, y = rows
+    for changed in ((x, -y), (x + 1, y)):
+        trainer(report=lines.append).fit(batches(changed), path, seed=1)
+    trainer(report=lines.append, rate=0.01).fit(batches(changed), path, seed=1)
+    trainer(report=lines.append, rate=0.01).fit(batches(changed), path, seed=2)
+    trainer(report=lines.append, rate=0.01).fit(batches(changed, seed=5), path, seed=2)
+    assert len(lines) == 24
+
+
+def test_one_trainer_gives_what_a_new_one_would(tmp_path, rows):
+    one = trainer(epochs=2)
+    one.fit(batches(rows), tmp_path / "a.keras", seed=1)
+    one.fit(batches(rows), tmp_path / "b.keras", seed=2)
+    one.fit(batches(rows), tmp_path / "c.keras", seed=1)
+    trainer(epochs=2).fit(batches(rows), tmp_path / "d.keras", seed=2)
+    a, b, c, d = (weights(tmp_path / f"{name}.keras") for name in "abcd")
+    np.testing.assert_array_equal(a, c)
+    np.testing.assert_array_equal(b, d)
+    assert np.abs(a - b).max() > 0.01
+
+
+def test_network_learns_a_linear_target(tmp_path, rows):
+    history = trainer(epochs=30).fit(batches(rows), tmp_path / "m.keras", seed=0)
+    assert history["loss"].iloc[-1] < 0.3 * rows[1].var()
+    assert json.loads((tmp_path / "m.json").read_text())["history"][-1]["seconds"] > 0
+
+
+def test_training_that_diverges_says_so_and_leaves_no_model(tmp_path, rows):
+    x, y = rows
+    huge = (x, np.full_like(y, 3e38))
+    with pytest.raises(ValueError, match="lower the learning rate"):
+        trainer(epochs=2, rate=1.0).fit(batches(huge), tmp_path / "m.keras", seed=0)
+    assert not (tmp_path / "m.keras").exists()
