@@ -1,0 +1,49 @@
+"""README: its numbers are those of the reference runs, its commands and files exist."""
+
+import json
+import re
+
+from lib.run import ROOT
+
+import pytest
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| \[power\]\S+, ([\w ]+) \| `([\w-]+)` \| (.+) \|$", README, re.MULTILINE)
+PAGES = [ROOT / "README.md", *ROOT.glob("outputs/README.md"), *ROOT.glob("notebooks/*/README.md")]
+COLUMNS = ("rmse", "mae", "r2", "persistence_rmse", "rmse_vs_persistence")
+
+
+def metrics(folder):
+    path = ROOT / "outputs" / "power" / folder / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("folder", "cells"), [(f, c) for _, f, c in ROWS])
+def test_results_are_those_of_the_reference_run(folder, cells):
+    found = metrics(folder)
+    assert cells.split(" | ") == [f"{found[name]:.3f}" for name in COLUMNS]
+
+
+def test_every_reference_run_has_its_row():
+    folders = {p.parent.name for p in (ROOT / "outputs").glob("power/reference*/metrics.json")}
+    assert folders == {folder for _, folder, _ in ROWS}
+
+
+def test_make_targets_that_are_named_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bmake ([a-z]+)\b", README))
+    assert named and not {t for t in named if not re.search(rf"^{t}:", makefile, re.MULTILINE)}
+
+
+def test_every_module_of_lib_is_in_the_tree_and_no_other():
+    tree = re.search(r"^lib/ .*?^benchmarks/", README, re.MULTILINE | re.DOTALL)[0]
+    words = set(re.findall(r"\b[a-z_]+\b", tree))
+    modules = {p.stem for p in (ROOT / "lib").glob("*") if p.stem.strip("_") == p.stem and p.stem != "__pycache__"}
+    assert modules <= words, modules - words
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = re.sub(r"`[^`]*`", "", path.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (path.parent / target).exists(), target

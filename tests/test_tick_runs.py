@@ -1,0 +1,121 @@
+"""Whole runs of the tick pipeline through Airflow."""
+
+import json
+from datetime import UTC, datetime
+
+from lib import outcome, registry, services, tracking
+from lib.run import data_dir, open_run, run_folder_name, state_dir
+
+import mlflow
+import numpy as np
+import pytest
+from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
+SPY = data_dir() / "tick" / "SPY"
+SMALL = {"sample_ticks": 20_000, "control_ticks": 20_000, "epochs": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def airflow():
+    services.prepare()
+
+
+@pytest.fixture
+def tick():
+    return impatient("tick")
+
+
+def trainings(run, attempt=""):
+    """Return the lines that training has printed in the report of an attempt."""
+    notebook = outcome.read_notebook(run.path / f"03_train{attempt}.ipynb")
+    outputs = [o for c in notebook["cells"] for o in c.get("outputs", ()) if "text" in o]
+    text = "".join("".join(output["text"]) for output in outputs)
+    return [line.split(": loss")[0] for line in text.splitlines() if ": loss" in line]
+
+
+def test_sample_run_registers_what_it_evaluated(tick):
+    done, tasks, run = go(tick, register_model="network")
+    assert done.state == "success"
+    assert all(report(run, stage)[0] == "completed" for stage in tasks)
+    metrics, logged = run.read("metrics.json"), mlflow_run(run)
+    assert logged.info.status == "FINISHED"
+    assert {k: logged.data.metrics[k] for k in metrics} == pytest.approx(metrics)
+    assert metrics["mse"] < metrics["persistence_mse"] and metrics["planted_share_of_best"] > 0.9
+    assert abs(metrics["random_walk_rank_ic"]) < 0.06
+    (data,) = logged.inputs.dataset_inputs
+    assert data.dataset.digest == run.read("dataset.json")["digest"][:36]
+    registered = run.read("registration.json")
+    assert registered["name"] == "tick_gru_sample"
+    assert registry.find(registered["uri"]).tags["run_dir"] == run.run_dir
+    model = mlflow.pyfunc.load_model(registered["uri"])
+    bars, judged = run.read("bars.parquet"), run.read("forecasts.parquet")
+    test = bars[bars["day"].isin(run.read("split.json")["test_days"])]
+    made = model.predict(test.reset_index()).set_index("ts")["expected_return_bps"]
+    evaluated = judged["gru"].to_numpy()
+    assert len(evaluated) > 1000
+    np.testing.assert_allclose(made.loc[judged.index], evaluated, atol=1e-6)
+
+
+def test_killed_training_goes_on_from_its_last_epoch(tick):
+    def first_epoch_is_over(folder):
+        scratch = state_dir() / ".scratch" / "tick" / folder.name / "training"
+        return any(
+            (backup / "training_metadata.json").exists() for backup in scratch.glob("*/*.backup")
+        )
+
+    with kernel_killed_in("tick", "03_train", first_epoch_is_over) as killed:
+        done, tasks, run = go(tick, **(SMALL | {"epochs": 6}))
+    assert killed, "the test found no kernel to kill"
+    assert done.state == "success" and tasks["03_train"].try_number == 2
+    lines = trainings(run)
+    assert "epoch 1 of 6" not in lines[0], "training began anew"
+    assert lines[-1].endswith("epoch 6 of 6")
+    assert "DeadKernelError" in report(run, "03_train.attempt-1")[1]
+    assert not (state_dir() / ".scratch" / "tick" / run.name / "training").exists()
+
+
+def test_model_below_its_floor_is_red_and_not_registered(tick):
+    done, tasks, run = go(tick, **SMALL, min_rank_ic_low=0.9)
+    assert done.state == "failed" and tasks["05_register"].state == "failed"
+    assert "rank_ic_low" in report(run, "05_register")[1]
+    found = tracking.open_client().search_model_versions(
+        f"run_id = '{mlflow_run(run).info.run_id}'"
+    )
+    assert not found
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not SPY.exists(), reason="no real data")
+def test_back_fill_of_a_day_sees_nothing_later_and_finds_the_bounce(tick):
+    params = {"source": str(SPY), "n_phases": 1, "n_models": 1, "train_days": 3, "test_days": 1}
+    date = datetime(2013, 10, 10, 22, 30, tzinfo=UTC)
+    done = tick.test(run_conf=params | SMALL, logical_date=date)
+    run = open_run(f"tick/{run_folder_name(done.run_id)}")
+    assert done.state == "success"
+    assert run.record("01_load")["parameters"]["as_of"] == "2013-10-10"
+    assert mlflow_run(run).data.params["as_of"] == "2013-10-10"
+    days = run.read("bars.parquet")["day"].unique().tolist()
+    assert days == ["2013-10-07", "2013-10-08", "2013-10-09", "2013-10-10"]
+    metrics = run.read("metrics.json")
+    assert metrics["rank_ic_low"] > 0.15 and metrics["mse_vs_persistence"] < 0.97
+    assert metrics["break_even_bps"] < metrics["spread_bps"], "the bounce is not to be earned"
+    assert run.read("registration.json")["name"] in ("tick_gru", "tick_ridge", "tick_lightgbm")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("2013-10-07.csv", "timestamp,price\n", "size"),
+        ("2013-10-07.csv", "", "2013-10-07.csv"),
+    ],
+)
+def test_bad_ticks_fail_the_first_stage_with_the_file_and_the_reason(
+    tick, tmp_path, file, content, reason
+):
+    (tmp_path / file).write_text(content)
+    done, tasks, run = go(tick, source=str(tmp_path))
+    assert done.state == "failed" and tasks["01_load"].try_number == 1
+    assert reason in report(run, "01_load")[1]
+    assert not (run.path / "ticks").exists()
+    assert json.loads((run.path / "stages/01_load.json").read_text())["state"] != "finished"
