@@ -411,7 +411,7 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
-    modules = ("__init__", "indicators", "packaging", "tick_forecaster")
+    modules = ("__init__", "backend", "indicators", "packaging", "tick_forecaster")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 

@@ -13,7 +13,7 @@ from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 SPY = data_dir() / "tick" / "SPY"
-SMALL = {"sample_ticks": 20_000, "control_ticks": 20_000, "epochs": 1}
+SMALL = {"sample_ticks": 8_000, "control_ticks": 8_000, "bar_size": 15.0, "window": 20, "epochs": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,8 +89,11 @@ def test_model_below_its_floor_is_red_and_not_registered(tick):
 @pytest.mark.skipif(not SPY.exists(), reason="no real data")
 def test_back_fill_of_a_day_sees_nothing_later_and_finds_the_bounce(tick):
     params = {"source": str(SPY), "n_phases": 1, "n_models": 1, "train_days": 3, "test_days": 1}
+    params = SMALL | params | {"bar_size": 5.0}
+    for scheduled in (tick, *tick.tasks):
+        scheduled.start_date = datetime(2013, 1, 1, tzinfo=UTC)  # Airflow runs no task before it
     date = datetime(2013, 10, 10, 22, 30, tzinfo=UTC)
-    done = tick.test(run_conf=params | SMALL, logical_date=date)
+    done = tick.test(run_conf=params, logical_date=date)
     run = open_run(f"tick/{run_folder_name(done.run_id)}")
     assert done.state == "success"
     assert run.record("01_load")["parameters"]["as_of"] == "2013-10-10"

@@ -51,17 +51,25 @@ def test_command_line_runs_the_sample_and_says_where_everything_is():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for stage in sorted(p.stem for p in (ROOT / "notebooks/power").glob("[0-9]*.ipynb")):
-        assert f"{stage} " in done.stdout
+    stages = sorted(p.stem for p in (ROOT / "notebooks/power").glob("[0-9]*.ipynb"))
+    assert all(f"{stage} " in done.stdout for stage in stages)
+    assert done.stdout.count(" ok ") == len(stages) and "verdict" in done.stdout
+    assert os.environ["OUTPUTS_DIR"] in done.stdout
     assert "household_power_lightgbm_sample version" in done.stdout
     assert "05_evaluate.html" in done.stdout
     assert "1 of 1 passed" in done.stdout
 
 
-def test_sample_run_leaves_folder_mlflow_run_and_staging_model(power):
+@pytest.fixture(scope="module")
+def sample():
+    """A run of the sample as by hand in Airflow, without a logical date: state, tasks, folder."""
     before = n_versions()
-    done, tasks, run = go(power)
-    assert done.state == "success"
+    return *go(impatient("power"), logical_date=None), before
+
+
+def test_sample_run_leaves_folder_mlflow_run_and_staging_model(sample):
+    done, tasks, run, before = sample
+    assert done.state == "success" and done.logical_date is None
     for stage in tasks:
         state, page = report(run, stage)
         assert state == "completed"
@@ -88,8 +96,8 @@ def test_sample_run_leaves_folder_mlflow_run_and_staging_model(power):
     assert version.tags["run_dir"] == run.run_dir
 
 
-def test_registered_model_forecasts_what_the_notebook_evaluated(power):
-    _, _, run = go(power)
+def test_registered_model_forecasts_what_the_notebook_evaluated(sample):
+    run = sample[2]
     model = mlflow.pyfunc.load_model(run.read("registration.json")["uri"])
     raw = run.read("raw.parquet").reset_index()
     columns = model.metadata.get_input_schema().input_names()
@@ -98,11 +106,6 @@ def test_registered_model_forecasts_what_the_notebook_evaluated(power):
     both = pd.concat([made.rename("made"), evaluated.rename("evaluated")], axis=1).dropna()
     assert len(both) > 100
     assert both["made"].to_numpy() == pytest.approx(both["evaluated"].to_numpy(), abs=1e-6)
-
-
-def test_manual_run_without_a_logical_date_passes(power):
-    done = power.test(run_conf=SAMPLE | {"n_trials": 2}, logical_date=None)
-    assert done.state == "success" and done.logical_date is None
 
 
 @pytest.mark.real
@@ -263,16 +266,6 @@ def test_killed_task_leaves_a_finished_report(power, tmp_path):
         time.sleep(0.2)
     notebook = outcome.read_notebook(path)
     assert outcome.state(notebook) == "failed" and "SIGKILL" in json.dumps(notebook)
-
-
-def test_account_of_a_run_is_printed(power):
-    from lib.dagrun import run_dag
-
-    console = io.StringIO()
-    assert run_dag("power", {"source": "sample", "n_trials": 2}, console)
-    text = console.getvalue()
-    assert text.count(" ok ") == 6 and "verdict" in text
-    assert os.environ["OUTPUTS_DIR"] in text
 
 
 def test_run_folder_on_s3_holds_the_same_run(bucket, tmp_path):

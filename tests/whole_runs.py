@@ -11,6 +11,8 @@ from lib.run import open_run, outputs_dir, run_folder_name
 
 import psutil
 
+NOW = object()
+
 
 def impatient(pipeline):
     """Return the DAG of `pipeline`, with no wait before a retry."""
@@ -22,12 +24,13 @@ def impatient(pipeline):
     return dag
 
 
-def go(dag, **params):
+def go(dag, *, logical_date=NOW, **params):
     """Run `dag` and return the state of the run, its tasks and its folder."""
     from lib.dagrun import configuration
 
     known = configuration(dag.dag_id, {k: v for k, v in params.items() if k != "horizont"})
-    done = dag.test(run_conf=known | params)
+    date = {} if logical_date is NOW else {"logical_date": logical_date}
+    done = dag.test(run_conf=known | params, **date)
     tasks = {t.task_id: t for t in done.get_task_instances()}
     run = open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
     return done, tasks, run
