@@ -27,7 +27,9 @@ from functools import partial
 from itertools import product
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from lib.splits import Fold
 
 import lightgbm as lgb
 import numpy as np
@@ -71,13 +73,6 @@ START: Params = {
 }
 MAX_DEATHS = 3
 GO_ON, STOP = "go on", "stop"
-
-
-class Fold(NamedTuple):
-    """One cut in time: positions of the rows to train on and of the later rows to score."""
-
-    train: slice
-    valid: slice
 
 
 def time_folds(

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 from lib import tuning
 from lib.run import ROOT
-from lib.tuning import Fold, score, search_space, shared_datasets, time_folds, trials_frame, tune
+from lib.splits import Fold
+from lib.tuning import score, search_space, shared_datasets, time_folds, trials_frame, tune
 
 import lightgbm as lgb
 import numpy as np
