@@ -1,6 +1,6 @@
 """Tick data: forecast the return of the next bar, trained anew every day on the days before.
 
-A recurrent network or transformer on windows of bars, beside persistence, ridge and LightGBM; the
+A transformer on windows of bars, beside persistence, ridge and LightGBM; the
 best on validation is registered when it orders the returns of the test days. A run sees no day
 later than its own date. Notebooks: `notebooks/tick/`; run folders: `outputs/tick/`.
 """
@@ -16,13 +16,13 @@ with DAG(
     tags=["time series", "keras"],
     params=notebook_params(
         "tick",
-        source="tick",
-        symbol="SPY",
+        source="tick/SPY",
         as_of=RUN_DATE,
         train_days=3,
         test_days=2,
         n_phases=5,
-        n_models=3,
+        model="transformer",
+        n_folds=2,
         n_threads=2,
     ),
     **DAG_DEFAULTS,

@@ -1,13 +1,15 @@
 """Whole runs of the tick pipeline through Airflow."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from lib import outcome, registry, services, tracking
+from lib.data.tick_sample import sample_ticks
 from lib.run import data_dir, open_run, run_folder_name, state_dir
 
 import mlflow
 import numpy as np
+import polars as pl
 import pytest
 from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
 
@@ -75,8 +77,16 @@ def test_killed_training_goes_on_from_its_last_epoch(tick):
     assert not (state_dir() / ".scratch" / "tick" / run.name / "training").exists()
 
 
-def test_model_below_its_floor_is_red_and_not_registered(tick):
-    done, tasks, run = go(tick, **SMALL, min_rank_ic_low=0.9)
+def test_model_of_quotes_below_its_floor_is_red_and_not_registered(tick, tmp_path):
+    middle = pl.col("price")
+    for day in (1, 2, 3):
+        made = sample_ticks(date(2024, 5, day), n_ticks=8_000)
+        quotes = made.select(timestamp="ts", bid=middle - 0.005, ask=middle + 0.005)
+        quotes.write_parquet(tmp_path / f"{day}.parquet")
+    asked = {"source": str(tmp_path), "kind": "quotes", "train_days": 2}
+    asked |= {"test_days": 1, "n_folds": 1, "n_phases": 1, "min_rank_ic_low": 0.9}
+    done, tasks, run = go(tick, **SMALL, **asked)
+    assert run.read("split.json")["quotes"]
     assert done.state == "failed" and tasks["05_register"].state == "failed"
     assert "rank_ic_low" in report(run, "05_register")[1]
     found = tracking.open_client().search_model_versions(
@@ -103,7 +113,11 @@ def test_back_fill_of_a_day_sees_nothing_later_and_finds_the_bounce(tick):
     metrics = run.read("metrics.json")
     assert metrics["rank_ic_low"] > 0.15 and metrics["mse_vs_persistence"] < 0.97
     assert metrics["break_even_bps"] < metrics["spread_bps"], "the bounce is not to be earned"
-    assert run.read("registration.json")["name"] in ("tick_gru", "tick_ridge", "tick_lightgbm")
+    assert run.read("registration.json")["name"] in (
+        "tick_transformer",
+        "tick_ridge",
+        "tick_lightgbm",
+    )
 
 
 @pytest.mark.parametrize(
