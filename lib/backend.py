@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 from types import ModuleType
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}  # errors still show
@@ -41,3 +42,29 @@ def import_keras() -> ModuleType:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def choose_precision(asked: str) -> str:
+    """Return the Keras dtype policy for a precision, and what ``auto`` means on this machine.
+
+    Parameters
+    ----------
+    asked : {"auto", "float32", "bfloat16"}
+        ``auto`` is bfloat16 where there is a GPU, or a processor that multiplies bfloat16 itself
+        (AVX512-BF16 or AMX), and float32 elsewhere: there bfloat16 is many times slower.
+
+    Returns
+    -------
+    {"float32", "mixed_bfloat16"}
+    """
+    if asked == "auto":
+        asked = "bfloat16" if _has_bfloat16() else "float32"
+    return {"float32": "float32", "bfloat16": "mixed_bfloat16"}[asked]
+
+
+def _has_bfloat16() -> bool:
+    if any("gpu" in device.lower() for device in import_keras().distribution.list_devices()):
+        return True
+    facts = Path("/proc/cpuinfo")
+    flags = facts.read_text(encoding="utf-8") if facts.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags

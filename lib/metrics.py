@@ -4,7 +4,8 @@ Metrics take truth and forecast as arrays of equal length without missing values
 floats; nothing here plots or writes. `GREATER_IS_BETTER` states once, for every metric that a
 check may name, whether larger is better: of the errors ``mae``, ``mse``, ``rmse`` and their ratios
 to a baseline (``*_vs_*``) smaller is better, of ``r2``, ``skill``, ``rank_ic`` and ``hit_rate``
-larger. Returns are log-returns in basis points (bps, 1e-4).
+larger; of what `lib.classification` returns, ``loss`` and ``expected_calibration_error`` smaller,
+``accuracy`` and the others larger. Returns are log-returns in basis points (bps, 1e-4).
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,13 @@ GREATER_IS_BETTER = {
     "hit_rate": True,
     "hit_rate_low": True,
     "planted_share_of_best": True,
+    "accuracy": True,
+    "accuracy_low": True,
+    "precision": True,
+    "recall": True,
+    "f1_score": True,
+    "loss": False,
+    "expected_calibration_error": False,
 }
 """Whether larger is better, by metric."""
 

@@ -1,15 +1,18 @@
 """Figures: each `plot_*` draws one idea on one pair of axes and returns it.
 
-Functions take numbers that are ready to be drawn, label both axes with their units, and make new
-axes when none are given. They save nothing and show nothing; the notebook composes.
+Functions take numbers that are ready to be drawn, label both axes with their units (images have
+none), and make new axes when none are given. They save nothing and show nothing; the notebook
+composes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.ticker import MaxNLocator
 
 TRUTH = "0.35"
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
@@ -399,6 +402,198 @@ def plot_attention(weights: np.ndarray, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="bars back from the last known one", ylabel="attention (fraction)")
     ax.invert_xaxis()
     ax.set_ylim(bottom=0)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_confusion(matrix: np.ndarray, classes: Sequence[str], *, ax: Axes | None = None) -> Axes:
+    """Plot how often each class is taken for each other.
+
+    The colour is the share of the true class, on a scale that sets small shares apart; the numbers
+    are images, and none are written where there are none.
+
+    Parameters
+    ----------
+    matrix : array of shape (n_classes, n_classes), int
+        Number of images by true class (row) and predicted class (column).
+    classes : sequence of str
+        Names of the classes.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    norm = PowerNorm(0.4, vmin=0, vmax=1)
+    image = ax.imshow(share, cmap="Blues", norm=norm, aspect="auto")
+    for row, column in np.argwhere(matrix):
+        colour = "white" if norm(share[row, column]) > 0.6 else "black"
+        style = {"ha": "center", "va": "center", "fontsize": 7}
+        ax.text(column, row, f"{matrix[row, column]}", color=colour, **style)
+    at = np.arange(len(classes))
+    turned = 90 if max(len(name) for name in classes) > 2 else 0
+    ax.set_xticks(at, classes, rotation=turned, fontsize="small")
+    ax.set_yticks(at, classes, fontsize="small")
+    ax.set(xlabel="predicted", ylabel="truth")
+    bar = ax.figure.colorbar(
+        image, ax=ax, ticks=[0, 0.01, 0.1, 0.5, 1], fraction=0.05, pad=0.02, aspect=40
+    )
+    bar.ax.set_yticklabels(["0", "0.01", "0.1", "0.5", "1"], fontsize="x-small")
+    bar.set_label("share of the true class (fraction)", fontsize="small")
+    return ax
+
+
+def plot_calibration(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Plot accuracy against confidence, with the number of images at each point.
+
+    On the diagonal, probabilities can be taken at their word; below it, the classifier is too sure
+    of itself. The area of a point grows with its share of the images.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame of shape (n_bins, 3)
+        ``confidence`` and ``accuracy``, fractions, and ``n``, as
+        `lib.classification.calibration_table` returns.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    x, y = table["confidence"], table["accuracy"]
+    ax.plot([0, 1], [0, 1], color=TRUTH, linestyle=":", label="as sure as right")
+    ax.plot(x, y, color=COLOURS[0], linewidth=0.8, alpha=0.5)
+    area = 10 + 150 * table["n"] / table["n"].max()
+    ax.scatter(
+        x, y, s=area, color=COLOURS[0], alpha=0.8, linewidth=0, label="area: number of images"
+    )
+    ax.set(
+        xlim=(0, 1.05),
+        ylim=(0, 1.05),
+        xlabel="confidence (fraction)",
+        ylabel="accuracy (fraction)",
+    )
+    ax.legend(fontsize="small", loc="lower right")
+    return ax
+
+
+def plot_images(
+    images: np.ndarray, titles: Sequence[str], *, columns: int = 8, ax: Axes | None = None
+) -> Axes:
+    """Plot images as tiles, row by row, each with its title above it.
+
+    Titles are made small enough for their column, down to a size that can be read; longer ones
+    take a line break or fewer columns.
+
+    Parameters
+    ----------
+    images : array of shape (n, height, width) or (n, height, width, 3), uint8
+        Grey or RGB images.
+    titles : sequence of str
+        One title for each image, or none.
+    columns : int, default 8
+        Tiles in a row.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Without ticks and labels.
+
+    Raises
+    ------
+    ValueError
+        If there are titles but not as many as images, `columns` is below 1, there is no image, or
+        images have another type or shape.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
+        raise ValueError(
+            f"images are {images.dtype} of shape {images.shape}: give uint8 of shape "
+            "(n, height, width) or (n, height, width, 3)"
+        )
+    if not len(images) or columns < 1:
+        raise ValueError(f"{len(images)} images in {columns} columns: give one or more of each")
+    if len(titles) not in (0, len(images)):
+        raise ValueError(f"{len(titles)} titles for {len(images)} images: give as many, or none")
+    n, height, width = images.shape[:3]
+    n_columns = min(n, columns)
+    n_rows = -(-n // n_columns)
+    n_lines = max((title.count("\n") + 1 for title in titles), default=0)
+    n_letters = max((len(line) for title in titles for line in title.split("\n")), default=0)
+    if ax is None:
+        inches = n_rows * (8 / n_columns * height / width + 0.15 * n_lines)
+        ax = plt.subplots(figsize=(8, min(4, inches)), dpi=80, layout="constrained")[1]
+
+    # lengths on paper are in points, those of the mosaic in pixels of the images
+    across, down = ax.figure.get_size_inches() * ax.get_position().size * 72 / (n_columns, n_rows)
+    fontsize = min(8.0, max(6.0, across / (0.6 * max(n_letters, 1))))
+    heading = 1.35 * fontsize * n_lines
+    scale = min(across / (1.1 * width), max(down - heading, down / 3) / (1.1 * height))
+    right = max(1.1 * width, min(0.6 * fontsize * n_letters, across) / scale)
+    below = 1.1 * height + heading / scale
+    for k, image in enumerate(images):
+        row, column = divmod(k, n_columns)
+        left, top = column * right, row * below + heading / scale
+        ax.imshow(
+            image,
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            interpolation="nearest",
+            extent=(left, left + width, top + height, top),
+        )
+        if len(titles):
+            style = {"ha": "center", "va": "bottom", "fontsize": fontsize}
+            ax.text(left + width / 2, top - 0.03 * height, titles[k], **style)
+    margin = (right - width) / 2
+    ax.set(xlim=(-margin, n_columns * right - margin), ylim=(n_rows * below, 0))
+    ax.set_axis_off()
+    return ax
+
+
+def plot_history(
+    history: pd.DataFrame,
+    *,
+    columns: Sequence[str],
+    ylabel: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot training curves by epoch.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame of shape (n_epochs, n_columns)
+        One column for each curve, index the epoch.
+    columns : sequence of str
+        Curves to draw, such as ``["loss", "val_loss"]``.
+    ylabel : str
+        What they are, with unit.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    for k, name in enumerate(columns):
+        ax.plot(
+            history.index,
+            history[name],
+            "o-" if len(history) <= 30 else "-",
+            color=COLOURS[k % len(COLOURS)],
+            markersize=3,
+            label=_words(name),
+        )
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    ax.set(xlabel="epoch", ylabel=ylabel)
     ax.legend(fontsize="small")
     return ax
 

@@ -7,17 +7,17 @@ earlier experiment is ever taken for this one.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lib.backend import import_keras
-from lib.windows import WindowBatches, keras_dataset
 
 import numpy as np
 import pandas as pd
@@ -25,24 +25,94 @@ import pandas as pd
 if TYPE_CHECKING:
     import keras
 
-SLOW_S = 20.0  # epochs that take longer are reported with their pace
+SLOW_S = 60.0  # trainings that take longer are reported with their pace
+
+
+class Batches(Protocol):
+    """What is learned from: `lib.windows.WindowBatches`, `lib.augment.ImageBatches`.
+
+    Order and content of the batches of an epoch depend on its number alone.
+    """
+
+    epoch: int
+    changes: Sequence[int]
+    """Epochs, counted from 0, whose batches have another shape than those before."""
+
+    @property
+    def n_items(self) -> int:
+        """How many examples an epoch shows."""
+
+    def __len__(self) -> int:
+        """Return how many batches an epoch has."""
+
+    def __getitem__(self, batch: int) -> tuple[np.ndarray, ...]:
+        """Return inputs, targets and, if there are any, weights of a batch."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Go to an epoch, counted from 0."""
+
+    def digest(self) -> str:
+        """Return a digest of everything that decides what the batches are."""
+
+
+def keras_dataset(batches: Batches) -> "keras.utils.PyDataset":
+    """Return batches as what `keras.Model.fit` takes.
+
+    The order is random already, so give ``shuffle=False`` to `fit`. Keras tells a dataset that an
+    epoch has ended once more than there are epochs. For orders that are those of the epochs by
+    number, which training that resumes needs, give `fit` this callback::
+
+        LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin_epoch(epoch))
+    """
+    keras = import_keras()
+
+    class Dataset(keras.utils.PyDataset):
+        """Batches, in Keras' terms."""
+
+        def __len__(self) -> int:
+            """Return how many batches an epoch has."""
+            return len(batches)
+
+        def __getitem__(self, batch: int) -> tuple[np.ndarray, ...]:
+            """Return a batch of this epoch."""
+            return batches[batch]
+
+        def on_epoch_end(self) -> None:
+            """Shuffle for the next epoch."""
+            batches.begin_epoch(batches.epoch + 1)
+
+    return Dataset(workers=1)
+
+
+def cosine(done: float) -> float:
+    """Return the share of the first rate after the fraction `done`: half a cosine, to zero."""
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def linear(done: float) -> float:
+    """Return the share of the first rate after the fraction `done`: a straight line, to zero."""
+    return 1 - done
 
 
 class Trainer:
     """Trains models of one architecture; TensorFlow traces it once for all of them.
 
-    The optimiser is AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019)
-    with clipped gradients and a learning rate that falls to zero along half a cosine; the loss is
-    the mean squared error. Training is deterministic given the seed, on one machine.
+    Training is deterministic given the seed, on one machine.
 
     Parameters
     ----------
     build : callable
         Returns the model, not compiled.
     epochs : int
-        Passes over the windows, at least 1.
-    learning_rate, weight_decay : float
-        Of AdamW; the rate is that of the first step.
+        Passes over the batches, at least 1.
+    optimizer : callable
+        Returns the optimiser; its rate is that of the first step.
+    loss : str or keras.losses.Loss
+        What falls.
+    metrics : sequence of str
+        What else is measured, by Keras' names.
+    schedule : callable
+        Returns the share of the first rate that holds after a fraction of the steps.
     report : callable, optional
         Called with a line after every epoch.
     """
@@ -52,31 +122,43 @@ class Trainer:
         build: Callable[[], "keras.Model"],
         *,
         epochs: int,
-        learning_rate: float,
-        weight_decay: float,
+        optimizer: Callable[[], "keras.optimizers.Optimizer"],
+        loss: "str | keras.losses.Loss",
+        metrics: Sequence[str] = (),
+        schedule: Callable[[float], float] = cosine,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        self.build, self.epochs, self.learning_rate = build, epochs, learning_rate
-        self.weight_decay, self.report = weight_decay, report
+        self.build, self.epochs, self.report = build, epochs, report
+        self.schedule = schedule
         keras = import_keras()
         keras.utils.clear_session()  # so that layers get the same names in every process
         self.model = build()
-        self.architecture = self.model.to_json()
         self.model.compile(
-            keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, clipnorm=1.0),
-            "mse",
+            optimizer(),
+            loss,
+            metrics=list(metrics),
             jit_compile=False,  # networks of this size are slower with it on a CPU
         )
+        self.first_rate = float(self.model.optimizer.learning_rate)
         self.model.optimizer.build(self.model.trainable_variables)
+        how = self.model.optimizer.get_config() | {"loss": keras.losses.serialize(self.model.loss)}
+        rates = [schedule(done / 16) for done in range(17)]
+        self.what = f"{self.model.to_json()} {how} {rates} {epochs}"
 
     def fit(
-        self, batches: WindowBatches, path: Path, *, seed: int, label: str = ""
+        self,
+        batches: Batches,
+        path: Path,
+        *,
+        seed: int,
+        label: str = "",
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> pd.DataFrame:
         """Train a model, or go on with a training that was cut off, and save it as `path`.
 
         Parameters
         ----------
-        batches : WindowBatches
+        batches : Batches
             What to learn.
         path : pathlib.Path
             ``.keras`` file to make. Beside it lies, until the caller removes the folder, what a
@@ -85,11 +167,14 @@ class Trainer:
             Of initial weights and dropout.
         label : str, default ""
             What the lines of progress begin with.
+        validation : tuple of (numpy.ndarray, numpy.ndarray), optional
+            Inputs and targets that are judged after every epoch. They change nothing.
 
         Returns
         -------
-        pandas.DataFrame of shape (epochs, 2)
-            Index ``epoch`` from 1; ``loss`` and ``seconds``.
+        pandas.DataFrame of shape (epochs, n)
+            Index ``epoch`` from 1; ``loss``, the metrics, those of the validation with ``val_``
+            before their names, and ``seconds``.
 
         Raises
         ------
@@ -108,16 +193,27 @@ class Trainer:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(notes, json.dumps(known))
         self._start_over(seed)
-        self.model.fit(
-            keras_dataset(batches),
-            epochs=self.epochs,
-            verbose=0,
-            shuffle=False,
-            callbacks=[
-                self._progress(known, notes, batches, seed, label),
-                keras.callbacks.BackupAndRestore(backup, double_checkpoint=True),
-            ],
-        )
+        self.model._initial_epoch = None  # Keras keeps the epoch of a restored backup for ever
+        callbacks = [
+            self._progress(known, notes, batches, seed, label),
+            keras.callbacks.BackupAndRestore(
+                backup, double_checkpoint=True, delete_checkpoint=False
+            ),
+        ]
+        ends = [*(epoch for epoch in batches.changes if epoch < self.epochs), self.epochs]
+        for begin, end in itertools.pairwise([0, *ends]):
+            batches.begin_epoch(begin)  # Keras takes the shape of the first batches for all
+            self.model.fit(
+                keras_dataset(batches),
+                initial_epoch=begin,  # or where the backup was made, if that is later
+                epochs=end,
+                verbose=0,
+                shuffle=False,
+                validation_data=validation,
+                validation_batch_size=500,
+                callbacks=callbacks,
+            )
+        shutil.rmtree(backup)
         part = path.with_suffix(".part.keras")
         self.model.save(part)
         part.replace(path)
@@ -135,11 +231,12 @@ class Trainer:
                 variable.assign(keras.ops.zeros_like(variable))
 
     def _progress(
-        self, known: dict, notes: Path, batches: WindowBatches, seed: int, label: str
+        self, known: dict, notes: Path, batches: Batches, seed: int, label: str
     ) -> "keras.callbacks.Callback":
         """Return the callback that sets rate and order, keeps the history and reports."""
         keras = import_keras()
-        epochs, report, first_rate = self.epochs, self.report, self.learning_rate
+        epochs, report, first_rate = self.epochs, self.report, self.first_rate
+        schedule = self.schedule
 
         class Progress(keras.callbacks.Callback):
             """Notes every epoch; it comes before the backup, so no saved epoch is unknown."""
@@ -149,42 +246,45 @@ class Trainer:
                 batches.begin_epoch(epoch)
                 weights = {id(variable) for variable in self.model.weights}
                 for state in self.model.variables:
-                    if id(state) not in weights:  # of dropout: two unsigned integers
+                    if id(state) not in weights and state.shape == (2,):  # of dropout
                         state.assign([seed, epoch])
                 self.epoch, self.began = epoch, time.monotonic()
 
             def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
                 """Set the learning rate of this step."""
                 done = (self.epoch + batch / len(batches)) / epochs
-                self.model.optimizer.learning_rate = first_rate * (1 + math.cos(math.pi * done)) / 2
+                self.model.optimizer.learning_rate = first_rate * schedule(done)
 
             def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
                 """Keep what happened."""
-                seconds, loss = time.monotonic() - self.began, float(logs["loss"])
-                if not math.isfinite(loss):
+                order = sorted(logs, key=lambda name: name != "loss")
+                now = {name: float(logs[name]) for name in order}
+                now["seconds"] = seconds = time.monotonic() - self.began
+                if not math.isfinite(now["loss"]):
                     raise ValueError(
-                        f"{label}epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
+                        f"{label}epoch {epoch + 1}: the loss is {now['loss']}; lower the learning "
+                        "rate"
                     )
-                known["history"] = [*known["history"][:epoch], {"loss": loss, "seconds": seconds}]
+                known["history"] = [*known["history"][:epoch], now]
                 _write(notes, json.dumps(known))
                 if report:
                     left = seconds * (epochs - epoch - 1)
-                    pace = f", {len(batches.ends) / seconds:,.0f} windows/s, {left:.0f} s left"
+                    pace = f", {batches.n_items / seconds:,.0f} a second, {left:.0f} s left"
+                    measured = ", ".join(
+                        f"{name.replace('val_', 'validation ')} {value:.4f}"
+                        for name, value in now.items()
+                        if name not in ("seconds", "val_loss")
+                    )
                     report(
-                        f"{label}epoch {epoch + 1} of {epochs}: loss {loss:.4f}"
-                        f"{pace if seconds > SLOW_S else ''}"
+                        f"{label}epoch {epoch + 1} of {epochs}: {measured}"
+                        f"{pace if seconds * epochs > SLOW_S else ''}"
                     )
 
         return Progress()
 
-    def _key(self, batches: WindowBatches, seed: int) -> str:
+    def _key(self, batches: Batches, seed: int) -> str:
         """Return a digest of everything that decides what training ends in."""
-        options = [self.epochs, self.learning_rate, self.weight_decay, seed]
-        options += [batches.length, batches.batch_size, batches.seed]
-        made = hashlib.sha256(self.architecture.encode() + json.dumps(options).encode())
-        for array in (batches.x, *batches.rows, batches.ends):
-            made.update(np.ascontiguousarray(array))
-        return made.hexdigest()
+        return hashlib.sha256(f"{self.what} {batches.digest()} {seed}".encode()).hexdigest()
 
 
 def _history(known: dict) -> pd.DataFrame:

@@ -4,12 +4,9 @@ A window is named by its last row. `window_ends` says which rows can be one, `ta
 those of a batch from an array that stays as it is, and `WindowBatches` does so in shuffled order.
 """
 
-from typing import TYPE_CHECKING
+import hashlib
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import keras
 
 
 def window_ends(days: np.ndarray, length: int, complete: np.ndarray | None = None) -> np.ndarray:
@@ -126,6 +123,8 @@ class WindowBatches:
         not finite.
     """
 
+    changes = ()  # epochs whose batches have another shape than those before: none
+
     def __init__(
         self,
         x: np.ndarray,
@@ -147,6 +146,11 @@ class WindowBatches:
         self.shuffle, self.seed = shuffle, seed
         self.begin_epoch(0)
 
+    @property
+    def n_items(self) -> int:
+        """How many windows an epoch shows."""
+        return len(self.ends)
+
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
         return -(-len(self.ends) // self.batch_size)
@@ -164,34 +168,13 @@ class WindowBatches:
         rng = np.random.default_rng([self.seed, epoch])
         self.order = rng.permutation(self.ends) if self.shuffle else self.ends
 
-
-def keras_dataset(batches: WindowBatches) -> "keras.utils.PyDataset":
-    """Return batches as what `keras.Model.fit` takes.
-
-    The windows are shuffled already, so give ``shuffle=False`` to `fit`. Keras tells a dataset that
-    an epoch has ended once more than there are epochs. For orders that are those of the epochs by
-    number, which training that resumes needs, give `fit` this callback::
-
-        LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin_epoch(epoch))
-    """
-    import keras
-
-    class WindowDataset(keras.utils.PyDataset):
-        """Windows, in Keras' terms."""
-
-        def __len__(self) -> int:
-            """Return how many batches an epoch has."""
-            return len(batches)
-
-        def __getitem__(self, batch: int) -> tuple[np.ndarray, ...]:
-            """Return a batch of this epoch."""
-            return batches[batch]
-
-        def on_epoch_end(self) -> None:
-            """Shuffle for the next epoch."""
-            batches.begin_epoch(batches.epoch + 1)
-
-    return WindowDataset(workers=1)
+    def digest(self) -> str:
+        """Return a digest of everything that decides what the batches are."""
+        options = [self.length, self.batch_size, self.shuffle, self.seed]
+        made = hashlib.sha256(repr([*options, self.x.shape]).encode())
+        for array in (self.x, *self.rows, self.ends):
+            made.update(np.ascontiguousarray(array))
+        return made.hexdigest()
 
 
 def _require_arrays(

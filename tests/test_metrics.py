@@ -85,6 +85,7 @@ def test_every_metric_says_whether_larger_is_better():
     assert names <= set(GREATER_IS_BETTER)
     larger = {name for name, is_larger in GREATER_IS_BETTER.items() if is_larger}
     known = {"r2", "skill", "rank_ic", "rank_ic_low", "hit_rate", "hit_rate_low"}
+    known |= {"accuracy", "accuracy_low", "precision", "recall", "f1_score"}
     assert larger == known | {"planted_share_of_best"}
 
 

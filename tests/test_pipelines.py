@@ -54,7 +54,8 @@ def test_notebook_opens_with_card_then_parameters_then_set_up(path):
     first, second, third = nbformat.read(path, as_version=4).cells[:3]
     number, stage = path.stem.split("_", 1)
     assert re.match(
-        rf"# \w+ · {int(number)} · {stage.replace('_', ' ').capitalize()}\n\n> .+\n\n", first.source
+        rf"# [\w-]+ · {int(number)} · {stage.replace('_', ' ').capitalize()}\n\n> .+\n\n",
+        first.source,
     )
     assert "**Reads**" in first.source or number == "01"
     assert "**Writes**" in first.source

@@ -47,6 +47,12 @@ def draw(name: str, power: pd.Series, ax=None):
         "plot_attention": lambda: plots.plot_attention(
             np.array([[0.2, 0.3, 0.5], [0.0, 0.1, 0.9]]), ax=ax
         ),
+        "plot_confusion": lambda: plots.plot_confusion(CONFUSION, ["cat", "dog", "ship"], ax=ax),
+        "plot_calibration": lambda: plots.plot_calibration(CALIBRATION, ax=ax),
+        "plot_images": lambda: plots.plot_images(GREY, list("abcde"), columns=3, ax=ax),
+        "plot_history": lambda: plots.plot_history(
+            HISTORY, columns=["loss", "val_loss"], ylabel="loss (nats)", ax=ax
+        ),
     }
     return calls[name]()
 
@@ -58,14 +64,24 @@ INTERVALS = {
     }
     for model, high in {"ridge": 0.2, "lstm": 0.3}.items()
 }
+CONFUSION = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
+CALIBRATION = pd.DataFrame(
+    {"confidence": [0.3, 0.7, 0.98], "accuracy": [0.25, 0.8, 0.99], "n": [4, 10, 400]}
+)
+GREY = np.arange(5, dtype=np.uint8)[:, None, None] * 50 + np.zeros((5, 4, 6), np.uint8)
+HISTORY = pd.DataFrame({"loss": [2.0, 1, 0.5], "val_loss": [2.1, 1.5, 1.4]}, index=[1, 2, 3])
 NAMES = [name for name in dir(plots) if name.startswith("plot_")]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_plot_labels_both_axes_and_fits_on_a_page(name, power):
+def test_plot_labels_both_axes_unless_it_shows_images(name, power):
     ax = draw(name, power)
-    assert ax.get_xlabel()
-    assert ax.get_ylabel()
+    assert bool(ax.get_xlabel()) == bool(ax.get_ylabel()) == (name != "plot_images")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plot_fits_on_a_page(name, power):
+    ax = draw(name, power)
     width, height = ax.figure.get_size_inches()
     assert width <= 8
     assert height <= 4
@@ -160,3 +176,104 @@ def test_time_axis_of_any_length_is_drawn_without_a_warning(n_days, recwarn):
     ax.figure.canvas.draw()
     assert 2 <= len(ax.get_xticks()) <= 9
     assert not [str(warning.message) for warning in recwarn]
+
+
+def test_confusion_writes_the_number_of_images_where_there_are_any(power):
+    ax = draw("plot_confusion", power)
+    written = {text.get_position()[::-1]: int(text.get_text()) for text in ax.texts}
+    assert written == {(0, 0): 8, (0, 1): 2, (1, 0): 1, (1, 1): 9}
+
+
+def test_confusion_colours_by_the_share_of_the_true_class_even_if_a_class_is_empty(power):
+    share = draw("plot_confusion", power).images[0].get_array()
+    np.testing.assert_allclose(share, [[0.8, 0.2, 0], [0.1, 0.9, 0], [0, 0, 0]])
+
+
+def test_confusion_has_the_truth_in_rows(power):
+    ax = draw("plot_confusion", power)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "truth")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog", "ship"]
+    assert ax.yaxis_inverted()
+
+
+def test_calibration_points_grow_with_their_images_and_the_diagonal_is_drawn(power):
+    ax = draw("plot_calibration", power)
+    dots = ax.collections[0]
+    np.testing.assert_allclose(dots.get_offsets(), CALIBRATION[["confidence", "accuracy"]])
+    assert np.all(np.diff(dots.get_sizes()) > 0)
+    assert ax.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+
+
+def tiles(ax) -> np.ndarray:
+    """Return left, right, bottom, top of each image of a mosaic, in pixels of the images."""
+    return np.array([image.get_extent() for image in ax.images])
+
+
+def test_images_stand_row_by_row_in_their_own_shape_and_do_not_overlap(power):
+    ends = tiles(draw("plot_images", power))
+    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 6)
+    np.testing.assert_allclose(ends[:, 2] - ends[:, 3], 4)
+    np.testing.assert_allclose(ends[3:, :2], ends[:2, :2])
+    assert (ends[1:3, 0] > ends[:2, 1]).all()
+    assert (ends[3:, 3] > ends[:2, 2]).all()
+
+
+def test_images_are_drawn_as_they_are_from_black_to_white(power):
+    for image, given in zip(draw("plot_images", power).images, GREY, strict=True):
+        np.testing.assert_array_equal(image.get_array(), given)
+        assert image.get_clim() == (0, 255)
+
+
+def test_images_of_three_colours_need_no_titles():
+    ax = plots.plot_images(np.zeros((3, 5, 5, 3), np.uint8), [])
+    assert len(ax.images) == 3
+    assert not ax.texts
+
+
+@pytest.mark.parametrize("title", ["7", "2 said 7, 0.99", "automobile\nairplane, 0.99"])
+@pytest.mark.parametrize("n_axes", [1, 2])
+def test_titles_stand_between_the_rows_and_beside_each_other(title, n_axes):
+    figure, axes = plots.plt.subplots(1, n_axes, figsize=(8, 4), dpi=80, layout="constrained")
+    ax = np.atleast_1d(axes)[-1]
+    plots.plot_images(np.zeros((16, 28, 28), np.uint8), [title] * 16, columns=4, ax=ax)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    frame = ax.get_window_extent()
+    images = [image.get_window_extent() for image in ax.images]
+    for k, box in enumerate(boxes):
+        assert box.y0 >= images[k].y1
+        assert box.y1 <= (images[k - 4].y0 if k >= 4 else frame.y1 + 1)
+        assert k % 4 == 0 or box.x0 > boxes[k - 1].x1
+
+
+@pytest.mark.parametrize(
+    ("images", "titles", "columns", "message"),
+    [
+        (GREY / 255, [], 3, "float64 of shape .5, 4, 6.: give uint8"),
+        (GREY[0], [], 3, "give uint8 of shape"),
+        (GREY[..., None], [], 3, "give uint8 of shape"),
+        (GREY[:0], [], 3, "0 images"),
+        (GREY, [], 0, "in 0 columns"),
+        (GREY, ["a"], 3, "1 titles for 5 images"),
+    ],
+)
+def test_images_that_cannot_be_drawn_are_refused(images, titles, columns, message):
+    with pytest.raises(ValueError, match=message):
+        plots.plot_images(images, titles, columns=columns)
+
+
+def test_history_draws_the_columns_it_is_told_by_epoch(power):
+    ax = plots.plot_history(HISTORY, columns=["val_loss"], ylabel="loss (nats)")
+    (curve,) = ax.lines
+    assert curve.get_xydata().tolist() == [[1, 2.1], [2, 1.5], [3, 1.4]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["val loss"]
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 7, 100])
+def test_ticks_of_the_epoch_are_whole_numbers(n_epochs):
+    history = pd.DataFrame({"loss": np.ones(n_epochs)}, index=np.arange(1, n_epochs + 1))
+    ax = plots.plot_history(history, columns=["loss"], ylabel="loss (nats)")
+    ax.figure.canvas.draw()
+    ticks = ax.get_xticks()
+    assert len(ticks) >= 1
+    assert np.all(ticks == np.round(ticks))

@@ -2,6 +2,7 @@
 
 import json
 
+from lib.augment import ImageBatches
 from lib.backend import import_keras
 from lib.training import Trainer
 from lib.windows import WindowBatches, window_ends
@@ -33,7 +34,13 @@ def network():
 
 
 def trainer(epochs=4, report=None, rate=0.02):
-    return Trainer(network, epochs=epochs, learning_rate=rate, weight_decay=0.01, report=report)
+    return Trainer(
+        network,
+        epochs=epochs,
+        optimizer=lambda: import_keras().optimizers.AdamW(rate, weight_decay=0.01, clipnorm=1.0),
+        loss="mse",
+        report=report,
+    )
 
 
 def weights(path):
@@ -59,6 +66,62 @@ def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path, rows):
     assert "epoch 3 of 4" in again[0]
     np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
     assert history["loss"].tolist() == whole["loss"].tolist()
+
+
+def test_training_after_one_that_was_resumed_begins_at_its_own_first_epoch(tmp_path, rows):
+    def cut_off(line):
+        if "epoch 3" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(report=cut_off).fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    again = []
+    one = trainer(report=again.append)
+    one.fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    one.fit(batches(rows), tmp_path / "next.keras", seed=2)
+    assert [line.split(":")[0] for line in again[2:]] == [f"epoch {k} of 4" for k in (1, 2, 3, 4)]
+
+
+def test_epochs_of_images_of_other_sizes_are_resumed_like_the_others(tmp_path):
+    keras = import_keras()
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 8, 8, 3), np.uint8), np.arange(60) % 3
+
+    def pictures():
+        return ImageBatches(x, y, n_classes=3, batch_size=20, sizes=[4, 4, 8], seed=1)
+
+    def classifier():
+        seen = keras.Input((None, None, 3))
+        pooled = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(seen))
+        return keras.Model(seen, keras.layers.Dense(3, "softmax")(pooled))
+
+    def learner(report=None):
+        return Trainer(
+            classifier,
+            epochs=4,
+            optimizer=lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+            loss="categorical_crossentropy",
+            metrics=["accuracy"],
+            report=report,
+        )
+
+    validation = x[:9], np.eye(3)[y[:9]]
+    whole = learner().fit(pictures(), tmp_path / "a.keras", seed=1, validation=validation)
+    assert list(whole) == ["loss", "accuracy", "val_accuracy", "val_loss", "seconds"]
+    for last in (1, 2, 3, 4):
+
+        def cut_off(line, last=last):
+            if f"epoch {last} " in line:
+                raise KeyboardInterrupt
+
+        path = tmp_path / f"{last}.keras"
+        with pytest.raises(KeyboardInterrupt):
+            learner(cut_off).fit(pictures(), path, seed=1, validation=validation)
+        lines = []
+        history = learner(lines.append).fit(pictures(), path, seed=1, validation=validation)
+        assert len(lines) == 5 - last and "validation accuracy" in lines[0]
+        np.testing.assert_array_equal(weights(path), weights(tmp_path / "a.keras"))
+        assert history["loss"].tolist() == whole["loss"].tolist()
 
 
 def test_finished_model_is_not_trained_again_unless_something_changed(tmp_path, rows):
