@@ -391,6 +391,7 @@ def fit_pixel_baseline(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> "Pipel
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
+    from threadpoolctl import threadpool_limits
 
     (y,) = _labels(y=y)
     if len(x) != len(y):
@@ -399,7 +400,8 @@ def fit_pixel_baseline(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> "Pipel
     if len(found) < 2 or not np.array_equal(found, np.arange(len(found))):
         raise ValueError(f"y holds the classes {found.tolist()}: give 0, 1, ... with none left out")
     regression = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000, random_state=seed)
-    return make_pipeline(FunctionTransformer(_pixels), regression).fit(x, y)
+    with threadpool_limits(1):  # its products are small, and threads that wait for each other slow
+        return make_pipeline(FunctionTransformer(_pixels), regression).fit(x, y)
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

@@ -255,12 +255,16 @@ def _dataset_input(run: Run, fresh: dict[str, dict]) -> "DatasetInput":
 
     facts = json.loads((run.path / "dataset.json").read_text(encoding="utf-8"))
     writes = next(r["writes"] for r in fresh.values() if "dataset.json" in r["writes"])
+    known = {"name": facts["name"], "digest": facts["digest"][:36]}
+    source = _data_source(facts["source"])
     tables = [path for name in writes for path in _tables(run.path / name)]
-    frame = pd.read_parquet(tables[0].open("rb")) if tables else pd.DataFrame()
-    frame = frame.astype({c: "float64" for c in frame.select_dtypes("integer")})
-    data = mlflow.data.from_pandas(
-        frame, _data_source(facts["source"]), name=facts["name"], digest=facts["digest"][:36]
-    )
+    arrays = [name for name in writes if name.endswith(".npz")]
+    if arrays and not tables:
+        data = mlflow.data.from_numpy(run.read(arrays[0]), source, **known)
+    else:
+        frame = pd.read_parquet(tables[0].open("rb")) if tables else pd.DataFrame()
+        frame = frame.astype({c: "float64" for c in frame.select_dtypes("integer")})
+        data = mlflow.data.from_pandas(frame, source, **known)
     size = {"profile": json.dumps({"num_rows": facts["n_rows"]})}  # of all tables, not of one
     entity = Dataset(**(data._to_mlflow_entity().to_dictionary() | size))
     return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])

@@ -2,15 +2,8 @@
 serves, and refuses what is no image with a message instead of a wrong answer."""
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from importlib import metadata
 from pathlib import Path
 
@@ -25,6 +18,7 @@ from lib.image_classifier import (
 import numpy as np
 import pandas as pd
 import pytest
+from serving import ask, served
 
 CLASSES, SHAPE = ["t-shirt", "ankle boot", "bag"], (7, 5)  # no side is as long as another
 COLUMNS = ["probability_t-shirt", "probability_ankle_boot", "probability_bag"]
@@ -408,61 +402,10 @@ def test_signature_names_one_tensor_and_the_columns(model):
 # Served ----------------------------------------------------------------------------------------
 
 
-def post(url: str, content: object) -> tuple[int, str]:
-    request = urllib.request.Request(
-        f"{url}/invocations", json.dumps(content).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    """A server of the model in a process where importing this project is an error."""
-    place = tmp_path_factory.mktemp("server")
-    (place / "path").mkdir()
-    (place / "path" / "lib.py").write_text("raise ImportError('the project is not here')\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder)]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "HOME": str(place),
-        "PYTHONPATH": str(place / "path"),
-    }
-    log = place / "server.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=place,
-            env=environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{url}/ping", process, log)
+    with served(folder, tmp_path_factory.mktemp("server")) as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    until = time.monotonic() + 180
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"the server does not answer:\n{log.read_text()[-3000:]}")
 
 
 @pytest.mark.kernel
@@ -479,7 +422,7 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 )
 def test_served_model_answers_as_the_loaded_one(server, model, content):
     expected = model.predict(made_images(3))
-    status, text = post(server, content)
+    status, text = ask(server, content)
     assert status == 200, text
     answer = pd.DataFrame(json.loads(text)["predictions"])
     assert list(answer) == list(expected)
@@ -493,7 +436,7 @@ def test_served_model_answers_as_the_loaded_one(server, model, content):
 @pytest.mark.parametrize("name", BAD)
 def test_served_model_answers_what_is_wrong(server, name, key):
     images, message = BAD[name]
-    status, text = post(server, {key: images})
+    status, text = ask(server, {key: images})
     assert status == 400 and "stack_trace" not in text and "Traceback" not in text, text
     said = json.loads(text)["message"]
     assert re.search(message, said), said
@@ -511,6 +454,6 @@ def test_served_model_answers_what_is_wrong(server, name, key):
     ],
 )
 def test_served_model_refuses_other_formats(server, content, message):
-    status, text = post(server, content)
+    status, text = ask(server, content)
     assert status == 400 and "stack_trace" not in text and "Traceback" not in text, text
     assert re.search(message, json.loads(text)["message"]), text

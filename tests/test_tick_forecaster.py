@@ -2,15 +2,8 @@
 needs nothing of this project, serves, and says what is wrong with bars it cannot take."""
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from importlib import metadata
 from pathlib import Path
 
@@ -37,6 +30,7 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pytest
+from serving import ask, served
 
 OPTIONS: FeatureOptions = {
     "windows": [3, 6],
@@ -436,61 +430,13 @@ OF_THE_SIGNATURE = {
 
 def post(url: str, frame: pd.DataFrame) -> tuple[int, str]:
     split = json.loads(frame.to_json(orient="split", date_format="iso", index=False))
-    request = urllib.request.Request(
-        f"{url}/invocations",
-        json.dumps({"dataframe_split": split}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    return ask(url, {"dataframe_split": split})
 
 
 @pytest.fixture
 def server(folder, tmp_path):
-    """A server of the model in a process where importing this project is an error."""
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "lib.py").write_text("raise ImportError('the project is not here')\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder)]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(tmp_path / "path"),
-    }
-    log = tmp_path / "server.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{url}/ping", process, log)
+    with served(folder, tmp_path) as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    until = time.monotonic() + 180
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"the server does not answer:\n{log.read_text()[-3000:]}")
 
 
 @pytest.mark.kernel

@@ -1,0 +1,75 @@
+"""A model that is served as anyone would serve it, and how it is asked."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+
+@contextlib.contextmanager
+def served(model, place, **environment):
+    """Serve `model`, a folder or URI, from a process where importing this project is an error.
+
+    Gives the address; `place` is a folder for the server's own files.
+    """
+    (place / "path").mkdir()
+    (place / "path" / "lib.py").write_text("raise ImportError('the project is not here')\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    known = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(place),
+        "PYTHONPATH": str(place / "path"),
+    }
+    log = place / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=place,
+            env=known | environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{url}/ping", process, log)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def ask(url, content):
+    """Return status and text of the answer to `content`, JSON."""
+    request = urllib.request.Request(
+        f"{url}/invocations", json.dumps(content).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def _wait_for(url, process, log):
+    until = time.monotonic() + 180
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"the server does not answer:\n{log.read_text()[-3000:]}")

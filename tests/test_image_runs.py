@@ -1,0 +1,190 @@
+"""Whole runs of the image pipelines through Airflow, and every network of their training stages."""
+
+import json
+import tarfile
+
+from lib import outcome, registry, services, tracking
+from lib.data.image_sample import sample_objects
+from lib.executor import execute_notebook, import_papermill
+from lib.image_classifier import load_image_classifier
+from lib.run import ROOT, data_dir, open_run, outputs_dir, state_dir
+
+import mlflow
+import numpy as np
+import pytest
+from serving import ask, served
+from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
+MNIST = data_dir() / "mnist.npz"
+CIFAR10 = data_dir() / "cifar-10-python.tar.xz"
+SMALL_MNIST = {"model": "simple", "epochs": 4, "width": 16, "batch_size": 50, "n_validation": 200}
+SMALL_MNIST |= {"n_baseline": 1000, "min_accuracy": 0.9}
+SMALL_CIFAR = {"epochs": 3, "small_epochs": 1, "width": 8, "batch_size": 50, "batches_per_step": 2}
+SMALL_CIFAR |= {"n_validation": 200, "n_baseline": 500, "min_accuracy": 0.5, "source": "sample"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def airflow():
+    services.prepare()
+
+
+def lines_of_training(run, attempt=""):
+    notebook = outcome.read_notebook(run.path / f"03_train{attempt}.ipynb")
+    outputs = [o for c in notebook["cells"] for o in c.get("outputs", ()) if "text" in o]
+    text = "".join("".join(output["text"]) for output in outputs)
+    return [line.split(": loss")[0] for line in text.splitlines() if ": loss" in line]
+
+
+def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
+    done, tasks, run = go(impatient("mnist"), source="sample", **SMALL_MNIST)
+    assert done.state == "success"
+    assert all(report(run, stage)[0] == "completed" for stage in tasks)
+    metrics, logged = run.read("metrics.json"), mlflow_run(run)
+    assert {k: logged.data.metrics[k] for k in metrics} == pytest.approx(metrics)
+    assert (
+        metrics["accuracy_low"] > metrics["logistic_accuracy"] > metrics["most_frequent_accuracy"]
+    )
+    assert metrics["training_s"] > 0 and metrics["peak_memory_mb"] > 100
+    (data,) = logged.inputs.dataset_inputs
+    assert data.dataset.digest == run.read("dataset.json")["digest"][:36]
+    assert json.loads(data.dataset.profile)["num_rows"] == 1797
+    assert "28, 28" in data.dataset.schema
+    registered = run.read("registration.json")
+    assert registered["name"] == "mnist_cnn_sample"
+    assert registry.find(registered["uri"]).tags["run_dir"] == run.run_dir
+    kept, images = run.read("predictions.npz"), run.read("images.npz")
+    model = mlflow.pyfunc.load_model(registered["uri"])
+    made = model.predict(images["x_test"]).drop(columns="label")
+    np.testing.assert_allclose(made, kept["model"], atol=1e-5)
+    uri = tracking.tracking_uri()
+    with served(registered["uri"], tmp_path, MLFLOW_TRACKING_URI=uri) as url:
+        status, text = ask(url, {"instances": images["x_test"][:2].tolist()})
+    assert status == 200, text
+    for answer, expected in zip(json.loads(text)["predictions"], kept["model"][:2], strict=True):
+        assert answer["label"] == str(expected.argmax())
+        found = [answer[name] for name in made.columns]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_killed_training_of_pictures_goes_on_from_its_last_epoch():
+    def second_epoch_is_over(folder):
+        backups = state_dir() / ".scratch" / "cifar10" / folder.name / "training"
+        metadata = backups / "fast.backup" / "training_metadata.json"
+        return metadata.exists() and json.loads(metadata.read_text() or "{}").get("epoch") == 2
+
+    with kernel_killed_in("cifar10", "03_train", second_epoch_is_over) as killed:
+        done, tasks, run = go(impatient("cifar10"), **(SMALL_CIFAR | {"epochs": 5}))
+    assert killed, "the test found no kernel to kill"
+    assert done.state == "success" and tasks["03_train"].try_number == 2
+    lines = lines_of_training(run)
+    assert lines[-1].endswith("epoch 5 of 5") and len(lines) <= 3, "training began anew"
+    assert "DeadKernelError" in report(run, "03_train.attempt-1")[1]
+    assert not (state_dir() / ".scratch" / "cifar10" / run.name / "training").exists()
+    metrics = run.read("metrics.json")
+    assert metrics["accuracy"] > metrics["logistic_accuracy"] + 0.3
+    assert run.read("registration.json")["name"] == "cifar10_fast_sample"
+    assert run.read("choice.json") == {"model": "fast", "views": "six"}
+
+
+def test_model_below_its_floor_is_red_and_not_registered():
+    asked = SMALL_CIFAR | {"epochs": 1, "n_test": 50, "max_calibration_error": 0.0}
+    done, tasks, run = go(impatient("cifar10"), **asked)
+    assert done.state == "failed" and tasks["05_register"].state == "failed"
+    assert "expected_calibration_error" in report(run, "05_register")[1]
+    found = tracking.open_client().search_model_versions(
+        f"run_id = '{mlflow_run(run).info.run_id}'"
+    )
+    assert not found
+
+
+def stage(run_dir, name, **values):
+    notebook = ROOT / "notebooks" / "cifar10" / f"{name}.ipynb"
+    output = outputs_dir() / run_dir / f"{name}.ipynb"
+    execute_notebook(notebook, output, {"run_dir": run_dir} | values, cwd=notebook.parent)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    import_papermill()
+    stage("cifar10/networks", "01_load", n_train=600, n_test=50)
+    stage("cifar10/networks", "02_features", n_validation=100)
+    return "cifar10/networks"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Files as Keras has them of networks trained on ImageNet; here with random weights."""
+    from lib.backend import import_keras
+
+    keras = import_keras()
+    folder = tmp_path_factory.mktemp("weights")
+    for name, make in (("vgg16", "VGG16"), ("resnet50", "ResNet50")):
+        keras.utils.set_random_seed(0)
+        network = getattr(keras.applications, make)(include_top=False, weights=None)
+        network.save_weights(folder / f"{name}.weights.h5")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg16", "resnet50"])
+def test_every_network_learns_something_and_is_kept_as_a_model(prepared, weights, name):
+    asked = {
+        "model": name,
+        "epochs": 3,
+        "adam_rate": 0.002,
+        "views": "mirror",
+        "precision": "float32",
+    }
+    if name != "resnet20":
+        asked |= {"weights": str(weights / f"{name}.weights.h5"), "backbone_size": 32}
+    stage(prepared, "03_train", **asked)
+    run = open_run(prepared)
+    history = run.read("history.csv")
+    phases = ["resnet20"] * 3 if name == "resnet20" else ["head"] + ["whole"] * 3
+    assert history["phase"].tolist() == phases
+    answers = load_image_classifier(run.local("model")).predict(sample_objects().x_test[:4])
+    np.testing.assert_allclose(answers.drop(columns="label").sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not MNIST.exists(), reason="no real data")
+def test_one_short_epoch_on_real_digits_passes_its_floor():
+    asked = {"source": str(MNIST), "epochs": 1, "model": "simple", "width": 16, "batch_size": 125}
+    done, _, run = go(impatient("mnist"), **asked, n_test=5000, min_accuracy=0.975)
+    assert done.state == "success"
+    metrics = run.read("metrics.json")
+    assert metrics["accuracy_low"] > metrics["logistic_accuracy"] + 0.03
+    assert run.read("registration.json")["name"] == "mnist_cnn"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not CIFAR10.exists(), reason="no real data")
+def test_a_few_hundred_real_pictures_end_to_end():
+    asked = SMALL_CIFAR | {"source": str(CIFAR10), "n_train": 900, "n_test": 300, "epochs": 8}
+    asked |= {"min_accuracy": 0.3, "max_calibration_error": 0.5, "batches_per_step": 1}
+    done, _, run = go(impatient("cifar10"), **asked)
+    assert done.state == "success"
+    metrics = run.read("metrics.json")
+    assert metrics["accuracy"] > metrics["logistic_accuracy"] > metrics["most_frequent_accuracy"]
+    assert run.read("dataset.json")["n_rows"] == 1200
+    assert run.read("registration.json")["name"] == "cifar10_fast"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "file", "reason"),
+    [("mnist", "cut.npz", "cut.npz"), ("cifar10", "cut.tar.gz", "cut.tar.gz")],
+)
+def test_cut_file_fails_the_first_stage_with_its_name(pipeline, file, reason, tmp_path):
+    path = tmp_path / file
+    if pipeline == "mnist":
+        noise = np.random.default_rng(0).integers(0, 256, (1000, 28, 28), np.uint8)
+        np.savez(path, x_train=noise)
+    else:
+        (tmp_path / "data_batch_1").write_bytes(np.random.default_rng(0).bytes(100_000))
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(tmp_path / "data_batch_1", "cifar-10-batches-py/data_batch_1")
+    path.write_bytes(path.read_bytes()[:50_000])
+    done, tasks, run = go(impatient(pipeline), source=str(path))
+    assert done.state == "failed" and tasks["01_load"].try_number == 1
+    assert reason in report(run, "01_load")[1]
+    assert not (run.path / "images.npz").exists()
