@@ -241,7 +241,9 @@ def deployable(network: keras.Model) -> keras.Model:
         Functional, of stock layers and of those in this module.
     """
 
-    def stock(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def stock(layer: keras.Operation) -> keras.Operation:
+        if not isinstance(layer, keras.layers.Layer):  # a function of `keras.ops`
+            return type(layer).from_config(layer.get_config())
         config = layer.get_config() | {"dtype": "float32"}
         if isinstance(layer, keras.layers.Conv2D):
             return keras.layers.Conv2D.from_config(config | {"kernel_initializer": "zeros"})

@@ -35,7 +35,7 @@ def network(convnet, keras, size=8):
             filters, 3, use_bias=False, kernel_initializer=convnet.Dirac(filters)
         )(x)
         x = layers.MaxPooling2D(2)(x)
-        x = layers.Activation("gelu")(layers.BatchNormalization(scale=False)(x))
+        x = keras.ops.gelu(layers.BatchNormalization(scale=False)(x))
     x = layers.GlobalMaxPooling2D()(x)
     return keras.Model(images, layers.Dense(5)(x))
 
@@ -178,3 +178,20 @@ def test_views_are_averaged_and_load_in_a_process_of_their_own(
 def test_unknown_views_are_refused(convnet, keras):
     with pytest.raises(ValueError, match="one, mirror, six"):
         convnet.with_views(network(convnet, keras), (8, 8, 3), "seven")
+
+
+def test_networks_of_others_are_built_from_a_file_and_a_wrong_file_is_refused(
+    convnet, keras, tmp_path
+):
+    for name, make in (("vgg16", "VGG16"), ("resnet50", "ResNet50")):
+        file = tmp_path / f"{name}.weights.h5"
+        known = getattr(keras.applications, make)(include_top=False, weights=None)
+        known.save_weights(file)
+        network, prepare = convnet.pretrained(name, 32, str(file))
+        assert network.name == name and network.input_shape == (None, 32, 32, 3)
+        np.testing.assert_array_equal(network.get_weights()[0], known.get_weights()[0])
+        assert np.mean(prepare(np.zeros((1, 2, 2, 3), "f4"))) < -100
+    with pytest.raises(ValueError, match="does not hold weights of vgg16"):
+        convnet.pretrained("vgg16", 32, str(tmp_path / "resnet50.weights.h5"))
+    with pytest.raises(ValueError, match="no file matches"):
+        convnet.pretrained("vgg16", 32, str(tmp_path / "none.h5"))

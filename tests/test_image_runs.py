@@ -1,7 +1,9 @@
 """Whole runs of the image pipelines through Airflow, and every network of their training stages."""
 
+import io
 import json
 import tarfile
+from pathlib import Path
 
 from lib import outcome, registry, services, tracking
 from lib.data.image_sample import sample_objects
@@ -11,6 +13,7 @@ from lib.run import ROOT, data_dir, open_run, outputs_dir, state_dir
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from serving import ask, served
 from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
@@ -87,17 +90,6 @@ def test_killed_training_of_pictures_goes_on_from_its_last_epoch():
     assert run.read("choice.json") == {"model": "fast", "views": "six"}
 
 
-def test_model_below_its_floor_is_red_and_not_registered():
-    asked = SMALL_CIFAR | {"epochs": 1, "n_test": 50, "max_calibration_error": 0.0}
-    done, tasks, run = go(impatient("cifar10"), **asked)
-    assert done.state == "failed" and tasks["05_register"].state == "failed"
-    assert "expected_calibration_error" in report(run, "05_register")[1]
-    found = tracking.open_client().search_model_versions(
-        f"run_id = '{mlflow_run(run).info.run_id}'"
-    )
-    assert not found
-
-
 def stage(run_dir, name, **values):
     notebook = ROOT / "notebooks" / "cifar10" / f"{name}.ipynb"
     output = outputs_dir() / run_dir / f"{name}.ipynb"
@@ -107,43 +99,48 @@ def stage(run_dir, name, **values):
 @pytest.fixture(scope="module")
 def prepared():
     import_papermill()
-    stage("cifar10/networks", "01_load", n_train=600, n_test=50)
+    stage("cifar10/networks", "01_load", n_train=400, n_test=50)
     stage("cifar10/networks", "02_features", n_validation=100)
     return "cifar10/networks"
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Files as Keras has them of networks trained on ImageNet; here with random weights."""
+    """A file as Keras has it of a network trained on ImageNet; here with random weights."""
     from lib.backend import import_keras
 
     keras = import_keras()
-    folder = tmp_path_factory.mktemp("weights")
-    for name, make in (("vgg16", "VGG16"), ("resnet50", "ResNet50")):
-        keras.utils.set_random_seed(0)
-        network = getattr(keras.applications, make)(include_top=False, weights=None)
-        network.save_weights(folder / f"{name}.weights.h5")
-    return folder
+    file = tmp_path_factory.mktemp("weights") / "vgg16.weights.h5"
+    keras.utils.set_random_seed(0)
+    keras.applications.VGG16(include_top=False, weights=None).save_weights(file)
+    return str(file)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vgg16", "resnet50"])
-def test_every_network_learns_something_and_is_kept_as_a_model(prepared, weights, name):
-    asked = {
-        "model": name,
-        "epochs": 3,
-        "adam_rate": 0.002,
-        "views": "mirror",
-        "precision": "float32",
-    }
-    if name != "resnet20":
-        asked |= {"weights": str(weights / f"{name}.weights.h5"), "backbone_size": 32}
-    stage(prepared, "03_train", **asked)
-    run = open_run(prepared)
-    history = run.read("history.csv")
-    phases = ["resnet20"] * 3 if name == "resnet20" else ["head"] + ["whole"] * 3
-    assert history["phase"].tolist() == phases
-    answers = load_image_classifier(run.local("model")).predict(sample_objects().x_test[:4])
+def kept_model_answers(run):
+    model = load_image_classifier(Path(run.path.path) / "model")
+    answers = model.predict(sample_objects().x_test[:4])
     np.testing.assert_allclose(answers.drop(columns="label").sum(axis=1), 1, atol=1e-5)
+
+
+def test_resnet20_learns_and_is_kept_as_a_model(prepared):
+    stage(prepared, "03_train", model="resnet20", views="mirror", batch_size=25, epochs=4)
+    run = open_run(prepared)
+    assert run.read("history.csv")["phase"].tolist() == ["resnet20"] * 4
+    kept_model_answers(run)
+
+
+def test_backbone_of_others_gets_a_head_and_is_then_trained_whole(prepared, weights):
+    asked = {"model": "vgg16", "weights": weights, "backbone_size": 32, "views": "one"}
+    asked |= {"batch_size": 25, "head_epochs": 2, "epochs": 1}
+    try:
+        stage(prepared, "03_train", **asked)
+    except Exception as error:  # a backbone of random weights may not learn: that is said last
+        assert "nothing was learned" in str(error)
+    run = open_run(prepared)
+    history = pd.read_csv(io.BytesIO((run.path / "history.csv").read_bytes()))
+    assert history["phase"].tolist() == ["head", "head", "whole"]
+    assert history["seconds"].iloc[2] > history["seconds"].iloc[1], "the backbone was not trained"
+    kept_model_answers(run)
 
 
 @pytest.mark.real
