@@ -292,6 +292,10 @@ class _Client(PapermillNotebookClient):
             ) from error
         except DeadKernelError as error:
             raise await self._death(index) from error
+        except asyncio.CancelledError as error:  # what waits for a kernel may end so when it dies
+            if await self.km.is_alive():
+                raise
+            raise await self._death(index) from error
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)

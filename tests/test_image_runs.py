@@ -5,7 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from lib import outcome, registry, services, tracking
+from lib import registry, services, tracking
 from lib.data.image_sample import sample_objects
 from lib.executor import execute_notebook, import_papermill
 from lib.image_classifier import load_image_classifier
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving import ask, served
-from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
+from whole_runs import go, impatient, kernel_killed_in, lines_of_training, mlflow_run, report
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 MNIST = data_dir() / "mnist.npz"
@@ -30,13 +30,6 @@ SMALL_CIFAR |= {"n_validation": 200, "n_baseline": 500, "min_accuracy": 0.5, "so
 @pytest.fixture(scope="module", autouse=True)
 def airflow():
     services.prepare()
-
-
-def lines_of_training(run, attempt=""):
-    notebook = outcome.read_notebook(run.path / f"03_train{attempt}.ipynb")
-    outputs = [o for c in notebook["cells"] for o in c.get("outputs", ()) if "text" in o]
-    text = "".join("".join(output["text"]) for output in outputs)
-    return [line.split(": loss")[0] for line in text.splitlines() if ": loss" in line]
 
 
 def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
@@ -74,7 +67,7 @@ def test_killed_training_of_pictures_goes_on_from_its_last_epoch():
     def second_epoch_is_over(folder):
         backups = state_dir() / ".scratch" / "cifar10" / folder.name / "training"
         metadata = backups / "fast.backup" / "training_metadata.json"
-        return metadata.exists() and json.loads(metadata.read_text() or "{}").get("epoch") == 2
+        return metadata.exists() and json.loads(metadata.read_text())["epoch"] == 2
 
     with kernel_killed_in("cifar10", "03_train", second_epoch_is_over) as killed:
         done, tasks, run = go(impatient("cifar10"), **(SMALL_CIFAR | {"epochs": 5}))

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, date, datetime
 
-from lib import outcome, registry, services, tracking
+from lib import registry, services, tracking
 from lib.data.tick_sample import sample_ticks
 from lib.run import data_dir, open_run, run_folder_name, state_dir
 
@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import polars as pl
 import pytest
-from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
+from whole_runs import go, impatient, kernel_killed_in, lines_of_training, mlflow_run, report
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 SPY = data_dir() / "tick" / "SPY"
@@ -26,14 +26,6 @@ def airflow():
 @pytest.fixture
 def tick():
     return impatient("tick")
-
-
-def trainings(run, attempt=""):
-    """Return the lines that training has printed in the report of an attempt."""
-    notebook = outcome.read_notebook(run.path / f"03_train{attempt}.ipynb")
-    outputs = [o for c in notebook["cells"] for o in c.get("outputs", ()) if "text" in o]
-    text = "".join("".join(output["text"]) for output in outputs)
-    return [line.split(": loss")[0] for line in text.splitlines() if ": loss" in line]
 
 
 def test_sample_run_registers_what_it_evaluated(tick):
@@ -70,7 +62,7 @@ def test_killed_training_goes_on_from_its_last_epoch(tick):
         done, tasks, run = go(tick, **(SMALL | {"epochs": 6}))
     assert killed, "the test found no kernel to kill"
     assert done.state == "success" and tasks["03_train"].try_number == 2
-    lines = trainings(run)
+    lines = lines_of_training(run)
     assert "epoch 1 of 6" not in lines[0], "training began anew"
     assert lines[-1].endswith("epoch 6 of 6")
     assert "DeadKernelError" in report(run, "03_train.attempt-1")[1]

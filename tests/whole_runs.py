@@ -42,6 +42,14 @@ def report(run, stage):
     return outcome.state(notebook), (run.path / f"{stage}.html").read_text()
 
 
+def lines_of_training(run, attempt=""):
+    """Return what training has printed of its epochs in the report of an attempt."""
+    notebook = outcome.read_notebook(run.path / f"03_train{attempt}.ipynb")
+    outputs = [o for c in notebook["cells"] for o in c.get("outputs", ()) if "text" in o]
+    text = "".join("".join(output["text"]) for output in outputs)
+    return [line.split(": loss")[0] for line in text.splitlines() if ": loss" in line]
+
+
 @contextlib.contextmanager
 def kernel_killed_in(pipeline, stage, ready=lambda folder: True):
     """Kill the kernel once while `stage` of a run that starts now is under way; gives its pid.
@@ -57,13 +65,18 @@ def kernel_killed_in(pipeline, stage, ready=lambda folder: True):
                 if any(word.endswith("lib/kernel.py") for word in process.cmdline()):
                     yield process
 
+    def is_time(folder):
+        record = folder / "stages" / f"{stage}.json"
+        try:
+            running = record.exists() and json.loads(record.read_text())["state"] != "finished"
+            return running and ready(folder)
+        except (OSError, ValueError):  # a file is just being written
+            return False
+
     def watch():
         while not killed and not over.wait(0.02):
             for folder in set((outputs_dir() / pipeline).glob("*")) - before:
-                record = folder / "stages" / f"{stage}.json"
-                if record.exists() and json.loads(record.read_text())["state"] != "finished":
-                    if not ready(folder):
-                        continue
+                if is_time(folder):
                     for process in kernels():
                         process.send_signal(signal.SIGKILL)
                         killed.append(process.pid)
