@@ -127,7 +127,8 @@ class ImageBatches:
             degrees = rng.uniform(-1, 1, len(rows)) * self.augmentation.rotation
             images = rotate(images, degrees)
         if self.augmentation.shift:
-            images = shift(images, rng.integers(0, 2 * self.augmentation.shift + 1, (len(rows), 2)))
+            most = self.augmentation.shift
+            images = shift(images, rng.integers(-most, most + 1, (len(rows), 2)))
         return self._sized(images), labels
 
     def begin_epoch(self, epoch: int) -> None:
@@ -164,22 +165,22 @@ def shift(images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     images : numpy.ndarray of shape (n, height, width, ...)
         Images.
     offsets : numpy.ndarray of shape (n, 2), integer
-        Row and column at which the cut from the padded image begins, from 0 to twice the largest
-        shift; the middle value leaves an image where it is.
+        Pixels by which each image is moved up and to the left; negative ones are down and right.
 
     Returns
     -------
     numpy.ndarray
         Of the same shape and type.
     """
-    most = int(np.max(offsets, initial=0) + 1) // 2
+    most = int(np.abs(offsets).max(initial=0))
     height, width = images.shape[1:3]
     edges = [(0, 0), (most, most), (most, most)] + [(0, 0)] * (images.ndim - 3)
     padded = np.pad(images, edges, mode="reflect")
     moved = np.empty_like(images)
     for row, column in np.unique(offsets, axis=0):
         here = (offsets == (row, column)).all(axis=1)
-        moved[here] = padded[here, row : row + height, column : column + width]
+        top, left = most + row, most + column
+        moved[here] = padded[here, top : top + height, left : left + width]
     return moved
 
 

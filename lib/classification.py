@@ -9,6 +9,8 @@ or writes, and what is drawn at random depends on the seed alone.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lib.metrics import interval_ends
+
 import numpy as np
 import pandas as pd
 
@@ -103,8 +105,8 @@ def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:
         raise ValueError(f"{y_true.shape} labels do not fit logits of shape {logits.shape}")
     if not np.isfinite(logits).all():
         raise ValueError("a logit is not finite")
-    if y_true.min() < 0 or y_true.max() >= logits.shape[1]:
-        raise ValueError(f"a label is not in 0 to {logits.shape[1] - 1}")
+    (y_true,) = _labels(y_true=y_true)
+    _check_range("y_true", y_true, logits.shape[1])
     rows = np.arange(len(y_true))
 
     def loss(log_temperature: float) -> float:
@@ -248,7 +250,7 @@ def accuracy_interval(
     y_true, predicted = _labels(y_true=y_true, predicted=predicted)
     right = predicted == y_true
     drawn = _resampled_counts([right, ~right], n_resamples=n_resamples, seed=seed)
-    low, high = _ends(drawn[:, 0] / len(y_true), level=level)
+    low, high = np.quantile(drawn[:, 0] / len(y_true), interval_ends(level)).tolist()
     return {"accuracy_low": low, "accuracy_high": high}
 
 
@@ -294,7 +296,8 @@ def difference_interval(
     )
     a, b = predicted_a == y_true, predicted_b == y_true
     drawn = _resampled_counts([a & ~b, b & ~a, a == b], n_resamples=n_resamples, seed=seed)
-    low, high = _ends((drawn[:, 0] - drawn[:, 1]) / len(y_true), level=level)
+    draws = (drawn[:, 0] - drawn[:, 1]) / len(y_true)
+    low, high = np.quantile(draws, interval_ends(level)).tolist()
     difference = (int(a.sum()) - int(b.sum())) / len(y_true)
     return {"difference": difference, "difference_low": low, "difference_high": high}
 
@@ -362,7 +365,7 @@ def most_frequent_probabilities(y_train: np.ndarray, n_rows: int, n_classes: int
     return np.tile(frequencies, (n_rows, 1))
 
 
-def fit_pixel_baseline(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> "Pipeline":
+def fit_pixel_baseline(x: np.ndarray, y: np.ndarray) -> "Pipeline":
     """Fit a linear baseline: multinomial logistic regression on the pixels.
 
     It knows nothing of neighbouring pixels. The penalty and the tolerance are set for MNIST:
@@ -374,8 +377,6 @@ def fit_pixel_baseline(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> "Pipel
         Images of any shape.
     y : array of shape (n,), int
         Their classes: two or more, from 0 with none left out.
-    seed : int, default 0
-        Handed to scikit-learn. The solver (L-BFGS) draws nothing, so no weight depends on it.
 
     Returns
     -------
@@ -399,7 +400,7 @@ def fit_pixel_baseline(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> "Pipel
     found = np.unique(y)
     if len(found) < 2 or not np.array_equal(found, np.arange(len(found))):
         raise ValueError(f"y holds the classes {found.tolist()}: give 0, 1, ... with none left out")
-    regression = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000, random_state=seed)
+    regression = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000)  # L-BFGS draws nothing
     with threadpool_limits(1):  # its products are small, and threads that wait for each other slow
         return make_pipeline(FunctionTransformer(_pixels), regression).fit(x, y)
 
@@ -474,10 +475,3 @@ def _resampled_counts(groups: Sequence[np.ndarray], *, n_resamples: int, seed: i
         raise ValueError(f"n_resamples={n_resamples} must be at least 1")
     shares = [np.mean(group) for group in groups]
     return np.random.default_rng(seed).multinomial(len(groups[0]), shares, size=n_resamples)
-
-
-def _ends(draws: np.ndarray, *, level: float) -> tuple[float, float]:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -17,8 +17,8 @@ ops = keras.ops
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 KERNEL_MOMENTUM, OTHER_MOMENTUM = 0.6, 0.85
-VIEWS = {"one": 1, "mirror": 2, "six": 6}
-"""Views of an image whose logits `with_views` averages, and how many they are."""
+VIEWS = ("one", "mirror", "six")
+"""Sets of views of an image, see `with_views`."""
 
 
 class FastConv2D(keras.layers.Conv2D):

@@ -156,6 +156,19 @@ def block_bootstrap(
     return centre + means / n_rows
 
 
+def interval_ends(level: float) -> tuple[float, float]:
+    """Return the quantiles between which the fraction `level` of all draws lies.
+
+    Raises
+    ------
+    ValueError
+        If `level` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1")
+    return (1 - level) / 2, (1 + level) / 2
+
+
 def bootstrap_intervals(
     y_true: np.ndarray,
     y_pred: np.ndarray,
@@ -197,8 +210,7 @@ def bootstrap_intervals(
     ValueError
         If lengths differ, a value is not finite, or an option is out of range.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1")
+    ends = interval_ends(level)
     y_true, y_pred = _finite_pair(y_true, y_pred)
     centred = y_true - y_true.mean()
     columns = [centred, centred**2]
@@ -218,7 +230,6 @@ def bootstrap_intervals(
         for k, name in enumerate(baselines, start=2):
             draws[f"rmse_vs_{name}"] = np.sqrt(means[3] / means[2 * k + 1])
             draws[f"mae_vs_{name}"] = means[2] / means[2 * k]
-    ends = [(1 - level) / 2, (1 + level) / 2]
     return {name: tuple(np.quantile(draw, ends).tolist()) for name, draw in draws.items()}
 
 
@@ -423,13 +434,11 @@ def rank_intervals(
     ValueError
         If lengths differ, a value is not finite, or an option is out of its range.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1")
+    ends = interval_ends(level)
     y_true, y_pred = _finite_pair(y_true, y_pred)
     days = np.asarray(days, dtype=object)
     if days.shape != y_true.shape:
         raise ValueError(f"days has shape {days.shape}, y_true {y_true.shape}: give as many")
-    ends = [(1 - level) / 2, (1 + level) / 2]
     found, draws = {}, {}
     for k, day in enumerate(pd.unique(days)):
         truth, forecast = y_true[days == day], y_pred[days == day]

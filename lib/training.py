@@ -213,10 +213,10 @@ class Trainer:
                 validation_batch_size=500,
                 callbacks=callbacks,
             )
-        shutil.rmtree(backup)
         part = path.with_suffix(".part.keras")
         self.model.save(part)
         part.replace(path)
+        shutil.rmtree(backup)
         return _history(known)
 
     def _start_over(self, seed: int) -> None:

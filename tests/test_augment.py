@@ -75,13 +75,13 @@ def test_what_does_not_fill_a_step_is_left_out_and_changes_with_the_epoch(images
 
 def test_shift_moves_by_whole_pixels_and_mirrors_at_the_edge():
     image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
-    moved = shift(image, np.array([[0, 2]]))[0]  # up to one pixel: from the row above, one right
+    moved = shift(image, np.array([[-1, 1]]))[0]  # one down, one to the left
     assert moved.tolist() == [[5, 6, 7, 6], [1, 2, 3, 2], [5, 6, 7, 6], [9, 10, 11, 10]]
 
 
 def test_shift_of_the_middle_leaves_the_image(images):
-    offsets = np.full((40, 2), 2)
-    offsets[0] = 4
+    offsets = np.zeros((40, 2), int)
+    offsets[0] = 2
     np.testing.assert_array_equal(shift(images, offsets)[1:], images[1:])
 
 
@@ -91,6 +91,13 @@ def test_shifts_reach_as_far_as_asked_and_no_farther(labels):
     made = batches(image, labels, augmentation=Augmentation(shift=2))
     places = {tuple(np.argwhere(i == 255)[0]) for e in range(40) for i in shown(made, e)}
     assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
+
+
+def test_shifts_of_a_batch_do_not_depend_on_its_other_images(images):
+    offsets = np.array([[0, 1], [2, -2], [1, 0]])
+    together = shift(images[:3], offsets)
+    for k in range(3):
+        np.testing.assert_array_equal(shift(images[k : k + 1], offsets[k : k + 1])[0], together[k])
 
 
 def test_a_quarter_turn_is_exact(images):

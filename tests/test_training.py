@@ -124,6 +124,21 @@ def test_epochs_of_images_of_other_sizes_are_resumed_like_the_others(tmp_path):
         assert history["loss"].tolist() == whole["loss"].tolist()
 
 
+def test_training_that_was_cut_off_while_it_was_saved_is_not_made_again(tmp_path, rows):
+    cut = trainer()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    cut.model.save, lines = killed, []
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    trainer(report=lines.append).fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    assert not lines
+    trainer().fit(batches(rows), tmp_path / "whole.keras", seed=1)
+    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
+
+
 def test_finished_model_is_not_trained_again_unless_something_changed(tmp_path, rows):
     lines = []
     path = tmp_path / "m.keras"

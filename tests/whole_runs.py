@@ -42,9 +42,9 @@ def report(run, stage):
     return outcome.state(notebook), (run.path / f"{stage}.html").read_text()
 
 
-def lines_of_training(run, attempt=""):
-    """Return what training has printed of its epochs in the report of an attempt."""
-    notebook = outcome.read_notebook(run.path / f"03_train{attempt}.ipynb")
+def lines_of_training(run):
+    """Return what training has printed of its epochs in its last report."""
+    notebook = outcome.read_notebook(run.path / "03_train.ipynb")
     outputs = [o for c in notebook["cells"] for o in c.get("outputs", ()) if "text" in o]
     text = "".join("".join(output["text"]) for output in outputs)
     return [line.split(": loss")[0] for line in text.splitlines() if ": loss" in line]

@@ -6,7 +6,7 @@ the seed: pictures are made in whole numbers, so that they are the same on any m
 
 from collections.abc import Callable
 
-from lib.data.images import ImageSet, check_count, split_validation, take_images
+from lib.data.images import CLASSES, ImageSet, check_count, split_validation, take_images
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def sample_digits(n_train: int = 0, n_test: int = 0, seed: int = 0) -> ImageSet:
     digits = load_digits()
     x, y = _enlarge(digits.images.astype(np.int64)), digits.target.astype(np.uint8)
     train, test = split_validation(y, N_TEST_DIGITS, seed=seed)
-    images = ImageSet(x[train], y[train], x[test], y[test], tuple("0123456789"))
+    images = ImageSet(x[train], y[train], x[test], y[test], CLASSES["mnist"])
     return take_images(images, n_train, n_test, seed=seed, name="the sample of mnist")
 
 
