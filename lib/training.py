@@ -81,7 +81,9 @@ def keras_dataset(batches: Batches) -> "keras.utils.PyDataset":
             """Shuffle for the next epoch."""
             batches.begin_epoch(batches.epoch + 1)
 
-    return Dataset(workers=1)
+    # With one worker Keras lets tf.data tune itself, and the end of every epoch then waits for the
+    # tuning thread, which sleeps for as long as half of the epoch took: a third of the time.
+    return Dataset(workers=2)
 
 
 def cosine(done: float) -> float:
