@@ -9,13 +9,13 @@ page's own few lines of script (named by their hash) and fetch nothing.
 
 import base64
 import functools
-import hashlib
 import html
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from lib import outcome
+from lib.page import document, duration
 from lib.run import write_bytes
 
 import bleach
@@ -57,39 +57,12 @@ RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")
 FOLDED_LINES = 40  # longer text outputs scroll
 
 CSS = """
-:root { color-scheme: light dark; --page: #fff; --ink: #1f2430; --dim: #667085; --line: #dfe3ea;
-  --soft: #f6f7f9; --link: #1558c0; --good: #12734a; --good-soft: #e6f4ec; --bad: #b3261e;
-  --bad-soft: #fdecea; --wait: #8a5a00; --wait-soft: #fdf3dc; --kw: #8b2fa0; --str: #22702c;
-  --num: #a1460b; --com: #6b7280; --fn: #1558c0; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171d; --ink: #e2e5ea; --dim: #98a1b0;
-  --line: #2f3541; --soft: #1c2129; --link: #86b4ff; --good: #6fd3a0; --good-soft: #143024;
-  --bad: #ff9d94; --bad-soft: #3a1b1a; --wait: #f0c36a; --wait-soft: #352a12; --kw: #d6a0e8;
-  --str: #9ad29f; --num: #f0a878; --com: #8a93a3; --fn: #86b4ff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem clamp(.75rem, 3vw, 2rem) 4rem;
-  background: var(--page); color: var(--ink);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
-  overflow-wrap: break-word; }
-a { color: var(--link); }
 header { border-bottom: 1px solid var(--line); margin-bottom: 1rem; padding-bottom: .75rem; }
 header p { margin: .35rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem;
   align-items: baseline; color: var(--dim); font-size: .875rem; }
 header .name { color: var(--ink); font-weight: 650; font-size: 1.05rem; }
-.badge { border-radius: 1rem; padding: .05rem .7rem; font-weight: 650; }
-.completed .badge { color: var(--good); background: var(--good-soft); }
-.failed .badge { color: var(--bad); background: var(--bad-soft); }
-.running .badge, .not-executed .badge { color: var(--wait); background: var(--wait-soft); }
-button { font: inherit; font-size: .8125rem; color: var(--link); background: none; cursor: pointer;
-  border: 1px solid var(--line); border-radius: .4rem; padding: .1rem .6rem; margin-left: auto; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 1.2rem 0 .5rem; }
-h2 { font-size: 1.3rem; margin: 2rem 0 .5rem; padding-top: .25rem; }
-h3 { font-size: 1.1rem; margin: 1.5rem 0 .4rem; }
 blockquote { margin: .5rem 0; padding: .1rem 1rem; border-left: 3px solid var(--line);
   color: var(--dim); }
-code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
-  font-size: .8125rem; }
-:not(pre) > code { background: var(--soft); border-radius: .25rem; padding: .1em .3em; }
-pre { margin: 0; line-height: 1.5; overflow-x: auto; }
 .code { margin: .9rem 0 .3rem; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--soft); overflow: hidden; }
 summary { display: flex; gap: .75rem; padding: .3rem .75rem; cursor: pointer; color: var(--dim);
@@ -109,9 +82,6 @@ summary .label { white-space: nowrap; }
 .output .stderr { color: var(--dim); }
 .output img { max-width: 100%; height: auto; border-radius: .25rem; background: #fff; }
 .note { color: var(--dim); font-size: .8125rem; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums;
-  border: 0; }
-td, th { padding: .25rem .75rem; border: 0; border-bottom: 1px solid var(--line); }
 .output td, .output th { text-align: right; white-space: nowrap; }
 thead th { font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 500; color: var(--dim); }
@@ -190,18 +160,11 @@ def render(notebook: Mapping, name: str) -> str:
     language = notebook["metadata"].get("kernelspec", {}).get("language", "python")
     cells = notebook["cells"]
     body = "\n".join(_cell(cell, language) for cell in cells)
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{_digest(SCRIPT)}'; base-uri 'none'; form-action 'none'"
-    )
-    title = _title(cells) or name
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
-        f"{_header(notebook, name)}\n<main>\n{body}\n</main>\n"
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    return document(
+        _title(cells) or name,
+        f"{_header(notebook, name)}\n<main>\n{body}\n</main>",
+        css=CSS,
+        script=SCRIPT,
     )
 
 
@@ -230,10 +193,6 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     return name in ATTRIBUTES
 
 
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else "".join(value)
 
@@ -247,14 +206,6 @@ def _title(cells: list) -> str:
     return ""
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
 def _header(notebook: Mapping, name: str) -> str:
     state = outcome.state(notebook)
     record = notebook["metadata"].get("papermill", {})
@@ -263,7 +214,7 @@ def _header(notebook: Mapping, name: str) -> str:
         start = datetime.fromisoformat(record["start_time"]).astimezone(UTC)
         facts.append(f"<span>started {start:%Y-%m-%d %H:%M:%S} UTC</span>")
     if record.get("duration") is not None:
-        facts.append(f"<span>took {_duration(record['duration'])}</span>")
+        facts.append(f"<span>took {duration(record['duration'])}</span>")
     if record.get("peak_memory_bytes"):
         facts.append(f"<span>memory {record['peak_memory_bytes'] / 2**20:,.0f} MiB</span>")
     facts.append("<button hidden></button>")
@@ -306,7 +257,7 @@ def _code(cell: Mapping, source: str, status: str, language: str) -> str:
     elif status == "pending":
         label = "not run"
     elif (record.get("duration") or 0) >= 0.1:
-        label = label or _duration(record["duration"])
+        label = label or duration(record["duration"])
     first = next(line for line in source.splitlines() if line.strip())
     count = cell.get("execution_count") or " "
     return (
