@@ -1,53 +1,20 @@
 """Numbers that judge a forecast, intervals around them, and the baselines to beat.
 
 Metrics take truth and forecast as arrays of equal length without missing values and return plain
-floats; nothing here plots or writes. `GREATER_IS_BETTER` states once, for every metric that a
-check may name, whether larger is better: of the errors ``mae``, ``mse``, ``rmse`` and their ratios
-to a baseline (``*_vs_*``) smaller is better, of ``r2``, ``skill``, ``rank_ic`` and ``hit_rate``
-larger; of what `lib.classification` returns, ``loss`` and ``expected_calibration_error`` smaller,
-``accuracy`` and the others larger. Returns are log-returns in basis points (bps, 1e-4).
+floats; nothing here plots or writes. Whether larger is better is stated in `lib.directions`.
+Returns are log-returns in basis points (bps, 1e-4).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from lib.directions import GREATER_IS_BETTER as GREATER_IS_BETTER
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
-
-GREATER_IS_BETTER = {
-    "mae": False,
-    "mse": False,
-    "rmse": False,
-    "r2": True,
-    "skill": True,
-    "mae_vs_persistence": False,
-    "rmse_vs_persistence": False,
-    "mae_vs_ridge": False,
-    "rmse_vs_ridge": False,
-    "mse_vs_persistence": False,
-    "price_mae": False,
-    "price_mse": False,
-    "price_rmse": False,
-    "price_mae_vs_persistence": False,
-    "price_mse_vs_persistence": False,
-    "price_rmse_vs_persistence": False,
-    "rank_ic": True,
-    "rank_ic_low": True,
-    "hit_rate": True,
-    "hit_rate_low": True,
-    "planted_share_of_best": True,
-    "accuracy": True,
-    "accuracy_low": True,
-    "precision": True,
-    "recall": True,
-    "f1_score": True,
-    "loss": False,
-    "expected_calibration_error": False,
-}
-"""Whether larger is better, by metric."""
 
 BPS = 1e-4
 SMALL = 1e-12  # below any share of rows, above the rounding of a resample's mean

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.metrics import GREATER_IS_BETTER
+from lib.directions import GREATER_IS_BETTER
 from lib.run import Run
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check(metrics: dict[str, float], floors: dict[str, float]) -> dict:
         What the evaluation found.
     floors : dict of str to float
         Worst acceptable value by metric; whether larger is better is known from
-        `lib.metrics.GREATER_IS_BETTER`.
+        `lib.directions.GREATER_IS_BETTER`.
 
     Returns
     -------

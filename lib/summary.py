@@ -182,17 +182,18 @@ def metric_rows(metrics: Mapping[str, float]) -> list[dict]:
         ``greater_is_better`` and ``baselines`` (value by name), for every metric whose direction is
         known; those with baselines first.
     """
-    from lib.metrics import GREATER_IS_BETTER
+    from lib.directions import GREATER_IS_BETTER
 
     rows = []
     for metric, larger in GREATER_IS_BETTER.items():
         if metric not in metrics or metric.endswith(("_low", "_high")):
             continue
         ending = f"_{metric}"
+        longer = tuple(f"_{other}" for other in GREATER_IS_BETTER if other.endswith(ending))
         baselines = {
             name.removesuffix(ending): value
             for name, value in metrics.items()
-            if name.endswith(ending) and name not in GREATER_IS_BETTER
+            if name.endswith(ending) and not name.endswith(longer) and name not in GREATER_IS_BETTER
         }
         rows.append(
             {
