@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = "stages"
+OPENED = "opened"  # in a copy made to work on a stage: the stage's notebook as it was in its run
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 AIRFLOW_ID = re.compile(r"[a-z_]+__[0-9T:.+-]+(_\w+)?")
@@ -65,7 +66,7 @@ def state_dir() -> Path:
     It is `OUTPUTS_DIR` where that is local, and `outputs/` in the repository where it is remote.
     """
     outputs = outputs_dir()
-    return Path(outputs.path) if _is_local(outputs) else ROOT / "outputs"
+    return Path(outputs.path) if is_local(outputs) else ROOT / "outputs"
 
 
 def run_folder_name(run_id: str) -> str:
@@ -220,7 +221,7 @@ class Run:
         If the block raises, nothing of it is kept.
         """
         self._claim(name)
-        parent = Path(self.path.path) if _is_local(self.path) else self.scratch
+        parent = Path(self.path.path) if is_local(self.path) else self.scratch
         folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
         try:
             made = folder / Path(name).name
@@ -241,7 +242,7 @@ class Run:
             As `read`.
         """
         self._check(name)
-        if _is_local(self.path):
+        if is_local(self.path):
             return Path((self.path / name).path)
         copy = self.scratch / "local" / name
         shutil.rmtree(copy, ignore_errors=True)
@@ -268,7 +269,7 @@ class Run:
 
     def _start(self) -> None:
         """Check the parameters and that the folder can be written; old results stay valid."""
-        self._parameters.update(_notebook_parameters(self.pipeline, self.stage))
+        self._parameters.update(_notebook_parameters(self))
         self.prepare()
         record = self.record(self.stage)
         if record.get("state") == "finished":
@@ -343,7 +344,7 @@ class Run:
 
 def write_bytes(path: UPath, data: bytes) -> None:
     """Write `data` to `path` so that no reader ever sees a part of it; make its folder."""
-    if not _is_local(path):
+    if not is_local(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return
@@ -372,7 +373,8 @@ def digest(path: UPath) -> str:
     return whole.hexdigest()
 
 
-def _is_local(path: UPath) -> bool:
+def is_local(path: UPath) -> bool:
+    """Say whether `path` lies on this machine's file system."""
     return path.protocol in ("", "file", "local")
 
 
@@ -386,7 +388,7 @@ def _files(path: UPath) -> list[UPath]:
 
 
 def _put(made: Path, target: UPath) -> None:
-    if not _is_local(target):
+    if not is_local(target):
         if target.is_dir():
             target.fs.rm(target.path, recursive=True)
         for file in _files(UPath(made)):
@@ -456,15 +458,18 @@ def _decode(name: str, data: bytes) -> "Content":
             raise ValueError(f"{name}: no reader for {suffix!r}; use run.local() for its path")
 
 
-def _notebook_parameters(pipeline: str, stage: str) -> dict[str, Value]:
+def _notebook_parameters(run: Run) -> dict[str, Value]:
     """Return the checked values of the parameters cell of the notebook that runs here."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    notebook = ROOT / "notebooks" / pipeline / f"{stage}.ipynb"
-    if shell is None or not notebook.exists():
+    if shell is None:
+        return {}
+    own = run.path / OPENED / f"{run.stage}.ipynb"
+    notebook = own if own.exists() else ROOT / "notebooks" / run.pipeline / f"{run.stage}.ipynb"
+    if not notebook.exists():
         return {}
     declared = read_parameters(notebook)
     values = {name: shell.user_ns[name] for name in declared if name in shell.user_ns}
-    return check_values(declared, values, owner=f"{pipeline}/{stage}")
+    return check_values(declared, values, owner=f"{run.pipeline}/{run.stage}")
 
 
 def _stage_that_writes(pipeline: str, name: str) -> str:

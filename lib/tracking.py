@@ -60,7 +60,7 @@ def open_client() -> "MlflowClient":
     mlflow.set_tracking_uri(tracking_uri())  # else MLflow looks for a database where it stands
     if given is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # which MLflow may have set
-    with _locked("mlflow"):
+    with locked("mlflow"):
         client = mlflow.MlflowClient()
         client.get_experiment("0")
     return client
@@ -168,6 +168,15 @@ def notebook_digest(pipeline: str) -> str:
     return whole.hexdigest()
 
 
+def log_page(run: Run, name: str) -> None:
+    """Log the file `name` of the run folder to the run's MLflow run, if it has one by now."""
+    known = link(run)
+    if known:
+        with tempfile.TemporaryDirectory() as folder:
+            _copy(run.path / name, Path(folder, name))
+            open_client().log_artifacts(known["run_id"], folder)
+
+
 def _tags(run: Run) -> dict[str, str]:
     dataset = run.path / "dataset.json"
     facts = json.loads(dataset.read_text(encoding="utf-8")) if dataset.exists() else {}
@@ -204,7 +213,7 @@ def _save_link(run: Run, known: dict) -> None:
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
-    with _locked("mlflow"):
+    with locked("mlflow"):
         found = client.get_experiment_by_name(name)
         if found:
             return found.experiment_id
@@ -308,8 +317,11 @@ def _milliseconds() -> int:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Let one process at a time through: a new database must not be made twice."""
+def locked(name: str) -> Iterator[None]:
+    """Let one process at a time through, of all that share `state_dir`: what `name` says is shared.
+
+    A new database must not be made twice, nor an index written from an older look at the runs.
+    """
     state_dir().mkdir(parents=True, exist_ok=True)
     with (state_dir() / f".{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
