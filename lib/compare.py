@@ -618,10 +618,9 @@ def _metric_table(rows: list[dict]) -> str:
             f"<td>{value}{_small(interval)}</td>"
             for value, interval in zip(values, (row["a_interval"], row["b_interval"]), strict=True)
         ]
-        share = (
-            f"{row['difference'] / abs(row['a']):+.1%}" if row["difference"] and row["a"] else ""
-        )
-        difference = f"{row['difference']:+.3g}" if row["difference"] else ""
+        by = row["difference"]
+        difference = f"{by:+.3g}" if by else ""
+        share = f"{by / abs(row['a']):+.1%}" if by and row["a"] else ""
         overlap = {True: "overlap", False: "apart", None: ""}[row["overlap"]] if by else ""
         direction = arrows[row["greater_is_better"]] if row["kind"] == "metric" else ""
         hint = f" <small>{direction}</small>" if direction else ""
