@@ -133,7 +133,9 @@ class Trainer:
         self.build, self.epochs, self.report = build, epochs, report
         self.schedule = schedule
         keras = import_keras()
+        precision = keras.config.dtype_policy()
         keras.utils.clear_session()  # so that layers get the same names in every process
+        keras.config.set_dtype_policy(precision)  # which was cleared too
         self.model = build()
         self.model.compile(
             optimizer(),

@@ -179,3 +179,14 @@ def test_training_that_diverges_says_so_and_leaves_no_model(tmp_path, rows):
     with pytest.raises(ValueError, match="lower the learning rate"):
         trainer(epochs=2, rate=1.0).fit(batches(huge), tmp_path / "m.keras", seed=0)
     assert not (tmp_path / "m.keras").exists()
+
+
+def test_network_is_trained_in_the_precision_that_was_chosen():
+    keras = import_keras()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        made = trainer(1).model
+    finally:
+        keras.config.set_dtype_policy("float32")
+    computed = {layer.compute_dtype for layer in made.layers if layer.weights}
+    assert computed == {"bfloat16"}
