@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lib import tracking
 from lib.directions import GREATER_IS_BETTER
 from lib.run import Run
+from lib.workbench import copied_from
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,7 +71,7 @@ def explain(verdict: dict) -> str:
     return "; ".join(clauses) or "no check was made"
 
 
-def register(run: Run, name: str) -> dict:
+def register(run: Run, name: str, *, from_copy: bool = False) -> dict:
     """Register the model of `run` as a new version of `name` and point ``@staging`` to it.
 
     A retry finds the version that an earlier try has made and completes it.
@@ -81,6 +82,9 @@ def register(run: Run, name: str) -> dict:
         Holds `model`, `metrics.json`, `verdict.json` and `dataset.json`.
     name : str
         Registered model; ``_sample`` is appended when the data source is ``sample``.
+    from_copy : bool, default False
+        Whether to register even from a copy that was opened to work on a stage, see
+        `lib.workbench`.
 
     Returns
     -------
@@ -91,6 +95,8 @@ def register(run: Run, name: str) -> dict:
     ------
     GateError
         If the verdict is not "passed"; nothing is registered.
+    ValueError
+        If `run` is a copy, and `from_copy` was not given; nothing is registered.
     mlflow.MlflowException
         If the registry refuses or cannot be reached.
     """
@@ -100,6 +106,13 @@ def register(run: Run, name: str) -> dict:
     reason = explain(verdict)
     if not verdict["passed"]:
         raise GateError(f"{name} was not registered: {reason}")
+    original = copied_from(run)
+    if original and not from_copy:
+        raise ValueError(
+            f"{name} was not registered: {run.run_dir} is a copy of {original}, opened to work on "
+            "a stage. To register its model all the same, call registry.register(..., "
+            "from_copy=True)"
+        )
     run.local("model")
     name = f"{name}_sample" if data["source"] == "sample" else name
     known = tracking.mirror(run)
