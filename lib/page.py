@@ -8,7 +8,9 @@ fetch nothing. Whatever text goes into a page is escaped by whoever puts it ther
 import base64
 import hashlib
 import html
+import re
 
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1f2430; --dim: #667085; --line: #dfe3ea;
   --soft: #f6f7f9; --link: #1558c0; --good: #12734a; --good-soft: #e6f4ec; --bad: #b3261e;
@@ -43,7 +45,7 @@ td, th { padding: .25rem .75rem; border: 0; border-bottom: 1px solid var(--line)
 """
 
 
-def document(title: str, body: str, *, css: str = "", script: str = "") -> str:
+def document(title: str, body: str, *, css: str = "", script: str = "", policy: str = "") -> str:
     """Return a complete HTML document that refers to nothing outside of itself.
 
     Parameters
@@ -56,24 +58,46 @@ def document(title: str, body: str, *, css: str = "", script: str = "") -> str:
         Rules beside those that all pages share.
     script : str, default ""
         JavaScript that runs when the body is there; it may not contain ``</script``.
+    policy : str, default ""
+        Directives of the policy for what this page does beyond, ``frame-src 'self'`` for example.
 
     Returns
     -------
     str
     """
     allowed = f"script-src 'sha256-{digest(script)}'; " if script else ""
-    policy = (
+    whole = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"{allowed}base-uri 'none'; form-action 'none'"
+        f"{allowed}base-uri 'none'; form-action 'none'{policy and '; '}{policy}"
     )
     run = f"<script>{script}</script>\n" if script else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{whole}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n"
         f"{body}\n{run}</body>\n</html>\n"
     )
+
+
+def policy_of(text: str) -> str:
+    """Return the Content-Security-Policy that a page made by `document` carries."""
+    match = POLICY.search(text)
+    return match[1] if match else "default-src 'none'"
+
+
+def add_script(text: str, script: str) -> str:
+    """Return a page made by `document` with one more script, which its policy then allows."""
+    old = policy_of(text)
+    source = f"'sha256-{digest(script)}'"
+    found = "script-src " in old
+    new = (
+        old.replace("script-src ", f"script-src {source} ")
+        if found
+        else f"{old}; script-src {source}"
+    )
+    head, _, end = text.replace(f'content="{old}"', f'content="{new}"', 1).rpartition("</body>")
+    return f"{head}<script>{script}</script>\n</body>{end}"
 
 
 def digest(script: str) -> str:

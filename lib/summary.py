@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lib import outcome
 from lib.parameters import read_stages
-from lib.run import ROOT, Run, now, open_run, outputs_dir, write_bytes
+from lib.run import NAME, ROOT, Run, now, open_run, outputs_dir, write_bytes
 
 from upath import UPath
 
@@ -281,7 +281,7 @@ def _stage(
         "notebook": f"{name}.ipynb" if executed else None,
         "page": f"{name}.html" if (run.path / f"{name}.html").exists() else None,
         "attempts": sorted(attempts.get(name, []), key=_attempt_number),
-        "figures": [w for w in record.get("writes", {}) if w.endswith(".png")],
+        "figures": [w for w in record.get("writes", {}) if w.endswith(".png") and _is_below(w)],
     }
     if record:
         found["state"] = "passed" if record.get("state") == "finished" else "running"
@@ -324,7 +324,15 @@ def _error(notebook: dict, code: list) -> dict:
                 return {"ename": errors[-1]["ename"], "text": text, "cell": number}
     marker = next((c for c in notebook["cells"] if outcome.is_marker(c)), None)
     text = outcome.source_text(marker) if marker else "no cell says why"
+    if block := re.search(r"^(`{3,})text\n(.*?)\n\1$", text, re.DOTALL | re.MULTILINE):
+        ename, _, reason = block[2].partition(": ")
+        return {"ename": ename, "text": reason, "cell": None}
     return {"ename": "", "text": text, "cell": None}
+
+
+def _is_below(name: str) -> bool:
+    """Say whether `name` stays in the run folder, whatever a record claims to have written."""
+    return all(NAME.fullmatch(part) for part in name.split("/"))
 
 
 def _attempt_number(page: str) -> int:
