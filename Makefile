@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIPELINE ?=
 PARAMS ?= {}
-export PARAMS
+RUN ?=
+STAGE ?=
+A ?=
+B ?=
+APPLY ?=
+export PARAMS RUN STAGE A B
 
 # These would make every import slow, or let another environment leak in.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fast up lab notebooks regress format lock clean
+.PHONY: help install run test fast up lab open compare reproduce reports prune doctor notebooks regress format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -44,6 +49,24 @@ up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ct
 
 lab: $(VENV)/ready  ## start JupyterLab alone
 	@$(BIN)/python -m lib.cli lab
+
+open: $(VENV)/ready  ## open a stage of a run in JupyterLab, on a copy: RUN=power/... STAGE=05_evaluate
+	@$(BIN)/python -m lib.cli open "$$RUN" "$$STAGE"
+
+compare: $(VENV)/ready  ## put two runs side by side on a page: A=power/... B=power/...
+	@$(BIN)/python -m lib.cli compare "$$A" "$$B"
+
+reproduce: $(VENV)/ready  ## make a run again from its commit, and compare the metrics: RUN=power/...
+	@$(BIN)/python -m lib.cli reproduce "$$RUN"
+
+reports: $(VENV)/ready  ## write the pages of all runs anew, and their index
+	@$(BIN)/python -m lib.cli reports $(if $(RUN),"$$RUN")
+
+prune: $(VENV)/ready  ## say which old runs nothing refers to; APPLY=1 deletes them
+	@$(BIN)/python -m lib.cli prune $(if $(APPLY),--apply)
+
+doctor: $(VENV)/ready  ## check kernel, servers, versions, disk, locks; name each problem and its fix
+	@$(BIN)/python -m lib.cli doctor
 
 notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place (PIPELINE=power for one)
 	@$(BIN)/python -m lib.cli notebooks $(PIPELINE)

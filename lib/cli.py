@@ -37,12 +37,84 @@ def main(arguments: list[str] | None = None) -> int:
     notebooks = commands.add_parser("notebooks", help="re-execute the committed notebooks in place")
     notebooks.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
     notebooks.set_defaults(call=lambda given: refresh_notebooks(given.pipeline))
+    _add_commands_on_runs(commands)
     given = parser.parse_args(arguments)
     try:
         return given.call(given)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+
+
+def _add_commands_on_runs(commands: "argparse._SubParsersAction") -> None:
+    """Add what can be done with runs that have been made."""
+    run = {"help": "<pipeline>/<run>, below OUTPUTS_DIR"}
+    reports = commands.add_parser("reports", help="write the page of every run anew, or of one")
+    reports.add_argument("run", nargs="?", default="", **run)
+    reports.set_defaults(call=lambda given: write_reports(given.run))
+    compare = commands.add_parser("compare", help="put two runs side by side on a page")
+    compare.add_argument("a", **run)
+    compare.add_argument("b", **run)
+    compare.set_defaults(call=lambda given: compare_runs(given.a, given.b))
+    opened = commands.add_parser("open", help="a stage of a run as a notebook, on a copy")
+    opened.add_argument("run", **run)
+    opened.add_argument("stage", help="05_evaluate for example")
+    opened.set_defaults(call=lambda given: open_stage(given.run, given.stage))
+    again = commands.add_parser("reproduce", help="make a run again and compare its metrics")
+    again.add_argument("run", **run)
+    again.add_argument("--keep", action="store_true", help="keep the checkout and what it made")
+    again.set_defaults(call=lambda given: reproduce(given.run, keep=given.keep))
+    prune = commands.add_parser("prune", help="say which old runs nothing refers to")
+    prune.add_argument("--keep-last", type=int, default=10, help="of each pipeline (%(default)s)")
+    prune.add_argument("--days", type=int, default=30, help="younger ones stay (%(default)s)")
+    prune.add_argument("--apply", action="store_true", help="delete them")
+    prune.set_defaults(
+        call=lambda given: prune_runs(given.keep_last, given.days, apply=given.apply)
+    )
+    doctor = commands.add_parser("doctor", help="check this machine, and name what to mend")
+    doctor.set_defaults(call=lambda _: check_machine())
+
+
+def write_reports(run_dir: str) -> int:
+    """Write the page of one run anew, or those of all runs; and the index."""
+    from lib import run_page
+
+    return run_page.main(run_dir)
+
+
+def compare_runs(a: str, b: str) -> int:
+    """Write a page that puts two runs side by side."""
+    from lib import compare
+
+    return compare.compare(a, b)
+
+
+def open_stage(run_dir: str, stage: str) -> int:
+    """Write a notebook that opens a stage of a run, on a copy of its inputs."""
+    from lib import workbench
+
+    return workbench.main(run_dir, stage)
+
+
+def reproduce(run_dir: str, *, keep: bool) -> int:
+    """Make a run again; return 1 if its metrics differ, 2 if it cannot be made."""
+    from lib import reproduce
+
+    return reproduce.reproduce(run_dir, keep=keep)
+
+
+def prune_runs(keep_last: int, days: int, *, apply: bool) -> int:
+    """Say which runs the rule lets go, and delete them where `apply` says so."""
+    from lib import prune
+
+    return prune.main(keep_last=keep_last, older_than_days=days, apply=apply)
+
+
+def check_machine() -> int:
+    """Check everything that a run needs; return 1 if there is a problem."""
+    from lib import doctor
+
+    return doctor.main()
 
 
 def pipelines(asked: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from lib import registry, tracking
 from lib.executor import import_papermill
 from lib.parameters import Value, check_values, merge_parameters, read_stages
 from lib.run import ROOT, open_run, run_folder_name
+from lib.summary import PAGE
 
 import_papermill()  # before Airflow, which is then quicker to import
 
@@ -130,8 +131,8 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> bool:
 def _tell(pipeline: str, run_id: str, console: TextIO) -> None:
     """Print where the report, the MLflow run and the model are."""
     run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
-    pages = sorted(path.name for path in run.path.glob("*.html"))
-    console.write(f"  report   {run.path}: {', '.join(pages) or 'no page was written'}\n")
+    page = run.path / PAGE
+    console.write(f"  report   {page if page.exists() else f'no page was written to {run.path}'}\n")
     known = tracking.link(run)
     if known:
         console.write(f"  MLflow   run {known['run_id']} in {tracking.tracking_uri()}\n")

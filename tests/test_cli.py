@@ -33,12 +33,14 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("run", "up", "lab", "prepare", "notebooks"))
+    commands = "run up lab prepare notebooks reports compare open reproduce prune doctor"
+    assert all(f"    {command}" in text for command in commands.split())
 
 
 def test_make_help_lists_every_target():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("run", "test", "fast", "up", "lab", "notebooks", "regress", "format", "lock"):
+    targets = "run test fast up lab open compare reproduce reports prune doctor notebooks regress"
+    for target in f"{targets} format lock".split():
         assert f"\n{target} " in f"\n{done.stdout}"
 
 
