@@ -6,6 +6,7 @@ touched, and compares every metric that is no timing. What cannot be had back (c
 never committed, other packages, other data) is said by name, before and after.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -20,8 +21,9 @@ from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
-from lib.compare import data_words, find_run
+from lib.compare import find_run
 from lib.data.sources import redact
+from lib.differences import data_words
 from lib.parameters import Value
 from lib.run import ROOT, Run, data_dir
 from lib.summary import lock_digest, summarise
@@ -79,7 +81,7 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
             "With --keep its outputs stay"
         )
     same_data = before["dataset"].get("digest") == after["dataset"].get("digest")
-    _tell("data", data_words(before["dataset"], after["dataset"]))
+    _tell("data", data_words(before["dataset"], after["dataset"], ("then", "now")))
     rows = agreement(before["metrics"], after["metrics"])
     _say(table(rows))
     causes = [] if about_commit == commit[:10] else ["the files"]
@@ -179,13 +181,15 @@ def environment_changes(start: Mapping, commit: str) -> list[str]:
     if start.get("python", "") != python:
         words.append(f"Python was {start.get('python') or 'not noted'}, now {python}")
     lock = start.get("lock", "")
-    text = _git("show", f"{commit}:./requirements.lock") if commit else None
     if not lock:
         words.append("the run did not note its lock file")
     elif lock != lock_digest():
         words.append("requirements.lock has changed since")
-    if text is not None:
+    text = _lock_text(lock, commit)
+    if text:
         words += changed_packages(text, installed())
+    elif lock:
+        words.append("the run's lock file is not in its commit, so that packages are not compared")
     return words
 
 
@@ -343,11 +347,23 @@ def verdict(
     return f"REPRODUCED: all {count} agree{within}{although}"
 
 
-NO_CAUSE = "commit, packages, Python and data are the same: the run does not repeat exactly"
+NO_CAUSE = (
+    "commit, packages, Python and data are the same: the run does not repeat exactly, or not here"
+)
 
 
 def _unlike(rows: list[tuple[str, float | None, float | None, str]]) -> list[tuple]:
     return [row for row in rows if row[3] not in ("equal", "float noise")]
+
+
+def _lock_text(lock: str, commit: str) -> str:
+    """Return the lock file of this digest, from here or from `commit`; "" if neither has it."""
+    here = ROOT / "requirements.lock"
+    if lock and lock == lock_digest():
+        return here.read_text(encoding="utf-8")
+    text = (_git("show", f"{commit}:./requirements.lock") if commit else "") or ""
+    found = hashlib.sha256(text.encode()).hexdigest() == lock
+    return text if found or not lock else ""
 
 
 def _agreement(then: float | None, now: float | None) -> str:

@@ -3,7 +3,7 @@
 import copy
 import json
 
-from lib import compare
+from lib import compare, differences
 from lib.run import open_run
 
 import pytest
@@ -59,7 +59,7 @@ def make(tmp_path, monkeypatch):
 
 
 def change_of(name, a, b):
-    return {row["metric"]: row for row in compare.metric_pairs(a, b)}[name]
+    return {row["metric"]: row for row in differences.metric_pairs(a, b)}[name]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_parameters_that_differ_are_listed_and_others_counted(make):
     a = make("power/a", {"horizon": 1, "lags": [1, 2], "source": "sample"})
     b = make("power/b", {"horizon": 24, "lags": [1, 2], "source": "sample", "extra": True})
     summaries = [compare.summarise(run) for run in (a, b)]
-    pairs = compare.parameter_pairs(*(summary["parameters"] for summary in summaries))
+    pairs = differences.parameter_pairs(*(summary["parameters"] for summary in summaries))
     assert [(p["name"], p["a"], p["b"]) for p in pairs] == [
         ("horizon", "1", "24"),
         ("extra", "", "true"),
@@ -108,7 +108,7 @@ def test_password_in_a_source_is_not_shown(make):
 
 def test_changed_added_and_removed_cells_are_told_with_their_lines():
     cells = [code("import os\nprint(os.name)"), FIRST[0], code("x = 1\ny = 3")]
-    changes = compare.cell_changes(notebook(*FIRST), notebook(*cells))
+    changes = differences.cell_changes(notebook(*FIRST), notebook(*cells))
     assert [(c["change"], c["cell"]) for c in changes] == [
         ("added", 2),
         ("changed", 4),
@@ -124,13 +124,13 @@ def test_outputs_parameters_of_the_run_and_failure_reports_are_no_change_of_code
     other.insert(1, code("x = 5", "injected-parameters"))
     marker = {"cell_type": "markdown", "metadata": {"tags": ["papermill-error-cell-tag"]}}
     other.insert(0, marker | {"source": "**Execution failed**"})
-    assert compare.cell_changes(notebook(*FIRST), notebook(*other)) == []
+    assert differences.cell_changes(notebook(*FIRST), notebook(*other)) == []
 
 
 def test_lines_far_from_a_change_are_left_out():
     before = [f"line {number}" for number in range(20)]
     after = ["first", *before[1:19], "last"]
-    lines = compare.line_diff("\n".join(before), "\n".join(after))
+    lines = differences.line_diff("\n".join(before), "\n".join(after))
     assert [sign for sign, _ in lines] == ["-", "+", *"   ", "…", *"   ", "-", "+"]
 
 
@@ -144,17 +144,32 @@ def test_lines_far_from_a_change_are_left_out():
 )
 def test_runs_with_different_tests_are_not_compared_without_a_warning(make, change, reason):
     runs = make("power/a"), make("power/b", **change)
-    said = compare.unlike_tests(*(compare.summarise(run) for run in runs))
+    said = differences.unlike_tests(*(compare.summarise(run) for run in runs))
     assert said.startswith(reason) and bool(said) == bool(reason)
     assert ("Take care" in compare.render(*runs)) == bool(reason)
 
 
+def test_baseline_that_differs_is_no_achievement():
+    row = change_of("persistence_rmse", METRICS, METRICS | {"persistence_rmse": 0.9})
+    assert (row["kind"], row["change"]) == ("baseline", "differs")
+
+
+def test_damaged_metric_is_left_out():
+    assert change_of("rmse", METRICS, METRICS | {"rmse": "?"})["change"] == "only in A"
+    assert change_of("rmse", METRICS | {"rmse": float("nan")}, METRICS)["change"] == "only in B"
+
+
+def test_numbers_that_differ_look_different():
+    assert differences.numbers(0.6943756, 0.6943766) == ["0.694376", "0.694377"]
+    assert differences.numbers(10320.0, None) == ["10,320", ""]
+
+
 def test_data_and_environment_are_put_in_words():
     other = DATA | {"digest": "b" * 64, "n_rows": 1100}
-    assert compare.data_words(DATA, DATA) == "the same, 1,200 rows, digest aaaaaaaaaaaa"
-    words = compare.data_words(DATA, other)
+    assert differences.data_words(DATA, DATA) == "the same, 1,200 rows, digest aaaaaaaaaaaa"
+    words = differences.data_words(DATA, other)
     assert words.startswith("different: 1,200 rows in A, 1,100 rows in B, although both are from")
-    words = compare.environment_words(START, START | {"commit": "d" * 40, "python": "3.12.1"})
+    words = differences.environment_words(START, START | {"commit": "d" * 40, "python": "3.12.1"})
     assert words == "commit cccccccccc and dddddddddd, same lock file, Python unknown"
 
 
@@ -183,7 +198,7 @@ def test_figure_outside_of_the_run_folder_is_not_read(make, tmp_path):
 def test_runs_of_different_pipelines_are_compared_without_code_and_told_apart(make):
     runs = make("power/a", {"seed": 0}), make("tick/a", {"seed": 1})
     page = compare.render(*runs)
-    assert "the pipelines differ" in page and compare.PARTLY in page
+    assert "the pipelines differ" in page and differences.PARTLY in page
     assert 'id="code"' not in page and ">seed<" in page
 
 

@@ -120,7 +120,7 @@ def test_changed_data_are_said(run, tmp_path, capfd):
     (tmp_path / "data/power.txt").write_text("digest of now")
     assert reproduce.reproduce("power/then") == 1
     said = capfd.readouterr().out
-    assert "data         different: 3 rows in A" in said
+    assert "data         different: 3 rows then, 3 rows now" in said
     assert "NOT REPRODUCED: the data have changed" in said
 
 
@@ -156,6 +156,12 @@ def test_new_lock_file_is_said(run, repository, capfd):
     (repository / "requirements.lock").write_text("numpy==9\n")
     reproduce.reproduce("power/then")
     assert "requirements.lock has changed since" in capfd.readouterr().out
+
+
+def test_lock_file_that_was_never_committed_is_said(run, capfd):
+    change(run, "run", lock="1" * 64)
+    reproduce.reproduce("power/then")
+    assert "lock file is not in its commit" in capfd.readouterr().out
 
 
 def test_outputs_stay_when_asked_for(run, repository, tmp_path, capfd):
