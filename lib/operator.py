@@ -1,18 +1,26 @@
 """The Airflow task that runs one notebook: checked before, watched during, mirrored after.
 
 `NotebookOperator` runs a stage into the run folder of its DAG run with exactly the parameters
-that the notebook declares. Whatever happens, the executed notebook and its HTML say what did, and
-MLflow gets what the run folder holds. A dead or silent kernel is tried again; an error in the
-notebook's own code, or a parameter outside of its domain, is not.
+that the notebook declares. Whatever happens, the executed notebook and its HTML say what did, the
+page of the run and the index of runs follow, and MLflow gets what the run folder holds. A dead or
+silent kernel is tried again; an error in the notebook's own code, or a parameter outside of its
+domain, is not.
 """
 
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.executor import StageStopped, StageTimeoutError, execute_notebook, import_papermill
+from lib.executor import (
+    StageStopped,
+    StageTimeoutError,
+    archive_previous,
+    execute_notebook,
+    import_papermill,
+)
 from lib.parameters import Value, check_values, merge_parameters, read_stages
 from lib.run import ROOT, open_run, run_folder_name
+from lib.summary import PAGE, note_start
 
 import_papermill()  # without the storage back ends that the provider would make it import
 
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from lib.run import Run
 
     from airflow.sdk import Context
+    from upath import UPath
 
 
 class NotebookOperator(PapermillOperator):
@@ -64,16 +73,22 @@ class NotebookOperator(PapermillOperator):
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
         run = open_run(f"{self.pipeline}/{run_folder_name(context['run_id'])}")
+        run.prepare()
+        self.log.info("run folder: %s", run.path)
+        _note_start(run, context)
+        notebook = run.path / f"{self.stage}.ipynb"
+        archive_previous(notebook)
+        self._publish(run)
         try:
             parameters = self._parameters(context, run)
         except ValueError as error:
+            _report_refusal(Path(self.input_nb), notebook, error)
+            self._publish(run)
             raise AirflowFailException(str(error)) from error
-        run.prepare()
-        self.log.info("run folder: %s", run.path)
         try:
             done = execute_notebook(
                 self.input_nb,
-                run.path / f"{self.stage}.ipynb",
+                notebook,
                 parameters,
                 cwd=ROOT,
                 timeout_s=self.timeout.total_seconds(),
@@ -90,7 +105,11 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
         last = not self.downstream_task_ids
-        self._mirror(run, context, "FINISHED" if last else "RUNNING", usage)
+        self._publish(run)
+        try:
+            self._mirror(run, context, "FINISHED" if last else "RUNNING", usage)
+        finally:
+            self._publish(run, complete=True)
         return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
@@ -131,10 +150,52 @@ class NotebookOperator(PapermillOperator):
 
     def _mirror_failure(self, run: "Run", context: "Context", error: BaseException) -> None:
         """Tell MLflow of a failure; a second failure on the way is added to the first."""
+        notebook = run.path / f"{self.stage}.ipynb"
+        self._publish(run)
         try:
+            if not notebook.exists():
+                _report_refusal(Path(self.input_nb), notebook, error)
             self._mirror(run, context, "FAILED", {})
         except Exception as second:  # the first error is the one to be raised, with this on it
             error.add_note(f"and MLflow could not be told: {second}")
+        self._publish(run, complete=True)
+
+    def _publish(self, run: "Run", *, complete: bool = False) -> None:
+        """Write the page of the run and the index; a failure to do so is no failure of the stage.
+
+        The page is there at once. A `complete` one, which waits for MLflow, names the run's MLflow
+        run, compares with the version that serves, and is logged.
+        """
+        from lib import run_page, tracking
+
+        try:
+            run_page.publish(run, ask_registry=complete)
+            if complete:
+                tracking.log_page(run, PAGE)
+        except Exception:
+            self.log.exception("The page of the run could not be written or logged")
+
+
+def _note_start(run: "Run", context: "Context") -> None:
+    dag_run = context["dag_run"]
+    who = dag_run.triggering_user_name
+    note_start(
+        run,
+        dag_id=context["dag"].dag_id,
+        run_id=context["run_id"],
+        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+        who=None if who == "dag_test" else who,  # nobody: `dag.test` calls itself so
+    )
+
+
+def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> None:
+    """Leave a report of a stage that never began: its notebook without outputs, and why."""
+    from lib import outcome, reports
+
+    content = outcome.read_notebook(source)
+    outcome.mark_failed(content, None, type(error).__name__, str(error))
+    outcome.write_notebook(notebook, content)
+    reports.write_html(notebook)
 
 
 def _is_final(error: BaseException) -> bool:

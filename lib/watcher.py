@@ -3,8 +3,8 @@
 `start` begins a session of its own and gives it the read end of a pipe. As long as the executor
 lives nothing happens; a goodbye ends the watcher. When the pipe closes without one, the executor
 was killed: the watcher stops the kernel with all its children, removes the private folder of the
-kernel's sockets, and makes the saved notebook and its HTML say what happened. Until then it has
-imported next to nothing, so that it starts at once and waits in little memory.
+kernel's sockets, and makes the saved notebook, its HTML and the run's page say what happened. Until
+then it has imported next to nothing, so that it starts at once and waits in little memory.
 """
 
 import json
@@ -42,11 +42,11 @@ def _become_finisher(known: dict) -> None:
 
 
 def _finish(known: dict) -> None:
-    """Stop the kernel, remove its sockets and finish the notebook and its HTML."""
+    """Stop the kernel, remove its sockets and finish the notebook, its HTML and the run's page."""
     import contextlib
     import shutil
 
-    from lib import outcome, reports
+    from lib import outcome, reports, run_page
 
     from upath import UPath
 
@@ -71,6 +71,7 @@ def _finish(known: dict) -> None:
             )
             outcome.write_notebook(path, notebook)
         reports.write_html(path)
+        run_page.publish_beside(path)
 
 
 def stop_kernel(pid: int, sockets: str) -> None:

@@ -148,7 +148,10 @@ def test_unknown_parameter_of_a_triggered_run_fails_before_a_kernel_starts(power
     done, tasks, run = go(power, horizont=3)
     assert done.state == "failed"
     assert tasks["01_load"].state == "failed" and tasks["01_load"].try_number == 1
-    assert not (run.path / "01_load.ipynb").exists()
+    state, page = report(run, "01_load")
+    assert state == "failed" and "power has no parameter 'horizont'" in page
+    assert "power has no parameter &#x27;horizont&#x27;" in (run.path / "report.html").read_text()
+    assert not (run.path / "stages").exists()
 
 
 def test_truncated_input_file_fails_the_first_stage_with_file_and_reason(power, tmp_path):

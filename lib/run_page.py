@@ -1,0 +1,694 @@
+"""The page of a run: its verdict first, then what that rests on, then all the rest.
+
+`publish` is called whenever something of a run has begun or ended, well or badly: it leaves
+`summary.json`, the index of all runs and `report.html`, which is one file that refers to nothing
+but its neighbours in the run folder. `render` makes the page of what it is given and reads
+nothing; `build` gathers that: figures, the run before, the version that serves.
+"""
+
+import base64
+import html
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from lib import run_index
+from lib.page import document, duration
+from lib.run import Run, open_run, outputs_dir, write_bytes
+from lib.summary import PAGE, STARTED, metric_rows, read_summary, summarise, write_summary
+from lib.tracking import open_client, tracking_uri
+
+from upath import UPath
+
+SHOWN_FIGURES = 4
+ALIASES = ("production", "staging")
+
+CSS = (
+    run_index.BADGES
+    + """
+body { max-width: 72rem; }
+.path { font-size: .875rem; color: var(--dim); margin: 0; }
+h1 { margin-top: .35rem; }
+h1 .badge { font-size: 1rem; vertical-align: .25rem; margin-left: .35rem; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+.verdict { border-left: 4px solid var(--line); background: var(--soft); padding: .6rem 1rem;
+  border-radius: .25rem; margin: .75rem 0 1.25rem; }
+.verdict p { margin: 0; } .verdict p + p, .verdict pre { margin-top: .4rem; }
+.verdict pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 22rem; }
+.verdict.passed { border-color: var(--good); } .verdict.running { border-color: var(--wait); }
+.verdict.failed, .verdict.refused { border-color: var(--bad); background: var(--bad-soft); }
+.verdict .first { font-weight: 600; font-size: 1.05rem; }
+dl { display: grid; gap: .1rem 1.5rem; margin: 0; }
+dt { color: var(--dim); font-size: .8125rem; } dd { margin: 0; overflow-wrap: anywhere; }
+.facts { grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem 1.5rem; }
+.details { grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; font-size: .875rem; }
+.details dt { font-size: inherit; }
+.wide { overflow-x: auto; }
+table { min-width: 100%; }
+th { text-align: left; vertical-align: bottom; font-weight: 600; color: var(--dim); }
+td { vertical-align: top; }
+th.number, td.number { text-align: right; white-space: nowrap; }
+tbody th { color: var(--ink); font-weight: 500; white-space: nowrap; vertical-align: top; }
+.wide th:first-child { position: sticky; left: 0; background: var(--page); padding-left: 0; }
+small { display: block; color: var(--dim); font-weight: 400; }
+small.better { color: var(--good); } small.worse { color: var(--bad); }
+.best { font-weight: 700; }
+tr.gate th { font-weight: 700; }
+.note { color: var(--dim); font-size: .8125rem; margin: .4rem 0 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr));
+  gap: 1rem; }
+figure { margin: 0; }
+figure img { display: block; max-width: 100%; height: auto; background: #fff;
+  border-radius: .3rem; border: 1px solid var(--line); }
+figcaption { color: var(--dim); font-size: .8125rem; margin-top: .25rem; }
+details { margin: .75rem 0; }
+summary { cursor: pointer; color: var(--link); font-size: .875rem; }
+details[open] > summary { margin-bottom: .75rem; }
+td.value { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: .8125rem;
+  overflow-wrap: anywhere; min-width: 7rem; }
+tr.changed td.value { font-weight: 700; }
+tr.part th { padding-top: .9rem; color: var(--dim); }
+.command { display: flex; gap: .6rem; align-items: baseline; flex-wrap: wrap; }
+.command code { user-select: all; overflow-wrap: anywhere; }
+.command button { margin: 0; }
+.problems { color: var(--wait); }
+@media (max-width: 36rem) { .details { grid-template-columns: 1fr; gap: 0; }
+  .details dd { margin-bottom: .5rem; } td, th { padding: .25rem .5rem; }
+  .meaning { min-width: 11rem; } h1 { font-size: 1.35rem; } }
+@media print { button { display: none; } body { max-width: none; font-size: .875rem; }
+  h2 { break-after: avoid; } figure, tr, .verdict { break-inside: avoid; } }
+"""
+)
+
+SCRIPT = """
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  });
+}
+"""
+
+
+def publish(run: Run, *, ask_registry: bool = True) -> UPath:
+    """Write what says how a run stands: `summary.json`, the index of runs, and the run's page.
+
+    Parameters
+    ----------
+    run : Run
+        Going on or ended, well or badly.
+    ask_registry : bool, default True
+        As in `build`. Without, the page is there at once: MLflow takes a second to import.
+
+    Returns
+    -------
+    UPath
+        The page, `report.html` in the run folder.
+    """
+    summary = write_summary(run)
+    run_index.write_index()
+    page = run.path / PAGE
+    write_bytes(page, build(run, summary, ask_registry=ask_registry).encode())
+    return page
+
+
+def publish_beside(notebook: UPath) -> None:
+    """Publish the run that an executed notebook belongs to; do nothing for any other notebook."""
+    folder = notebook.parent
+    if folder.parent.parent == outputs_dir() and (folder / STARTED).exists():
+        publish(open_run(f"{folder.parent.name}/{folder.name}"))
+
+
+def main(run_dir: str = "") -> int:
+    """Write the page of one run, or of every run that has none, and the index; return 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no such run.
+    """
+    if run_dir:
+        run = open_run(run_dir)
+        if not run.path.exists():
+            raise ValueError(f"there is no run folder {run.path}; `{run_index.INDEX}` lists them")
+        sys.stdout.write(f"{publish(run)}\n")
+        return 0
+    sys.stdout.write(f"{run_index.write_index()}\n")
+    return 0
+
+
+def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True) -> str:
+    """Return the page of a run as its folder is now.
+
+    Parameters
+    ----------
+    run : Run
+    summary : mapping, optional
+        Of `lib.summary.summarise`; made now by default.
+    ask_registry : bool, default True
+        Whether to compare with the registered version that serves.
+    """
+    summary = dict(summary or summarise(run))
+    problems = list(summary["problems"])
+    served: dict = {}
+    if ask_registry and summary["metrics"]:
+        try:
+            served = serving(summary)
+        except Exception as error:  # whatever a registry raises; the page says so
+            problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
+    figures = {}
+    for name in (name for stage in summary["stages"] for name in stage["figures"]):
+        try:
+            figures[name] = (run.path / name).read_bytes()
+        except OSError as error:
+            problems.append(f"{name} cannot be read: {type(error).__name__}")
+    return render(
+        summary | {"problems": problems},
+        figures=figures,
+        previous=previous_run(summary),
+        served=served,
+        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL", ""),
+    )
+
+
+def previous_run(summary: Mapping) -> dict:
+    """Return the summary of the run to compare with, {} if there is none.
+
+    It is the latest earlier one of the same pipeline and data source that has ended with metrics.
+    """
+    mine = run_index.row(summary)
+    for row in reversed(run_index.read_rows()):
+        same = all(row[key] == mine[key] for key in ("pipeline", "source"))
+        ended = row["state"] != "running" and row["has_metrics"]
+        if same and ended and (row["started"] or "") < (mine["started"] or ""):
+            found = read_summary(open_run(f"{row['pipeline']}/{row['name']}"))
+            if found["metrics"]:
+                return found
+    return {}
+
+
+def serving(summary: Mapping) -> dict:
+    """Return the version of this run's registered model that serves, made by another run.
+
+    Parameters
+    ----------
+    summary : mapping
+        Names the model; where it does not, the pipeline's last registration on like data does.
+
+    Returns
+    -------
+    dict
+        ``name``, ``version``, ``alias`` (``production``, else ``staging``), ``run_dir`` and
+        ``metrics``; {} where there is no store, model, alias, or it is this run's own version.
+
+    Raises
+    ------
+    mlflow.MlflowException
+        If the registry cannot be asked.
+    """
+    name = summary["registration"].get("name") or _model_name(summary)
+    uri = tracking_uri()
+    if not name or (uri.startswith("sqlite:///") and not Path(uri[len("sqlite:///") :]).exists()):
+        return {}
+    from mlflow import MlflowException
+
+    with _impatient():
+        client = open_client()
+        try:
+            aliases = client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        alias = next((alias for alias in ALIASES if alias in aliases), "")
+        if not alias:
+            return {}
+        tags = client.get_model_version(name, aliases[alias]).tags
+    if tags.get("run_dir") == summary["run_dir"]:
+        return {}
+    metrics = {
+        key.removeprefix("metric."): float(value)
+        for key, value in tags.items()
+        if key.startswith("metric.")
+    }
+    found = {"name": name, "version": int(aliases[alias]), "alias": alias, "metrics": metrics}
+    return found | {"run_dir": tags.get("run_dir", ""), "digest": tags.get("data_digest", "")}
+
+
+def render(
+    summary: Mapping,
+    *,
+    figures: Mapping[str, bytes] | None = None,
+    previous: Mapping | None = None,
+    served: Mapping | None = None,
+    airflow_url: str = "",
+) -> str:
+    """Return the page of a run.
+
+    Parameters
+    ----------
+    summary : mapping
+        What `lib.summary.summarise` returns.
+    figures : mapping of str to bytes, optional
+        PNG files by name; those that are not there are not shown.
+    previous : mapping, optional
+        Summary of the run to compare with.
+    served : mapping, optional
+        The version to compare with, as `serving` returns it.
+    airflow_url : str, default ""
+        Where Airflow answers, for the link to the DAG run.
+
+    Returns
+    -------
+    str
+        A complete HTML document; its links are relative to the run folder.
+    """
+    when = _when(summary["started"])
+    title = f"{summary['pipeline']} · {when}" if when else summary["run_dir"]
+    state = summary["state"]
+    parts = [
+        '<p class="path"><a href="../../index.html">All runs</a> / '
+        f"{_e(summary['pipeline'])} / {_e(summary['name'])}</p>",
+        f'<h1>{_e(title)} <span class="badge {state}">{state}</span></h1>',
+        _verdict(summary),
+        _facts(summary),
+        _metrics(summary, previous or {}, served or {}),
+        _stages(summary),
+        _figures(summary, figures or {}),
+        _parameters(summary),
+        _details(summary, airflow_url),
+    ]
+    body = "\n".join(part for part in parts if part)
+    return document(title, f"<main>\n{body}\n</main>", css=CSS, script=SCRIPT)
+
+
+def _verdict(summary: Mapping) -> str:
+    """Return the state and why, with the error where there is one."""
+    failed = [stage for stage in summary["stages"] if stage["state"] == "failed"]
+    lines = []
+    if summary["state"] == "failed" and failed:
+        lines += _failure(failed[0])
+    checks = sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"])
+    words = [_check(check) for check in checks]
+    if summary["state"] == "passed" and not words:
+        lines.append("Every stage worked; no check was made.")
+    lines += words
+    if summary["state"] == "refused":
+        lines += [] if words else _failure(failed[0])
+        lines.append("The model was kept out of the registry.")
+    model = summary["registration"]
+    if model:
+        lines.append(
+            f"Registered as {_e(model.get('name', '?'))} version {_e(model.get('version', '?'))}, "
+            f"<code>@{_e(model.get('alias', '?'))}</code>."
+        )
+    if summary["state"] in ("running", "unfinished"):
+        lines.insert(0, _progress(summary["stages"]))
+    first, *rest = [line for line in lines if line] or ["Nothing is known of this run."]
+    text = "".join(line if line.startswith("<pre") else f"<p>{line}</p>" for line in rest)
+    return (
+        f'<section class="verdict {summary["state"]}"><p class="first">{first}</p>{text}</section>'
+    )
+
+
+def _failure(stage: Mapping) -> list[str]:
+    error = stage["error"]
+    where = _link(stage["page"], stage["title"])
+    if error.get("cell"):
+        where += f", cell {error['cell']}"
+    text = error.get("text", "").strip()
+    short, _, rest = text.partition("\n")
+    name = f"{error['ename']}: " if error.get("ename") else ""
+    lines = [f"Failed in {where}: {_e(name)}{_e(short)}"]
+    if rest.strip():
+        lines.append(f"<pre>{_e(rest)}</pre>")
+    return lines
+
+
+def _check(check: Mapping) -> str:
+    """Return a check in a sentence: what was found, and how far it is from what is required."""
+    value, threshold, larger = check["value"], check["threshold"], check["greater_is_better"]
+    limit = f"{threshold:g} that is {'required at least' if larger else 'allowed at most'}"
+    word = "passed" if check["passed"] else "not passed"
+    mark = f'<span class="{"better" if check["passed"] else "worse"}">{word}</span>'
+    if value is None:
+        return f"{_e(check['metric'])} is missing, instead of the {limit}: {mark}."
+    side = "above" if value > threshold else "below"
+    away = "just" if value == threshold else f"{_number(abs(value - threshold))} {side}"
+    return f"{_e(check['metric'])} = {_number(value)}, {away} the {limit}: {mark}."
+
+
+def _progress(stages: list) -> str:
+    done = sum(stage["state"] == "passed" for stage in stages)
+    text = f"{done} of {len(stages)} stages done"
+    for stage in stages:
+        if stage["state"] == "running":
+            cells = f", {stage['cells_done']} of {stage['cells']} cells" if stage["cells"] else ""
+            text += f"; {_link(stage['page'], stage['title'])} is running{cells}"
+    return f"{text}."
+
+
+def _facts(summary: Mapping) -> str:
+    data, start = summary["dataset"], summary["start"]
+    facts = {}
+    source = run_index.data_source(summary)
+    if source:
+        rows = f", {data['n_rows']:,} rows" if isinstance(data.get("n_rows"), int) else ""
+        digest = f"<small>digest {_e(data['digest'][:12])}</small>" if data.get("digest") else ""
+        facts["Data"] = f"{_e(source)}{rows}{digest}"
+    if start.get("commit"):
+        commit, _, changes = start["commit"].partition("+")
+        note = "<small>with changes not committed</small>" if changes else ""
+        facts["Code"] = f"commit <code>{_e(commit[:10])}</code>{note}"
+    facts["Started by"] = _e(run_index.started_by(start))
+    if summary["started"]:
+        facts["Started"] = f"{_when(summary['started'], seconds=True)} UTC"
+    if summary["seconds"] is not None:
+        facts["Took"] = duration(summary["seconds"])
+    peaks = [s["peak_memory_bytes"] for s in summary["stages"] if s["peak_memory_bytes"]]
+    if peaks:
+        facts["Peak memory"] = _memory(max(peaks))
+    return _list("facts", facts)
+
+
+def _metrics(summary: Mapping, previous: Mapping, served: Mapping) -> str:
+    """Return the table of metrics: the model beside baselines, the run before, what serves."""
+    rows = metric_rows(summary["metrics"])
+    if not rows:
+        return ""
+    gates = [check["metric"] for check in summary["verdict"].get("checks", [])]
+    rows.sort(key=lambda row: row["metric"] not in gates)
+    baselines = list(dict.fromkeys(name for row in rows for name in row["baselines"]))
+    heads = ['<th class="number" scope="col">This run<small>95 % interval</small></th>']
+    others = []
+    if previous:
+        address = f"../../{previous['run_dir']}/{PAGE}"
+        note = _same_data(summary, previous["dataset"].get("digest"))
+        heads.append(_head(_link(address, "Previous run"), f"{_when(previous['started'])}, {note}"))
+        others.append(previous["metrics"])
+    if served:
+        address = f"../../{served['run_dir']}/{PAGE}" if served["run_dir"] else None
+        note = _same_data(summary, served.get("digest"))
+        name = f"@{served['alias']}, version {served['version']}"
+        heads.append(_head(_link(address, name), note))
+        others.append(served["metrics"])
+    heads += [_head(name.replace("_", " "), "baseline") for name in baselines]
+    lines = "".join(
+        _metric_line(row, baselines, others, gate=row["metric"] in gates) for row in rows
+    )
+    return (
+        '<h2>Metrics</h2><div class="wide"><table><thead><tr><th scope="col">Metric</th>'
+        f"{''.join(heads)}</tr></thead><tbody>{lines}</tbody></table></div>"
+        '<p class="note">Arrows: which way is better. Bold numbers: best of model and baselines. '
+        "Bold names: what the gate checks. A change inside of the interval may be chance.</p>"
+    )
+
+
+def _head(name: str, note: str) -> str:
+    return f'<th class="number" scope="col">{name}<small>{_e(note)}</small></th>'
+
+
+def _same_data(summary: Mapping, digest: str | None) -> str:
+    mine = summary["dataset"].get("digest")
+    if not mine or not digest:
+        return "data unknown"
+    return "same data" if mine.startswith(digest) else "other data"
+
+
+def _metric_line(row: Mapping, baselines: list[str], others: list, *, gate: bool) -> str:
+    larger, value = row["greater_is_better"], row["value"]
+    known = [value, *row["baselines"].values()]
+    best = max(known) if larger else min(known)
+    is_best = len(known) > 1 and value == best
+    interval = ""
+    if row["low"] is not None and row["high"] is not None:
+        interval = f"<small>{_number(row['low'])} to {_number(row['high'])}</small>"
+    cells = [f'<td class="number{" best" * is_best}">{_number(value)}{interval}</td>']
+    for metrics in others:
+        found = metrics.get(row["metric"])
+        change = "" if found is None else _number(found) + _change(row, found)
+        cells.append(f'<td class="number">{change}</td>')
+    for name in baselines:
+        found = row["baselines"].get(name)
+        bold = " best" * (found is not None and found == best)
+        cells.append(f'<td class="number{bold}">{"" if found is None else _number(found)}</td>')
+    arrow = "↑" if larger else "↓"
+    kind = ' class="gate"' if gate else ""
+    return f'<tr{kind}><th scope="row">{_e(row["metric"])} {arrow}</th>{"".join(cells)}</tr>'
+
+
+def _change(row: Mapping, before: float) -> str:
+    """Return how this run's value differs from another's, and whether that is better."""
+    change = row["value"] - before
+    if abs(change) <= 1e-5 * abs(before):  # a registered version's metrics have six digits
+        return "<small>no change</small>"
+    word = "better" if (change > 0) == row["greater_is_better"] else "worse"
+    inside = row["low"] is not None and row["low"] <= before <= (row["high"] or before)
+    sign = "+" if change > 0 else "\N{MINUS SIGN}"
+    note = ", inside the interval" if inside else ""
+    return f'<small class="{word}">{sign}{_number(abs(change), 2)} {word}{note}</small>'
+
+
+def _stages(summary: Mapping) -> str:
+    lines = "".join(_stage(stage) for stage in summary["stages"])
+    heads = "".join(
+        f'<th scope="col" class="{kind}">{text}</th>'
+        for text, kind in (
+            ("Stage", ""),
+            ("State", ""),
+            ("Took", "number"),
+            ("Peak memory", "number"),
+            ("Cells", "number"),
+            ("Earlier attempts", ""),
+            ("Notebook", ""),
+        )
+    )
+    return (
+        f'<h2>Stages</h2><div class="wide"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _stage(stage: Mapping) -> str:
+    cells = f"{stage['cells_done']} of {stage['cells']}" if stage["cells"] else ""
+    took = "" if stage["seconds"] is None else duration(stage["seconds"])
+    memory = _memory(stage["peak_memory_bytes"]) if stage["peak_memory_bytes"] else ""
+    tries = ", ".join(_link(p, str(n)) for n, p in enumerate(stage["attempts"], start=1))
+    notebook = _link(stage["notebook"], "notebook") if stage["notebook"] else ""
+    return (
+        f'<tr><th scope="row">{_link(stage["page"], stage["title"])}</th>'
+        f'<td><span class="badge {stage["state"]}">{stage["state"]}</span></td>'
+        f'<td class="number">{took}</td><td class="number">{memory}</td>'
+        f'<td class="number">{cells}</td><td>{tries}</td><td>{notebook}</td></tr>'
+    )
+
+
+def _figures(summary: Mapping, figures: Mapping[str, bytes]) -> str:
+    """Return the figures: those of the evaluation first, later stages before earlier ones."""
+    stages = sorted(
+        reversed(summary["stages"]), key=lambda stage: not stage["name"].endswith("_evaluate")
+    )
+    drawn = [
+        _figure(name, stage["title"], figures[name])
+        for stage in stages
+        for name in stage["figures"]
+        if name in figures
+    ]
+    if not drawn:
+        return ""
+    shown, folded = drawn[:SHOWN_FIGURES], drawn[SHOWN_FIGURES:]
+    text = f'<h2>Figures</h2><div class="figures">{"".join(shown)}</div>'
+    if folded:
+        text += (
+            f"<details><summary>{len(folded)} more of earlier stages</summary>"
+            f'<div class="figures">{"".join(folded)}</div></details>'
+        )
+    return text
+
+
+def _figure(name: str, stage: str, content: bytes) -> str:
+    label = name.removesuffix(".png").replace("_", " ").replace("/", " / ")
+    data = base64.b64encode(content).decode()
+    return (
+        f'<figure><img alt="{_e(label)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{_e(label.capitalize())}, from {_e(stage)}</figcaption></figure>"
+    )
+
+
+def _parameters(summary: Mapping) -> str:
+    """Return the parameters: those that differ from the defaults, then the others, folded."""
+    known = summary["parameters"]
+    if not known:
+        return ""
+    titles = {stage["name"]: stage["title"] for stage in summary["stages"]}
+    changed = {name: p for name, p in known.items() if p["changed"]}
+    same = {name: p for name, p in known.items() if not p["changed"]}
+    text = "<h2>Parameters</h2>"
+    if changed:
+        text += _parameter_table(changed, titles, default=True)
+    if same:
+        word = "others have" if changed else "parameters have"
+        text += (
+            f"<details><summary>{len(same)} {word} the notebooks' own values</summary>"
+            f"{_parameter_table(same, titles, default=False)}</details>"
+        )
+    return text
+
+
+def _parameter_table(
+    parameters: Mapping[str, Mapping], titles: Mapping[str, str], *, default: bool
+) -> str:
+    heads = ["Parameter", "Value", *(["Default"] if default else []), "Meaning"]
+    lines, part = [], ""
+    for name, known in parameters.items():
+        if known["stage"] != part:
+            part = known["stage"]
+            title = _e(titles.get(part, part))
+            lines.append(f'<tr class="part"><th colspan="{len(heads)}">{title}</th></tr>')
+        own = f'<td class="value dim">{_value(known["default"])}</td>' if default else ""
+        domain = f" <small>{_e(known['domain'])}</small>" if known["domain"] else ""
+        lines.append(
+            f'<tr{" class=changed" if default else ""}><th scope="row">{_e(name)}</th>'
+            f'<td class="value">{_value(known["value"])}</td>{own}'
+            f'<td class="meaning">{_e(known["meaning"])}{domain}</td></tr>'
+        )
+    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    return (
+        f'<div class="wide"><table><thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _details(summary: Mapping, airflow_url: str) -> str:
+    data, start, run_dir = summary["dataset"], summary["start"], summary["run_dir"]
+    facts = {
+        "Run folder": f"<code>{_e(run_dir)}</code>",
+        "Data digest": data.get("digest") and f"<code>{_e(data['digest'])}</code>",
+        "Data from, to": data.get("start") and f"{_e(data['start'])} to {_e(data.get('end'))}",
+        "Commit": start.get("commit") and f"<code>{_e(start['commit'])}</code>",
+        "Lock file": start.get("lock") and f"<code>{_e(start['lock'])}</code>",
+        "Python": _e(start.get("python")),
+        "MLflow run": _mlflow(summary["mlflow"]),
+        "Airflow run": _airflow(start, airflow_url),
+    }
+    stage = _stage_to_open(summary)
+    commands = {"Make it again, and compare": f"make reproduce RUN={run_dir}"}
+    if stage:
+        commands = {f"Open {stage} in JupyterLab": f"make open RUN={run_dir} STAGE={stage}"} | (
+            commands
+        )
+    facts |= {
+        name: f'<span class="command"><code>{_e(command)}</code>'
+        f'<button type="button" hidden data-copy="{_e(command)}">Copy</button></span>'
+        for name, command in commands.items()
+    }
+    text = f"<h2>Details</h2>{_list('details', {k: v for k, v in facts.items() if v})}"
+    if summary["problems"]:
+        lines = "".join(f"<li>{_e(_public(problem))}</li>" for problem in summary["problems"])
+        text += f'<h2>What could not be read</h2><ul class="problems">{lines}</ul>'
+    return text
+
+
+def _stage_to_open(summary: Mapping) -> str:
+    """Return the stage that a reader will want to open: the failed, else the evaluation or last."""
+    executed = [stage for stage in summary["stages"] if stage["notebook"]]
+    is_failed = summary["state"] == "failed"
+    wanted = [stage for stage in executed if is_failed and stage["state"] == "failed"]
+    wanted += [stage for stage in executed if stage["name"].endswith("_evaluate")]
+    wanted += executed[::-1]
+    return wanted[0]["name"] if wanted else ""
+
+
+def _mlflow(known: Mapping) -> str:
+    """Return the link of the MLflow run, or how to see it."""
+    if not known.get("run_id"):
+        return ""
+    uri, run_id, experiment = (
+        known.get(k, "") for k in ("tracking_uri", "run_id", "experiment_id")
+    )
+    if uri.startswith(("http://", "https://")):
+        address = f"{uri.rstrip('/')}/#/experiments/{quote(experiment)}/runs/{quote(run_id)}"
+        return _link(address, run_id)
+    return f"<code>{_e(run_id)}</code>; <code>make up</code> shows it"
+
+
+def _airflow(start: Mapping, base: str) -> str:
+    dag, run_id = start.get("dag_id"), start.get("run_id")
+    if not dag or not run_id:
+        return ""
+    if not base.startswith(("http://", "https://")):
+        return f"{_e(dag)}, {_e(run_id)}"
+    address = f"{base.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run_id, safe='')}"
+    return _link(address, run_id)
+
+
+def _list(kind: str, facts: Mapping[str, str]) -> str:
+    """Return name and value (HTML) of facts as a list of definitions."""
+    pairs = [f"<dt>{_e(name)}</dt><dd>{value}</dd>" for name, value in facts.items()]
+    if kind == "facts":  # a box for each, not one column of names and one of values
+        pairs = [f"<div>{pair}</div>" for pair in pairs]
+    return f'<dl class="{kind}">{"".join(pairs)}</dl>'
+
+
+def _link(address: str | None, text: str) -> str:
+    return f'<a href="{_e(address)}">{_e(text)}</a>' if address else _e(text)
+
+
+def _e(value: object) -> str:
+    return "" if value is None else html.escape(str(value))
+
+
+def _public(text: str) -> str:
+    """Return `text` without the names and passwords that addresses in it may hold."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
+
+
+def _value(value: object) -> str:
+    return _e(value) if value != "" else '<span class="dim">empty</span>'
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}g}"
+
+
+def _memory(n_bytes: float) -> str:
+    return f"{n_bytes / 2**20:,.0f} MiB"
+
+
+def _when(text: str | None, *, seconds: bool = False) -> str:
+    if not text:
+        return ""
+    when = datetime.fromisoformat(text).astimezone(UTC)
+    return f"{when:%Y-%m-%d %H:%M:%S}" if seconds else f"{when:%Y-%m-%d %H:%M}"
+
+
+def _model_name(summary: Mapping) -> str:
+    """Return the registered model that this pipeline's last registration on like data names."""
+    mine = run_index.row(summary)
+    for row in reversed(run_index.read_rows()):
+        like = (row["source"] == "sample") == (mine["source"] == "sample")
+        if row["model"] and row["pipeline"] == mine["pipeline"] and like:
+            return row["model"]
+    return ""
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let MLflow try once, not for minutes: a page must not wait for a server that is down."""
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as RETRIES
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT as TIMEOUT
+
+    before = [(one, one.get_raw()) for one in (RETRIES, TIMEOUT)]
+    RETRIES.set(0)
+    TIMEOUT.set(5)
+    try:
+        yield
+    finally:
+        for one, value in before:
+            one.unset() if value is None else one.set(value)
