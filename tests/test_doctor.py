@@ -1,0 +1,459 @@
+"""Every check of the doctor: what is broken on purpose is found, named, and has a fix."""
+
+import fcntl
+import http.server
+import inspect
+import itertools
+import json
+import os
+import py_compile
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+
+from lib import doctor, outcome, services
+from lib.run import open_run, outputs_dir, write_bytes
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def outputs(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(doctor, "BUSY_SECONDS", 0.2)
+    return tmp_path / "outputs"
+
+
+def is_problem(found, *texts):
+    return _is(found, doctor.PROBLEM, texts)
+
+
+def is_warning(found, *texts):
+    return _is(found, doctor.WARNING, texts)
+
+
+def _is(found, state, texts):
+    whole = f"{found.what} | {found.fix}"
+    assert found.state == state and found.fix, found
+    assert all(text in whole for text in texts), found
+    return True
+
+
+def is_ok(found):
+    assert found.state == doctor.OK and not found.fix, found
+    return True
+
+
+def age(path, seconds=3 * 24 * 3600):
+    """Make a file or folder, with all that is in it, look as if it had been left alone."""
+    for place in [path, *path.rglob("*")]:
+        os.utime(place, (time.time() - seconds,) * 2)
+
+
+def git(folder, *arguments, **environment):
+    known = {"GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(folder)} | environment
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    command = ["git", *who, *arguments]
+    subprocess.run(command, cwd=folder, env=os.environ | known, check=True, capture_output=True)
+
+
+def test_every_check_is_made():
+    checks = [
+        function
+        for name, function in inspect.getmembers(doctor, inspect.isfunction)
+        if not name.startswith("_")
+        and function.__module__ == "lib.doctor"
+        and inspect.signature(function).return_annotation is doctor.Finding
+        and not inspect.signature(function).parameters
+    ]
+    assert len(checks) == 17 and set(checks) == set(doctor.CHECKS)
+
+
+def test_warnings_alone_are_no_failure(monkeypatch, capsys):
+    def good():
+        return doctor.Finding("one", doctor.OK, "is well")
+
+    def fair():
+        return doctor.Finding("two", doctor.WARNING, "may bite", "look")
+
+    monkeypatch.setattr(doctor, "CHECKS", (good, fair))
+    assert doctor.main() == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].split() == ["ok", "one", "is", "well"]
+    assert told[3:5] == ["warning two: may bite", "    fix: look"]
+    assert told[-1] == "0 problems, 1 warnings"
+
+
+def test_a_check_that_fails_itself_is_a_problem_and_ends_no_other(monkeypatch, capsys):
+    def breaks():
+        raise KeyError("postgresql://me:geheim@db")
+
+    def good():
+        return doctor.Finding("two", doctor.OK, "is well")
+
+    monkeypatch.setattr(doctor, "CHECKS", (breaks, good))
+    assert doctor.main() == 1
+    told = capsys.readouterr().out
+    assert "PROBLEM  breaks" in told and "ok       two" in told and "geheim" not in told
+
+
+def test_python_of_another_version_is_a_problem(monkeypatch):
+    assert is_ok(doctor.python())
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.9.1")
+    assert is_problem(doctor.python(), "Python 3.9.1, expected >=3.11")
+
+
+def test_python_of_the_system_is_a_warning(monkeypatch):
+    monkeypatch.setattr(doctor.sys, "prefix", doctor.sys.base_prefix)
+    assert is_warning(doctor.python(), ".venv/bin/python")
+
+
+def test_missing_make_is_a_warning(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    assert is_warning(doctor.python(), "there is no make")
+
+
+def test_packages_that_differ_from_the_lock_are_named(monkeypatch, tmp_path):
+    lock = tmp_path / "requirements.lock"
+    monkeypatch.setattr(doctor, "LOCK", lock)
+    lines = [
+        f"pytest=={version('pytest')} \\",
+        "    --hash=sha256:00",
+        "no-such==1 ; os_name == 'x'",
+    ]
+    lock.write_text("\n".join(lines))
+    assert is_ok(doctor.packages())
+    lock.write_text("\n".join([*lines, "NumPy==0.1 \\", "no_such.package==1 ; os_name != 'x'"]))
+    found = doctor.packages()
+    assert is_problem(found, "2 of 3 differ", "no-such-package is missing, expected 1", "install")
+    assert f"numpy is {version('numpy')}, expected 0.1" in found.what
+
+
+def test_packages_without_bytecode_are_named(monkeypatch, tmp_path):
+    package = tmp_path / "made_up_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "HEAVY", ("made_up_package",))
+    assert is_warning(doctor.bytecode(), "made_up_package", f"compileall -q -j 0 {tmp_path}")
+    py_compile.compile(str(package / "__init__.py"))
+    assert is_ok(doctor.bytecode())
+
+
+@pytest.mark.parametrize("name", ["PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME"])
+def test_variables_that_bite_are_named(monkeypatch, name):
+    for one in doctor.VARIABLES:
+        monkeypatch.delenv(one, raising=False)
+    assert is_ok(doctor.environment())
+    monkeypatch.setenv(name, "1")
+    assert is_warning(doctor.environment(), f"{name} is set", f"unset {name}")
+
+
+def test_another_backend_of_keras_is_a_problem(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert is_problem(doctor.environment(), "KERAS_BACKEND is jax", "unset KERAS_BACKEND")
+
+
+def database(outputs, revision):
+    outputs.mkdir()
+    with sqlite3.connect(outputs / "mlflow.db") as made:
+        made.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        made.execute("INSERT INTO alembic_version VALUES (?)", [revision])
+    made.close()
+    return outputs / "mlflow.db"
+
+
+def test_tracking_database_is_well_when_it_opens_and_is_current(outputs):
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    assert is_warning(doctor.tracking(), "not there yet")
+    database(outputs, _get_latest_schema_revision())
+    assert is_ok(doctor.tracking())
+
+
+def test_tracking_database_of_another_version_is_a_problem(outputs):
+    database(outputs, "0123456789ab")
+    assert is_problem(doctor.tracking(), "tables of version 0123456789ab", "mlflow db upgrade")
+
+
+def test_tracking_database_that_is_locked_is_a_problem(outputs):
+    path = database(outputs, "a")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    assert is_problem(doctor.tracking(), "database is locked", f"fuser {path}")
+    holder.close()
+
+
+def test_tracking_database_that_is_damaged_is_a_problem(outputs):
+    outputs.mkdir()
+    (outputs / "mlflow.db").write_bytes(b"no database " * 100)
+    assert is_problem(doctor.tracking(), "file is not a database", "backup")
+
+
+def test_tracking_database_without_tables_is_a_problem(outputs):
+    outputs.mkdir()
+    sqlite3.connect(outputs / "mlflow.db").close()
+    (outputs / "mlflow.db").touch()
+    assert is_problem(doctor.tracking(), "no such table")
+
+
+def test_tracking_database_that_cannot_be_written_is_a_problem(outputs, monkeypatch):
+    database(outputs, "a")
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    assert is_problem(doctor.tracking(), "cannot be written")
+
+
+def test_tracking_server_is_asked(monkeypatch):
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert is_ok(doctor.tracking())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/other")
+    assert is_problem(doctor.tracking(), "answers with status 404")
+    server.shutdown()
+    server.server_close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert is_problem(doctor.tracking(), "does not answer", "refused", "make up")
+
+
+def test_missing_database_of_airflow_is_a_warning():
+    assert is_warning(doctor.airflow_database(), "lib.cli prepare")
+
+
+def test_what_airflow_says_of_its_database_and_of_dag_files_is_told(outputs, monkeypatch):
+    (outputs / ".airflow").mkdir(parents=True)
+    (outputs / ".airflow" / "ready").touch()
+    said = {"database": "", "errors": {}, "dags": ["power"]}
+    monkeypatch.setattr(doctor, "_ask_airflow", lambda folder: said)
+    assert is_ok(doctor.airflow_database()) and is_ok(doctor.dags())
+    said["database"] = "TimeoutError: There are still unapplied migrations"
+    said["errors"] = {"/x/dags/power.py": "ImportError: no lib.dog"}
+    assert is_problem(doctor.airflow_database(), "unapplied migrations", "prepare")
+    assert is_problem(doctor.dags(), "power.py: ImportError: no lib.dog")
+
+
+def test_ports_that_are_taken_are_named_with_who_has_them(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(doctor, "PORTS", {port: "Airflow"})
+        taken.listen()
+        assert is_warning(doctor.ports(), f"{port} (Airflow) by process {os.getpid()}, ")
+    assert is_ok(doctor.ports())
+
+
+def test_folders_that_cannot_be_used_are_problems(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert is_ok(doctor.access()) and not outputs_dir().exists()
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("DATA_DIR", str(file))
+    assert is_problem(doctor.access(), f"DATA_DIR, {file}, cannot be read")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("OUTPUTS_DIR", str(file))
+    assert is_problem(doctor.access(), f"OUTPUTS_DIR, {file}, cannot be written")
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(file))
+    assert is_problem(doctor.access(), f"TMPDIR, {file}, cannot be written")
+
+
+def test_missing_data_is_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
+    assert is_warning(doctor.access(), "is not there", "sample data")
+
+
+def test_little_space_is_a_warning_and_none_a_problem(monkeypatch):
+    for free, is_expected in ((9e9, is_warning), (9e8, is_problem)):
+        monkeypatch.setattr(
+            doctor.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free)
+        )
+        assert is_expected(doctor.disk(), f"{free / 1e9:.1f} GB free", "prune")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=1e11))
+    assert is_ok(doctor.disk())
+
+
+def test_clock_that_jumps_is_a_problem(monkeypatch):
+    times = itertools.count(1e9, 3600)
+    monkeypatch.setattr(doctor.time, "time", lambda: next(times))
+    assert is_problem(doctor.clock(), "has just jumped by 3599.8 s")
+
+
+def test_clock_before_the_last_commit_is_a_problem(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    git(tmp_path, "init", "-q")
+    tomorrow = f"{time.time() + 24 * 3600:.0f} +0000"
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "a", GIT_COMMITTER_DATE=tomorrow)
+    assert is_problem(doctor.clock(), "UTC is before the last commit", "timedatectl")
+
+
+def test_clock_before_the_files_of_a_run_is_a_problem():
+    stages = open_run("power/r1").path / "stages"
+    write_bytes(stages / "01_load.json", b"{}")
+    assert is_ok(doctor.clock())
+    age(Path(stages.path), -24 * 3600)
+    assert is_problem(doctor.clock(), f"is before the time of {stages}")
+
+
+def test_clock_years_after_everything_is_a_warning(monkeypatch):
+    old = datetime.now(UTC) - timedelta(days=3000)
+    monkeypatch.setattr(doctor, "_known_times", lambda: {"the last commit": old})
+    assert is_warning(doctor.clock(), "years after")
+
+
+def make_run(name="r1", *, notebook=False, run_id="", finished=False):
+    """Leave a run that says that it is running, or that has ended."""
+    run = open_run(f"made_up/{name}")
+    if run_id:
+        write_bytes(run.path / "run.json", json.dumps({"run_id": run_id}).encode())
+    record = {
+        "state": "finished" if finished else "running",
+        "started": "2026-01-02T03:04:05+00:00",
+    }
+    record |= {"parameters": {}, "reads": {}, "writes": {}}
+    write_bytes(run.path / "stages" / "01_load.json", json.dumps(record).encode())
+    if notebook:
+        papermill = {"start_time": record["started"], "end_time": None}
+        whole = {"cells": [], "metadata": {"papermill": papermill}}
+        outcome.write_notebook(run.path / "01_load.ipynb", whole)
+    return Path(run.path.path)
+
+
+def test_runs_that_say_running_with_nobody_at_work_are_named():
+    folder = make_run(notebook=True)
+    assert is_ok(doctor.stuck_runs())
+    age(folder, 2 * 3600)
+    assert is_warning(doctor.stuck_runs(), "1 say that they are running", "made_up/r1")
+
+
+def test_a_run_that_waits_for_its_next_stage_has_a_day():
+    folder = make_run(run_id="manual")
+    age(folder, 2 * 3600)
+    assert is_ok(doctor.stuck_runs())
+    age(folder, 25 * 3600)
+    assert is_warning(doctor.stuck_runs(), "made_up/r1")
+
+
+def test_a_notebook_that_is_open_in_jupyterlab_may_wait():
+    age(make_run("dev"))
+    assert is_ok(doctor.stuck_runs())
+
+
+@pytest.mark.parametrize("name", ["r1/.writing-abc123", "r1/.model.0123abcd", ".pruned-r0"])
+def test_what_killed_processes_have_left_is_named(outputs, name):
+    make_run(finished=True)
+    left = outputs / "made_up" / name
+    left.mkdir()
+    assert is_ok(doctor.leftovers())
+    age(left)
+    assert is_warning(doctor.leftovers(), f"made_up/{name}", f"cd {outputs} && rm -r made_up/")
+
+
+def test_scratch_files_of_a_run_that_is_over_are_named(outputs):
+    scratch = outputs / ".scratch" / "made_up" / "r1"
+    scratch.mkdir(parents=True)
+    age(scratch)
+    assert is_ok(doctor.leftovers())  # an empty folder is nothing
+    make_run(finished=True)
+    (scratch / "study.log").touch()
+    age(scratch)
+    assert is_warning(doctor.leftovers(), ".scratch/made_up/r1")
+    make_run(notebook=True)
+    assert is_ok(doctor.leftovers())
+
+
+def test_a_lock_that_somebody_holds_is_a_problem(outputs):
+    outputs.mkdir()
+    with (outputs / ".mlflow.lock").open("w") as file:
+        assert is_ok(doctor.locks())
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert is_problem(doctor.locks(), f"{outputs}/.mlflow.lock", "fuser")
+
+
+def test_a_kernel_whose_stage_is_gone_is_named(monkeypatch, tmp_path):
+    script = tmp_path / "kernel.py"
+    script.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
+    own = os.environ | {"JPY_PARENT_PID": str(os.getpid())}
+    kept = subprocess.Popen([sys.executable, str(script)], env=own)
+    assert is_ok(doctor.kernels())
+    start = f'JPY_PARENT_PID=$$ "{sys.executable}" "{script}" > /dev/null 2>&1 & echo $!'
+    done = subprocess.run(["sh", "-c", start], capture_output=True, text=True, check=True)
+    lost = int(done.stdout)
+    try:
+        until = time.monotonic() + 20
+        while doctor.kernels().state == doctor.OK and time.monotonic() < until:
+            time.sleep(0.1)  # until the shell's child has become Python
+        found = doctor.kernels()
+        assert is_warning(found, "1 kernels whose stage is gone") and found.fix == f"kill {lost}"
+    finally:
+        kept.kill()
+        kept.wait()
+        os.kill(lost, signal.SIGKILL)
+
+
+def test_worktrees_that_were_left_are_named(monkeypatch, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    git(root, "init", "-q")
+    git(root, "commit", "-q", "--allow-empty", "-m", "a")
+    monkeypatch.setattr(doctor, "ROOT", root)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    git(root, "worktree", "add", "-q", str(tmp_path / "one"))
+    git(root, "worktree", "add", "-q", str(tmp_path / "two"))
+    assert is_ok(doctor.worktrees())
+    age(tmp_path / "one")
+    shutil.rmtree(tmp_path / "two")
+    one, two = tmp_path / "one", tmp_path / "two"
+    found = doctor.worktrees()
+    assert is_warning(found, f"2 left: {one}, {two}")
+    assert found.fix == f"git worktree remove --force {one}; git worktree prune"
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(300)
+def test_a_kernel_that_dies_or_is_silent_is_a_problem(monkeypatch, tmp_path):
+    script = tmp_path / "kernel.py"
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
+    script.write_text("raise SystemExit(3)")
+    assert is_problem(doctor.kernel(), "no kernel answers: Kernel died", "make clean install")
+    monkeypatch.setattr(doctor, "KERNEL_SECONDS", 2)
+    script.write_text("import time; time.sleep(60)")
+    assert is_problem(doctor.kernel(), "no kernel answers: Kernel didn't respond in 2 seconds")
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(600)
+def test_a_prepared_machine_is_well_until_airflow_is_broken(monkeypatch, tmp_path, capsys):
+    services.prepare()
+    assert doctor.main() == 0, capsys.readouterr().out
+    assert f"ok       {'kernel':<18} answers in" in capsys.readouterr().out
+
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "broken.py").write_text("from airflow.sdk import DAG\nimport no_such_module\n")
+    with sqlite3.connect(Path(services.airflow_settings()["AIRFLOW_HOME"]) / "airflow.db") as base:
+        base.execute("UPDATE alembic_version SET version_num = '937cbd173ca1'")
+    said = doctor._ask_airflow(str(dags))
+    doctor._ask_airflow.cache_clear()
+    assert said["errors"] == {"broken.py": "ModuleNotFoundError: No module named 'no_such_module'"}
+    assert "unapplied migrations" in said["database"]
