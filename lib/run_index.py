@@ -3,7 +3,8 @@
 Every run writes its own `summary.json` first and then lets the index be written, one process at a
 time, from what lies in the run folders: whoever comes last has seen everybody's, so no run is
 lost. Rows are kept in `.index.json` with a stamp of what they were made from, so that only runs
-that have changed are read again.
+that have changed are read again. A run without a summary, or with one that is older than its
+stages' records (by hand, nobody writes it), is summarised on the spot.
 """
 
 import json
@@ -12,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.page import document
-from lib.run import is_local, open_run, outputs_dir, write_bytes
-from lib.summary import PAGE, STARTED, STATES, SUMMARY, read_summary
+from lib.run import NAME, is_local, open_run, outputs_dir, write_bytes
+from lib.summary import PAGE, STARTED, STATES, SUMMARY, read_summary, summarise
 from lib.tracking import locked
 
 from upath import UPath
 
 INDEX, ROWS = "index.html", ".index.json"
+MARKS = (SUMMARY, "stages", STARTED)  # a folder that holds one of them is a run
 COLUMNS = (
     "pipeline",
     "name",
@@ -401,13 +403,14 @@ def _scan() -> list[dict]:
     """Return the rows of all runs, oldest first; read anew only what has changed."""
     root, kept, known = outputs_dir(), _kept(), {}
     stamps = _local_stamps(Path(root.path)) if is_local(root) else _remote_stamps(root)
-    for run_dir, stamp in stamps.items():
+    for run_dir, (stamp, is_fresh) in stamps.items():
         if kept.get(run_dir, [""])[0] == stamp:
             known[run_dir] = kept[run_dir]
             continue
         run = open_run(run_dir)
+        made = row(read_summary(run) if is_fresh else summarise(run))
         has_page = (run.path / SUMMARY).exists()  # the page is written right after it
-        known[run_dir] = [stamp, row(read_summary(run)) | ({} if has_page else {"page": ""})]
+        known[run_dir] = [stamp, made if has_page else made | {"page": ""}]
     known = dict(sorted(known.items(), key=lambda item: (item[1][1]["started"] or "", item[0])))
     if known != kept:
         text = json.dumps(known, separators=(",", ":"))
@@ -423,15 +426,18 @@ def _kept() -> dict[str, list]:
         return {}  # made anew from the runs
 
 
-def _local_stamps(root: Path) -> dict[str, str]:
-    """Return what tells, for each run folder, whether the run has changed."""
+def _local_stamps(root: Path) -> dict[str, tuple[str, bool]]:
+    """Return what tells whether a run has changed, and whether its summary is up to date, by run.
+
+    Folders in git, which hold neither a summary nor stages' records, are no runs.
+    """
     stamps = {}
     for pipeline in _folders(root):
         for run in _folders(pipeline):
-            times = [_time(Path(run.path, name)) for name in (SUMMARY, "stages", STARTED)]
+            times = [_time(Path(run.path, name)) for name in MARKS]
             if any(times):
-                stamp = times[0] or f"{_time(run)} {times[1]}"
-                stamps[f"{pipeline.name}/{run.name}"] = stamp
+                stamp = " ".join(map(str, times if times[0] else [*times, _time(run)]))
+                stamps[f"{pipeline.name}/{run.name}"] = (stamp, times[0] >= times[1])
     return stamps
 
 
@@ -439,32 +445,26 @@ def _folders(path: Path | os.DirEntry) -> list[os.DirEntry]:
     if not Path(path).exists():
         return []
     with os.scandir(path) as entries:
-        return [e for e in entries if not e.name.startswith(".") and e.is_dir()]
+        return [entry for entry in entries if NAME.fullmatch(entry.name) and entry.is_dir()]
 
 
-def _time(path: Path | os.DirEntry) -> str:
+def _time(path: Path | os.DirEntry) -> int:
+    """Return when a file or folder was changed, in nanoseconds; 0 where there is none."""
     try:
-        return str(os.stat(path).st_mtime_ns)  # noqa: PTH116 - ten times as quick in thousands
+        return os.stat(path).st_mtime_ns  # noqa: PTH116 - pathlib takes longer, for thousands
     except FileNotFoundError:
-        return ""
+        return 0
 
 
-def _remote_stamps(root: UPath) -> dict[str, str]:
+def _remote_stamps(root: UPath) -> dict[str, tuple[str, bool]]:
     """Do as `_local_stamps` with few requests: one listing of each pipeline's files."""
     stamps: dict[str, str] = {}
-    summaries: dict[str, str] = {}
-    runs = set()
     pipelines = [p for p in root.iterdir() if not p.name.startswith(".")] if root.exists() else []
     for pipeline in pipelines:
         for file, facts in root.fs.find(pipeline.path, detail=True).items():
             below = file.rstrip("/")[len(root.path.rstrip("/")) :].strip("/").split("/")
-            if len(below) < 3 or below[1].startswith("."):
-                continue
-            run_dir = "/".join(below[:2])
-            stamp = str(facts.get("ETag") or facts.get("LastModified") or facts.get("created"))
-            if below[2] in (STARTED, "stages"):
-                runs.add(run_dir)
-                stamps[run_dir] = f"{stamps.get(run_dir, '')} {stamp}"
-            if below[2] == SUMMARY:
-                summaries[run_dir] = stamp
-    return {run: stamps[run] for run in runs} | summaries
+            if len(below) >= 3 and NAME.fullmatch(below[1]) and below[2] in MARKS:
+                run_dir = "/".join(below[:2])
+                stamp = facts.get("ETag") or facts.get("LastModified") or facts.get("created")
+                stamps[run_dir] = f"{stamps.get(run_dir, '')} {below[-1]} {stamp}".strip()
+    return {run_dir: (stamp, True) for run_dir, stamp in stamps.items()}

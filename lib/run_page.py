@@ -20,7 +20,15 @@ from urllib.parse import quote
 from lib import run_index
 from lib.page import document, duration
 from lib.run import Run, open_run, outputs_dir, write_bytes
-from lib.summary import PAGE, STARTED, metric_rows, read_summary, summarise, write_summary
+from lib.summary import (
+    PAGE,
+    STARTED,
+    list_runs,
+    metric_rows,
+    read_summary,
+    summarise,
+    write_summary,
+)
 from lib.tracking import open_client, tracking_uri
 
 from upath import UPath
@@ -113,9 +121,7 @@ def publish(run: Run, *, ask_registry: bool = True) -> UPath:
     """
     summary = write_summary(run)
     run_index.write_index()
-    page = run.path / PAGE
-    write_bytes(page, build(run, summary, ask_registry=ask_registry).encode())
-    return page
+    return _write_page(run, summary, ask_registry=ask_registry)
 
 
 def publish_beside(notebook: UPath) -> None:
@@ -126,20 +132,22 @@ def publish_beside(notebook: UPath) -> None:
 
 
 def main(run_dir: str = "") -> int:
-    """Write the page of one run, or of every run that has none, and the index; return 0.
+    """Write the page of one run anew, or of every run, and the index; print where; return 0.
 
     Raises
     ------
     ValueError
         If there is no such run.
     """
-    if run_dir:
-        run = open_run(run_dir)
-        if not run.path.exists():
-            raise ValueError(f"there is no run folder {run.path}; `{run_index.INDEX}` lists them")
-        sys.stdout.write(f"{publish(run)}\n")
-        return 0
-    sys.stdout.write(f"{run_index.write_index()}\n")
+    runs = [open_run(run_dir)] if run_dir else list_runs()
+    if run_dir and not runs[0].path.exists():
+        raise ValueError(f"there is no run {run_dir}: {outputs_dir() / run_index.INDEX} lists all")
+    summaries = [write_summary(run) for run in runs]
+    index = run_index.write_index()
+    for run, summary in zip(runs, summaries, strict=True):
+        _write_page(run, summary)
+        sys.stdout.write(f"{run.path / PAGE}\n")
+    sys.stdout.write(f"{index}\n")
     return 0
 
 
@@ -286,6 +294,12 @@ def render(
     ]
     body = "\n".join(part for part in parts if part)
     return document(title, f"<main>\n{body}\n</main>", css=CSS, script=SCRIPT)
+
+
+def _write_page(run: Run, summary: Mapping, *, ask_registry: bool = True) -> UPath:
+    page = run.path / PAGE
+    write_bytes(page, build(run, summary, ask_registry=ask_registry).encode())
+    return page
 
 
 def _verdict(summary: Mapping) -> str:

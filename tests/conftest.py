@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import shutil
 import uuid
 
 import pytest
@@ -30,3 +31,26 @@ def bucket(s3_server):
     name = f"runs-{uuid.uuid4().hex[:8]}"
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
     return name
+
+
+@pytest.fixture
+def browser_page():
+    """A page of a headless Chromium, and the list of what goes wrong on it, policies included."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not program:
+        pytest.skip("no chromium")
+    options = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+    quiet = "--disable-background-networking --disable-component-update"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=[*options.split(), *quiet.split()]
+        )
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        messages: list[str] = []
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        yield page, messages
+        browser.close()
