@@ -6,6 +6,7 @@ Everything is derived from the parameters cells. Nothing heavy is imported while
 import re
 from datetime import UTC, datetime, timedelta
 
+from lib.notify import failure_callbacks
 from lib.operator import NotebookOperator
 from lib.parameters import Parameter, Value, check_values, merge_parameters, read_stages
 from lib.run import ROOT
@@ -16,6 +17,7 @@ DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
     "catchup": False,
     "max_active_runs": 1,
+    "on_failure_callback": failure_callbacks(),
     "default_args": {"retries": 2, "retry_delay": timedelta(minutes=1)},
 }
 

@@ -18,6 +18,7 @@ from lib.executor import (
     execute_notebook,
     import_papermill,
 )
+from lib.notify import tell_promotion
 from lib.parameters import Value, check_values, merge_parameters, read_stages
 from lib.run import ROOT, open_run, run_folder_name
 from lib.summary import PAGE, note_start
@@ -110,6 +111,8 @@ class NotebookOperator(PapermillOperator):
             self._mirror(run, context, "FINISHED" if last else "RUNNING", usage)
         finally:
             self._publish(run, complete=True)
+        if "registration.json" in run.record(self.stage)["writes"]:
+            tell_promotion(run)
         return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
