@@ -31,6 +31,7 @@ from lib.run import NAME, Run, open_run, outputs_dir, write_bytes
 from lib.summary import PAGE, list_runs, summarise
 
 FOLDER = ".compare"
+EMPTY = "&quot;&quot;"
 BADGES = {"passed": "completed", "refused": "failed", "failed": "failed"}
 INTERVALS = (
     "Intervals are those that each run computed of its own. Overlapping intervals are no test: two "
@@ -67,7 +68,7 @@ summary { cursor: pointer; color: var(--link); font-size: .875rem; padding: .3re
 .cell { border: 1px solid var(--line); border-radius: .5rem; margin: .6rem 0; overflow: hidden; }
 .cell p { margin: 0; padding: .25rem .75rem; background: var(--soft); color: var(--dim);
   font-size: .8125rem; }
-.cell pre { padding: .3rem 0; }
+.cell .wide { margin: 0; } .cell pre { padding: .3rem 0; }
 .cell pre span { display: block; padding: 0 .75rem; min-width: max-content; }
 .cell .ins { background: var(--good-soft); } .cell .del { background: var(--bad-soft); }
 .cell .gap { color: var(--dim); }
@@ -76,7 +77,8 @@ figure { margin: 0; } figure img { max-width: 100%; height: auto; background: #f
 figcaption { padding: .1rem 0 .9rem; }
 @media (max-width: 44rem) { .pair { grid-template-columns: 1fr; } h1 { font-size: 1.4rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
-  td, th { padding: .2rem .45rem; } }
+  td, th { padding: .2rem .4rem; font-size: .8125rem; } td small { white-space: normal; }
+  tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; } }
 """
 
 
@@ -270,18 +272,26 @@ def _table(head: list[str], body: list[str], *, text: bool = False) -> str:
 
 def _parameters_section(a: Mapping[str, dict], b: Mapping[str, dict]) -> str:
     pairs = parameter_pairs(a, b)
-    n_same = len({**a, **b}) - len(pairs)
-    words = f"{n_same} agree." if pairs else f"All {n_same} agree." if n_same else "None known."
+    differ = [pair for pair in pairs if None not in (pair["a"], pair["b"])]
     body = [
         f"<tr><th>{html.escape(pair['name'])}</th>"
-        f'<td class="text"><code>{html.escape(pair["a"]) or "(none)"}</code></td>'
-        f'<td class="text"><code>{html.escape(pair["b"]) or "(none)"}</code></td>'
+        f'<td class="text"><code>{html.escape(pair["a"]) or EMPTY}</code></td>'
+        f'<td class="text"><code>{html.escape(pair["b"]) or EMPTY}</code></td>'
         f'<td class="text dim">{html.escape(pair["meaning"])} <small>{html.escape(pair["stage"])}'
         "</small></td></tr>"
-        for pair in pairs
+        for pair in differ
     ]
-    table = _table(["", "A", "B", "meaning"], body, text=True) if pairs else ""
-    return f'<h2 id="parameters">Parameters</h2>{table}<p class="note">{words}</p>'
+    parts = ['<h2 id="parameters">Parameters</h2>']
+    if differ:
+        parts.append(_table(["", "A", "B", "meaning"], body, text=True))
+    parts.append(f'<p class="note">{len(a.keys() & b.keys()) - len(differ)} agree.</p>')
+    for letter, half, other in (("A", "a", "b"), ("B", "b", "a")):
+        alone = [f"{pair['name']} = {pair[half]}" for pair in pairs if pair[other] is None]
+        if alone:
+            names = html.escape(", ".join(alone))
+            parts.append(f"<details><summary>{len(alone)} only in {letter}</summary>")
+            parts.append(f'<p class="note">{names}</p></details>')
+    return "".join(parts)
 
 
 def _facts_section(title: str, anchor: str, a: Mapping, b: Mapping) -> str:

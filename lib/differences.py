@@ -56,7 +56,7 @@ def metric_pairs(a: Mapping[str, float], b: Mapping[str, float]) -> list[dict]:
 
 
 def parameter_pairs(a: Mapping[str, dict], b: Mapping[str, dict]) -> list[dict]:
-    """Return the parameters whose values differ, or that only one of the runs has.
+    """Return the parameters whose values differ, then those that only one of the runs has.
 
     Parameters
     ----------
@@ -66,18 +66,16 @@ def parameter_pairs(a: Mapping[str, dict], b: Mapping[str, dict]) -> list[dict]:
     Returns
     -------
     list of dict
-        ``name``, ``stage``, ``meaning``, ``a`` and ``b``: the values as text, "" where a run has
+        ``name``, ``stage``, ``meaning``, ``a`` and ``b``: the values as text, None where a run has
         no such parameter.
     """
     found = []
     for name in {**a, **b}:
-        known = b.get(name) or a[name]
-        values = [value_text(run[name]["value"]) if name in run else "" for run in (a, b)]
-        if values[0] != values[1]:
-            shown = {"a": values[0], "b": values[1]}
-            found.append({"name": name, "stage": known["stage"], "meaning": known["meaning"]})
-            found[-1] |= shown
-    return found
+        one, other = (value_text(run[name]["value"]) if name in run else None for run in (a, b))
+        if one != other:
+            facts = {key: (b.get(name) or a[name])[key] for key in ("stage", "meaning")}
+            found.append({"name": name, "a": one, "b": other} | facts)
+    return sorted(found, key=lambda pair: None in (pair["a"], pair["b"]))
 
 
 def code_changes(a: Run, b: Run) -> dict[str, list[dict] | str]:
@@ -177,7 +175,9 @@ def differences(a: dict, b: dict, code: Mapping[str, list[dict] | str]) -> list[
     lines = []
     if a["pipeline"] != b["pipeline"]:
         lines.append(("pipelines", f"different, {a['pipeline']} and {b['pipeline']}; {PARTLY}"))
-    lines.append(("metrics", _metric_words(pairs, a["headline"].get("metric", ""))))
+    lines.append(
+        ("metrics", _metric_words(pairs, (a["headline"] or b["headline"]).get("metric", "")))
+    )
     if reason := unlike_tests(a, b):
         lines.append(("take care", reason))
     lines.append(("parameters", _parameter_words(a["parameters"], b["parameters"])))
@@ -349,19 +349,22 @@ def _by(row: dict) -> str:
 
 
 def _parameter_words(a: Mapping[str, dict], b: Mapping[str, dict]) -> str:
+    both = a.keys() & b.keys()
     pairs = parameter_pairs(a, b)
-    total = len({**a, **b})
-    if not total:
-        return "unknown, no stage left a record"
-    if not pairs:
-        return f"all {total} agree"
-    shown = [f"{p['name']} {_clip(p['a'])} → {_clip(p['b'])}" for p in pairs[:4]]
-    more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
-    return f"{len(pairs)} of {total} differ: {', '.join(shown)}{more}"
+    differ = [pair for pair in pairs if pair["name"] in both]
+    shown = [f"{p['name']} {_clip(p['a'])} → {_clip(p['b'])}" for p in differ[:4]]
+    more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
+    words = f"{len(differ)} of {len(both)} differ: {', '.join(shown)}{more}"
+    if not differ:
+        words = f"all {len(both)} agree" if both else "none in both"
+    for name, half in (("A", "b"), ("B", "a")):
+        alone = sum(pair[half] is None for pair in pairs)
+        words += f", {alone} only in {name}" if alone else ""
+    return words
 
 
 def _clip(text: str, length: int = 40) -> str:
-    return (text if len(text) <= length else f"{text[: length - 1]}…") or "(none)"
+    return (text if len(text) <= length else f"{text[: length - 1]}…") or '""'
 
 
 def _code_words(code: Mapping[str, list[dict] | str]) -> str:

@@ -94,9 +94,12 @@ def test_parameters_that_differ_are_listed_and_others_counted(make):
     pairs = differences.parameter_pairs(*(summary["parameters"] for summary in summaries))
     assert [(p["name"], p["a"], p["b"]) for p in pairs] == [
         ("horizon", "1", "24"),
-        ("extra", "", "true"),
+        ("extra", None, "true"),
     ]
-    assert ">2 agree.<" in compare.render(a, b)
+    page = compare.render(a, b)
+    assert ">2 agree.<" in page and "1 only in B" in page and "extra = true" in page
+    words = dict(differences.differences(*summaries, {}))["parameters"]
+    assert words == "1 of 3 differ: horizon 1 → 24, 1 only in B"
 
 
 def test_password_in_a_source_is_not_shown(make):
