@@ -547,9 +547,8 @@ def _parameters(summary: Mapping) -> str:
     if changed:
         text += _parameter_table(changed, titles, default=True)
     if same:
-        word = "others have" if changed else "parameters have"
         text += (
-            f"<details><summary>{len(same)} {word} the notebooks' own values</summary>"
+            f"<details><summary>At the notebooks' own values: {len(same)}</summary>"
             f"{_parameter_table(same, titles, default=False)}</details>"
         )
     return text
@@ -623,11 +622,9 @@ def _mlflow(known: Mapping) -> str:
     """Return the link of the MLflow run, or how to see it."""
     if not known.get("run_id"):
         return ""
-    uri, run_id, experiment = (
-        known.get(k, "") for k in ("tracking_uri", "run_id", "experiment_id")
-    )
+    uri, run_id = _public(known.get("tracking_uri", "")), known["run_id"]
     if uri.startswith(("http://", "https://")):
-        address = f"{uri.rstrip('/')}/#/experiments/{quote(experiment)}/runs/{quote(run_id)}"
+        address = f"{uri.rstrip('/')}/#/experiments/{known.get('experiment_id')}/runs/{run_id}"
         return _link(address, run_id)
     return f"<code>{_e(run_id)}</code>; <code>make up</code> shows it"
 

@@ -91,6 +91,10 @@ def test_sample_run_leaves_folder_mlflow_run_and_staging_model(sample):
     pages = {f.path for f in client.list_artifacts(logged.info.run_id, "notebooks")}
     assert pages == {f"notebooks/{s}.{e}" for s in tasks for e in ("ipynb", "html")}
     assert client.list_artifacts(logged.info.run_id, "figures")
+    assert "report.html" in {f.path for f in client.list_artifacts(logged.info.run_id)}
+    page = (run.path / "report.html").read_text()
+    assert '<section class="verdict passed">' in page and tracking.link(run)["run_id"] in page
+    assert f'"power","{run.name}","passed"' in (outputs_dir() / "index.html").read_text()
     assert n_versions() == before + 1
     version = registry.find("models:/household_power_lightgbm_sample@staging")
     assert version.tags["run_dir"] == run.run_dir
@@ -269,6 +273,10 @@ def test_killed_task_leaves_a_finished_report(power, tmp_path):
         time.sleep(0.2)
     notebook = outcome.read_notebook(path)
     assert outcome.state(notebook) == "failed" and "SIGKILL" in json.dumps(notebook)
+    page = Path(str(running)) / "report.html"
+    while "SIGKILL" not in page.read_text():
+        assert time.monotonic() < deadline, "the page of the run does not say what happened"
+        time.sleep(0.2)
 
 
 def test_run_folder_on_s3_holds_the_same_run(bucket, tmp_path):

@@ -1,0 +1,411 @@
+"""The page of a run: what stands on it, in which order, and that nothing costs it."""
+
+import base64
+import html
+import json
+import re
+from types import SimpleNamespace
+
+from lib import outcome, run_page, tracking, watcher
+from lib.run import open_run
+from lib.summary import summarise, write_summary
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from upath import UPath
+
+STAMP = "2026-01-02T03:04:05+00:00"
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+CHECK = {"metric": "rmse", "value": 0.4, "threshold": 0.5, "greater_is_better": False}
+METRICS = {"rmse": 0.4, "rmse_low": 0.35, "rmse_high": 0.45, "persistence_rmse": 0.8, "r2": 0.9}
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    """An empty folder of runs, with no tracking store."""
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("AIRFLOW__API__BASE_URL", raising=False)
+    return UPath(tmp_path / "outputs")
+
+
+def executed(error=None):
+    """Return a notebook of three code cells that ran through, or failed in its third cell."""
+    cells = [new_markdown_cell("# Wind")] + [new_code_cell("x", outputs=[]) for _ in range(3)]
+    for cell in cells:
+        cell.metadata["papermill"] = {"status": "completed", "duration": 1.0}
+    facts = {"start_time": STAMP, "end_time": STAMP, "duration": 75.0}
+    facts |= {"peak_memory_bytes": 3 * 2**20}
+    notebook = json.loads(json.dumps(new_notebook(cells=cells, metadata={"papermill": facts})))
+    if error:
+        outcome.mark_failed(notebook, 2, *error)
+    return notebook
+
+
+def make_run(run_dir="wind/a", *, error=None, figures=(), started=STAMP, **files):
+    """Make a run of two stages, the second one failed in its third cell if there is an `error`."""
+    run = open_run(run_dir)
+    run.prepare()
+    record = {"state": "finished", "started": STAMP, "finished": STAMP, "reads": {}}
+    content = {
+        "stages/01_load": record | {"parameters": {}, "writes": {}},
+        "stages/02_evaluate": record | {"parameters": {}, "writes": dict.fromkeys(figures, "")},
+        "run": {"started": started, "who": "jane"},
+        "dataset": {"source": "sample", "n_rows": 1234, "digest": "d" * 64},
+        **files,
+    }
+    run.path.joinpath("stages").mkdir(exist_ok=True)
+    for name, data in content.items():
+        run.path.joinpath(f"{name}.json").write_text(json.dumps(data))
+    for stage, reason in (("01_load", None), ("02_evaluate", error)):
+        outcome.write_notebook(run.path / f"{stage}.ipynb", executed(reason))
+        run.path.joinpath(f"{stage}.html").write_text("page")
+    return run
+
+
+def verdict(**changes):
+    check = CHECK | {"passed": True} | changes
+    return {"passed": check["passed"], "checks": [check]}
+
+
+def text_of(page):
+    """Return the words that a reader sees, in order."""
+    body = page[page.index("<main>") : page.index("</main>")]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+def row_of(page, metric):
+    """Return the cells of a metric's row as words."""
+    row = re.search(rf'<tr[^>]*><th scope="row">{metric} .*?</tr>', page)[0]
+    cells = re.findall(r"<t[dh].*?</t[dh]>", row)
+    return [" ".join(html.unescape(re.sub(r"<[^>]*>", " ", cell)).split()) for cell in cells]
+
+
+def test_verdict_comes_first_and_the_rest_in_the_order_of_a_review():
+    run = make_run(
+        metrics=METRICS,
+        verdict=verdict(),
+        figures=["forecast.png"],
+        registration={"name": "wind_gbm", "version": 3, "alias": "staging"},
+        mlflow={"run_id": "abc", "experiment_id": "1", "tracking_uri": "sqlite:////x.db"},
+    )
+    (run.path / "forecast.png").write_bytes(PIXEL)
+    words = text_of(run_page.build(run))
+    expected = [
+        "passed",
+        "rmse = 0.4, 0.1 below the 0.5 that is allowed at most: passed",
+        "Registered as wind_gbm version 3, @staging",
+        "sample, 1,234 rows digest dddddddddddd",
+        "Started by jane",
+        "2026-01-02 03:04:05 UTC",
+        "Peak memory 3 MiB",
+        "Metrics",
+        "Stages",
+        "1 · Load passed 1 min 15 s 3 MiB 3 of 3",
+        "Figures",
+        "Forecast, from 2 · Evaluate",
+        "Details",
+        "d" * 64,
+        "abc ; make up shows it",
+        "make open RUN=wind/a STAGE=02_evaluate",
+        "make reproduce RUN=wind/a",
+    ]
+    places = [words.index(text) for text in expected]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("check", "sentence"),
+    [
+        ({"value": 0.53}, "rmse = 0.53, 0.03 above the 0.5 that is allowed at most: not passed"),
+        ({"value": None}, "rmse is missing, instead of the 0.5 that is allowed at most"),
+        (
+            {"metric": "accuracy", "value": 0.93, "threshold": 0.99, "greater_is_better": True},
+            "accuracy = 0.93, 0.06 below the 0.99 that is required at least: not passed",
+        ),
+    ],
+)
+def test_refused_run_says_first_which_check_failed_by_how_much(check, sentence):
+    error = ("GateError", "not registered")
+    run = make_run(error=error, metrics=METRICS, verdict=verdict(**check, passed=False))
+    page = run_page.build(run)
+    assert '<section class="verdict refused"><p class="first">' in page
+    words = text_of(page)
+    assert words.index("refused") < words.index(sentence) < words.index("kept out of the registry")
+
+
+def test_failed_run_has_the_error_on_top_with_a_link_to_its_stage():
+    page = run_page.build(make_run(error=("ValueError", "no column <b>\nmore of it")))
+    top = page[page.index('<section class="verdict failed">') : page.index("</section>")]
+    assert '<a href="02_evaluate.html">2 · Evaluate</a>, cell 3: ValueError' in top
+    assert "no column &lt;b&gt;" in top and "<pre>more of it</pre>" in top
+    assert "make open RUN=wind/a STAGE=02_evaluate" in page
+
+
+def test_stage_that_never_began_says_why_without_a_cell():
+    run = make_run()
+    notebook = executed()
+    outcome.mark_failed(notebook, None, "ValueError", "wind has no parameter 'x'")
+    outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
+    words = text_of(run_page.build(run))
+    assert "Failed in 2 · Evaluate : ValueError: wind has no parameter 'x'" in words
+
+
+def test_running_stage_is_shown_with_the_cells_done_so_far():
+    run = make_run(run={"run_id": "manual__1", "dag_id": "wind"})
+    notebook = executed()
+    notebook["metadata"]["papermill"]["end_time"] = None
+    notebook["cells"][3]["metadata"]["papermill"]["status"] = "running"
+    outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
+    words = text_of(run_page.build(run))
+    assert "1 of 2 stages done; 2 · Evaluate is running, 2 of 3 cells." in words
+
+
+def test_changes_are_marked_by_the_direction_of_the_metric():
+    summary = summarise(make_run(metrics=METRICS, verdict=verdict()))
+    previous = summarise(
+        make_run("wind/before", metrics={"rmse": 0.42, "r2": 0.95}, dataset={"digest": "e" * 64})
+    )
+    served = {"name": "wind_gbm", "version": 2, "alias": "production", "run_dir": "wind/old"}
+    served |= {"metrics": {"rmse": 0.5, "r2": 0.9}, "digest": "d" * 64}
+    page = run_page.render(summary, previous=previous, served=served)
+    assert row_of(page, "rmse") == [
+        "rmse ↓",
+        "0.4 0.35 to 0.45",
+        "0.42 \N{MINUS SIGN}0.02 better, inside the interval",
+        "0.5 \N{MINUS SIGN}0.1 better",
+        "0.8",
+    ]
+    assert row_of(page, "r2") == [
+        "r2 ↑",
+        "0.9",
+        "0.95 \N{MINUS SIGN}0.05 worse",
+        "0.9 no change",
+        "",
+    ]
+    head = text_of(page[: page.index("<tbody>")] + "</main>")
+    assert "Previous run 2026-01-02 03:04, other data" in head
+    assert "@production, version 2 same data" in head
+    assert 'href="../../wind/before/report.html"' in page
+    assert 'href="../../wind/old/report.html"' in page
+
+
+def test_previous_run_is_the_latest_that_ended_with_metrics_on_the_same_data_source():
+    day = "2026-01-0{}T00:00:00+00:00".format
+    other = {"source": "uci", "n_rows": 1}
+    for name, number, files in (
+        ("older", 1, {"metrics": METRICS}),
+        ("wanted", 2, {"metrics": METRICS, "error": ("GateError", "no")}),
+        ("without", 3, {}),
+        ("elsewhere", 4, {"metrics": METRICS, "dataset": other}),
+        ("later", 6, {"metrics": METRICS}),
+    ):
+        run_page.publish(make_run(f"wind/{name}", started=day(number), **files))
+    run_page.publish(make_run("tide/a", started=day(4), metrics=METRICS))
+    run = make_run("wind/mine", started=day(5), metrics=METRICS)
+    assert run_page.previous_run(write_summary(run))["run_dir"] == "wind/wanted"
+    first = make_run("wind/first", started="2025-01-01T00:00:00+00:00", metrics=METRICS)
+    assert run_page.previous_run(write_summary(first)) == {}
+
+
+def registry_of(monkeypatch, aliases, run_dir="wind/old"):
+    """Put a registry with one model in the place of MLflow's."""
+    tags = {"metric.rmse": "0.5", "run_dir": run_dir, "data_digest": "d" * 64}
+    client = SimpleNamespace(
+        get_registered_model=lambda name: SimpleNamespace(aliases=aliases),
+        get_model_version=lambda name, version: SimpleNamespace(tags=tags | {"v": version}),
+    )
+    monkeypatch.setattr(run_page, "open_client", lambda: client)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("aliases", "run_dir", "found"),
+    [
+        ({"production": "2", "staging": "3"}, "wind/old", ("production", 2)),
+        ({"staging": "3"}, "wind/old", ("staging", 3)),
+        ({}, "wind/old", None),
+        ({"production": "2"}, "wind/a", None),  # this run's own version
+    ],
+)
+def test_version_to_compare_with_is_in_production_or_else_staging(
+    monkeypatch, aliases, run_dir, found
+):
+    registry_of(monkeypatch, aliases, run_dir)
+    summary = summarise(make_run(metrics=METRICS, registration={"name": "wind_gbm"}))
+    served = run_page.serving(summary)
+    assert (served.get("alias"), served.get("version")) == (found or (None, None))
+    assert not found or served["metrics"] == {"rmse": 0.5}
+
+
+def test_refused_run_is_compared_with_the_model_of_the_last_registration(monkeypatch):
+    registry_of(monkeypatch, {"production": "2"})
+    run_page.publish(make_run("wind/old", registration={"name": "wind_gbm", "version": 2}))
+    run_page.publish(make_run("tide/b", registration={"name": "tide_gbm", "version": 9}))
+    summary = summarise(make_run("wind/new", metrics=METRICS))
+    assert run_page.serving(summary)["name"] == "wind_gbm"
+
+
+def test_missing_store_is_no_problem_and_is_not_made(outputs):
+    run = make_run(metrics=METRICS, registration={"name": "wind_gbm"})
+    assert "could not be read" not in run_page.build(run)
+    assert not (outputs / "mlflow.db").exists()
+
+
+def test_broken_registry_costs_no_page_and_is_named_without_its_password(monkeypatch):
+    def refuse():
+        raise OSError("cannot reach http://me:secret@db/api")
+
+    registry_of(monkeypatch, {})
+    monkeypatch.setattr(run_page, "open_client", refuse)
+    page = run_page.build(make_run(metrics=METRICS, registration={"name": "wind_gbm"}))
+    assert "the registry could not be asked: OSError: cannot reach http://db/api" in page
+    assert "secret" not in page
+
+
+def test_changed_parameters_come_first_and_the_others_are_folded():
+    summary = summarise(make_run())
+    known = {"default": 1, "stage": "01_load", "meaning": "rows ahead", "domain": "1..168"}
+    summary["parameters"] = {
+        "seed": known | {"value": 1, "changed": False},
+        "horizon": known | {"value": 24, "changed": True},
+    }
+    page = run_page.render(summary)
+    open_part, folded = page[page.index("Parameters</h2>") :].split("<details>")[:2]
+    assert "horizon" in open_part and "24" in open_part and "1..168" in open_part
+    assert "seed" not in open_part and "seed" in folded and "horizon" not in folded
+    assert "At the notebooks' own values: 1</summary>" in folded
+
+
+def test_four_figures_are_shown_the_evaluation_first_and_a_lost_one_is_named():
+    names = [f"f{number}.png" for number in range(1, 6)]
+    run = make_run(figures=[*names, "lost.png"])
+    for name in [*names, "raw.png"]:
+        (run.path / name).write_bytes(PIXEL)
+    record = json.loads((run.path / "stages/01_load.json").read_text())
+    (run.path / "stages/01_load.json").write_text(json.dumps(record | {"writes": {"raw.png": ""}}))
+    page = run_page.build(run)
+    shown, folded = page[page.index("Figures</h2>") :].split("<details>")[:2]
+    assert re.findall(r'alt="(\w+)"', shown) == ["f1", "f2", "f3", "f4"]
+    assert re.findall(r'alt="(\w+)"', folded) == ["f5", "raw"]
+    assert "lost.png cannot be read: FileNotFoundError" in page
+
+
+def test_text_of_a_run_is_never_markup():
+    bad = "<b onclick=x>\"'"
+    run = make_run(
+        metrics=METRICS,
+        verdict=verdict(metric=bad),
+        dataset={"source": bad, "digest": bad, "start": bad, "end": bad},
+        registration={"name": bad, "version": bad, "alias": bad},
+        run={"who": bad, "commit": bad, "lock": bad, "python": bad, "dag_id": bad, "run_id": bad},
+        mlflow={"run_id": bad, "experiment_id": bad, "tracking_uri": f"http://{bad}"},
+    )
+    summary = summarise(run) | {"problems": [bad]}
+    summary["parameters"] = {
+        bad: {"value": bad, "default": bad, "changed": True, "stage": bad, "meaning": bad}
+        | {"domain": bad}
+    }
+    previous = summary | {"run_dir": bad, "dataset": {}}
+    page = run_page.render(summary, previous=previous, airflow_url=f"http://{bad}")
+    assert "<b" not in page[page.index("<main>") :].replace("<button", "").replace("<body", "")
+    assert 'onclick=x>"' not in page
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (
+            "http://me:secret@mlflow:5000/",
+            '<a href="http://mlflow:5000/#/experiments/1/runs/abc">abc</a>',
+        ),
+        ("sqlite:////x/mlflow.db", "<code>abc</code>; <code>make up</code> shows it"),
+    ],
+)
+def test_link_of_the_mlflow_run_is_public(uri, expected):
+    known = {"run_id": "abc", "experiment_id": "1", "tracking_uri": uri}
+    page = run_page.build(make_run(mlflow=known), ask_registry=False)
+    assert expected in page and "secret" not in page
+
+
+def test_link_of_the_airflow_run_is_quoted():
+    start = {"dag_id": "wind", "run_id": "manual__2026-01-02T03:04:05+00:00"}
+    summary = summarise(make_run(run=start))
+    quoted = "http://127.0.0.1:8080/dags/wind/runs/manual__2026-01-02T03%3A04%3A05%2B00%3A00"
+    assert f'href="{quoted}"' in run_page.render(summary, airflow_url="http://127.0.0.1:8080")
+    assert quoted not in run_page.render(summary) and start["run_id"] in run_page.render(summary)
+
+
+def test_publishing_leaves_summary_page_and_index_even_of_a_run_that_has_only_begun(outputs):
+    run = open_run("wind/b")
+    run.prepare()
+    (run.path / "run.json").write_text(json.dumps({"run_id": "manual__1", "started": STAMP}))
+    page = run_page.publish(run)
+    assert page == run.path / "report.html" and "running" in text_of(page.read_text())
+    assert json.loads((run.path / "summary.json").read_text())["state"] == "running"
+    assert '"wind","b","running"' in (outputs / "index.html").read_text()
+
+
+def test_notebook_elsewhere_publishes_nothing(outputs, tmp_path):
+    run_page.publish_beside(UPath(tmp_path / "a" / "b" / "01_load.ipynb"))
+    run_page.publish_beside(outputs / "wind" / "none" / "01_load.ipynb")
+    assert not (outputs / "index.html").exists()
+    run = make_run()
+    run_page.publish_beside(run.path / "02_evaluate.ipynb")
+    assert (run.path / "report.html").exists()
+
+
+def test_run_of_a_killed_executor_gets_its_page_from_the_watcher(tmp_path):
+    run = make_run()
+    notebook = executed()
+    notebook["metadata"]["papermill"]["end_time"] = None
+    outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
+    watcher._finish({"output": str(run.path / "02_evaluate.ipynb"), "sockets": str(tmp_path / "s")})
+    words = text_of((run.path / "report.html").read_text())
+    assert "StageKilled: the process that executed this notebook was killed" in words
+
+
+def test_pages_of_all_runs_are_made_anew_on_demand(capsys):
+    runs = [make_run(f"wind/{name}") for name in "ab"]
+    assert run_page.main() == 0
+    assert all((run.path / "report.html").exists() for run in runs)
+    assert capsys.readouterr().out.count("report.html") == 2
+    with pytest.raises(ValueError, match="there is no run wind/c"):
+        run_page.main("wind/c")
+
+
+def test_page_is_logged_once_there_is_an_mlflow_run(monkeypatch):
+    logged = []
+    client = SimpleNamespace(
+        log_artifacts=lambda run_id, folder: logged.append(
+            (run_id, [(p.name, p.read_text()) for p in UPath(folder).iterdir()])
+        )
+    )
+    monkeypatch.setattr(tracking, "open_client", lambda: client)
+    run = make_run()
+    (run.path / "report.html").write_text("the page")
+    tracking.log_page(run, "report.html")
+    assert logged == []
+    known = {"tracking_uri": tracking.tracking_uri(), "run_id": "abc", "experiment_id": "1"}
+    (run.path / "mlflow.json").write_text(json.dumps(known))
+    tracking.log_page(run, "report.html")
+    assert logged == [("abc", [("report.html", "the page")])]
+
+
+@pytest.mark.kernel
+def test_page_shows_its_figures_in_a_browser_without_a_complaint(browser_page):
+    run = make_run(figures=["forecast.png"], metrics=METRICS, verdict=verdict())
+    (run.path / "forecast.png").write_bytes(PIXEL)
+    page, messages = browser_page
+    page.goto(run_page.publish(run).as_uri())
+    widths = page.eval_on_selector_all("img", "images => images.map((i) => i.naturalWidth)")
+    assert widths == [1]
+    assert page.locator("h1 .badge").inner_text() == "passed"
+    page.click("a:has-text('All runs')")
+    assert page.locator("tbody tr").count() == 1
+    page.click("tbody a")
+    assert page.locator("h2").first.inner_text() == "Metrics"
+    assert messages == []
