@@ -19,6 +19,10 @@ from jupyter_server.utils import url_escape, url_path_join
 from tornado import web
 
 ADDRESS = "open-stage"
+CSS = """
+button { font-size: 1rem; padding: .4rem 1.1rem; }
+pre { color: var(--bad); white-space: pre-wrap; overflow-wrap: anywhere; }
+"""
 
 
 class OpenStage(JupyterHandler):
@@ -38,10 +42,12 @@ class OpenStage(JupyterHandler):
             return
         words = {"passed": "passed", "failed": "failed", "running": "is still running"}
         state = words.get(found["state"], "has not run")
+        error = f"{found['error']['ename']}: {found['error']['text']}" if found["error"] else ""
         title = f"Open {stage}"
         body = (
             f"<main><h1>{html.escape(title)}</h1>"
             f"<p>of the run <code>{html.escape(run_dir)}</code>, where it {state}.</p>"
+            f"<pre>{html.escape(error)}</pre>"
             "<p>You get a notebook with the parameters of the run, on a copy of what the stage was "
             "given. Nothing that you do there touches the run.</p>"
             f'<form method="post">{self.xsrf_form_html()}'
@@ -49,7 +55,7 @@ class OpenStage(JupyterHandler):
             f'<input type="hidden" name="stage" value="{html.escape(stage)}">'
             "<p><button autofocus>Open a copy</button></p></form></main>"
         )
-        page = document(title, body, css="button { font-size: 1rem; padding: .4rem 1.1rem; }")
+        page = document(title, body, css=CSS)
         await self.finish(page.replace("form-action 'none'", "form-action 'self'", 1))
 
     @web.authenticated

@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import shutil
 import sys
 import urllib.parse
@@ -25,6 +26,7 @@ from upath import UPath
 
 WORKBENCH = "workbench"
 LAB = "http://127.0.0.1:8888"
+NEIGHBOUR = re.compile(r"\]\((?=\d+_\w+\.ipynb)")  # a card's link to another stage
 CLONE = 0x40049409  # FICLONE of Linux: two files share their blocks until one of them changes
 
 
@@ -128,7 +130,7 @@ def open_stage(run_dir: str, stage: str, root: Path = ROOT) -> Path:
     for name in earlier:  # after the files: a copy cut short is not taken for a whole one
         _copy(run.path / RECORDS / f"{name}.json", copy.path / RECORDS / f"{name}.json")
     note = _note(run, copy, found, source, declared, values)
-    notebook = _opened(source, values | {"run_dir": copy.run_dir}, note)
+    notebook = _opened(source, values | {"run_dir": copy.run_dir}, note, run.pipeline)
     outcome.write_notebook(copy.path / OPENED / f"{stage}.ipynb", notebook)
     outcome.write_notebook(UPath(path), notebook)
     return path
@@ -176,11 +178,11 @@ def _claim(run: Run, stage: str, root: Path) -> tuple[Run, Path]:
         ending = f"-{number}" if number > 1 else ""
         copy = open_run(f"{run.pipeline}/open-{stage}-of-{run.name}{ending}")
         path = root / WORKBENCH / f"{run.pipeline}-{run.name}" / f"{stage}{ending}.ipynb"
-        if copy.path.exists() or path.exists():
+        if path.exists():
             continue
         try:
             copy.path.mkdir(parents=True)
-        except FileExistsError:  # the same stage was opened by someone else just now
+        except FileExistsError:
             continue
         break
     return copy, path
@@ -204,13 +206,18 @@ def _copy(source: UPath, target: UPath) -> None:
                 shutil.copyfileobj(old, new, 1 << 20)
 
 
-def _opened(source: Mapping, values: Mapping[str, Value], note: str) -> dict:
+def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: str) -> dict:
     """Return a notebook that is yet to run, with `values` after its parameters and `note` first."""
     lines = [f"{name} = {value!r}" for name, value in values.items()]
     place = os.environ.get("OUTPUTS_DIR", "")
     if place and not PASSWORD.search(place):
         there = json.dumps(str(outputs_dir()))
-        lines = ["import os", "", f'os.environ["OUTPUTS_DIR"] = {there}  # of run_dir', *lines]
+        lines = [
+            "import os",
+            "",
+            f'os.environ["OUTPUTS_DIR"] = {there}  # where run_dir lies',
+            *lines,
+        ]
     injected = _code({"id": "injected-parameters"}, "\n".join(lines), "injected-parameters")
     cells = [_marker("opened-stage", note)]
     for cell in source["cells"]:
@@ -225,6 +232,7 @@ def _opened(source: Mapping, values: Mapping[str, Value], note: str) -> dict:
             cells.append(_code(kept, text, *tags))
         else:
             kind = {"cell_type": cell["cell_type"], "metadata": {"tags": tags}}
+            text = NEIGHBOUR.sub(f"](../../notebooks/{pipeline}/", text)
             cells.append(kept | kind | {"source": text})
         if "parameters" in tags:
             cells.append(injected)

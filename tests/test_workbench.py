@@ -44,7 +44,7 @@ def executed(*cells, **parameters):
     metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "P"}}
     metadata |= {"papermill": record | {"end_time": "2026-01-02T03:05:05+00:00"}}
     whole = [
-        cell("# Card", kind="markdown"),
+        cell("# Card\n[1 · Load](01_load.ipynb)", kind="markdown"),
         cell(PARAMETERS, tags=["parameters"]),
         cell("# Parameters\nblock_days = 9", tags=["injected-parameters"]),
         *cells,
@@ -108,10 +108,16 @@ def test_opened_notebook_has_the_cells_and_parameters_of_the_run_and_no_outputs(
     assert path == tmp_path / "workbench/power-r1/02_features.ipynb"
     assert assigned(path)["block_days"] == 9
     assert assigned(path)["run_dir"] == "power/open-02_features-of-r1"
-    assert sources(path)[1:3] == ["# Card", PARAMETERS] and sources(path)[4:] == ["print('seen')"]
+    assert sources(path)[2] == PARAMETERS and sources(path)[4:] == ["print('seen')"]
     code = [c for c in outcome.read_notebook(UPath(path))["cells"] if c["cell_type"] == "code"]
     assert all(c["outputs"] == [] and c["execution_count"] is None for c in code)
     assert all(list(c["metadata"]) == ["tags"] for c in code)
+
+
+def test_links_to_other_stages_lead_to_their_notebooks(outputs, tmp_path):
+    make_run()
+    card = sources(open_stage("power/r1", "02_features", tmp_path))[1]
+    assert card == "# Card\n[1 · Load](../../notebooks/power/01_load.ipynb)"
 
 
 def test_opened_notebook_is_a_valid_notebook(outputs, tmp_path):
@@ -148,6 +154,14 @@ def test_second_call_makes_another_copy_on_every_file_system(anywhere, tmp_path)
     second = open_stage("power/r1", "02_features", tmp_path)
     assert first.read_text() == "my edits" and second.name == "02_features-2.ipynb"
     assert assigned(second)["run_dir"] == "power/open-02_features-of-r1-2"
+
+
+def test_notebook_whose_copy_is_gone_is_not_overwritten(outputs, tmp_path):
+    make_run()
+    open_stage("power/r1", "02_features", tmp_path).write_text("my edits")
+    shutil.rmtree(outputs / "power/open-02_features-of-r1")
+    assert open_stage("power/r1", "02_features", tmp_path).name == "02_features-2.ipynb"
+    assert (tmp_path / "workbench/power-r1/02_features.ipynb").read_text() == "my edits"
 
 
 def test_first_stage_is_opened_without_any_input(outputs, tmp_path):
