@@ -175,9 +175,8 @@ def differences(a: dict, b: dict, code: Mapping[str, list[dict] | str]) -> list[
     lines = []
     if a["pipeline"] != b["pipeline"]:
         lines.append(("pipelines", f"different, {a['pipeline']} and {b['pipeline']}; {PARTLY}"))
-    lines.append(
-        ("metrics", _metric_words(pairs, (a["headline"] or b["headline"]).get("metric", "")))
-    )
+    headline = a["headline"] or b["headline"]
+    lines.append(("metrics", _metric_words(pairs, headline.get("metric", ""))))
     if reason := unlike_tests(a, b):
         lines.append(("take care", reason))
     lines.append(("parameters", _parameter_words(a["parameters"], b["parameters"])))

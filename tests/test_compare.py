@@ -121,6 +121,13 @@ def test_changed_added_and_removed_cells_are_told_with_their_lines():
     assert changes[2]["lines"] == [("-", "print(x + y)")]
 
 
+def test_change_after_a_removed_cell_is_that_of_the_right_cell():
+    cells = [FIRST[1], code("print(x * y)")]
+    changes = differences.cell_changes(notebook(*FIRST), notebook(*cells))
+    assert [(c["change"], c["cell"]) for c in changes] == [("removed", 2), ("changed", 3)]
+    assert changes[1]["lines"] == [("-", "print(x + y)"), ("+", "print(x * y)")]
+
+
 def test_outputs_parameters_of_the_run_and_failure_reports_are_no_change_of_code():
     other = copy.deepcopy(FIRST)
     other[2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "3\n"}]
@@ -128,6 +135,9 @@ def test_outputs_parameters_of_the_run_and_failure_reports_are_no_change_of_code
     marker = {"cell_type": "markdown", "metadata": {"tags": ["papermill-error-cell-tag"]}}
     other.insert(0, marker | {"source": "**Execution failed**"})
     assert differences.cell_changes(notebook(*FIRST), notebook(*other)) == []
+    other[-1] = code("print(x - y)")
+    (change,) = differences.cell_changes(notebook(*FIRST), notebook(*other))
+    assert change["cell"] == 4, "as in the notebook without what was added to it"
 
 
 def test_lines_far_from_a_change_are_left_out():
