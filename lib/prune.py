@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
+from lib.data.sources import redact
 from lib.run import ROOT, Run, is_local, outputs_dir, state_dir
 from lib.summary import list_runs, summarise
 
@@ -239,13 +240,13 @@ def _ask_registry() -> "MlflowClient":
         )
     from mlflow import MlflowException
 
-    client = tracking.open_client()
     try:
+        client = tracking.open_client()
         client.search_model_versions(max_results=1)
     except (MlflowException, OSError) as error:
         raise ValueError(
-            f"the registry cannot be asked which runs its versions refer to: {error}. Nothing was "
-            "deleted"
+            f"{redact(uri)} cannot be asked which runs a registered version refers to. Nothing was "
+            f"deleted. {redact(str(error))}"
         ) from error
     return client
 
