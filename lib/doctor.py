@@ -369,23 +369,20 @@ def stuck_runs() -> Finding:
 
 
 def leftovers() -> Finding:
-    """Look for files that a killed process has left, and scratch files of runs that are over."""
+    """Look for what killed processes have left half-written, and for scratch files of no run."""
     root = state_dir()
-    dead = [p for p in _half_written(root) if _silent_for(p) > SILENT]
-    busy = {run for run, silent in _running() if not silent}
     scratch = [
         folder
         for folder in root.glob(".scratch/*/*")
-        if f"{folder.parent.name}/{folder.name}" not in busy
-        and any(folder.iterdir())
-        and _silent_for(folder) > QUEUED
+        if any(folder.iterdir()) and not (outputs_dir() / folder.parent.name / folder.name).exists()
     ]
-    found = [str(path.relative_to(root)) for path in [*dead, *scratch]]
+    dead = [path for path in [*_half_written(root), *scratch] if _silent_for(path) > SILENT]
+    found = [str(path.relative_to(root)) for path in dead]
     if found:
         fix = f"cd {root} && rm -r {' '.join(found)}"
-        what = f"{len(found)} left by killed or ended runs: {_some(found)}"
+        what = f"{len(found)} left by runs that were killed or are gone: {_some(found)}"
         return Finding("leftovers", WARNING, what, fix)
-    return Finding("leftovers", OK, "nothing half-written, no scratch files of ended runs")
+    return Finding("leftovers", OK, "nothing half-written, no scratch files without a run")
 
 
 def locks() -> Finding:
