@@ -455,5 +455,6 @@ def test_a_prepared_machine_is_well_until_airflow_is_broken(monkeypatch, tmp_pat
         base.execute("UPDATE alembic_version SET version_num = '937cbd173ca1'")
     said = doctor._ask_airflow(str(dags))
     doctor._ask_airflow.cache_clear()
-    assert said["errors"] == {"broken.py": "ModuleNotFoundError: No module named 'no_such_module'"}
+    reason = "ModuleNotFoundError: No module named 'no_such_module'"
+    assert said["errors"] == {str(dags / "broken.py"): reason}
     assert "unapplied migrations" in said["database"]
