@@ -69,7 +69,7 @@ tbody tr:hover { background: var(--soft); }
 .badge { font-size: .75rem; }
 .number { text-align: right; }
 .run, .model, .data { max-width: 10.5rem; overflow: hidden; text-overflow: ellipsis; }
-.data { max-width: 7rem; }
+.model { max-width: 9rem; } .data { max-width: 7rem; }
 svg { display: block; overflow: visible; color: var(--dim); }
 svg circle { fill: var(--link); }
 #more { margin: .75rem 0; }
@@ -157,6 +157,8 @@ const cell = (kind, text, title) => {
   return made;
 };
 const address = (run) => [run.pipeline, run.name, run.page].map(encodeURIComponent).join("/");
+const short = (name) =>
+  name.replace(/^([a-z_]+?)__\\d{4}-(\\d\\d-\\d\\d)T(\\d\\d)-(\\d\\d)-.*$/, "$1 $2 $3:$4");
 const directory = (run) => `${run.pipeline}/${run.name}`;
 const trend = (run) => {
   const values = (run.line ?? []).slice(Math.max(0, run.at + 1 - TREND), run.at + 1);
@@ -189,7 +191,7 @@ const build = (run) => {
   pick.checked = chosen.includes(directory(run));
   pick.setAttribute("aria-label", `choose ${directory(run)} to compare`);
   pick.addEventListener("change", () => choose(directory(run), pick.checked));
-  const link = run.page ? element("a", "", run.name) : run.name;
+  const link = run.page ? element("a", "", short(run.name)) : short(run.name);
   if (run.page) link.href = address(run);
   const value = run.value === null ? null
     : element("span", "", number(run.value), element("span", "dim", ` ${run.metric}`));
