@@ -54,6 +54,7 @@ body { max-width: none; height: 100vh; height: 100dvh; padding: 0; display: flex
 nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; align-items: baseline;
   padding: .6rem .9rem .3rem; min-height: 2.3rem; border-bottom: 1px solid var(--line);
   background: var(--soft); font-size: .8125rem; }
+nav[hidden] { display: none; }
 nav b { margin-left: auto; font-weight: 500; color: var(--dim); }
 nav b.live { color: var(--wait); }
 nav b.live::before { content: ""; display: inline-block; width: .5rem; height: .5rem;
@@ -66,25 +67,32 @@ iframe.shown { visibility: visible; }
 """
 
 VIEW_SCRIPT = """
-const main = document.querySelector("main"), note = document.querySelector("nav b");
+const main = document.querySelector("main"), nav = document.querySelector("nav");
+const note = nav.querySelector("b"), apart = nav.querySelector("[data-apart]");
 const { page, state, pages, views, base } = main.dataset;
-let frame = null, next = null, version = main.dataset.version, kept = null;
+let frame = null, next = null, again = false, version = main.dataset.version, kept = null;
 
-function show() {
-  next?.remove();
+function show() {  // the old report stays in sight until the new one is there
+  again = next !== null;
+  if (again) return;
   next = document.createElement("iframe");
   next.setAttribute("sandbox", "allow-scripts");
   next.setAttribute("allow", "clipboard-write");
   next.title = document.title;
   next.src = page + (kept ? kept.hash : location.hash);
-  const made = next;
   next.addEventListener("load", () => {
-    if (made !== next) return;
-    if (kept) made.contentWindow.postMessage(kept, "*");
-    setTimeout(() => { frame?.remove(); frame = made; next = null; made.className = "shown"; },
-      kept ? 50 : 0);
+    if (kept) next.contentWindow.postMessage(kept, "*");
+    setTimeout(swap, kept ? 50 : 0);
   }, { once: true });
   main.append(next);
+}
+
+function swap() {
+  frame?.remove();
+  frame = next;
+  frame.className = "shown";
+  next = null;
+  if (again) show();
 }
 
 // Airflow frames this page without leave to open tabs; the window on top is Airflow's own.
@@ -120,12 +128,17 @@ addEventListener("message", ({ source, data }) => {
     location.search);
 });
 
-const apart = document.querySelector("nav [data-apart]");
 apart.hidden = top === window;
 apart.addEventListener("click", (event) => {
   event.preventDefault();
   click(location.href, "_blank");
 });
+
+function say(text, kind = "") {
+  note.textContent = text;
+  note.className = kind;
+  nav.hidden = !text && !nav.querySelector("a:not([hidden])");
+}
 
 async function ask() {
   let wait = 10000;
@@ -134,17 +147,16 @@ async function ask() {
     if (answer.status === 401) return location.reload();
     if (!answer.ok) throw new Error(answer.status);
     const now = await answer.json();
-    note.textContent = now.live ? "live" : "";
-    note.className = now.live ? "live" : "";
+    say(now.live ? "live" : "", now.live ? "live" : "");
     if (now.live) wait = 2000;
     if (now.version !== version) { version = now.version; show(); }
   } catch {
-    note.textContent = "Airflow does not answer; trying again";
-    note.className = "";
+    say("Airflow does not answer; trying again");
   }
   setTimeout(ask, document.hidden ? 10000 : wait);
 }
 
+say("");
 show();
 setTimeout(ask, 1000);
 """
@@ -243,6 +255,8 @@ def allowed(
     place = find(path, a, b)
     for run in place.runs:
         requires_access_dag("GET", DagAccessEntity.RUN, run.pipeline)(request, user)
+        if not run.path.exists() and not (ROOT / "notebooks" / run.pipeline).is_dir():
+            raise HTTPException(404, f"{run.pipeline} has no notebooks, so it has no reports.")
         _refuse_links_out(run)
     return place
 
@@ -315,7 +329,7 @@ def view_page(place: Place, root: str) -> str:
         links = {}  # these pages lead there themselves
     anchors = "".join(f'<a href="{html.escape(u)}">{html.escape(t)}</a>' for u, t in links.items())
     body = (
-        f'<nav>{anchors}<b></b><a href="" data-apart>Open in a new tab</a></nav>\n'
+        f'<nav>{anchors}<b role="status"></b><a href="" data-apart>Open in a new tab</a></nav>\n'
         f"<main {attributes}></main>"
     )
     return page.document(
@@ -367,7 +381,7 @@ def render(place: Place, pipelines: list[str]) -> str:
         return render_comparison(*place.runs, base="")
     (run,) = place.runs
     if place.file == summary.PAGE:
-        return run_page.build(run)
+        return run_page.build(run, _with_pages(summary.summarise(run)))
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
@@ -384,18 +398,26 @@ def _index(pipelines: list[str]) -> str:
     return run_index.render(shown)
 
 
+def _with_pages(known: dict) -> dict:
+    """Return a summary where every stage that has begun has a page, as it has here."""
+    stages = [
+        stage | {"page": f"{stage['name']}.html" if stage["notebook"] else None}
+        for stage in known["stages"]
+    ]
+    return known | {"stages": stages}
+
+
 def _waiting(run: Run, title: str, what: str) -> str:
     """Return the page of something that has not begun.
 
     Raises
     ------
     HTTPException
-        404 if it never will: no such pipeline, or no such stage in it.
+        404 if it never will, because there is no such stage.
     """
-    folder = ROOT / "notebooks" / run.pipeline
-    stage = STAGE_FILE.fullmatch(f"{what}.html")
-    if not folder.is_dir() or (stage and not (folder / f"{what}.ipynb").exists()):
-        raise HTTPException(404, f"{run.pipeline} has no notebook that makes this report.")
+    notebook = ROOT / "notebooks" / run.pipeline / f"{what}.ipynb"
+    if STAGE_FILE.fullmatch(notebook.name) and not notebook.exists():
+        raise HTTPException(404, f"{run.pipeline} has no stage {what}.")
     body = (
         f'<header class="running"><span class="badge">waiting</span></header>'
         f"<h1>{html.escape(title)}</h1>"

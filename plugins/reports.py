@@ -3,13 +3,13 @@
 Every component of Airflow loads this file, so it imports nothing that answering requests needs.
 """
 
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from urllib.parse import quote, urlsplit
 
+from airflow.sdk.configuration import conf
 from airflow.sdk.plugins_manager import AirflowPlugin
 
-BASE = f"{urlsplit(os.environ.get('AIRFLOW__API__BASE_URL', '')).path.rstrip('/')}/reports"
+BASE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + "/reports"
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="{fill}" stroke="{ink}" '
     'stroke-width="2" stroke-linecap="round" stroke-linejoin="round"><path d="M14 3H6a1 1 0 0 0-1 '

@@ -4,10 +4,13 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
-from lib import summary
-from lib.run import ROOT, open_run, run_folder_name
+from lib import services, summary
+from lib.run import ROOT, open_run, outputs_dir, run_folder_name
 
 import pytest
 
@@ -281,6 +284,29 @@ def test_stage_that_has_not_begun_waits_and_one_that_does_not_exist_is_not_found
     assert get("page/nothing/x/report.html").status_code == 404
 
 
+def test_page_of_a_run_that_goes_on_links_the_stage_that_is_running(get, folder):
+    text = get(f"page/{REPORT}").text
+    assert 'href="01_load.html"' in text and 'href="02_features.html"' not in text
+
+
+def test_two_runs_are_compared_under_links_that_lead_back_to_them(get, folder):
+    shutil.copytree(folder, folder.parent / "run-1")
+    (folder.parent / "run-1" / "report.html").touch()
+    text = get(f"page/compare?a=power/run-1&b={RUN.replace('+', '%2B')}").text
+    assert 'href="power/run-1/report.html"' in text
+
+
+def test_runs_on_a_remote_file_system_are_shown_and_have_versions(get, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", "memory://reports-test")
+    path = outputs_dir() / "power" / "run-1"
+    path.mkdir(parents=True)
+    (path / "01_load.ipynb").write_text(json.dumps(notebook("first words")))
+    before = get("state/power/run-1/report.html").json()["version"]
+    assert "first words" in get("page/power/run-1/01_load.html").text
+    (path / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))
+    assert get("state/power/run-1/report.html").json()["version"] != before
+
+
 def test_version_changes_with_the_notebook_and_live_ends_with_the_run(get, folder):
     before = get(f"state/{REPORT}").json()
     assert before == get(f"state/{REPORT}").json() and before["live"] is True
@@ -291,3 +317,134 @@ def test_version_changes_with_the_notebook_and_live_ends_with_the_run(get, folde
     for stage in sorted((ROOT / "notebooks" / "power").glob("[0-9]*.ipynb")):
         (folder / stage.name).write_text(json.dumps(notebook("done", state="ended")))
     assert get(f"state/{REPORT}").json()["live"] is False
+
+
+@pytest.mark.kernel
+def test_plugin_follows_the_address_of_airflow_and_imports_nothing_heavy():
+    code = "import sys; sys.path.insert(0, 'plugins'); import reports; print(*(\n" + (
+        "view['href'] for view in reports.ReportsPlugin.external_views),"
+        "*sorted({'fastapi', 'lib', 'pandas'} & set(sys.modules)))"
+    )
+    settings = {"AIRFLOW__API__BASE_URL": "https://example.org/airflow/"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | settings,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [
+        "/airflow/reports/view/index.html",
+        "/airflow/reports/run/{DAG_ID}/{RUN_ID}",
+        "/airflow/reports/run/{DAG_ID}/{RUN_ID}/{TASK_ID}",
+    ]
+
+
+DAG = """
+from datetime import datetime, UTC
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+
+with DAG("power", schedule=None, start_date=datetime(2025, 1, 1, tzinfo=UTC)):
+    EmptyOperator(task_id="01_load")
+"""
+SERVER = """
+import sys
+from airflow.utils.db import initdb
+
+initdb()
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+DagBundlesManager().sync_bundles_to_db()
+sync_bag_to_db(DagBag(), "dags-folder", None)
+from airflow.__main__ import main
+
+sys.argv = ["airflow", "api-server"]
+main()
+"""
+CHROMIUM = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
+    --disable-background-networking --disable-component-update""".split()
+
+
+@pytest.fixture
+def airflow(tmp_path, folder):
+    """Airflow's API server with a database and a DAG of its own: its URL and password."""
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "power.py").write_text(DAG)
+    port = services.free_port(8480)
+    settings = services.airflow_settings(port) | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
+    password = services._airflow_password(settings)
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            env=os.environ | settings,
+            cwd=ROOT,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    url = settings["AIRFLOW__API__BASE_URL"]
+    try:
+        while not services._answers(port):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield url, password
+    finally:
+        services._stop([server])
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(600)
+def test_airflow_shows_reports_to_those_logged_in_and_they_move_with_the_run(airflow, folder):
+    from playwright.sync_api import expect, sync_playwright
+
+    url, password = airflow
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=CHROMIUM
+        )
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        expect.set_options(timeout=120_000)
+        refused = []
+        page.on("console", lambda m: refused.append(m.text) if m.type == "error" else None)
+        report = page.frame_locator("iframe").frame_locator("iframe.shown")
+
+        login = {"username": "admin", "password": password}
+        token = page.request.post(f"{url}/auth/token", data=login).json()["access_token"]
+        triggered = page.request.post(
+            f"{url}/api/v2/dags/power/dagRuns",
+            data={"logical_date": None, "dag_run_id": RUN_ID},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        assert triggered.ok, triggered.text()
+
+        page.goto(f"{url}/reports/view/{RUN}/01_load.html")
+        assert "/auth/login" in page.url and "first words" not in page.content()
+        answer = page.request.get(f"{url}/reports/page/{RUN}/01_load.html")
+        assert answer.status == 401 and "first words" not in answer.text()
+
+        page.fill("input[name=username]", "admin")
+        page.fill("input[name=password]", password)
+        page.click("button[type=submit]")
+        alone = page.frame_locator("iframe.shown")
+        expect(alone.locator("pre.stdout")).to_have_text("first words")
+        assert alone.locator("body").evaluate("() => origin") == "null"
+        with pytest.raises(Exception, match="sandboxed"):
+            alone.locator("body").evaluate("() => document.cookie")
+
+        page.goto(f"{url}/dags/power/runs/{RUN_ID}")
+        expect(page.get_by_role("link", name="Reports")).to_be_visible()
+        page.locator("a[href$='plugin/report']").click()
+        expect(report.get_by_text(RUN.split("/")[1]).first).to_be_visible()
+        report.locator("a[href='01_load.html']").first.click()
+        expect(report.locator("pre.stdout")).to_have_text("first words")
+
+        (folder / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))
+        expect(report.locator("pre.stdout").nth(1)).to_have_text("second words")
+        assert refused == []
+        browser.close()
