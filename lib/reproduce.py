@@ -80,7 +80,7 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
             f"{run_dir} could not be made again, the new run {after['state']}: {after['reason']}. "
             "With --keep its outputs stay"
         )
-    same_data = before["dataset"].get("digest") == after["dataset"].get("digest")
+    same_data = before["dataset"].get("digest") in (None, after["dataset"].get("digest"))
     _tell("data", data_words(before["dataset"], after["dataset"], ("then", "now")))
     rows = agreement(before["metrics"], after["metrics"])
     _say(table(rows))
@@ -151,10 +151,12 @@ def worktree(commit: str, *, keep: bool) -> Iterator[tuple[Path, Path]]:
     tree = folder / "tree"
     try:
         if commit:
-            no_hooks = f"core.hooksPath={os.devnull}"
-            done = _git("-c", no_hooks, "worktree", "add", "--detach", str(tree), commit)
-            if done is None:
-                raise ValueError(f"git cannot make a worktree of {commit} in {folder}")
+            command = ["-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach"]
+            if _git(*command, str(tree), commit) is None:
+                raise ValueError(
+                    f"git cannot make a worktree of {commit[:10]} in {folder}: see what "
+                    f"`git worktree add --detach {tree} {commit[:10]}` says"
+                )
             below = _git("rev-parse", "--show-prefix") or ""
             yield tree / below.strip(), folder
         else:
@@ -337,16 +339,17 @@ def verdict(
     if unlike:
         name, _, _, words = max(unlike, key=_distance)
         changed = [*([] if same_data else ["the data"]), *causes]
-        reason = f"changed since: {', '.join(changed)}" if changed else NO_CAUSE
+        reason = f"{UNSURE} {', '.join(changed)}" if changed else NO_CAUSE
         return f"NOT REPRODUCED: {len(unlike)} of {count} differ, {name} most, {words}; {reason}"
     noise = sum(row[3] == "float noise" for row in rows)
     within = f", {noise} of them within float noise" if noise else ""
     if not same_data:
         return f"NOT REPRODUCED: the data have changed, though all {count} agree{within}"
-    although = f", although changed since: {', '.join(causes)}" if causes else ""
+    although = f", {UNSURE} {', '.join(causes)}" if causes else ""
     return f"REPRODUCED: all {count} agree{within}{although}"
 
 
+UNSURE = "not known to be the same:"
 NO_CAUSE = (
     "commit, packages, Python and data are the same: the run does not repeat exactly, or not here"
 )

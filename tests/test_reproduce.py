@@ -1,14 +1,15 @@
-"""Runs made again from a throwaway repository, whose pipeline is a few lines; and one real run."""
+"""Runs made again, from a throwaway repository whose pipeline is a few lines.
+
+A real run is made again in `test_whole_runs`.
+"""
 
 import hashlib
 import json
 import platform
-import shutil
 import subprocess
-import sys
 
 from lib import reproduce, summary
-from lib.run import ROOT, open_run
+from lib.run import ROOT
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_commit_with_changes_is_taken_without_them_and_that_is_said(run, capfd):
     assert reproduce.reproduce("power/then") == 0
     said = capfd.readouterr().out
     assert f"{commit[:10]}, without the changes that were never committed" in said
-    assert "all 3 metrics agree, although changed since: the files" in said
+    assert "all 3 metrics agree, not known to be the same: the files" in said
 
 
 @pytest.mark.parametrize("commit", ["", "f" * 40, "--help"])
@@ -139,7 +140,7 @@ def test_unknown_commit_means_the_files_as_they_are(run, commit, capfd):
     assert reproduce.reproduce("power/then") == 1
     said = capfd.readouterr().out
     assert "the files are taken as they are now" in said
-    assert "changed since: the files" in said and "0.6" in said
+    assert "not known to be the same: the files" in said and "0.6" in said
 
 
 def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
@@ -149,7 +150,7 @@ def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
     said = capfd.readouterr().out
     assert "numpy was 2.3.1, now 2.4.0" in said
     assert f"Python was 3.10.1, now {platform.python_version()}" in said
-    assert "although changed since: the environment" in said
+    assert "agree, not known to be the same: the environment" in said
 
 
 def test_new_lock_file_is_said(run, repository, capfd):
@@ -247,28 +248,3 @@ def test_source_that_only_the_project_has_is_still_found(repository, tmp_path, s
     values, words = reproduce.find_source({"source": source}, tree)
     assert values == {"source": found.format(root=repository)}
     assert bool(words) == (values["source"] != source)
-
-
-@pytest.mark.kernel
-@pytest.mark.timeout(900)
-def test_sample_run_is_made_again_to_the_last_digit(capfd):
-    """A copy of a run that other tests have left, or of a new one."""
-    passed = [run for run in summary.list_runs("power") if is_sample(run)]
-    if not passed:
-        command = [sys.executable, "-m", "lib.cli", "run", "power"]
-        subprocess.run(command, cwd=ROOT, check=True)
-        passed = [run for run in summary.list_runs("power") if is_sample(run)]
-    copy = open_run("power/then")
-    shutil.copytree(passed[0].path.path, copy.path.path)
-    if "+" in json.loads((copy.path / "run.json").read_text()).get("commit", ""):
-        (copy.path / "run.json").unlink()  # where somebody works, take the files as they are
-    status = reproduce.reproduce("power/then")
-    said = capfd.readouterr().out
-    assert status == 0 and "REPRODUCED: all" in said, said
-    assert "float noise" not in said
-
-
-def is_sample(run):
-    found = summary.summarise(run)
-    values = found["parameters"].get("source", {}), found["parameters"].get("n_trials", {})
-    return found["state"] == "passed" and [v.get("value") for v in values] == ["sample", 10]
