@@ -186,6 +186,7 @@ def _lab(port: int, token: str) -> Service:
         "IdentityProvider.token": token,
         "LabApp.default_url": "/lab/tree/notebooks",
         "KernelManager.transport": "ipc",
+        "ServerApp.jpserver_extensions": {"lib.lab_extension": True},
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     return Service("jupyterlab", [sys.executable, "-m", "jupyterlab", *flags])
