@@ -295,7 +295,7 @@ def test_little_space_is_a_warning_and_none_a_problem(monkeypatch):
 def test_clock_that_jumps_is_a_problem(monkeypatch):
     times = itertools.count(1e9, 3600)
     monkeypatch.setattr(doctor.time, "time", lambda: next(times))
-    assert is_problem(doctor.clock(), "has just jumped by 3599.8 s")
+    assert is_problem(doctor.clock(), "has just jumped by ")
 
 
 def test_clock_before_the_last_commit_is_a_problem(monkeypatch, tmp_path):
