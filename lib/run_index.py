@@ -59,7 +59,7 @@ input[type=search], select { font: inherit; font-size: .875rem; color: var(--ink
 input[type=search] { flex: 1 1 14rem; max-width: 28rem; }
 #count { color: var(--dim); font-size: .875rem; margin-left: auto; }
 table { width: 100%; font-size: .8125rem; }
-td, th { padding: .35rem .45rem; text-align: left; white-space: nowrap; }
+td, th { padding: .35rem; text-align: left; white-space: nowrap; }
 th { color: var(--dim); font-weight: 600; }
 th button { border: 0; padding: 0; margin: 0; color: inherit; font-weight: inherit; }
 th[aria-sort] { color: var(--ink); }
