@@ -69,7 +69,7 @@ tbody tr:hover { background: var(--soft); }
 .badge { font-size: .75rem; }
 .number { text-align: right; }
 .run, .model, .data { max-width: 10.5rem; overflow: hidden; text-overflow: ellipsis; }
-.model { max-width: 9rem; } .data { max-width: 7rem; }
+.model { max-width: 8rem; } .data { max-width: 7rem; }
 svg { display: block; overflow: visible; color: var(--dim); }
 svg circle { fill: var(--link); }
 #more { margin: .75rem 0; }
