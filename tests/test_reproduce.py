@@ -240,7 +240,8 @@ def test_every_package_of_the_lock_file_of_this_project_is_understood():
     ],
 )
 def test_source_that_only_the_project_has_is_still_found(repository, tmp_path, source, found):
-    (repository / "mine.txt").touch()
+    for name in ("mine.txt", "power.txt"):
+        (repository / name).touch()
     if source == "*.txt":
         (tmp_path / "data/power.txt").unlink()
     tree = tmp_path / "tree"
