@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from lib import run_index
+from lib import run_index, workbench
 from lib.page import document, duration
 from lib.run import Run, open_run, outputs_dir, write_bytes
 from lib.summary import (
@@ -601,6 +601,11 @@ def _details(summary: Mapping, airflow_url: str) -> str:
         f'<button type="button" hidden data-copy="{_e(command)}">Copy</button></span>'
         for name, command in commands.items()
     }
+    if stage:
+        name = f"Open {stage} in JupyterLab"
+        address = workbench.link(summary["run_dir"], stage)
+        link = _link(address, "open this stage")
+        facts[name] += f"<div>or {link}, while <code>make lab</code> is running</div>"
     text = f"<h2>Details</h2>{_list('details', {k: v for k, v in facts.items() if v})}"
     if summary["problems"]:
         lines = "".join(f"<li>{_e(_public(problem))}</li>" for problem in summary["problems"])

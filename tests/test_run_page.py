@@ -143,6 +143,7 @@ def test_failed_run_has_the_error_on_top_with_a_link_to_its_stage():
     assert '<a href="02_evaluate.html">2 · Evaluate</a>, cell 3: ValueError' in top
     assert "no column &lt;b&gt;" in top and "<pre>more of it</pre>" in top
     assert "make open RUN=wind/a STAGE=02_evaluate" in page
+    assert '/open-stage?run=wind%2Fa&amp;stage=02_evaluate">open this stage</a>' in page
 
 
 def test_stage_that_never_began_says_why_without_a_cell():
