@@ -180,10 +180,11 @@ def metric_rows(metrics: Mapping[str, float]) -> list[dict]:
     list of dict
         ``metric``, ``value``, ``low`` and ``high`` (None where there is no interval),
         ``greater_is_better`` and ``baselines`` (value by name), for every metric whose direction is
-        known; those with baselines first.
+        known; those with baselines first. What validation found is no baseline.
     """
     from lib.directions import GREATER_IS_BETTER
 
+    metrics = {k: v for k, v in metrics.items() if not k.startswith("validation_")}
     rows = []
     for metric, larger in GREATER_IS_BETTER.items():
         if metric not in metrics or metric.endswith(("_low", "_high")):

@@ -364,8 +364,6 @@ from airflow.__main__ import main
 sys.argv = ["airflow", "api-server"]
 main()
 """
-CHROMIUM = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
-    --disable-background-networking --disable-component-update""".split()
 
 
 @pytest.fixture
@@ -399,52 +397,49 @@ def airflow(tmp_path, folder):
 
 @pytest.mark.kernel
 @pytest.mark.timeout(600)
-def test_airflow_shows_reports_to_those_logged_in_and_they_move_with_the_run(airflow, folder):
-    from playwright.sync_api import expect, sync_playwright
+def test_airflow_shows_reports_to_those_logged_in_and_they_move_with_the_run(
+    airflow, folder, browser_page
+):
+    from playwright.sync_api import expect
 
     url, password = airflow
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=CHROMIUM
-        )
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        expect.set_options(timeout=120_000)
-        refused = []
-        page.on("console", lambda m: refused.append(m.text) if m.type == "error" else None)
-        report = page.frame_locator("iframe").frame_locator("iframe.shown")
+    page, _ = browser_page
+    page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
+    refused = []
+    page.on("console", lambda m: refused.append(m.text) if m.type == "error" else None)
+    report = page.frame_locator("iframe").frame_locator("iframe.shown")
 
-        login = {"username": "admin", "password": password}
-        token = page.request.post(f"{url}/auth/token", data=login).json()["access_token"]
-        triggered = page.request.post(
-            f"{url}/api/v2/dags/power/dagRuns",
-            data={"logical_date": None, "dag_run_id": RUN_ID},
-            headers={"Authorization": f"Bearer {token}"},
-        )
-        assert triggered.ok, triggered.text()
+    login = {"username": "admin", "password": password}
+    token = page.request.post(f"{url}/auth/token", data=login).json()["access_token"]
+    triggered = page.request.post(
+        f"{url}/api/v2/dags/power/dagRuns",
+        data={"logical_date": None, "dag_run_id": RUN_ID},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert triggered.ok, triggered.text()
 
-        page.goto(f"{url}/reports/view/{RUN}/01_load.html")
-        assert "/auth/login" in page.url and "first words" not in page.content()
-        answer = page.request.get(f"{url}/reports/page/{RUN}/01_load.html")
-        assert answer.status == 401 and "first words" not in answer.text()
+    page.goto(f"{url}/reports/view/{RUN}/01_load.html")
+    assert "/auth/login" in page.url and "first words" not in page.content()
+    answer = page.request.get(f"{url}/reports/page/{RUN}/01_load.html")
+    assert answer.status == 401 and "first words" not in answer.text()
 
-        page.fill("input[name=username]", "admin")
-        page.fill("input[name=password]", password)
-        page.click("button[type=submit]")
-        alone = page.frame_locator("iframe.shown")
-        expect(alone.locator("pre.stdout")).to_have_text("first words")
-        assert alone.locator("body").evaluate("() => origin") == "null"
-        with pytest.raises(Exception, match="sandboxed"):
-            alone.locator("body").evaluate("() => document.cookie")
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+    alone = page.frame_locator("iframe.shown")
+    expect(alone.locator("pre.stdout")).to_have_text("first words")
+    assert alone.locator("body").evaluate("() => origin") == "null"
+    with pytest.raises(Exception, match="sandboxed"):
+        alone.locator("body").evaluate("() => document.cookie")
 
-        page.goto(f"{url}/dags/power/runs/{RUN_ID}")
-        expect(page.get_by_role("link", name="Reports")).to_be_visible()
-        page.locator("a[href$='plugin/report']").click()
-        expect(report.get_by_text(RUN.split("/")[1]).first).to_be_visible()
-        report.locator("a[href='01_load.html']").first.click()
-        expect(report.locator("pre.stdout")).to_have_text("first words")
+    page.goto(f"{url}/dags/power/runs/{RUN_ID}")
+    expect(page.get_by_role("link", name="Reports")).to_be_visible()
+    page.locator("a[href$='plugin/report']").click()
+    expect(report.get_by_text(RUN.split("/")[1]).first).to_be_visible()
+    report.locator("a[href='01_load.html']").first.click()
+    expect(report.locator("pre.stdout")).to_have_text("first words")
 
-        (folder / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))
-        expect(report.locator("pre.stdout").nth(1)).to_have_text("second words")
-        assert refused == []
-        browser.close()
+    (folder / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))
+    expect(report.locator("pre.stdout").nth(1)).to_have_text("second words")
+    assert refused == []

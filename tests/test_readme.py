@@ -9,8 +9,15 @@ import pytest
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| \[(\w+)\]\S+, [^|]+ \| `([\w-]+)` \| (.+) \|$", README, re.MULTILINE)
+BENCHMARKS = re.findall(
+    r"^\| \[[\w ,]+\]\(benchmarks/results/(\S+)\) \| (\d+) \| (\S+) \| (\S+) \| (\S+) \|$",
+    README,
+    re.MULTILINE,
+)
 PAGES = [ROOT / "README.md", *ROOT.glob("outputs/README.md"), *ROOT.glob("notebooks/*/README.md")]
 COLUMNS = {
+    "mnist": "accuracy f1_score loss expected_calibration_error logistic_accuracy",
+    "cifar10": "accuracy one_view_accuracy f1_score expected_calibration_error logistic_accuracy",
     "power": "rmse mae r2 persistence_rmse rmse_vs_persistence",
     "tick": "rank_ic ridge_rank_ic lightgbm_rank_ic mse_vs_persistence break_even_bps spread_bps",
 }
@@ -20,13 +27,28 @@ COLUMNS = {
 def test_results_are_those_of_the_reference_run(pipeline, folder, cells):
     path = ROOT / "outputs" / pipeline / folder / "metrics.json"
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert cells.split(" | ") == [f"{found[name]:.3f}" for name in COLUMNS[pipeline].split()]
+    digits = 4 if pipeline in ("mnist", "cifar10") else 3
+    assert cells.split(" | ") == [f"{found[name]:.{digits}f}" for name in COLUMNS[pipeline].split()]
 
 
 def test_every_reference_run_has_its_row():
     paths = (ROOT / "outputs").glob("*/reference*/metrics.json")
     folders = {(path.parts[-3], path.parts[-2]) for path in paths}
     assert folders == {(pipeline, folder) for pipeline, folder, _ in ROWS}
+
+
+@pytest.mark.parametrize("row", BENCHMARKS, ids=lambda row: row[0])
+def test_benchmarks_are_those_of_their_tables(row):
+    file, seeds, *cells = row
+    lines = (ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8").splitlines()
+    names = next(re.split(r"\s{2,}", line.strip()) for line in lines if " seed " in line)
+    mean = dict(zip(names, next(line.split() for line in lines if " mean " in line), strict=True))
+    assert cells == [
+        f"{float(mean['accuracy']):.4f}",
+        f"{float(mean['one view']):.4f}",
+        f"{float(mean['minutes']):.1f}",
+    ]
+    assert int(seeds) == sum(bool(re.match(r"\s+\d+ ", line)) for line in lines)
 
 
 def test_make_targets_that_are_named_exist():
