@@ -110,7 +110,7 @@ def main(*, keep_last: int = 10, older_than_days: int = 30, apply: bool = False)
     rest = leftovers()
     if not apply:
         if going or rest:
-            _say("Nothing was deleted. To delete it, say so: --apply")
+            _say("Nothing was deleted. To delete it: make prune APPLY=1, or --apply")
         return 0
     for place in rest:
         _remove(place)
