@@ -125,8 +125,9 @@ def register(run: Run, name: str, *, from_copy: bool = False) -> dict:
         "verdict": reason,
         **{f"metric.{metric}": f"{value:.6g}" for metric, value in metrics.items()},
     }
-    version = _version_of(client, name, known, tags)
-    client.set_registered_model_alias(name, ALIAS, version)
+    with tracking.locked("registry"):  # so that the alias is never moved back to an earlier version
+        version = _version_of(client, name, known, tags)
+        client.set_registered_model_alias(name, ALIAS, version)
     uri = f"models:/{name}@{ALIAS}"
     return {"name": name, "version": version, "alias": ALIAS, "uri": uri, "verdict": reason}
 

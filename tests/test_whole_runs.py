@@ -56,7 +56,7 @@ def test_command_line_runs_the_sample_and_says_where_everything_is():
     assert done.stdout.count(" ok ") == len(stages) and "verdict" in done.stdout
     assert os.environ["OUTPUTS_DIR"] in done.stdout
     assert "household_power_lightgbm_sample version" in done.stdout
-    assert "05_evaluate.html" in done.stdout
+    assert "/report.html\n" in done.stdout
     assert "1 of 1 passed" in done.stdout
 
 
