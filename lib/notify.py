@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from lib.data.sources import redact
 from lib.run import Run, open_run, run_folder_name
 from lib.summary import PAGE, summarise
 
@@ -156,8 +157,6 @@ def send(message: Message) -> None:
 
 def shorten(text: str) -> str:
     """Return the first lines of `text`, without passwords in addresses."""
-    from lib.data.sources import redact  # which imports what downloads need
-
     lines = [redact(line) if "://" in line else line for line in text.strip().splitlines()]
     short = "\n".join(lines[:REASON_LINES])[:REASON_CHARACTERS]
     return short if short == "\n".join(lines) else f"{short} …"
@@ -253,8 +252,6 @@ def _airflow_link(context: Mapping) -> str:
 
 
 def _folder(run: Run) -> str:
-    from lib.data.sources import redact
-
     page = run.path / PAGE
     return redact(str(page if page.exists() else run.path))
 
