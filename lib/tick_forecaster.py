@@ -84,6 +84,8 @@ class TickSpec(TypedDict):
         Bars a member sees, the last known one included; 1 unless the members are Keras models.
     horizon : int
         Bars ahead.
+    bar, bar_size : str, float
+        What `lib.bars.to_bars` was given to make the bars.
     target_scale : float
         Basis points of one unit of the members' output.
     quotes : bool
@@ -97,6 +99,8 @@ class TickSpec(TypedDict):
     scaler: Scaler
     window: int
     horizon: int
+    bar: str
+    bar_size: float
     target_scale: float
     quotes: bool
     needed_rows: int
@@ -166,6 +170,8 @@ def make_tick_spec(
     options: FeatureOptions,
     *,
     horizon: int,
+    bar: str,
+    bar_size: float,
     window: int = 1,
     target_scale: float = 1.0,
     quotes: bool = False,
@@ -174,7 +180,7 @@ def make_tick_spec(
 
     Parameters
     ----------
-    model_kind, scaler, options, horizon, window, target_scale, quotes
+    model_kind, scaler, options, horizon, bar, bar_size, window, target_scale, quotes
         See `TickSpec`.
 
     Returns
@@ -201,6 +207,8 @@ def make_tick_spec(
         scaler=scaler,
         window=window,
         horizon=horizon,
+        bar=bar,
+        bar_size=bar_size,
         target_scale=target_scale,
         quotes=quotes,
         needed_rows=warm_up(options) + window,

@@ -109,6 +109,8 @@ def spec_of(kind: str, scaler, *, quotes: bool = False):
         scaler,
         OPTIONS,
         horizon=HORIZON,
+        bar="time",
+        bar_size=5.0,
         window=WINDOW if kind == "keras" else 1,
         target_scale=TARGET_SCALE,
         quotes=quotes,
@@ -215,7 +217,8 @@ def test_window_never_reaches_into_another_day_or_over_a_missing_row():
     features = pd.DataFrame({"a": [0.0, 1, 2, 3, 4, 5, np.nan, 7, 8]})
     days = pd.Series(["2013-10-07"] * 4 + ["2013-10-08"] * 5)
     scaler = {"features": ["a"], "mean": [0.0], "scale": [1.0], "clip": 100.0}
-    spec = make_tick_spec("keras", scaler, OPTIONS, horizon=1, window=2)
+    bars = {"bar": "time", "bar_size": 5.0}
+    spec = make_tick_spec("keras", scaler, OPTIONS, horizon=1, window=2, **bars)
     found = forecast([lambda windows: windows[:, 0, 0]], spec, features, days)  # the row before
     nan = np.nan
     np.testing.assert_array_equal(found, [nan, 0, 1, 2, nan, 4, nan, nan, 7])
@@ -351,7 +354,8 @@ def test_spec_out_of_range_is_refused(bars):
         ("ridge", {"horizon": 0}, "horizon=0"),
     ):
         with pytest.raises(ValueError, match=message):
-            make_tick_spec(kind, scaler, OPTIONS, **{"horizon": 1, **options})
+            known = {"horizon": 1, "bar": "time", "bar_size": 5.0}
+            make_tick_spec(kind, scaler, OPTIONS, **known | options)
 
 
 def test_members_that_do_not_fit_are_refused_by_file_and_nothing_is_written(
