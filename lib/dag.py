@@ -1,6 +1,8 @@
-"""What a DAG file needs: defaults, the trigger form, and one task per notebook.
+"""What a DAG file needs: defaults, the trigger form, its tasks, and assets that tie DAGs together.
 
-Everything is derived from the parameters cells. Nothing heavy is imported while Airflow parses.
+The form and the checks come from the parameters cells, and every asset is named after its
+pipeline, so that whoever updates it and whoever waits for it agree. Nothing heavy is imported
+while Airflow parses.
 """
 
 import re
@@ -9,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from lib.notify import failure_callbacks
 from lib.operator import NotebookOperator
 from lib.parameters import Parameter, Value, check_values, merge_parameters, read_stages
+from lib.promotion import PromotionOperator
 from lib.run import ROOT
 
-from airflow.sdk import Param
+from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, Param
 
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
@@ -74,6 +77,43 @@ def notebook_task(
         timeout=timedelta(minutes=timeout_minutes),
         silent_timeout=timedelta(minutes=silent_minutes),
         doc_md=f"Runs `notebooks/{notebook}.ipynb`.",
+    )
+
+
+def promotion_task(pipeline: str, *, answer_days: float = 3) -> PromotionOperator:
+    """Return the task after a register notebook: a version that enters production updates an asset.
+
+    With ``promote="approval"`` it waits for a person, and no answer within `answer_days` is a "no".
+    It is skipped where nothing was promoted, and then the asset is not updated.
+    """
+    return PromotionOperator(
+        task_id="promote",
+        pipeline=pipeline,
+        response_timeout=timedelta(days=answer_days),
+        outlets=[model_asset(pipeline)],
+        doc_md="Puts the registered version into production, as `promote` says.",
+    )
+
+
+def data_asset(pipeline: str) -> Asset:
+    """Return what is updated when new data for `pipeline` has arrived: by whoever brings it."""
+    return Asset(name=f"data/{pipeline}", group="data")
+
+
+def model_asset(pipeline: str) -> Asset:
+    """Return what is updated when a version of the model of `pipeline` enters production."""
+    return Asset(name=f"models/{pipeline}", group="models")
+
+
+def drift_asset(pipeline: str) -> Asset:
+    """Return what is updated when new data no longer looks like what the model has learned."""
+    return Asset(name=f"drift/{pipeline}", group="drift")
+
+
+def clock_or(cron: str, *assets: Asset) -> AssetOrTimeSchedule:
+    """Return the schedule "at `cron` (UTC), and whenever one of `assets` is updated"."""
+    return AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=AssetAny(*assets)
     )
 
 

@@ -124,7 +124,7 @@ def failure(context: "Context") -> Message:
     task = getattr(context.get("ti"), "task_id", "")
     reason = summary["reason"] or str(context.get("reason") or "no reason was given")
     if failed:
-        what, link = failed[0]["title"], _report_link(run)
+        what, link = failed[0]["title"], report_link(run)
         reason = reason.removeprefix(f"{what}: ")
     else:  # nothing was executed: only Airflow's log says why
         what, link = f"task {task}" if task else "before its first task", _airflow_link(context)
@@ -142,7 +142,7 @@ def promotion(run: Run) -> Message | None:
     what = f"{made['name']} version {made['version']}, now @{made['alias']}"
     reason = shorten(made.get("verdict", ""))
     return Message(
-        "registered", run.pipeline, run.name, what, reason, _report_link(run), _folder(run)
+        "registered", run.pipeline, run.name, what, reason, report_link(run), _folder(run)
     )
 
 
@@ -240,7 +240,8 @@ def _airflow_url() -> str:
     return (conf.get("api", "base_url", fallback="") or "").rstrip("/")
 
 
-def _report_link(run: Run) -> str:
+def report_link(run: Run) -> str:
+    """Return the address of the report of `run` in Airflow, "" where Airflow's is unknown."""
     url = _airflow_url()
     return f"{url}/reports/run/{run.pipeline}/{quote(run.name)}" if url else ""
 

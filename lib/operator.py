@@ -7,6 +7,7 @@ silent kernel is tried again; an error in the notebook's own code, or a paramete
 domain, is not.
 """
 
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
     from upath import UPath
+
+
+TEST = "dag_test"  # who has triggered a run, where `dag.test` has
+
+logger = logging.getLogger(__name__)
 
 
 class NotebookOperator(PapermillOperator):
@@ -73,18 +79,18 @@ class NotebookOperator(PapermillOperator):
 
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
-        run = open_run(f"{self.pipeline}/{run_folder_name(context['run_id'])}")
+        run = open_run_of(self.pipeline, context)
         run.prepare()
         self.log.info("run folder: %s", run.path)
         _note_start(run, context)
         notebook = run.path / f"{self.stage}.ipynb"
         archive_previous(notebook)
-        self._publish(run)
+        publish_page(run)
         try:
             parameters = self._parameters(context, run)
         except ValueError as error:
             _report_refusal(Path(self.input_nb), notebook, error)
-            self._publish(run)
+            publish_page(run)
             raise AirflowFailException(str(error)) from error
         try:
             done = execute_notebook(
@@ -105,12 +111,12 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_seconds": done.seconds,
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
-        last = not self.downstream_task_ids
-        self._publish(run)
+        last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+        publish_page(run)
         try:
             self._mirror(run, context, "FINISHED" if last else "RUNNING", usage)
         finally:
-            self._publish(run, complete=True)
+            publish_page(run, complete=True)
         if "registration.json" in run.record(self.stage)["writes"]:
             tell_promotion(run)
         return f"{run.run_dir}/{self.stage}.html"
@@ -154,40 +160,50 @@ class NotebookOperator(PapermillOperator):
     def _mirror_failure(self, run: "Run", context: "Context", error: BaseException) -> None:
         """Tell MLflow of a failure; a second failure on the way is added to the first."""
         notebook = run.path / f"{self.stage}.ipynb"
-        self._publish(run)
+        publish_page(run)
         try:
             if not notebook.exists():
                 _report_refusal(Path(self.input_nb), notebook, error)
             self._mirror(run, context, "FAILED", {})
         except Exception as second:  # the first error is the one to be raised, with this on it
             error.add_note(f"and MLflow could not be told: {second}")
-        self._publish(run, complete=True)
+        publish_page(run, complete=True)
 
-    def _publish(self, run: "Run", *, complete: bool = False) -> None:
-        """Write the page of the run and the index; a failure to do so is no failure of the stage.
 
-        The page is there at once. A `complete` one, which waits for MLflow, names the run's MLflow
-        run, compares with the version that serves, and is logged.
-        """
-        from lib import run_page, tracking
+def open_run_of(pipeline: str, context: "Context") -> "Run":
+    """Return the run folder of the DAG run of `context`."""
+    return open_run(f"{pipeline}/{run_folder_name(context['run_id'])}")
 
-        try:
-            run_page.publish(run, ask_registry=complete)
-            if complete:
-                tracking.log_page(run, PAGE)
-        except Exception:
-            self.log.exception("The page of the run could not be written or logged")
+
+def runs_without_server(context: "Context") -> bool:
+    """Say whether `dag.test` runs the DAG, `make run` for example: nobody can be asked then."""
+    return context["dag_run"].triggering_user_name == TEST
+
+
+def publish_page(run: "Run", *, complete: bool = False) -> None:
+    """Write the page of `run` and the index; a failure to do so is no failure of the stage.
+
+    The page is there at once. A `complete` one, which waits for MLflow, names the run's MLflow
+    run, compares with the version that serves, and is logged.
+    """
+    from lib import run_page, tracking
+
+    try:
+        run_page.publish(run, ask_registry=complete)
+        if complete:
+            tracking.log_page(run, PAGE)
+    except Exception:
+        logger.exception("The page of the run could not be written or logged")
 
 
 def _note_start(run: "Run", context: "Context") -> None:
     dag_run = context["dag_run"]
-    who = dag_run.triggering_user_name
     note_start(
         run,
         dag_id=context["dag"].dag_id,
         run_id=context["run_id"],
         run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-        who=None if who == "dag_test" else who,  # nobody: `dag.test` calls itself so
+        who=None if runs_without_server(context) else dag_run.triggering_user_name,
     )
 
 
