@@ -136,6 +136,107 @@ def plot_forecast(
     return ax
 
 
+def plot_disagreement(
+    truth: pd.Series,
+    forecasts: pd.DataFrame,
+    *,
+    quantity: str = "power",
+    unit: str = "kW",
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot two forecasts of one stretch with the truth, and shade what lies between them.
+
+    Parameters
+    ----------
+    truth : pandas.Series of shape (n,)
+        What came.
+    forecasts : pandas.DataFrame of shape (n, 2)
+        One column for each forecast, on the same rows.
+    quantity : str, default "power"
+        What is forecast.
+    unit : str, default "kW"
+        Unit of the values.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    first, second = forecasts.columns
+    between = {"color": COLOURS[1], "alpha": 0.25, "linewidth": 0}
+    ax.fill_between(forecasts.index, forecasts[first], forecasts[second], **between)
+    ax.plot(truth.index, truth, color=TRUTH, linewidth=0.8, alpha=0.8, label="truth")
+    for colour, name in zip(COLOURS, forecasts.columns, strict=False):
+        ax.plot(forecasts.index, forecasts[name], color=colour, linewidth=1.2, label=_words(name))
+    ax.set(xlabel="time", ylabel=f"{quantity} ({unit})")
+    ax.margins(y=0.15)
+    ax.legend(fontsize="small", ncols=3, loc="upper center")
+    _dates(ax)
+    return ax
+
+
+def plot_cumulative_gain(gain: pd.Series, *, unit: str = "kW²", ax: Axes | None = None) -> Axes:
+    """Plot the sum so far of how much smaller one loss is than another.
+
+    A line that rises throughout says that the gain is steady, a step that it comes from one spell
+    (A. Goyal and I. Welch, Review of Financial Studies 21, 2008).
+
+    Parameters
+    ----------
+    gain : pandas.Series of shape (n,)
+        Loss of version A less that of version B, by row in order of time.
+    unit : str, default "kW²"
+        Unit of the loss.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    ax.plot(gain.index, gain.cumsum(), color=COLOURS[0], linewidth=1.2)
+    ax.axhline(0, color=TRUTH, linewidth=0.8)
+    ax.set(xlabel="time", ylabel=f"squared error, A less B,\nsummed ({unit})")
+    _dates(ax)
+    return ax
+
+
+def plot_differences(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) -> Axes:
+    """Plot by how much version B is better than version A, with intervals, a line for each metric.
+
+    In per cent of A's value, so that metrics of several units stand side by side; a metric that is
+    zero for A is left out.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Of `lib.paired.compare`, with A as the champion: ``metric``, ``greater_is_better``,
+        ``champion``, ``difference``, ``low`` and ``high``.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    shown = [row for row in rows if row["champion"]][::-1]  # the first on top
+    for at, row in enumerate(shown):
+        scale = (1 if row["greater_is_better"] else -1) * 100 / abs(row["champion"])
+        low, high = sorted((scale * row["low"], scale * row["high"]))
+        colour = COLOURS[2] if low > 0 else COLOURS[3] if high < 0 else TRUTH
+        ax.hlines(at, low, high, color=colour, linewidth=3, alpha=0.5)
+        ax.plot([scale * row["difference"]], [at], "o", color=colour, markersize=5)
+    ax.axvline(0, color=TRUTH, linewidth=0.8)
+    ax.set_yticks(range(len(shown)), [_words(row["metric"]) for row in shown])
+    ax.set(xlabel="B better than A by (% of A's value)", ylabel="metric")
+    ax.set_ylim(-0.6, max(len(shown), 1) - 0.4)
+    return ax
+
+
 def plot_error_by(
     errors: pd.DataFrame,
     groups: np.ndarray,
@@ -555,6 +656,35 @@ def plot_images(
     margin = (right - width) / 2
     ax.set(xlim=(-margin, n_columns * right - margin), ylim=(n_rows * below, 0))
     ax.set_axis_off()
+    return ax
+
+
+def plot_one_sided(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Plot how many images only one of two versions names rightly: bars to the left and the right.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame of shape (n_classes, 2)
+        Number of images by class (index); the first column is drawn to the left.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    at = np.arange(len(counts))
+    for colour, sign, name in zip(COLOURS, (-1, 1), counts.columns, strict=False):
+        ax.barh(at, sign * counts[name], color=colour, label=f"{name} is right")
+    ax.axvline(0, color=TRUTH, linewidth=0.8)
+    most = max(1, int(counts.to_numpy().max()))
+    ax.set(xlim=(-1.1 * most, 1.1 * most), xlabel="images (number)", ylabel="class")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):.0f}")
+    ax.set_yticks(at, counts.index, fontsize="small")
+    ax.invert_yaxis()
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
 
 

@@ -53,6 +53,10 @@ def draw(name: str, power: pd.Series, ax=None):
         "plot_history": lambda: plots.plot_history(
             HISTORY, columns=["loss", "val_loss"], ylabel="loss (nats)", ax=ax
         ),
+        "plot_disagreement": lambda: plots.plot_disagreement(power, frame, ax=ax),
+        "plot_cumulative_gain": lambda: plots.plot_cumulative_gain(power - 11.5, ax=ax),
+        "plot_differences": lambda: plots.plot_differences(PAIRED, ax=ax),
+        "plot_one_sided": lambda: plots.plot_one_sided(ONE_SIDED, ax=ax),
     }
     return calls[name]()
 
@@ -70,6 +74,23 @@ CALIBRATION = pd.DataFrame(
 )
 GREY = np.arange(5, dtype=np.uint8)[:, None, None] * 50 + np.zeros((5, 4, 6), np.uint8)
 HISTORY = pd.DataFrame({"loss": [2.0, 1, 0.5], "val_loss": [2.1, 1.5, 1.4]}, index=[1, 2, 3])
+PAIRED = [
+    {
+        "metric": metric,
+        "greater_is_better": larger,
+        "champion": champion,
+        "difference": difference,
+        "low": difference - 0.01,
+        "high": difference + 0.02,
+    }
+    for metric, larger, champion, difference in (
+        ("rmse", False, 0.5, -0.05),
+        ("accuracy", True, 0.8, -0.04),
+        ("rank_ic", True, 0.0, 0.1),
+        ("mae", False, 0.25, 0.0),
+    )
+]
+ONE_SIDED = pd.DataFrame({"only A": [3, 0], "only B": [1, 7]}, index=["cat", "dog"])
 NAMES = [name for name in dir(plots) if name.startswith("plot_")]
 
 
@@ -277,3 +298,34 @@ def test_ticks_of_the_epoch_are_whole_numbers(n_epochs):
     ticks = ax.get_xticks()
     assert len(ticks) >= 1
     assert np.all(ticks == np.round(ticks))
+
+
+def test_what_two_forecasts_differ_by_is_shaded_and_the_truth_drawn_with_them(power):
+    ax = draw("plot_disagreement", power)
+    assert [line.get_label() for line in ax.lines] == ["truth", "model", "persistence"]
+    assert ax.lines[0].get_ydata() == pytest.approx(power.to_numpy())
+    shade = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (shade.min(), shade.max()) == (-2.0, 24.0)
+
+
+def test_cumulative_gain_ends_at_the_sum(power):
+    ax = draw("plot_cumulative_gain", power)
+    assert ax.lines[0].get_ydata()[:3] == pytest.approx([-11.5, -22.0, -31.5])
+    assert ax.lines[0].get_ydata()[-1] == pytest.approx(0.0)
+
+
+def test_difference_points_to_the_right_where_b_is_better_whichever_way_the_metric_goes():
+    ax = plots.plot_differences(PAIRED)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["mae", "accuracy", "rmse"], "first on top; no per cent of zero"
+    points = dict(zip(names, (line.get_xdata()[0] for line in ax.lines), strict=False))
+    assert points == pytest.approx({"rmse": 10.0, "accuracy": -5.0, "mae": 0.0})
+    ends = [tuple(lines.get_segments()[0][:, 0]) for lines in ax.collections]
+    assert ends == [pytest.approx(e) for e in ((-8.0, 4.0), (-6.25, -2.5), (6.0, 12.0))]
+
+
+def test_images_that_one_version_names_are_drawn_to_its_side_and_counted_without_a_sign():
+    ax = plots.plot_one_sided(ONE_SIDED)
+    assert [bar.get_width() for bar in ax.patches] == [-3, 0, 1, 7]
+    ax.figure.canvas.draw()
+    assert not any("-" in label.get_text() for label in ax.get_xticklabels())
