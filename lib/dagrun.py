@@ -12,6 +12,8 @@ from lib.summary import PAGE
 
 import_papermill()  # before Airflow, which is then quicker to import
 
+from lib.promotion import read_decision  # noqa: E402
+
 from airflow.listeners import hookimpl  # noqa: E402
 from airflow.sdk import DAG  # noqa: E402
 from airflow.sdk.listener import get_listener_manager  # noqa: E402
@@ -55,6 +57,11 @@ class Account(logging.Handler):
         """Say that a try has failed, and why."""
         lines = str(error).strip().splitlines() or [repr(error)]
         self._end(task_instance, "FAILED", f"    {lines[-1]}\n")
+
+    @hookimpl
+    def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:
+        """Say that a task had nothing to do; why is told at the end."""
+        self._end(task_instance, "skipped", "")
 
     def _begin(self, task_instance: object) -> None:
         self.open_line = f"  {task_instance.task_id:<14} "
@@ -129,7 +136,7 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> bool:
 
 
 def _tell(pipeline: str, run_id: str, console: TextIO) -> None:
-    """Print where the report, the MLflow run and the model are."""
+    """Print where the report, the MLflow run and the model are, and what became of the model."""
     run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
     page = run.path / PAGE
     console.write(f"  report   {page if page.exists() else f'no page was written to {run.path}'}\n")
@@ -143,3 +150,6 @@ def _tell(pipeline: str, run_id: str, console: TextIO) -> None:
     verdict = run.path / "verdict.json"
     if verdict.exists():
         console.write(f"  verdict  {registry.explain(run.read('verdict.json'))}\n")
+    decision = read_decision(run)
+    if decision:
+        console.write(f"  promote  {decision['outcome']}: {decision['reason']}\n")

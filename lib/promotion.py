@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 DECISION = "promotion.json"
+AGREED = ("approved", "promoted")
 BACKED = ("first", "better")  # outcomes of the gate for which no reason has to be given
 
 
@@ -84,7 +85,7 @@ class PromotionOperator(ApprovalOperator):
         if registered["policy"] != "approval":
             return self._take_over(context, run, registered)
         earlier = read_decision(run)
-        if earlier.get("outcome") == "approved" and _same(earlier, registered):
+        if earlier.get("outcome") in AGREED and _same(earlier, registered):
             return self._promote(context, run, registered, earlier["who"], earlier["reason"])
         if runs_without_server(context):
             self._leave(run, registered, "waiting", reason=_how_to_decide(registered))
@@ -99,7 +100,7 @@ class PromotionOperator(ApprovalOperator):
         who = (answer["responded_by_user"] or {}).get("name", "")
         reason = str(answer["params_input"].get("reason") or "").strip()
         if answer["chosen_options"] != [self.APPROVE]:
-            self._decline(run, registered, who, reason)
+            self._decline(run, registered, who, reason, late=bool(event.get("timedout")))
         if not reason and gate["outcome"] not in BACKED:
             text = (
                 f"the gate says {gate['outcome'].replace('_', ' ')}, and to promote all the same "
@@ -112,7 +113,7 @@ class PromotionOperator(ApprovalOperator):
 
     def _take_over(self, context: "Context", run: "Run", registered: dict) -> str:
         """Note what the register notebook has done by itself."""
-        if not registered["promoted"]:
+        if registered["champion"] != registered["version"]:
             self._leave(run, registered, "kept", reason=registered["reason"])
         return self._enter(context, run, registered, who="", reason=registered["reason"])
 
@@ -154,11 +155,13 @@ class PromotionOperator(ApprovalOperator):
             }
         return _version(registered)
 
-    def _decline(self, run: "Run", registered: dict, who: str, reason: str) -> NoReturn:
-        if who:
-            self._leave(run, registered, "rejected", who=who, reason=reason or "no reason given")
-        days = self.response_timeout / timedelta(days=1)
-        self._leave(run, registered, "expired", reason=f"nobody answered within {days:g} days")
+    def _decline(
+        self, run: "Run", registered: dict, who: str, reason: str, *, late: bool
+    ) -> NoReturn:
+        if late:
+            days = self.response_timeout / timedelta(days=1)
+            self._leave(run, registered, "expired", reason=f"nobody answered within {days:g} days")
+        self._leave(run, registered, "rejected", who=who, reason=reason or "no reason was given")
 
     def _leave(
         self, run: "Run", registered: dict, outcome: str, *, reason: str, who: str = ""

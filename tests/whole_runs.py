@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from lib import outcome, tracking
 from lib.run import open_run, outputs_dir, run_folder_name
@@ -34,6 +35,54 @@ def go(dag, *, logical_date=NOW, **params):
     tasks = {t.task_id: t for t in done.get_task_instances()}
     run = open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
     return done, tasks, run
+
+
+def register_again(dag, earlier, **params):
+    """Run the last stage and the promotion on a copy of a run; return as `go`.
+
+    The copy is another run to the registry: with a folder, a model and an MLflow run of its own.
+    """
+    from lib.dagrun import configuration
+
+    moment = datetime.now(UTC)
+    run = open_run(f"{dag.dag_id}/{run_folder_name(f'manual__{moment.isoformat()}')}")
+    (register,) = [t for t in dag.task_dict if t.endswith("_register")]
+    left_out = shutil.ignore_patterns(
+        f"{register}*",
+        "mlflow.json",
+        "run.json",
+        "gate.json",
+        "registration.json",
+        "promotion.json",
+    )
+    shutil.copytree(earlier.path.path, run.path.path, ignore=left_out)
+    values = {
+        name: value
+        for record in run.records().values()
+        for name, value in record["parameters"].items()
+        if name != "run_dir"
+    }
+    done = dag.test(
+        run_conf=configuration(dag.dag_id, values | params),
+        mark_success_pattern=rf"(?!{register})\d+_\w+",
+        logical_date=moment,
+        run_after=moment,
+    )
+    tasks = {t.task_id: t for t in done.get_task_instances()}
+    return done, tasks, open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
+
+
+def asset_events(done):
+    """Return name and content of every asset event that a DAG run has caused."""
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = select(AssetEvent).where(
+        AssetEvent.source_dag_id == done.dag_id, AssetEvent.source_run_id == done.run_id
+    )
+    with create_session() as session:
+        return [(event.asset.name, event.extra) for event in session.scalars(query)]
 
 
 def report(run, stage):
