@@ -20,7 +20,7 @@ from lib.features import (
     needed_rows,
     power_features,
 )
-from lib.packaging import load_packed, save_packed
+from lib.packaging import BadInput, load_packed, save_packed
 
 import lightgbm as lgb
 import numpy as np
@@ -31,6 +31,7 @@ with warnings.catch_warnings():
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import PythonModel, PythonModelContext
     from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 TIME = "ts"
 TARGETS = ("level", "difference")
 NEEDED = ("mlflow", "lightgbm", "pandas", "numpy")
+MOST_STEPS = 1_000_000  # of a grid that is mostly empty: more is a mistyped year, not a gap
+
+
+class BadHistory(BadInput):
+    """A history that no forecast can be made of."""
 
 
 class Spec(TypedDict):
@@ -124,21 +130,19 @@ class PowerForecaster(PythonModel):
 
         Raises
         ------
-        ValueError
-            If a column is missing, or the times are out of order, doubled or off the grid.
+        BadHistory
+            A ValueError: if a column is missing or holds no numbers, or the times cannot be read,
+            are out of order, doubled or off the grid; the message names column and row.
         """
         spec = self.spec
-        missing = [name for name in (TIME, *POWER_COLUMNS) if name not in model_input.columns]
-        if missing:
-            raise ValueError(
-                f"column {missing[0]!r} is missing: give {TIME} and {', '.join(POWER_COLUMNS)}"
-            )
         step = pd.Timedelta(seconds=spec["step_s"])
-        history = model_input.set_index(pd.DatetimeIndex(model_input[TIME], name=TIME))
-        history = history[list(POWER_COLUMNS)].astype(np.float64)
-        ts = history.index
-        history = _on_grid(history, step)
-        features = power_features(history, **spec["options"])
+        try:
+            given = _indexed(model_input)
+            history = _on_grid(given, step)
+            features = power_features(history, **spec["options"])
+        except ValueError as error:
+            raise BadHistory(str(error)) from error
+        ts = given.index
         power_kw = pd.Series(forecast(self.boosters, spec, features), history.index)
         power_kw.iloc[: spec["needed_rows"] - 1] = np.nan
         ahead = spec["options"]["horizon"] * step
@@ -228,12 +232,45 @@ def load_forecaster(path: Path | str) -> "PyFuncModel":
 
 
 def signature() -> ModelSignature:
-    """Return the columns and types of a forecaster's input and output."""
+    """Return the columns and types of a forecaster's input and output.
+
+    ``ts`` is declared as of any type, and `PowerForecaster.predict` reads it: of a column that is
+    declared as times MLflow's server takes numbers for nanoseconds, and names no row that is wrong.
+    """
     measured = [ColSpec(DataType.double, name) for name in POWER_COLUMNS]
-    time = ColSpec(DataType.datetime, TIME)
+    answer = [ColSpec(DataType.datetime, TIME), ColSpec(DataType.double, POWER)]
     return ModelSignature(
-        inputs=Schema([time, *measured]), outputs=Schema([time, ColSpec(DataType.double, POWER)])
+        inputs=Schema([ColSpec(AnyType(), TIME), *measured]), outputs=Schema(answer)
     )
+
+
+def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the measured columns as numbers, with their times as index."""
+    missing = [name for name in (TIME, *POWER_COLUMNS) if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"column {missing[0]!r} is missing: give {TIME} and {', '.join(POWER_COLUMNS)}"
+        )
+    if pd.api.types.is_numeric_dtype(frame[TIME]):
+        raise ValueError(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
+    for name in (TIME, *POWER_COLUMNS):
+        _refuse_unread(frame[name], name)
+    ts = pd.DatetimeIndex(pd.to_datetime(frame[TIME], format="ISO8601"), name=TIME)
+    return frame[list(POWER_COLUMNS)].astype(np.float64).set_axis(ts, axis=0)
+
+
+def _refuse_unread(column: pd.Series, name: str) -> None:
+    """Raise ValueError at the first value that is no time, or no number nor missing."""
+    if name == TIME:
+        read = pd.to_datetime(column, errors="coerce", format="ISO8601")
+        wanted = "time like 2007-01-31T18:00:00"
+        wrong = read.isna()
+    else:
+        read, wanted = pd.to_numeric(column, errors="coerce"), "number"
+        wrong = (read.isna() & column.notna()) | np.isinf(read)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"column {name!r}, row {row}: {column.iloc[row]} is no {wanted}")
 
 
 def _on_grid(history: pd.DataFrame, step: pd.Timedelta) -> pd.DataFrame:
@@ -255,6 +292,12 @@ def _on_grid(history: pd.DataFrame, step: pd.Timedelta) -> pd.DataFrame:
         raise ValueError(
             f"row {off[0]} at {ts[off[0]]} is not a whole number of steps of {step} after {ts[0]}: "
             "aggregate the history to the step the model was trained on"
+        )
+    n_steps = (ts[-1] - ts[0]) // step
+    if n_steps > max(MOST_STEPS, 10 * len(ts)):
+        raise ValueError(
+            f"{len(ts)} rows from {ts[0]} to {ts[-1]} leave most of {n_steps} steps empty: is a "
+            "year mistyped?"
         )
     start = min(ts[0], ts[-1] - step)
     return history.reindex(pd.date_range(start, ts[-1], freq=step, name=TIME))

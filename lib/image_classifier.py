@@ -23,16 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from lib.backend import import_keras
-from lib.packaging import load_packed, save_packed
+from lib.packaging import BadInput, load_packed, save_packed
 
 import numpy as np
 import pandas as pd
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
-    from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
     from mlflow.pyfunc import PythonModel, PythonModelContext
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
@@ -49,11 +47,8 @@ Network = Callable[[np.ndarray], np.ndarray]
 """Takes images, uint8 of shape (n, *image_shape); returns float32 of shape (n, n_classes)."""
 
 
-class BadImages(MlflowException, ValueError):
-    """Images that cannot be classified; a server answers 400 with the message alone."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+class BadImages(BadInput):
+    """Images that cannot be classified."""
 
 
 class ImageSpec(TypedDict):

@@ -3,7 +3,8 @@
 A registered model must predict for years, in processes that know nothing of this project or know
 another version of it. So the modules it needs are copied into its folder as a package whose name
 contains their digest: two versions of a model in one process never share code by accident. What it
-needs of others is pinned to the installed versions.
+needs of others is pinned to the installed versions. What is wrong with an input is a `BadInput`, so
+that a server answers with its sentence and nothing else.
 """
 
 import hashlib
@@ -17,12 +18,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import PyFuncModel
 
 LIB = Path(__file__).resolve().parent
 IMPORT = re.compile(r"^from lib\.(\w+) import ", re.MULTILINE)
+
+
+class BadInput(MlflowException, ValueError):
+    """Input that a model cannot predict from; a server answers 400 with the message alone."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
 
 
 def save_packed(

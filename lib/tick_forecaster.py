@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 from lib.backend import import_keras
 from lib.indicators import BAR_COLUMNS, FeatureOptions, bar_features, day_starts, warm_up
-from lib.packaging import load_packed, save_packed
+from lib.packaging import BadInput, load_packed, save_packed
 
 import numpy as np
 import pandas as pd
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
-    from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
     from mlflow.pyfunc import PythonModel, PythonModelContext
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
@@ -43,11 +41,8 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 """Takes windows, float32 of shape (n, window, n_features); returns float64 of shape (n,)."""
 
 
-class BadBars(MlflowException, ValueError):
-    """Bars that no forecast can be made of; a server answers 400 with the message alone."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+class BadBars(BadInput):
+    """Bars that no forecast can be made of."""
 
 
 class Scaler(TypedDict):

@@ -73,3 +73,16 @@ def _wait_for(url, process, log):
         except OSError:
             time.sleep(0.3)
     pytest.fail(f"the server does not answer:\n{log.read_text()[-3000:]}")
+
+
+def refusal(url, content):
+    """Return what the server says is wrong with `content`: 400, and never a stack trace."""
+    status, text = ask(url, content)
+    assert status == 400 and "stack_trace" not in text and "Traceback" not in text, text
+    return json.loads(text)["message"]
+
+
+def split_of(frame):
+    """Return a frame as a body that MLflow's servers take."""
+    split = json.loads(frame.to_json(orient="split", date_format="iso", index=False))
+    return {"dataframe_split": split}

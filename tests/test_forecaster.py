@@ -3,6 +3,7 @@ wrong with an input it cannot take."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -20,6 +21,7 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pytest
+from serving import ask, refusal, served, split_of
 
 OPTIONS: PowerOptions = {
     "horizon": 2,
@@ -136,19 +138,61 @@ def test_missing_column_is_refused_by_name(model):
         model.predict(made_history().reset_index().drop(columns="voltage_v"))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda h: h.iloc[::-1], "row 1 at .* does not come after"),
-        (lambda h: h.iloc[[0, 1, 1, 2]], "row 2 at .* does not come after"),
-        (lambda h: h.set_axis(h.index + pd.to_timedelta(h.index.hour, "min")), "whole number of"),
-        (lambda h: h.iloc[:0], "no rows"),
-    ],
-)
-def test_times_that_make_no_grid_are_refused(model, change, message):
-    frame = change(made_history().rename_axis("ts")).rename_axis("ts").reset_index()
-    with pytest.raises(ValueError, match=message):
-        model.unwrap_python_model().predict(None, frame)
+def changed(column: str, row: int, value: object):
+    """Return a change of one value, in a column that may hold anything."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame = frame.astype({column: object})
+        frame.loc[row, column] = value
+        return frame
+
+    return change
+
+
+BAD = {
+    "turned": (lambda f: f.iloc[::-1], "row 1 at .* does not come after"),
+    "doubled": (lambda f: f.iloc[[0, 1, 1, 2]], "row 2 at .* does not come after"),
+    "off the grid": (
+        lambda f: f.assign(ts=f["ts"] + pd.to_timedelta(f["ts"].dt.hour, "min")),
+        "row 1 at 2007-01-01 01:01:00 is not a whole number of steps",
+    ),
+    "empty": (lambda f: f.iloc[:0], "the history has no rows"),
+    "no time": (changed("ts", 3, None), "column 'ts', row 3: .* is no time like 2007-01-31T18"),
+    "a word as time": (changed("ts", 3, "noon"), "column 'ts', row 3: noon is no time"),
+    "another zone": (
+        lambda f: f.assign(ts=f["ts"].dt.tz_localize("UTC")),
+        "has the time zone UTC: give naive local clock time",
+    ),
+    "a mistyped year": (
+        changed("ts", 499, pd.Timestamp("9007-01-21 19:00")),
+        "500 rows from 2007-01-01 00:00:00 to 9007-.* is a year mistyped",
+    ),
+    "numbers as times": (
+        lambda f: f.assign(ts=np.arange(len(f))),
+        "column 'ts' holds numbers",
+    ),
+    "a word": (changed("voltage_v", 7, "high"), "column 'voltage_v', row 7: high is no number"),
+    "infinite": (changed("power_kw", 7, np.inf), "column 'power_kw', row 7: inf is no number"),
+    "no column": (lambda f: f.drop(columns="current_a"), "column 'current_a' is missing"),
+}
+"""What no forecast can be made of: how to get there, and what is said about it."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_history_that_cannot_be_is_refused_with_its_place(model, name):
+    change, message = BAD[name]
+    with pytest.raises(ValueError, match=message) as error:
+        model.unwrap_python_model().predict(None, change(made_history().reset_index()))
+    assert error.value.get_http_status_code() == 400
+
+
+def test_numbers_and_times_may_come_as_text(model):
+    frame = made_history().reset_index()
+    text = frame.assign(ts=frame["ts"].dt.strftime("%Y-%m-%dT%H:%M:%S"))
+    text["voltage_v"] = [None if v != v else f"{v}" for v in frame["voltage_v"]]
+    expected = model.predict(frame)
+    found = model.unwrap_python_model().predict(None, text)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
 
 def test_missing_column_is_refused_by_name_without_a_signature_too(model):
@@ -183,12 +227,10 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 
 
-def test_model_folder_has_a_signature_of_floats_and_one_time(model):
+def test_model_folder_has_a_signature_of_floats_and_one_time_of_any_type(model):
     types = model.metadata.signature.inputs.input_dict()
     assert list(types) == ["ts", *POWER_COLUMNS]
-    assert [str(column.type) for column in types.values()] == ["DataType.datetime"] + [
-        "DataType.double"
-    ] * 7
+    assert [str(column.type) for column in types.values()] == ["Any"] + ["DataType.double"] * 7
 
 
 @pytest.mark.parametrize(("boosters", "message"), [(0, "at least one"), (1, "same features")])
@@ -249,3 +291,27 @@ def test_saved_model_predicts_and_serves_the_same_where_the_project_is_not_insta
     answer = pd.DataFrame(json.loads((tmp_path / "answer.json").read_text())["predictions"])
     np.testing.assert_allclose(answer["power_kw"].astype(float), expected["power_kw"], rtol=1e-9)
     assert pd.to_datetime(answer["ts"]).tolist() == expected["ts"].tolist()
+
+
+OF_THE_SIGNATURE = {
+    "a word": "convert column voltage_v to type 'float64'",
+    "no column": r"missing inputs \['current_a'\]",
+}
+"""What MLflow itself says, before the model sees the history."""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("target", ["level"], indirect=True)
+def test_served_model_answers_as_the_loaded_one_and_says_what_is_wrong(folder, model, tmp_path):
+    frame = made_history().reset_index()
+    expected = model.predict(frame)
+    with served(folder, tmp_path) as url:
+        status, text = ask(url, split_of(frame))
+        assert status == 200, text
+        answer = pd.DataFrame(json.loads(text)["predictions"])
+        assert pd.to_datetime(answer["ts"]).tolist() == expected["ts"].tolist()
+        np.testing.assert_allclose(answer["power_kw"].astype(float), expected["power_kw"])
+        for name in BAD.keys() - {"infinite"}:  # which JSON cannot say
+            change, message = BAD[name]
+            said = refusal(url, split_of(change(frame)))
+            assert re.search(OF_THE_SIGNATURE.get(name, message), said), (name, said)
