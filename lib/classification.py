@@ -61,17 +61,41 @@ def classification_metrics(
     precision, recall, f1_score, _ = precision_recall_fscore_support(
         y_true, predicted, average="weighted", zero_division=0
     )
-    given_to_truth = probabilities[np.arange(len(y_true)), y_true]
     bins = calibration_table(y_true, probabilities, n_bins=n_bins)
     gap = (bins["accuracy"] - bins["confidence"]).abs()
     return {
         "accuracy": float(np.mean(predicted == y_true)),
-        "loss": float(-np.log(np.clip(given_to_truth, SMALLEST, 1)).mean()),
+        "loss": float(cross_entropies(y_true, probabilities).mean()),
         "precision": float(precision),
         "recall": float(recall),
         "f1_score": float(f1_score),
         "expected_calibration_error": float((gap * bins["n"]).sum() / len(y_true)),
     }
+
+
+def cross_entropies(y_true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the loss of each image: minus the logarithm of the true class's probability.
+
+    Parameters
+    ----------
+    y_true : array of shape (n,), int
+        True classes, from 0.
+    probabilities : array of shape (n, n_classes), float
+        Probability of each class; below 1.2e-7 the loss grows no further.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In nats, at best 0.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there are no rows, a label has no column, or a row is no distribution.
+    """
+    y_true, probabilities = _judged(y_true, probabilities)
+    given_to_truth = probabilities[np.arange(len(y_true)), y_true]
+    return -np.log(np.clip(given_to_truth, SMALLEST, 1))
 
 
 def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:

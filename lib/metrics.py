@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 BPS = 1e-4
+AT_ONCE = 4_000_000  # numbers that a bootstrap holds: 32 MB
 SMALL = 1e-12  # below any share of rows, above the rounding of a resample's mean
 
 
@@ -112,15 +113,21 @@ def block_bootstrap(
         raise ValueError(f"block_length={block_length} must be from 1 to the {n_rows} rows")
     n_whole, rest = divmod(n_rows, block_length)
     rng = np.random.default_rng(seed)
-    starts = rng.integers(n_rows, size=(n_resamples, n_whole + (rest > 0)))
+    n_drawn = n_whole + (rest > 0)
     centre = rows.mean(axis=0)
     circle = np.concatenate([rows, rows[:block_length]]) - centre
     total = np.concatenate([np.zeros((1, rows.shape[1])), circle.cumsum(axis=0)])
-    sums = (total[block_length : block_length + n_rows] - total[:n_rows])[starts[:, :n_whole]]
-    means = sums.sum(axis=1)
-    if rest:
-        means += (total[rest : rest + n_rows] - total[:n_rows])[starts[:, n_whole]]
-    return centre + means / n_rows
+    whole = total[block_length : block_length + n_rows] - total[:n_rows]
+    cut = total[rest : rest + n_rows] - total[:n_rows]
+    sums = np.empty((n_resamples, rows.shape[1]))
+    at_once = max(1, AT_ONCE // (n_drawn * rows.shape[1]))
+    for first in range(0, n_resamples, at_once):  # the numbers drawn do not depend on the parts
+        part = sums[first : first + at_once]
+        starts = rng.integers(n_rows, size=(len(part), n_drawn))
+        part[:] = whole[starts[:, :n_whole]].sum(axis=1)
+        if rest:
+            part += cut[starts[:, n_whole]]
+    return centre + sums / n_rows
 
 
 def interval_ends(level: float) -> tuple[float, float]:
@@ -331,8 +338,28 @@ def rank_ic(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     ValueError
         If lengths differ, there are no rows, or a value is not finite.
     """
+    return float(np.mean(rank_contributions(y_true, y_pred)))
+
+
+def rank_contributions(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """Return what each row adds to `rank_ic`, which is their mean.
+
+    Parameters
+    ----------
+    y_true, y_pred : array of shape (n,), float
+        Truth and forecast, finite; units do not matter.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there are no rows, or a value is not finite.
+    """
     y_true, y_pred = _finite_pair(y_true, y_pred)
-    return float(np.mean(_standard_ranks(y_true) * _standard_ranks(y_pred)))
+    return _standard_ranks(y_true) * _standard_ranks(y_pred)
 
 
 def hit_rate(y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -414,7 +441,7 @@ def rank_intervals(
                 f"block_length={block_length} must be from 1 to the {len(truth)} rows of {day}"
             )
         signs = np.sign(truth) * np.sign(forecast)
-        products = _standard_ranks(truth) * _standard_ranks(forecast)
+        products = rank_contributions(truth, forecast)
         means = block_bootstrap(
             np.column_stack([products, signs > 0, signs != 0]),
             block_length=block_length,
