@@ -32,7 +32,7 @@ from upath import UPath
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: *; *([^\\]+?))? *\\?$", re.MULTILINE)
-TIMING = re.compile(r".*(_s|_seconds|_mb)|.*per_s.*")
+TIMING = re.compile(r".*(_s|_ms|_seconds|_mb)|.*per_s.*")
 NOISE = 1e-9
 LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
 

@@ -131,7 +131,7 @@ for (const run of runs) {
   if (!lines.has(key)) lines.set(key, []);
   run.line = lines.get(key);
   run.at = run.line.push(run.value) - 1;
-  if (run.at === 0) continue;
+  if (run.at === 0 || run.greater_is_better === null) continue;
   run.change = run.value - run.line[run.at - 1];
   run.gain = (run.greater_is_better ? run.change : -run.change)
     / (Math.abs(run.line[run.at - 1]) || 1);
@@ -162,7 +162,7 @@ const short = (name) =>
 const directory = (run) => `${run.pipeline}/${run.name}`;
 const trend = (run) => {
   const values = (run.line ?? []).slice(Math.max(0, run.at + 1 - TREND), run.at + 1);
-  if (values.length < 2) return "";
+  if (values.length < 2 || run.greater_is_better === null) return "";
   const low = Math.min(...values), span = Math.max(...values) - low || 1;
   const points = values.map((value, i) =>
     [i * 80 / (values.length - 1), 17 - 14 * (value - low) / span].map((n) => n.toFixed(1)));

@@ -286,6 +286,7 @@ def render(
         f'<h1>{_e(title)} <span class="badge {state}">{state}</span></h1>',
         _verdict(summary),
         _facts(summary),
+        _comparison(summary.get("comparison", {})),
         _metrics(summary, previous or {}, served or {}),
         _stages(summary),
         _figures(summary, figures or {}),
@@ -311,7 +312,7 @@ def _verdict(summary: Mapping) -> str:
     checks = sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"])
     words = [_check(check) for check in checks]
     if summary["state"] == "passed" and not words:
-        lines.append("Every stage worked; no check was made.")
+        lines.append(_e(summary["reason"]) or "Every stage worked; no check was made.")
     lines += words
     if summary["state"] == "refused":
         lines += [] if words else _failure(failed[0])
@@ -421,6 +422,48 @@ def _metrics(summary: Mapping, previous: Mapping, served: Mapping) -> str:
         f"{''.join(heads)}</tr></thead><tbody>{lines}</tbody></table></div>"
         '<p class="note">Arrows: which way is better. Bold numbers: best of model and baselines. '
         "Bold names: what the gate checks. A change inside of the interval may be chance.</p>"
+    )
+
+
+def _comparison(comparison: Mapping) -> str:
+    """Return the paired metrics of two versions, where the run has compared such."""
+    rows = comparison.get("rows", ())
+    if not rows:
+        return ""
+    heads = "".join(_version_head(label, comparison[label.lower()]) for label in "AB")
+    level = f"{100 * comparison['level']:g} % interval"
+    lines = "".join(_paired_line(row) for row in rows)
+    notes = "".join(f'<p class="note">{_e(note)}</p>' for note in comparison["notes"])
+    return (
+        f"<h2>{_e(comparison['model'])}: two versions</h2>"
+        '<div class="wide"><table><thead><tr>'
+        f'<th scope="col">Metric</th>{heads}{_head("B less A", level)}</tr></thead>'
+        f'<tbody>{lines}</tbody></table></div><p class="note">Arrows: which way is better. Bold '
+        f"numbers: the better of both. Bold name: what decides.</p>{notes}"
+    )
+
+
+def _version_head(label: str, version: Mapping) -> str:
+    number = version["version"]
+    which = version["name"] if number is None else f"version {number}"
+    address = f"../../{version['run_dir']}/{PAGE}" if number is not None else None
+    return _head(_link(address, f"{label}, {which}"), version["run_dir"])
+
+
+def _paired_line(row: Mapping) -> str:
+    larger, a, b = row["greater_is_better"], row["champion"], row["candidate"]
+    arrow, kind = ("↑" if larger else "↓"), ' class="gate"' if row["decisive"] else ""
+    p = "" if row["p_value"] is None else f"<br>McNemar p = {_number(row['p_value'], 2)}"
+    values = "".join(
+        f'<td class="number{" best" * (a != b and mine == (max if larger else min)(a, b))}">'
+        f"{_number(mine)}</td>"
+        for mine in (a, b)
+    )
+    unit = f"<small>{_e(row['unit'])}</small>" if row["unit"] else ""
+    interval = f"{row['low']:+.2g} to {row['high']:+.2g}{p}"
+    return (
+        f'<tr{kind}><th scope="row">{_e(row["metric"])} {arrow}{unit}</th>{values}'
+        f'<td class="number">{row["difference"]:+.2g}<small>{interval}</small></td></tr>'
     )
 
 

@@ -93,17 +93,18 @@ def summarise(run: Run) -> dict:
             of the pages of earlier ones), ``figures`` (PNG files it wrote).
         ``parameters``
             By name: ``value``, ``default``, ``changed``, ``stage``, ``meaning``, ``domain``.
-        ``metrics``, ``verdict``, ``registration``, ``dataset``, ``mlflow``
+        ``metrics``, ``verdict``, ``comparison``, ``registration``, ``dataset``, ``mlflow``
             Those files' content, {} where there is none.
         ``headline``
-            {} or ``metric``, ``value``, ``greater_is_better``: the first check of the gate.
+            {} or ``metric``, ``value``, ``greater_is_better``: the first check of the gate, or of a
+            comparison the difference of the metric that decides.
         ``problems``
             What could not be read, in words.
     """
     problems: list[str] = []
     files = {
         name: _json(run.path / f"{name}.json", problems)
-        for name in ("run", "metrics", "verdict", "registration", "dataset", "mlflow")
+        for name in ("run", "metrics", "verdict", "comparison", "registration", "dataset", "mlflow")
     }
     records = _records(run, problems)
     stages = _stages(run, records, problems)
@@ -127,10 +128,13 @@ def summarise(run: Run) -> dict:
         "parameters": _parameters(run, records, problems),
         "metrics": files["metrics"],
         "verdict": files["verdict"],
+        "comparison": files["comparison"],
         "registration": files["registration"],
         "dataset": files["dataset"],
         "mlflow": {k: v for k, v in files["mlflow"].items() if k not in ("logged", "values")},
-        "headline": {key: checks[0].get(key) for key in keys} if checks else {},
+        "headline": {key: checks[0].get(key) for key in keys}
+        if checks
+        else _headline(files["comparison"]),
         "problems": problems,
     }
 
@@ -342,7 +346,7 @@ def _attempt_number(page: str) -> int:
 
 def _state(stages: list[dict], files: dict[str, dict]) -> tuple[str, str]:
     """Return state and reason of the run that has these stages."""
-    verdict = _words(files["verdict"])
+    verdict = _words(files["verdict"]) or str(files["comparison"].get("words", ""))
     failed = [stage for stage in stages if stage["state"] == "failed"]
     if any(stage["state"] == "running" for stage in stages):
         return "running", ""
@@ -364,6 +368,15 @@ def _words(verdict: dict) -> str:
         return explain(verdict) if verdict else ""
     except (KeyError, TypeError, ValueError):
         return ""
+
+
+def _headline(comparison: dict) -> dict:
+    """Return the difference of the metric that decides; there is no better or worse over time."""
+    for row in comparison.get("rows", ()):
+        if row.get("decisive"):
+            name, value = f"difference_{row.get('metric')}", row.get("difference")
+            return {"metric": name, "value": value, "greater_is_better": None}
+    return {}
 
 
 def _parameters(run: Run, records: dict[str, dict], problems: list[str]) -> dict[str, dict]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lib import scoring
@@ -138,28 +139,31 @@ def open_pair(name: str, a: str, b: str) -> Pair:
     return _contender("A", found[0]), _contender("B", found[1])
 
 
-def open_sample(folder: Path) -> tuple[Contender, Contender, TestSet]:
+def open_sample(*, last_days: int = 0) -> tuple[Contender, Contender, TestSet]:
     """Train two small forecasters, and make up four weeks that come after what they have learned.
 
     Parameters
     ----------
-    folder : pathlib.Path
-        Where models and data go.
+    last_days : int, default 0
+        How many days at the end are judged; 0 for all.
 
     Returns
     -------
     Contender, Contender, TestSet
         A has few trees, B many.
     """
-    few, many, raw = scoring.sample_pair(folder)
-    raw.to_parquet(folder / "new.parquet")
-    models = [load_packed(path) for path in (few, many)]
-    test = scoring.load_test("power", str(folder / "new.parquet"), models[0])
-    until = (test.truth.index[0] - pd.Timedelta(seconds=test.task["step_s"])).isoformat()
+    with TemporaryDirectory() as folder:
+        few, many, raw = scoring.sample_pair(Path(folder))
+        data = Path(folder, "new.parquet")
+        raw.to_parquet(data)
+        models = [load_packed(path) for path in (few, many)]
+        test = scoring.load_test("power", str(data), models[0], last_days=last_days)
+        sizes = [_size_of_folder(path) for path in (few, many)]
+    until = raw.index[_needed_rows(models[0]) - 1].isoformat()
     tags = {"run_dir": f"power/{SAMPLE}", "source": SAMPLE, "learned_until": until}
     a, b = (
-        Contender(label, path.name, None, model, _size_of_folder(path), dict(tags))
-        for label, path, model in zip("AB", (few, many), models, strict=True)
+        Contender(label, path.name, None, model, size, dict(tags))
+        for label, path, model, size in zip("AB", (few, many), models, sizes, strict=True)
     )
     return a, b, replace(test, source=SAMPLE)
 
@@ -311,10 +315,62 @@ def unseen(test: TestSet, pair: Pair) -> tuple[TestSet, list[str]]:
     return scoring.select(test, kept), notes
 
 
+def answer(test: TestSet, pair: Pair) -> tuple[TestSet, np.ndarray, np.ndarray, list[str]]:
+    """Return what both say, on the rows that both can answer.
+
+    Parameters
+    ----------
+    test : TestSet
+    pair : tuple of Contender
+
+    Returns
+    -------
+    test : TestSet
+    a, b : ndarray of shape (n,) or, for images, (n, n_classes)
+    notes : list of str
+        How many rows were left out, if any, and whether they are few.
+
+    Raises
+    ------
+    lib.scoring.NotComparable
+        If a version is made for another task than the test, or takes other columns; names it.
+    """
+    made = []
+    for contender in pair:
+        try:
+            made.append(scoring.predictions(contender.model, test))
+        except scoring.NotComparable as error:
+            raise scoring.NotComparable(
+                f"{contender.words} cannot be judged on these rows: {error}"
+            ) from error
+    shared, of_a, of_b = scoring.shared_rows(test, *made)
+    n_lost = len(test.truth) - len(shared.truth)
+    notes = [f"{n_lost:,} rows that one of them cannot answer are left out."] if n_lost else []
+    whole = _with_two_blocks(shared)
+    if whole.block_length != shared.block_length:
+        notes.append(
+            f"There are so few rows that blocks of {whole.block_length} are resampled instead of "
+            f"{shared.block_length}: the intervals are rough."
+        )
+    return whole, of_a, of_b, notes
+
+
+def _with_two_blocks(test: TestSet) -> TestSet:
+    """Return the test with blocks so short that every stretch of rows holds two of them."""
+    groups = np.zeros(len(test.truth)) if test.groups is None else test.groups
+    shortest = int(np.unique(groups, return_counts=True)[1].min())
+    return replace(test, block_length=max(1, min(test.block_length, shortest // 2)))
+
+
 def learned_until(pair: Pair) -> pd.Timestamp | None:
     """Return the last time that either version is known to have learned from; None if unknown."""
     known = [c.tags["learned_until"] for c in pair if c.tags.get("learned_until")]
-    return max((_naive(pd.DatetimeIndex([text]))[0] for text in known), default=None)
+    return max(map(moment, known), default=None)
+
+
+def moment(text: str) -> pd.Timestamp:
+    """Return a time in ISO 8601 without its zone, in UTC where it has one."""
+    return _naive(pd.DatetimeIndex([text]))[0]
 
 
 def _about_images(test: TestSet, contender: Contender) -> str:
@@ -372,19 +428,20 @@ def explain(rows: Sequence[Mapping], pair: Pair, level: float = 0.95) -> str:
     winner = better(row, level)
     test = "" if row.get("p_value") is None else f", McNemar's p = {row['p_value']:.2g}"
     names = {contender.label: contender.words for contender in pair}
-    values = {"A": row["champion"], "B": row["candidate"]}
+    values = {label: f"{value:.4g}" for label, value in _values(row).items()}
+    unit = f" {row['unit']}" if row.get("unit") else ""
     if not winner:
         return (
-            f"It cannot be told which is better: {row['metric']} is {values['A']:.4g} of "
-            f"{names['A']} and {values['B']:.4g} of {names['B']}, B less A is "
-            f"{row['difference']:+.2g} ({row['low']:+.2g} to {row['high']:+.2g}){test}."
+            f"It cannot be told which is better: {row['metric']} is {values['A']}{unit} of "
+            f"{names['A']} and {values['B']}{unit} of {names['B']}, B less A is "
+            f"{row['difference']:+.2g}{unit} ({row['low']:+.2g} to {row['high']:+.2g}){test}."
         )
     other = "A" if winner == "B" else "B"
     ends = sorted(abs(end) for end in (row["low"], row["high"]))
     side = "higher" if row["greater_is_better"] else "lower"
     return (
-        f"{names[winner]} is better: {row['metric']} is {values[winner]:.4g} against "
-        f"{values[other]:.4g} of {names[other]}, {side} by {abs(row['difference']):.2g} "
+        f"{names[winner]} is better: {row['metric']} is {values[winner]}{unit} against "
+        f"{values[other]}{unit} of {names[other]}, {side} by {abs(row['difference']):.2g}{unit} "
         f"({ends[0]:.2g} to {ends[1]:.2g}){test}."
     )
 
@@ -401,6 +458,7 @@ def table(rows: Sequence[Mapping], level: float = 0.95) -> pd.DataFrame:
             "A": [f"{row['champion']:.4g}" for row in rows],
             "B": [f"{row['candidate']:.4g}" for row in rows],
             "B less A": [f"{row['difference']:+.2g}" for row in rows],
+            "unit": [row.get("unit", "") for row in rows],
             "interval": [f"{row['low']:+.2g} to {row['high']:+.2g}" for row in rows],
             "p": ["" if row["p_value"] is None else f"{row['p_value']:.2g}" for row in rows],
             "better": [better(row, level) or "cannot be told" for row in rows],
@@ -437,6 +495,10 @@ def flat_metrics(rows: Sequence[Mapping], costs: pd.DataFrame) -> dict[str, floa
     for label in costs.columns:
         found |= {f"{label.lower()}_{cost}": costs.loc[cost, label] for cost in costs.index}
     return {name: float(value) for name, value in found.items()}
+
+
+def _values(row: Mapping) -> dict[str, float]:
+    return {"A": row["champion"], "B": row["candidate"]}
 
 
 def _gain(row: Mapping) -> tuple[float, float]:
