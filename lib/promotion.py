@@ -10,6 +10,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
+from lib.gate import PROMOTED, markdown
 from lib.notify import report_link, tell_promotion
 from lib.operator import open_run_of, publish_page, runs_without_server
 from lib.run import now, write_bytes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 DECISION = "promotion.json"
 AGREED = ("approved", "promoted")
-BACKED = ("first", "better")  # outcomes of the gate for which no reason has to be given
 
 
 class PromotionOperator(ApprovalOperator):
@@ -101,7 +101,7 @@ class PromotionOperator(ApprovalOperator):
         reason = str(answer["params_input"].get("reason") or "").strip()
         if answer["chosen_options"] != [self.APPROVE]:
             self._decline(run, registered, who, reason, late=bool(event.get("timedout")))
-        if not reason and gate["outcome"] not in BACKED:
+        if not reason and gate["outcome"] not in PROMOTED:
             text = (
                 f"the gate says {gate['outcome'].replace('_', ' ')}, and to promote all the same "
                 f"a reason is needed. Clear this task to be asked again, or {_command(registered)}"
@@ -192,15 +192,13 @@ def question(run: "Run", registered: dict, gate: dict) -> tuple[str, str]:
     registered, gate : dict
         The content of `registration.json` and `gate.json`.
     """
-    from lib.gate import markdown
-
     champion = gate["champion"]
     serving = f"version {champion['version']} serves now" if champion else "no version serves now"
     lines = [markdown(gate), f"Registered by run `{run.run_dir}`; {serving}."]
     link = report_link(run)
     if link:
         lines.append(f"[Report of the run]({link})")
-    if gate["outcome"] not in BACKED:
+    if gate["outcome"] not in PROMOTED:
         lines.append("**The gate did not find it better: to promote it, give a reason.**")
     return f"Promote {_version(registered)}?", "\n\n".join(lines)
 
