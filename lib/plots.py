@@ -728,6 +728,71 @@ def plot_history(
     return ax
 
 
+def plot_drift(columns: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Plot how far each column is from the training data, over its own threshold.
+
+    Parameters
+    ----------
+    columns : pandas.DataFrame of shape (n_columns, n_distances)
+        Index the column, values each distance over its threshold; above 1 is an alarm.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    places = np.arange(len(columns))
+    height = 0.8 / columns.shape[1]
+    for k, name in enumerate(columns.columns):
+        shift = (k - (columns.shape[1] - 1) / 2) * height
+        ax.barh(places + shift, columns[name], height, color=COLOURS[k], label=_words(name))
+    ax.axvline(1, color=TRUTH, linestyle=":")
+    ax.set(xlabel="distance over its threshold", yticks=places, ylim=(len(columns) - 0.4, -0.6))
+    ax.set_yticklabels([_words(name) for name in columns.index])
+    ax.set_ylabel("column")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_scored(
+    predicted: pd.Series, truth: pd.Series, *, unit: str, ax: Axes | None = None
+) -> Axes:
+    """Plot predictions over time beside what came true, or how often each class was predicted.
+
+    Parameters
+    ----------
+    predicted : pandas.Series of shape (n,)
+        Numbers with a time index, or names of classes.
+    truth : pandas.Series of shape (m,)
+        What is known by now, likewise.
+    unit : str
+        Unit of the values, or what is counted.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    shown = {"truth": (truth, TRUTH), "predicted": (predicted, COLOURS[0])}
+    if isinstance(predicted.index, pd.DatetimeIndex):
+        for name, (values, colour) in shown.items():
+            ax.plot(values.index, values, color=colour, linewidth=0.8, label=name)
+        ax.set(xlabel="time", ylabel=f"value ({unit})")
+        _dates(ax)
+    else:
+        names = sorted({*predicted, *truth})
+        for k, (name, (values, colour)) in enumerate(shown.items()):
+            counts = values.value_counts().reindex(names, fill_value=0)
+            ax.bar(np.arange(len(names)) + 0.4 * (k - 0.5), counts, 0.4, color=colour, label=name)
+        ax.set(xlabel="class", ylabel=unit, xticks=range(len(names)), xticklabels=names)
+    ax.legend(fontsize="small")
+    return ax
+
+
 def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(figsize=(8, 3), dpi=80, layout="constrained")[1] if ax is None else ax
 
