@@ -8,6 +8,7 @@ while Airflow parses.
 import re
 from datetime import UTC, datetime, timedelta
 
+from lib.alarm import AlarmOperator
 from lib.notify import failure_callbacks
 from lib.operator import NotebookOperator
 from lib.parameters import Parameter, Value, check_values, merge_parameters, read_stages
@@ -26,6 +27,13 @@ DAG_DEFAULTS = {
 
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after).date() }}"
 """The date a run stands for (UTC), as a value for `notebook_params`: a back-fill has its own."""
+
+
+PROMOTED_MODEL = (
+    "{{ (triggering_asset_events.values() | map('last') | sort(attribute='timestamp') | last)"
+    ".extra['name'] if triggering_asset_events else '%s' }}"
+)
+"""The model whose promotion has started the run, the latest of several; else the one filled in."""
 
 
 def notebook_params(pipeline: str, **overrides: Value) -> dict[str, Param]:
@@ -92,6 +100,15 @@ def promotion_task(pipeline: str, *, answer_days: float = 3) -> PromotionOperato
         response_timeout=timedelta(days=answer_days),
         outlets=[model_asset(pipeline)],
         doc_md="Puts the registered version into production, as `promote` says.",
+    )
+
+
+def alarm_task(pipeline: str) -> AlarmOperator:
+    """Return the task after the notebook that watches: on an alarm it updates `drift_asset`."""
+    return AlarmOperator(
+        task_id="alarm",
+        pipeline=pipeline,
+        doc_md="Says that new data or errors are no longer as in training; else it is skipped.",
     )
 
 

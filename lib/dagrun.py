@@ -105,10 +105,9 @@ def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
     """
     declared = merge_parameters(read_stages(ROOT / "notebooks" / pipeline))
     del declared["run_dir"]  # follows from the DAG run
-    asked = check_values(declared, {"source": "sample"} | params, owner=pipeline)
-    if asked["source"] != "sample":
-        return asked
-    return {name: parameter.default for name, parameter in declared.items()} | asked
+    asked = check_values(declared, params, owner=pipeline)
+    values = {name: parameter.default for name, parameter in declared.items()} | asked
+    return values if values["source"] in ("sample", "") else asked
 
 
 def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> bool:

@@ -17,6 +17,7 @@ N_BINS = 10
 N_POINTS = 201  # of the distribution that is kept for the Kolmogorov-Smirnov distance
 MARGIN = 1.25  # times the largest distance of a stretch of the training data; see drift_alarms.txt
 LEAST_STRETCHES = 20  # that do not overlap, to know the largest distance of any
+LEAST_ROWS = 20  # with a known truth, to speak of an error
 OVERLAP = 4  # stretches begin at every 1 / OVERLAP of their length
 BPS = 1e-4
 DISTANCES = {
@@ -219,6 +220,32 @@ def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("column")
 
 
+def compare(profile: Mapping, frame: pd.DataFrame) -> tuple[pd.DataFrame | None, str]:
+    """Compare the newest rows with the training data, or say why that cannot be done.
+
+    Parameters
+    ----------
+    profile : mapping
+        From `profile`; {} where there is none.
+    frame : pandas.DataFrame of shape (n, n_columns)
+        As in `measure`.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        From `measure`.
+    str
+        A sentence where there is none; else "".
+    """
+    if not profile:
+        return None, "the run that trained this version has left no profile of its data"
+    if len(frame) < profile["stretch_rows"]:
+        return None, (
+            f"{len(frame)} new rows are too few to compare: it takes {profile['stretch_rows']}"
+        )
+    return measure(profile, frame), ""
+
+
 def _describe(values: np.ndarray) -> dict:
     """Return bins and distribution of the values that are not missing."""
     present = np.sort(values[~np.isnan(values)])
@@ -359,6 +386,19 @@ def live_error(
     found = {"error": score.mean(), "low": low, "high": high}
     found = {name: float(np.sqrt(v) if numbers else v) for name, v in found.items()}
     return found | {"n": len(truth)}
+
+
+def expected_error(metrics: Mapping[str, float]) -> float:
+    """Return the error that an evaluation has found, as `live_error` measures it; or NaN.
+
+    Parameters
+    ----------
+    metrics : mapping of str to float
+        With ``accuracy`` where classes were predicted, ``rmse`` where numbers were.
+    """
+    if "accuracy" in metrics:
+        return 1 - metrics["accuracy"]
+    return metrics.get("rmse", math.nan)
 
 
 def error_has_grown(found: Mapping[str, float], expected: float, *, max_growth: float) -> bool:

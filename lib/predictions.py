@@ -37,8 +37,8 @@ SAMPLE_DAYS = 14  # of the made-up data, the last ones: the new rows
 PREDICTED = {"power": "power_kw", "tick": "expected_return_bps", "mnist": "label"}
 PREDICTED |= {"cifar10": "label"}
 UNITS = {"power": "kW", "tick": "bps", "mnist": "images", "cifar10": "images"}
-ERRORS = {"power": "rmse", "tick": "rmse", "mnist": "accuracy", "cifar10": "accuracy"}
 PART = re.compile(r"part-(\d{6,})\.parquet")
+SIGNATURE = ("model", "version", "run_dir", "scored_at")
 PROFILE = "profile.json"
 WEEK = 7
 
@@ -77,12 +77,6 @@ class Served:
     learned_until: str
     metrics: dict[str, float]
     profile: dict
-
-    @property
-    def expected_error(self) -> float:
-        """The error that the evaluation found, as `lib.drift.live_error` measures it; or NaN."""
-        found = self.metrics.get(ERRORS[self.pipeline], float("nan"))
-        return 1 - found if ERRORS[self.pipeline] == "accuracy" else found
 
     def facts(self) -> dict:
         """Return what later stages need to know, JSON-able."""
@@ -140,26 +134,27 @@ def open_served(name: str, version: str) -> Served:
     )
 
 
-def sample_served(folder: Path) -> tuple[Served, pd.DataFrame]:
+def open_sample(*, since: str = "") -> tuple[Served, "Rows"]:
     """Train a small forecaster to try things on, and make up readings that come after.
 
     Parameters
     ----------
-    folder : pathlib.Path
-        Where the model goes.
+    since : str, default ""
+        As in `load_rows`.
 
     Returns
     -------
     Served
         It has learned from twelve weeks and was judged on the two weeks after them.
-    pandas.DataFrame of shape (n, 7)
-        Readings by the hour: two weeks that are new to it, and the history before them.
+    Rows
+        The two weeks after those.
     """
-    from lib.data.power import aggregate_power
+    from lib.data.power import aggregate_power, describe_power
     from lib.data.power_sample import sample_power
 
-    _, many, raw = scoring.sample_pair(folder)
-    model = load_packed(many)
+    with tempfile.TemporaryDirectory() as folder:
+        _, many, raw = scoring.sample_pair(Path(folder))
+        model = load_packed(many)
     spec = model.unwrap_python_model().spec
     first_new = raw.index[-24 * SAMPLE_DAYS]
     first_judged = raw.index[spec["needed_rows"]]
@@ -179,7 +174,7 @@ def sample_served(folder: Path) -> tuple[Served, pd.DataFrame]:
         metrics={"rmse": float(np.sqrt((error.dropna() ** 2).mean()))},
         profile=drift.profile(watched, WEEK * 24),
     )
-    return served, raw
+    return served, power_rows(served, raw, describe_power(raw, SAMPLE), since=since)
 
 
 def _profile_of(client: "MlflowClient", version: "ModelVersion") -> dict:
@@ -216,8 +211,8 @@ class Rows:
         What has come true, by key: kW, bps or names of classes. Earlier rows are among them.
     watched : pandas.DataFrame of shape (k, n_columns)
         What `lib.drift` looks at, of all rows that are new to the version, scored or not.
-    source, digest : str
-        Of the data.
+    facts : dict
+        Of the data, as in a run's ``dataset.json``.
     """
 
     inputs: pd.DataFrame | np.ndarray
@@ -225,8 +220,7 @@ class Rows:
     positions: np.ndarray
     truth: pd.Series
     watched: pd.DataFrame
-    source: str
-    digest: str
+    facts: dict
 
 
 def load_rows(served: Served, source: str = "", *, since: str = "", seed: int = 0) -> Rows:
@@ -258,15 +252,18 @@ def load_rows(served: Served, source: str = "", *, since: str = "", seed: int = 
     return load(served, source, since, seed)
 
 
-def power_rows(served: Served, raw: pd.DataFrame, *, since: str, source: str, digest: str) -> Rows:
-    """Return the rows of a house's readings; see `load_rows`.
+def power_rows(served: Served, raw: pd.DataFrame, facts: dict, *, since: str = "") -> Rows:
+    """Return the rows of a house's readings.
 
     Parameters
     ----------
     served : Served
     raw : pandas.DataFrame of shape (n, 7)
         Canonical power frame, in the time step of the model.
-    since, source, digest : str
+    facts : dict
+        From `lib.data.power.describe_power`.
+    since : str, default ""
+        As in `load_rows`.
     """
     from lib.features import measured
 
@@ -274,7 +271,7 @@ def power_rows(served: Served, raw: pd.DataFrame, *, since: str, source: str, di
     step = pd.Timedelta(seconds=spec["step_s"])
     if len(raw) > 1 and raw.index[1] - raw.index[0] != step:
         raise ValueError(
-            f"the rows of {source} are {raw.index[1] - raw.index[0]} apart, version "
+            f"the rows of {facts['source']} are {raw.index[1] - raw.index[0]} apart, version "
             f"{served.version} of {served.name} takes rows of {step}"
         )
     begin = _begin(served, since)
@@ -289,8 +286,7 @@ def power_rows(served: Served, raw: pd.DataFrame, *, since: str, source: str, di
         positions=new,
         truth=truth.set_axis(_time_keys(truth.index)),
         watched=drift.power_columns(raw[raw.index > begin], min_voltage_v=least_v),
-        source=source,
-        digest=digest,
+        facts=facts,
     )
 
 
@@ -299,8 +295,7 @@ def _load_power(served: Served, source: str, since: str, seed: int) -> Rows:
 
     resolution = scoring.STEPS.get(_spec(served)["step_s"], "native")
     raw = load_power(source, resolution=resolution, seed=seed)
-    facts = describe_power(raw, source)
-    return power_rows(served, raw, since=since, source=facts["source"], digest=facts["digest"])
+    return power_rows(served, raw, describe_power(raw, source), since=since)
 
 
 def _load_bars(served: Served, source: str, since: str, seed: int) -> Rows:
@@ -318,15 +313,13 @@ def _load_bars(served: Served, source: str, since: str, seed: int) -> Rows:
     begin = _begin(served, since, zone="UTC")
     keys = _time_keys(bars.index)
     new = np.flatnonzero(bars.index > begin)
-    facts = describe_ticks(report, source)
     return Rows(
         inputs=bars.rename_axis("ts").reset_index(),
         keys=keys[new],
         positions=new,
         truth=forward_return(bars, spec["horizon"]).set_axis(keys).dropna(),
         watched=drift.bar_columns(bars).iloc[new],
-        source=facts["source"],
-        digest=facts["digest"],
+        facts=describe_ticks(report, source),
     )
 
 
@@ -334,7 +327,6 @@ def _load_images(served: Served, source: str, since: str, seed: int) -> Rows:
     from lib.data.images import describe_images, load_images
 
     images = load_images(served.pipeline, source, seed=seed)
-    facts = describe_images(images, served.pipeline, source)
     digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images.x_test]
     keys, first = np.unique(digests, return_index=True)  # in no order of classes
     labels = np.asarray(images.classes, dtype=object)[images.y_test[first]]
@@ -344,8 +336,7 @@ def _load_images(served: Served, source: str, since: str, seed: int) -> Rows:
         positions=np.arange(len(first)),
         truth=pd.Series(labels, pd.Index(keys, dtype="str"), dtype="str"),
         watched=drift.image_columns(images.x_test[first]),
-        source=facts["source"],
-        digest=facts["digest"],
+        facts=describe_images(images, served.pipeline, source),
     )
 
 
@@ -418,11 +409,10 @@ class Store:
     def read(self, run_dir: str = "") -> pd.DataFrame:
         """Return the rows in the store, all or those that one run has scored, by key."""
         parts = [self._read(name, None) for name in self.parts()]
-        if run_dir:
-            parts = [part for part in parts if (part["run_dir"] == run_dir).any()]
         if not parts:
-            return pd.DataFrame({"key": pd.Series(dtype="str")}).set_index("key")
-        return pd.concat(parts, ignore_index=True).sort_values("key").set_index("key")
+            return pd.DataFrame(columns=list(SIGNATURE), index=pd.Index([], "str", name="key"))
+        rows = pd.concat(parts, ignore_index=True).sort_values("key").set_index("key")
+        return rows[rows["run_dir"] == run_dir] if run_dir else rows
 
     def append(self, frame: pd.DataFrame) -> int:
         """Write rows as the next part, without those that are in the store by now.
@@ -595,3 +585,34 @@ def live(served: Served, rows: Rows, store: Store) -> pd.DataFrame:
     scored = scored.rename(columns={PREDICTED[served.pipeline]: "predicted"})
     joined = scored[["predicted", "version"]].join(rows.truth.rename("truth"), how="inner")
     return joined[["truth", "predicted", "version"]].sort_index()
+
+
+def newest(
+    served: Served, rows: Rows, store: Store, *, n_rows: int = 336
+) -> tuple[pd.Series, pd.Series]:
+    """Return the last predictions in the store and what is known of their truth, to be drawn.
+
+    Parameters
+    ----------
+    served : Served
+    rows : Rows
+    store : Store
+    n_rows : int, default 336
+        How many.
+
+    Returns
+    -------
+    predicted, truth : pandas.Series
+        By time, where rows have one; else by key.
+    """
+    scored = store.read().tail(n_rows)
+    predicted = scored.get(PREDICTED[served.pipeline], pd.Series(dtype=np.float64))
+    truth = rows.truth[rows.truth.index.isin(predicted.index)]
+    return _by_time(predicted, served.pipeline), _by_time(truth, served.pipeline)
+
+
+def _by_time(series: pd.Series, pipeline: str) -> pd.Series:
+    if pipeline in scoring.IMAGE_PIPELINES:
+        return series
+    texts = pd.Series(series.index, dtype="str").str.split("/").str[0]
+    return series.set_axis(pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601")))
