@@ -13,16 +13,19 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from lib import run_index, workbench
+from lib.gate import cells, headings
 from lib.page import document, duration
 from lib.run import Run, open_run, outputs_dir, write_bytes
 from lib.summary import (
     PAGE,
     STARTED,
+    decision,
     list_runs,
     metric_rows,
     read_summary,
@@ -35,6 +38,7 @@ from upath import UPath
 
 SHOWN_FIGURES = 4
 ALIASES = ("production", "staging")
+COMPARED = "Difference: this run less what is in production, on the same rows. Bold: what decides."
 
 CSS = (
     run_index.BADGES
@@ -64,7 +68,7 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 tbody th { color: var(--ink); font-weight: 500; white-space: nowrap; vertical-align: top; }
 .wide th:first-child { position: sticky; left: 0; background: var(--page); padding-left: 0; }
 small { display: block; color: var(--dim); font-weight: 400; }
-small.better { color: var(--good); } small.worse { color: var(--bad); }
+.better { color: var(--good); } .worse { color: var(--bad); } .dim { color: var(--dim); }
 .best { font-weight: 700; }
 tr.gate th { font-weight: 700; }
 .note { color: var(--dim); font-size: .8125rem; margin: .4rem 0 0; }
@@ -164,10 +168,10 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
     """
     summary = dict(summary or summarise(run))
     problems = list(summary["problems"])
-    served: dict = {}
+    served, standing = {}, {}
     if ask_registry and summary["metrics"]:
         try:
-            served = serving(summary)
+            served, standing = serving(summary), standing_of(summary)
         except Exception as error:  # whatever a registry raises; the page says so
             problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
     figures = {}
@@ -181,6 +185,7 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
         figures=figures,
         previous=previous_run(summary),
         served=served,
+        standing=standing,
         airflow_url=os.environ.get("AIRFLOW__API__BASE_URL", ""),
     )
 
@@ -221,8 +226,7 @@ def serving(summary: Mapping) -> dict:
         If the registry cannot be asked.
     """
     name = summary["registration"].get("name") or _model_name(summary)
-    uri = tracking_uri()
-    if not name or (uri.startswith("sqlite:///") and not Path(uri[len("sqlite:///") :]).exists()):
+    if not name or not _has_registry():
         return {}
     from mlflow import MlflowException
 
@@ -249,12 +253,60 @@ def serving(summary: Mapping) -> dict:
     return found | {"run_dir": tags.get("run_dir", ""), "digest": tags.get("data_digest", "")}
 
 
+def standing_of(summary: Mapping) -> dict:
+    """Return what has become of the version that this run has registered.
+
+    Returns
+    -------
+    dict
+        ``champion``, the version in production now, or None; ``archived``, since when the run's own
+        version has been replaced, or ""; ``changes``, the entries of the ledger, oldest first, by
+        which others than this run put it into production. {} where the run has registered nothing,
+        or there is no store, model or version.
+
+    Raises
+    ------
+    mlflow.MlflowException
+        If the registry cannot be asked.
+    """
+    name, version = (summary["registration"].get(key) for key in ("name", "version"))
+    if not name or not version or not _has_registry():
+        return {}
+    from lib import ledger
+
+    from mlflow import MlflowException
+
+    with _impatient():
+        client = open_client()
+        try:
+            model = client.get_registered_model(name)
+            tags = client.get_model_version(name, str(version)).tags
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        known = model.tags.get(ledger.TAG)
+        entries = ledger.entries(client, known) if known else []
+    champion = model.aliases.get(ALIASES[0])
+    return {
+        "champion": int(champion) if champion else None,
+        "archived": tags.get("archived", ""),
+        "changes": [
+            asdict(entry)
+            for entry in entries
+            if (entry.alias, entry.after) == (ALIASES[0], version)
+            and entry.run_dir != summary["run_dir"]
+        ],
+    }
+
+
 def render(
     summary: Mapping,
     *,
     figures: Mapping[str, bytes] | None = None,
     previous: Mapping | None = None,
     served: Mapping | None = None,
+    standing: Mapping | None = None,
     airflow_url: str = "",
 ) -> str:
     """Return the page of a run.
@@ -269,6 +321,8 @@ def render(
         Summary of the run to compare with.
     served : mapping, optional
         The version to compare with, as `serving` returns it.
+    standing : mapping, optional
+        What has become of the run's own version, as `standing_of` returns it.
     airflow_url : str, default ""
         Where Airflow answers, for the link to the DAG run.
 
@@ -284,7 +338,8 @@ def render(
         '<p class="path"><a href="../../index.html">All runs</a> / '
         f"{_e(summary['pipeline'])} / {_e(summary['name'])}</p>",
         f'<h1>{_e(title)} <span class="badge {state}">{state}</span></h1>',
-        _verdict(summary),
+        _verdict(summary, standing or {}),
+        _gate(summary),
         _facts(summary),
         _comparison(summary.get("comparison", {})),
         _metrics(summary, previous or {}, served or {}),
@@ -303,32 +358,102 @@ def _write_page(run: Run, summary: Mapping, *, ask_registry: bool = True) -> UPa
     return page
 
 
-def _verdict(summary: Mapping) -> str:
-    """Return the state and why, with the error where there is one."""
+def _verdict(summary: Mapping, standing: Mapping) -> str:
+    """Return the state and why, with the error where there is one, and what became of the model."""
+    decided = [_e(sentence) for sentence in decision(summary)]
     failed = [stage for stage in summary["stages"] if stage["state"] == "failed"]
     lines = []
     if summary["state"] == "failed" and failed:
         lines += _failure(failed[0])
     checks = sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"])
-    words = [_check(check) for check in checks]
+    words = decided or [_check(check) for check in checks]
     if summary["state"] == "passed" and not words:
         lines.append(_e(summary["reason"]) or "Every stage worked; no check was made.")
     lines += words
     if summary["state"] == "refused":
         lines += [] if words else _failure(failed[0])
         lines.append("The model was kept out of the registry.")
-    model = summary["registration"]
-    if model:
-        lines.append(
-            f"Registered as {_e(model.get('name', '?'))} version {_e(model.get('version', '?'))}, "
-            f"<code>@{_e(model.get('alias', '?'))}</code>."
-        )
+    lines += _registered(summary["registration"], standing)
     if summary["state"] in ("running", "unfinished"):
         lines.insert(0, _progress(summary["stages"]))
     first, *rest = [line for line in lines if line] or ["Nothing is known of this run."]
     text = "".join(line if line.startswith("<pre") else f"<p>{line}</p>" for line in rest)
     return (
         f'<section class="verdict {summary["state"]}"><p class="first">{first}</p>{text}</section>'
+    )
+
+
+def _registered(model: Mapping, standing: Mapping) -> list[str]:
+    """Return which version the run has made and what has become of it."""
+    if not model:
+        return []
+    version = model.get("version", "?")
+    text = f"Registered as {_e(model.get('name', '?'))} version {_e(version)}"
+    if not standing:
+        alias = f", <code>@{_e(model['alias'])}</code>" if model.get("alias") else ""
+        return [f"{text}{alias}."]
+    champion = standing["champion"]
+    if champion == version:
+        text += ", in production now."
+    elif champion is None:
+        text += "; nothing is in production now."
+    else:
+        text += f"; version {champion} is in production now."
+    if standing["archived"]:
+        text += f" Replaced {_when(standing['archived'])} UTC."
+    return [text, *(_by_others(entry) for entry in standing["changes"])]
+
+
+def _by_others(entry: Mapping) -> str:
+    """Return who has put the version into production, when and why."""
+    verb = {"promote": "Promoted", "rollback": "Put back into production"}.get(
+        entry["action"], "Put into production past this project"
+    )
+    against = " against the gate" if entry["override"] else ""
+    by = f" by {_e(entry['who'])}" if entry["who"] else ""
+    reason = f": {_e(_public(entry['reason']))}" if entry["reason"] else ""
+    return f"{verb}{against}{by}, {_when(entry['when'])} UTC{reason}"
+
+
+def _gate(summary: Mapping) -> str:
+    """Return the table of the gate: floors, and the model beside the version in production."""
+    gate = summary["gate"]
+    if not gate.get("rows"):
+        return ""
+    heads = headings(gate)
+    is_compared = any(row["difference"] is not None for row in gate["rows"])
+    columns = ["floor", "candidate"]
+    if is_compared:
+        columns += ["in production", "difference"]
+    champion = gate["champion"] or {}
+    address = f"../../{champion['run_dir']}/{PAGE}" if champion.get("run_dir") else None
+    notes = {"in production": f"version {champion.get('version')}", "difference": heads["interval"]}
+    titles = {key: _e(key.capitalize()) for key in columns}
+    titles["in production"] = _link(address, "In production")
+    top = "".join(_head(titles[key], notes.get(key, "")) for key in columns)
+    lines = "".join(_gate_line(row, columns) for row in gate["rows"])
+    said = [COMPARED] if is_compared else []
+    said += [f"Margin: {gate['margin']:g}."] if gate["margin"] else []
+    said += [f"{note[:1].upper()}{note[1:]}." for note in gate["notes"]]
+    return (
+        '<h2>Gate</h2><div class="wide"><table><thead><tr><th scope="col">Metric</th>'
+        f'{top}<th scope="col">Result</th></tr></thead><tbody>{lines}</tbody></table></div>'
+        f'<p class="note">{_e(" ".join(said))}</p>'
+    )
+
+
+def _gate_line(row: Mapping, columns: list[str]) -> str:
+    text = {key: _e(value) for key, value in cells(row).items()}
+    small = f"<small>{text['interval']}</small>" if text["interval"] else ""
+    if text["p"]:
+        small += f"<small>McNemar's p = {text['p']}</small>"
+    text["difference"] += small
+    values = "".join(f'<td class="number">{text[key]}</td>' for key in columns)
+    kind = {True: "better", False: "worse", None: "dim"}[row["passed"]]
+    bold = ' class="gate"' if row["decisive"] else ""
+    return (
+        f'<tr{bold}><th scope="row">{text["metric"]}</th>{values}'
+        f'<td class="{kind}">{text["result"]}</td></tr>'
     )
 
 
@@ -460,10 +585,10 @@ def _paired_line(row: Mapping) -> str:
         for mine in (a, b)
     )
     unit = f"<small>{_e(row['unit'])}</small>" if row["unit"] else ""
-    interval = f"{row['low']:+.2g} to {row['high']:+.2g}{p}"
+    interval = f"{row['low']:+.3g} to {row['high']:+.3g}{p}"
     return (
         f'<tr{kind}><th scope="row">{_e(row["metric"])} {arrow}{unit}</th>{values}'
-        f'<td class="number">{row["difference"]:+.2g}<small>{interval}</small></td></tr>'
+        f'<td class="number">{row["difference"]:+.3g}<small>{interval}</small></td></tr>'
     )
 
 
@@ -725,6 +850,12 @@ def _when(text: str | None, *, seconds: bool = False) -> str:
         return ""
     when = datetime.fromisoformat(text).astimezone(UTC)
     return f"{when:%Y-%m-%d %H:%M:%S}" if seconds else f"{when:%Y-%m-%d %H:%M}"
+
+
+def _has_registry() -> bool:
+    """Say whether there is a store to ask: one of files is not made by looking."""
+    uri = tracking_uri()
+    return not uri.startswith("sqlite:///") or Path(uri[len("sqlite:///") :]).exists()
 
 
 def _model_name(summary: Mapping) -> str:

@@ -118,9 +118,8 @@ def open_pair(name: str, a: str, b: str) -> Pair:
     Raises
     ------
     ValueError
-        If both are the same version, or it is not known which pipeline made them.
-    mlflow.MlflowException
-        If there is no such model, version or alias.
+        If there is no such model, version or alias; both are the same version; or it is not known
+        which pipeline made them.
     """
     from lib import registry
 
@@ -169,7 +168,7 @@ def open_sample(*, last_days: int = 0) -> tuple[Contender, Contender, TestSet]:
 
 
 def facts(pair: Pair) -> pd.DataFrame:
-    """Return what is known of both versions, a column for each."""
+    """Return what is known of both versions, a column for each; nothing of what neither has."""
     rows = {
         "model": lambda c: c.name,
         "version": lambda c: "" if c.number is None else str(c.number),
@@ -182,7 +181,8 @@ def facts(pair: Pair) -> pd.DataFrame:
         "verdict of the gate": lambda c: c.tags.get("gate.outcome", ""),
     }
     table = {c.label: [find(c) for find in rows.values()] for c in pair}
-    return pd.DataFrame(table, index=list(rows))
+    frame = pd.DataFrame(table, index=list(rows))
+    return frame[(frame != "").any(axis=1)]
 
 
 def _contender(label: str, version: "ModelVersion") -> Contender:
@@ -434,15 +434,15 @@ def explain(rows: Sequence[Mapping], pair: Pair, level: float = 0.95) -> str:
         return (
             f"It cannot be told which is better: {row['metric']} is {values['A']}{unit} of "
             f"{names['A']} and {values['B']}{unit} of {names['B']}, B less A is "
-            f"{row['difference']:+.2g}{unit} ({row['low']:+.2g} to {row['high']:+.2g}){test}."
+            f"{row['difference']:+.3g}{unit} ({row['low']:+.3g} to {row['high']:+.3g}){test}."
         )
     other = "A" if winner == "B" else "B"
     ends = sorted(abs(end) for end in (row["low"], row["high"]))
     side = "higher" if row["greater_is_better"] else "lower"
     return (
         f"{names[winner]} is better: {row['metric']} is {values[winner]}{unit} against "
-        f"{values[other]}{unit} of {names[other]}, {side} by {abs(row['difference']):.2g}{unit} "
-        f"({ends[0]:.2g} to {ends[1]:.2g}){test}."
+        f"{values[other]}{unit} of {names[other]}, {side} by {abs(row['difference']):.3g}{unit} "
+        f"({ends[0]:.3g} to {ends[1]:.3g}){test}."
     )
 
 
@@ -457,9 +457,9 @@ def table(rows: Sequence[Mapping], level: float = 0.95) -> pd.DataFrame:
         {
             "A": [f"{row['champion']:.4g}" for row in rows],
             "B": [f"{row['candidate']:.4g}" for row in rows],
-            "B less A": [f"{row['difference']:+.2g}" for row in rows],
+            "B less A": [f"{row['difference']:+.3g}" for row in rows],
             "unit": [row.get("unit", "") for row in rows],
-            "interval": [f"{row['low']:+.2g} to {row['high']:+.2g}" for row in rows],
+            "interval": [f"{row['low']:+.3g} to {row['high']:+.3g}" for row in rows],
             "p": ["" if row["p_value"] is None else f"{row['p_value']:.2g}" for row in rows],
             "better": [better(row, level) or "cannot be told" for row in rows],
         },
