@@ -1,0 +1,260 @@
+"""The ledger of a registered model: every change of an alias, written once and never altered.
+
+A ledger is one MLflow run in the experiment "registry", and entry n is its parameter n. MLflow
+never changes a parameter, so nothing that stands there can be altered, and of two who write entry n
+one is refused, on whatever machine they are. An entry is written before anything moves; the
+parameter ``n.done`` follows when everything has.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from lib import tracking
+from lib.run import now
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient, MlflowException
+    from mlflow.entities.model_registry import RegisteredModel
+
+EXPERIMENT = "registry"
+TAG = "ledger_run"
+KEY = re.compile(r"\d{6}")
+MAX_CHARACTERS = 6000  # of an MLflow parameter
+
+
+class EntryTaken(ValueError):
+    """Somebody else has written the entry of this number first."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of an alias.
+
+    Attributes
+    ----------
+    number : int
+        Counts from 1 without gaps.
+    when : str
+        ISO 8601, UTC; never before the entry ahead of it.
+    action : {"register", "promote", "rollback", "found"}
+        "found" is a change that was made past this project, noted when it was seen.
+    alias : str
+    before, after : int or None
+        Versions; None where the alias points nowhere.
+    who : str
+        A person, or "".
+    run_dir : str
+        The run that caused it, or "".
+    reason, verdict : str
+        Why; and what the floors said.
+    override : bool
+        Whether the gate had not found the version better.
+    id : str
+        Random, so that no two entries are ever equal.
+    done : str
+        When aliases and tags were all in place; "" before.
+    """
+
+    number: int
+    when: str
+    action: str
+    alias: str
+    before: int | None
+    after: int | None
+    who: str
+    run_dir: str
+    reason: str
+    verdict: str
+    override: bool
+    id: str
+    done: str = ""
+
+
+def read(name: str) -> list[Entry]:
+    """Return all entries of the model `name`; none where it has no ledger yet.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or its ledger is gone.
+    """
+    client = tracking.open_client()
+    run_id = find_model(client, name).tags.get(TAG)
+    return entries(client, run_id) if run_id else []
+
+
+def entries(client: "MlflowClient", run_id: str) -> list[Entry]:
+    """Return all entries of the ledger that is the MLflow run `run_id`, in their order.
+
+    Raises
+    ------
+    ValueError
+        If the run is gone or deleted.
+    """
+    from mlflow import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if not is_code(error, "RESOURCE_DOES_NOT_EXIST"):
+            raise
+        raise ValueError(
+            f"the ledger, MLflow run {run_id}, is gone. Restore the tracking database from a "
+            f"backup; or, to begin a new ledger, delete the tag {TAG} of the registered model"
+        ) from error
+    if run.info.lifecycle_stage != "active":
+        raise ValueError(
+            f"the ledger, MLflow run {run_id}, has been deleted. To restore it: "
+            f"mlflow runs restore --run-id {run_id}"
+        )
+    texts = run.data.params
+    return [
+        Entry(number=int(key), done=texts.get(f"{key}.done", ""), **json.loads(texts[key]))
+        for key in sorted(filter(KEY.fullmatch, texts))
+    ]
+
+
+def append(client: "MlflowClient", run_id: str, entry: Entry) -> None:
+    """Write `entry` under its number, for good.
+
+    Raises
+    ------
+    EntryTaken
+        If there is another entry of that number.
+    ValueError
+        If it is too long for MLflow.
+    """
+    from mlflow import MlflowException
+
+    facts = asdict(entry)
+    key = f"{facts.pop('number'):06}"
+    del facts["done"]
+    text = json.dumps(facts, ensure_ascii=False)
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(
+            f"an entry of {len(text)} characters does not fit the ledger, which takes "
+            f"{MAX_CHARACTERS}: give a shorter reason"
+        )
+    try:
+        client.log_param(run_id, key, text, synchronous=True)
+    except MlflowException as error:
+        taken = is_code(error, "INVALID_PARAMETER_VALUE")
+        if not taken or client.get_run(run_id).data.params.get(key, text) == text:
+            raise
+        raise EntryTaken(f"entry {entry.number} has been written by somebody else") from error
+
+
+def finish(client: "MlflowClient", run_id: str, entry: Entry) -> None:
+    """Note that everything `entry` says has been done, unless that has been noted."""
+    from mlflow import MlflowException
+
+    try:
+        client.log_param(run_id, f"{entry.number:06}.done", now(), synchronous=True)
+    except MlflowException as error:
+        if not is_code(error, "INVALID_PARAMETER_VALUE"):
+            raise
+
+
+def serving(written: Iterable[Entry], alias: str) -> int | None:
+    """Return the version that `alias` points to when all of `written` has been done."""
+    return next((entry.after for entry in reversed([*written]) if entry.alias == alias), None)
+
+
+def find_model(client: "MlflowClient", name: str) -> "RegisteredModel":
+    """Return the registered model `name`.
+
+    Raises
+    ------
+    ValueError
+        If there is none; names those that there are.
+    """
+    from mlflow import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if not is_code(error, "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        known = ", ".join(sorted(model.name for model in models(client))) or "none yet"
+        raise ValueError(f"no registered model {name!r}; there are: {known}") from error
+
+
+def models(client: "MlflowClient") -> list["RegisteredModel"]:
+    """Return all registered models."""
+    found, page = [], None
+    while page is None or page.token:
+        page = client.search_registered_models(page_token=page.token if page else None)
+        found += page
+    return found
+
+
+def establish(client: "MlflowClient", name: str) -> str:
+    """Return the id of the ledger of the model `name`; make both where they are missing.
+
+    However many do this at once, they all get the same ledger: a new model is created with its
+    ledger as a tag, and for one that was made without, an experiment of its name is the claim.
+    """
+    from mlflow import MlflowException
+
+    model = _find(client, name)
+    if model is not None and TAG in model.tags:
+        return model.tags[TAG]
+    run_id = _make_run(client, name)
+    try:
+        if model is None:
+            client.create_registered_model(name, tags={TAG: run_id})
+            return run_id
+        client.create_experiment(_claim(name), tags={TAG: run_id})
+    except MlflowException as error:
+        if not is_code(error, "RESOURCE_ALREADY_EXISTS"):
+            raise
+        client.delete_run(run_id)
+        if model is None:
+            return establish(client, name)
+    winner = client.get_experiment_by_name(_claim(name)).tags[TAG]
+    client.set_registered_model_tag(name, TAG, winner)
+    return winner
+
+
+def is_code(error: "MlflowException", *codes: str) -> bool:
+    """Say whether `error` is of one of the `codes`, whatever store or server has raised it."""
+    return error.error_code in codes
+
+
+def _find(client: "MlflowClient", name: str) -> "RegisteredModel | None":
+    from mlflow import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if not is_code(error, "RESOURCE_DOES_NOT_EXIST"):
+            raise
+        return None
+
+
+def _make_run(client: "MlflowClient", name: str) -> str:
+    tags = {"registered_model": name}
+    run = client.create_run(_experiment(client), run_name=f"ledger of {name}", tags=tags)
+    client.set_terminated(run.info.run_id)  # else it seems to be running for ever
+    return run.info.run_id
+
+
+def _experiment(client: "MlflowClient") -> str:
+    from mlflow import MlflowException
+
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            return client.create_experiment(EXPERIMENT)
+        except MlflowException as error:
+            if not is_code(error, "RESOURCE_ALREADY_EXISTS"):
+                raise
+        found = client.get_experiment_by_name(EXPERIMENT)
+    return found.experiment_id
+
+
+def _claim(name: str) -> str:
+    return f"{EXPERIMENT}/{name}"
