@@ -6,6 +6,7 @@ be compared is left to a person. Each outcome has its sentence, and nothing here
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ OUTCOMES = {
 """What each outcome of the gate means."""
 
 PROMOTED = ("first", "better")
+MAX_CHARACTERS = 1000  # of a reason: MLflow's tags and descriptions take few thousand
 SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\[]<>|`*"})
 
 
@@ -154,6 +156,46 @@ def words(gate: Mapping) -> str:
     if gate["outcome"] == "undecided":
         outcome = f"{outcome}, a person must decide"
     return f"{outcome}: {gate['reason']}."
+
+
+def settled(gate: Mapping, registration: Mapping, promotion: Mapping) -> list[str]:
+    """Return what the gate said and what followed, the most important sentence first.
+
+    Parameters
+    ----------
+    gate, registration, promotion : mapping
+        Content of ``gate.json``, ``registration.json`` and ``promotion.json``, {} where there is
+        none yet.
+
+    Returns
+    -------
+    list of str
+        Sentences: the gate's, as "Promoted" where the version has entered production, and then who
+        agreed, who did not, or what the policy left undone.
+    """
+    if promotion.get("version") != registration.get("version"):
+        promotion = {}  # of an earlier try of this run
+    outcome, who = promotion.get("outcome"), promotion.get("who", "")
+    said = _sentence(str(promotion.get("reason", "")))
+    if outcome == "promoted" or (not promotion and registration.get("promoted")):
+        first = f"Promoted: {gate['reason']}."
+        if not who:
+            return [first]
+        if gate["outcome"] in PROMOTED:
+            return [first, f"{who} has agreed: {said}."]
+        return [f"Promoted by {who} against the gate: {said}.", words(gate)]
+    policy = promotion.get("policy") or registration.get("policy", "")
+    follow = {
+        "kept": f"Not promoted; the policy is {policy}.",
+        "rejected": f"Not promoted, {who or 'somebody'} said no: {said}.",
+        "expired": f"Not promoted: {said}.",
+        "waiting": f"Not promoted yet: {said}.",
+        "approved": f"{who or 'Somebody'} has agreed, and the promotion is under way: {said}.",
+        "refused": f"Not promoted, although {who or 'somebody'} agreed: {said}.",
+    }.get(str(outcome), "")
+    if not promotion and registration and policy == "approval":
+        follow = "Waits for a person to approve it."
+    return [words(gate), follow] if follow else [words(gate)]
 
 
 def cells(row: Mapping) -> dict[str, str]:
@@ -372,4 +414,4 @@ def _same(a: float | None, b: float) -> bool:
 
 
 def _sentence(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
+    return textwrap.shorten(text, MAX_CHARACTERS, placeholder=" …").rstrip(".")

@@ -1,4 +1,4 @@
-"""Tell people that a run has failed, or that a model was registered, with the report's link.
+"""Tell people that a run has failed, or what became of its model, with the report's link.
 
 Off unless the environment of Airflow names a receiver. Messages go through Airflow's own notifiers
 and connections, so addresses and passwords stay where Airflow keeps its secrets:
@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 
 from lib.data.sources import redact
 from lib.run import Run, open_run, run_folder_name
-from lib.summary import PAGE, summarise
+from lib.summary import PAGE, decision, summarise
 
 if TYPE_CHECKING:
     from airflow.providers.http.hooks.http import HttpHook
@@ -48,12 +48,12 @@ class Message:
 
     Attributes
     ----------
-    event : {"failed", "refused", "registered"}
+    event : {"failed", "refused", "registered", "promoted"}
     pipeline, run : str
     what : str
         Which stage, or which version of which model.
     reason : str
-        The error or the verdict, in few lines.
+        The error, or what the gate said and what followed, in few lines.
     link, folder : str
         The report's address, "" where Airflow's is unknown, and its path.
     """
@@ -139,11 +139,15 @@ def promotion(run: Run) -> Message | None:
     made = summary["registration"]
     if not made:
         return None
-    what = f"{made['name']} version {made['version']}, now @{made['alias']}"
-    reason = shorten(made.get("verdict", ""))
-    return Message(
-        "registered", run.pipeline, run.name, what, reason, report_link(run), _folder(run)
-    )
+    decided = decision(summary)
+    is_promoted = bool(decided) and decided[0].startswith("Promoted")
+    alias = "production" if is_promoted else made["alias"]
+    where = f"now @{alias}" if alias else "without an alias"
+    event, what = "registered", f"{made['name']} version {made['version']}, {where}"
+    if is_promoted:
+        event = "promoted"
+    reason = shorten("\n".join([*decided, made.get("verdict", "")]))
+    return Message(event, run.pipeline, run.name, what, reason, report_link(run), _folder(run))
 
 
 def send(message: Message) -> None:

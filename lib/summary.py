@@ -17,12 +17,15 @@ from datetime import datetime
 from pathlib import Path
 
 from lib import outcome
+from lib.gate import markdown, settled
 from lib.parameters import read_stages
 from lib.run import NAME, ROOT, Run, now, open_run, outputs_dir, write_bytes
 
 from upath import UPath
 
 STARTED, SUMMARY, PAGE = "run.json", "summary.json", "report.html"
+FILES = ("run", "metrics", "verdict", "comparison", "gate", "registration", "promotion")
+FILES += ("dataset", "mlflow")
 STATES = ("running", "passed", "refused", "failed", "unfinished")
 """Of a run. ``refused``: every stage worked, and the gate kept the model out. ``unfinished``: by
 hand, so far. A run that Airflow has begun is ``running`` until its last stage has ended or one has
@@ -95,6 +98,8 @@ def summarise(run: Run) -> dict:
             By name: ``value``, ``default``, ``changed``, ``stage``, ``meaning``, ``domain``.
         ``metrics``, ``verdict``, ``comparison``, ``registration``, ``dataset``, ``mlflow``
             Those files' content, {} where there is none.
+        ``gate``, ``promotion``
+            Likewise: what the gate has decided, and what followed.
         ``headline``
             {} or ``metric``, ``value``, ``greater_is_better``: the first check of the gate, or of a
             comparison the difference of the metric that decides.
@@ -102,10 +107,8 @@ def summarise(run: Run) -> dict:
             What could not be read, in words.
     """
     problems: list[str] = []
-    files = {
-        name: _json(run.path / f"{name}.json", problems)
-        for name in ("run", "metrics", "verdict", "comparison", "registration", "dataset", "mlflow")
-    }
+    files = {name: _json(run.path / f"{name}.json", problems) for name in FILES}
+    files["gate"] = _whole_gate(files["gate"], problems)
     records = _records(run, problems)
     stages = _stages(run, records, problems)
     state, reason = _state(stages, files)
@@ -129,7 +132,9 @@ def summarise(run: Run) -> dict:
         "metrics": files["metrics"],
         "verdict": files["verdict"],
         "comparison": files["comparison"],
+        "gate": files["gate"],
         "registration": files["registration"],
+        "promotion": files["promotion"],
         "dataset": files["dataset"],
         "mlflow": {k: v for k, v in files["mlflow"].items() if k not in ("logged", "values")},
         "headline": {key: checks[0].get(key) for key in keys}
@@ -346,19 +351,37 @@ def _attempt_number(page: str) -> int:
 
 def _state(stages: list[dict], files: dict[str, dict]) -> tuple[str, str]:
     """Return state and reason of the run that has these stages."""
-    verdict = _words(files["verdict"]) or str(files["comparison"].get("words", ""))
+    floors = _words(files["verdict"])
+    verdict = floors or str(files["comparison"].get("words", ""))
     failed = [stage for stage in stages if stage["state"] == "failed"]
     if any(stage["state"] == "running" for stage in stages):
         return "running", ""
     if failed:
         error = failed[0]["error"]
         if error["ename"] == "GateError":
-            return "refused", verdict or error["text"]
+            return "refused", floors or error["text"]
         text = f"{failed[0]['title']}: {error['ename']}: {error['text']}".replace(": : ", ": ")
         return "failed", text
     if stages and all(stage["state"] == "passed" for stage in stages):
-        return "passed", verdict
+        return "passed", " ".join(decision(files)) or verdict
     return ("running" if files["run"].get("run_id") else "unfinished"), ""
+
+
+def decision(summary: Mapping) -> list[str]:
+    """Return what the gate said and what followed, see `lib.gate.settled`; [] without a gate."""
+    gate, made, followed = (summary[name] for name in ("gate", "registration", "promotion"))
+    return settled(gate, made, followed) if gate else []
+
+
+def _whole_gate(gate: dict, problems: list[str]) -> dict:
+    """Return the decision of the gate if all of it can be shown, else {} and a note of why not."""
+    try:
+        if gate:
+            markdown(gate)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problems.append(f"gate.json holds no decision: {error!r}")
+        return {}
+    return gate
 
 
 def _words(verdict: dict) -> str:
