@@ -1,4 +1,4 @@
-"""A model that is served as anyone would serve it, and how it is asked."""
+"""A model that is served as anyone would serve it, how it is asked, and a run to take it from."""
 
 import contextlib
 import json
@@ -11,6 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+from lib.run import ROOT, open_run
 
 import pytest
 
@@ -83,6 +85,33 @@ def refusal(url, content):
 
 
 def split_of(frame):
-    """Return a frame as a body that MLflow's servers take."""
-    split = json.loads(frame.to_json(orient="split", date_format="iso", index=False))
+    """Return a frame as a body that MLflow's servers take, as exactly as JSON can say it."""
+    exact = {"date_format": "iso", "date_unit": "us", "double_precision": 15}
+    split = json.loads(frame.to_json(orient="split", index=False, **exact))
     return {"dataframe_split": split}
+
+
+def evaluated(run_dir, **params):
+    """Run a pipeline's notebooks up to its evaluation, in this process; return the run.
+
+    Only kernels, reports and the check of parameters are left out, which others test.
+    """
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("Agg")
+    unused = set(params)
+    for path in sorted((ROOT / "notebooks" / run_dir.split("/")[0]).glob("*.ipynb")):
+        if path.stem.endswith("_register"):
+            break
+        names = {"__name__": "__main__"}
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] != "code":
+                continue
+            exec(compile("".join(cell["source"]), path.stem, "exec"), names)
+            if "parameters" in cell["metadata"].get("tags", ()):
+                unused -= names.keys()
+                names |= {k: v for k, v in params.items() if k in names} | {"run_dir": run_dir}
+        plt.close("all")
+    assert not unused, f"no notebook has such parameters: {unused}"
+    return open_run(run_dir)

@@ -9,7 +9,7 @@ from lib import scoring
 from lib.bars import to_bars
 from lib.data.tick_sample import sample_days
 from lib.features import forward_value, measured
-from lib.indicators import bar_features, forward_return
+from lib.indicators import bar_features, forward_return, warm_up
 from lib.packaging import load_packed
 from lib.run import open_run
 from lib.scoring import NotComparable
@@ -97,11 +97,14 @@ def power_run(pair, few):
 
 @pytest.fixture(scope="module")
 def tick_run(tmp_path_factory):
-    """An evaluated run of the tick pipeline, with two bars of one moment."""
+    """An evaluated run of the tick pipeline, where two bars are of one moment, and again where only
+    the second of two can be judged."""
     days = sample_days(3, n_ticks=3000, seed=1, signal=0.6, half_spread_bps=0.3)
     bars = to_bars(days, kind=BARS["bar"], size=BARS["bar_size"])
     times = bars.index.to_numpy().copy()
-    times[400] = times[401]
+    first = 300 + warm_up(OPTIONS)  # of the last day that has a forecast
+    for row in (400, first - 1):
+        times[row] = times[row + 1]
     bars.index = pd.DatetimeIndex(times, tz="UTC", name="ts").as_unit("us")
     features = bar_features(bars, OPTIONS)
     spec = make_tick_spec("ridge", fit_scaler(features), OPTIONS, **BARS)
@@ -122,6 +125,7 @@ def tick_run(tmp_path_factory):
     made = load_packed(run.local("model")).predict(test.reset_index())["expected_return_bps"]
     judged = pd.DataFrame({"ridge": made.to_numpy()}, test.index)
     judged = judged.assign(truth=forward_return(test, 2), day=test["day"]).dropna()
+    assert judged.index[0] == bars.index[first] == bars.index[first - 1]
     write("tick/judged", "04_evaluate", {"forecasts.parquet": judged}, block_bars=50)
     return open_run("tick/judged", stage="05_register")
 

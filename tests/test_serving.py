@@ -1,0 +1,184 @@
+"""Every registered model answers over HTTP what its evaluation has found, and says what is wrong.
+
+Each pipeline is run once on a small sample; its model is put into production, scored as a version,
+and served from its alias by MLflow in a process that knows nothing of this project.
+"""
+
+import json
+import re
+
+from lib import registry, scoring, tracking
+from lib.run import open_run
+
+import numpy as np
+import pandas as pd
+import pytest
+from serving import ask, evaluated, refusal, served, split_of
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
+SMALL = {
+    "power": {"n_trials": 2, "max_rounds": 200, "sample_days": 300},
+    "tick": {
+        "sample_ticks": 8_000,
+        "control_ticks": 8_000,
+        "bar_size": 15.0,
+        "window": 20,
+        "epochs": 1,
+        "register_model": "network",
+    },
+    "mnist": {"epochs": 3, "n_baseline": 300, "min_accuracy": 0.5},
+    "cifar10": {"epochs": 3, "batches_per_step": 2, "n_baseline": 300, "min_accuracy": 0.3},
+}
+NAMES = {
+    "power": "household_power_lightgbm",
+    "tick": "tick_gru",
+    "mnist": "mnist_cnn",
+    "cifar10": "cifar10_fast",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory):
+    """One store for the module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTPUTS_DIR", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def run(request):
+    """A run whose model is in production."""
+    pipeline = request.param
+    run = evaluated(f"{pipeline}/served", **SMALL[pipeline])
+    registered = registry.register(open_run(run.run_dir, stage="register"), NAMES[pipeline])
+    assert registered["name"] == f"{NAMES[pipeline]}_sample"
+    registry.promote(registered["name"], registered["version"], reason="to be served")
+    return run
+
+
+@pytest.fixture(scope="module")
+def test(run):
+    return scoring.test_of_run(run)
+
+
+@pytest.fixture(scope="module")
+def server(run, tmp_path_factory):
+    uri = f"models:/{NAMES[run.pipeline]}_sample@production"
+    known = {"MLFLOW_TRACKING_URI": tracking.tracking_uri()}
+    with served(uri, tmp_path_factory.mktemp("server"), **known) as url:
+        yield url
+
+
+def body(test):
+    """Return the raw rows of a test as a request."""
+    if isinstance(test.inputs, np.ndarray):
+        return {"inputs": test.inputs.tolist()}
+    return split_of(test.inputs)
+
+
+def table(text):
+    return pd.DataFrame(json.loads(text)["predictions"])
+
+
+def changed(column, row, value):
+    def change(frame):
+        frame = frame.astype({column: object})
+        frame.loc[frame.index[row], column] = value
+        return split_of(frame)
+
+    return change
+
+
+def pixel(value):
+    def change(images):
+        images = images[:2].tolist()
+        images[1][3][4] = value
+        return {"instances": images}
+
+    return change
+
+
+IMAGES = {
+    "too large": (pixel(300), r"got 300 in image 1 at \(3, 4"),
+    "a fraction": (pixel(0.5), r"got 0\.5 in image 1"),
+    "a word": (pixel("white"), "got 'white' in image 1"),
+    "one image": (lambda x: {"inputs": x[0].tolist()}, "put it into a list"),
+    "half an image": (lambda x: {"inputs": x[:2, :9].tolist()}, r"expected \(n, .*, got \(2, 9, "),
+    "none": (lambda x: {"inputs": []}, "at least one image"),
+}
+COLOURS = IMAGES | {
+    "too large": (pixel([0, 300, 0]), r"got 300 in image 1 at \(3, 4, 1\)"),
+    "a fraction": (pixel([0, 0, 0.5]), r"got 0\.5 in image 1 at \(3, 4, 2\)"),
+    "a word": (pixel([0, 0, "white"]), "got 'white' in image 1"),
+}
+WRONG = {
+    "power": {
+        "a column less": (lambda x: split_of(x.drop(columns="voltage_v")), "voltage_v"),
+        "a word": (changed("power_kw", 3, "much"), "convert column power_kw to type 'float64'"),
+        "a word as time": (changed("ts", 3, "noon"), "column 'ts', row 3: noon is no time like"),
+        "turned": (lambda x: split_of(x.iloc[::-1]), "row 1 at .* sort the rows by ts"),
+        "off the grid": (
+            lambda x: split_of(x.assign(ts=x["ts"] + x["ts"].dt.day * pd.Timedelta(minutes=1))),
+            "is not a whole number of steps of 0 days 01:00:00",
+        ),
+        "no rows": (lambda x: split_of(x.iloc[:0]), "the history has no rows"),
+    },
+    "tick": {
+        "a column less": (lambda x: split_of(x.drop(columns="vwap")), "vwap"),
+        "a word": (changed("close", 3, "much"), "convert column close to type 'float64'"),
+        "a word as time": (changed("ts", 3, "noon"), "column 'ts', row 3: noon is no time"),
+        "no price": (changed("low", 2, -1.0), r"row 2 at .* low is -1\.0"),
+        "turned": (lambda x: split_of(x.iloc[::-1]), "row 1 at .* sort"),
+        "no rows": (lambda x: split_of(x.iloc[:0]), "there is no bar"),
+    },
+    "mnist": IMAGES,
+    "cifar10": COLOURS,
+}
+NO_INPUT = {
+    "a list": [1],
+    "another word": {"images": [1]},
+    "nothing": {},
+    "two inputs": {"inputs": [1], "instances": [1]},
+    "a number": {"inputs": 7},
+    "another column": {"dataframe_split": {"columns": ["a"], "data": [[1]]}},
+    "a broken table": {"dataframe_split": {"columns": ["ts"], "data": [[1, 2]]}},
+}
+
+
+def test_version_in_production_says_what_the_evaluation_has_stored(run, test):
+    stored = scoring.candidate_predictions(run, test)
+    assert len(stored) > 100 and np.ptp(stored) > 0
+    name = f"{NAMES[run.pipeline]}_sample"
+    found = scoring.predictions(scoring.load_version(name, "@production"), test)
+    np.testing.assert_allclose(found, stored, rtol=1e-5, atol=1e-6)
+    result = scoring.rematch(run, NAMES[run.pipeline])
+    assert result["problem"] == "" and result["champion"]["own"]
+    assert (result["champion"]["name"], result["champion"]["version"]) == (name, 1)
+    np.testing.assert_allclose(result["champion_predictions"], stored, rtol=1e-5, atol=1e-6)
+
+
+def test_server_answers_what_the_evaluation_has_stored(run, test, server):
+    status, text = ask(server, body(test))
+    assert status == 200, text[-2000:]
+    answer, stored = table(text), scoring.candidate_predictions(run, test)
+    if run.pipeline == "power":
+        ts = pd.DatetimeIndex(pd.to_datetime(answer["ts"]))
+        found = answer.set_index(ts)["power_kw"].astype(float).reindex(test.truth.index)
+    elif run.pipeline == "tick":
+        found = answer["expected_return_bps"].astype(float).iloc[test.rows]
+        at = pd.to_datetime(answer["ts"]).iloc[test.rows]
+        assert at.tolist() == test.truth.index.tolist()
+    else:
+        found = answer.drop(columns="label")
+        assert answer["label"].tolist() == [test.task["classes"][k] for k in stored.argmax(axis=1)]
+    np.testing.assert_allclose(found.to_numpy(), stored, rtol=1e-4, atol=1e-5)
+
+
+def test_server_says_what_is_wrong_with_an_input_and_shows_no_code(run, test, server):
+    for name, (change, message) in WRONG[run.pipeline].items():
+        said = refusal(server, change(test.inputs))
+        assert re.search(message, said), (name, said[-500:])
+    for name, content in NO_INPUT.items():
+        assert len(refusal(server, content)) > 20, name
+    status, text = ask(server, body(scoring.replace(test, inputs=test.inputs[:3])))
+    assert status == 200 and len(table(text)) == 3, text
