@@ -15,7 +15,7 @@ export PARAMS RUN STAGE A B
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fast up lab open compare reproduce reports prune doctor notebooks regress format lock clean
+.PHONY: help install run test fast up lab open compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -32,7 +32,7 @@ $(VENV)/ready: requirements.lock
 	$(BIN)/python -m lib.cli prepare
 	@touch $@
 
-run: $(VENV)/ready  ## run all pipelines on sample data, or one: PIPELINE=power PARAMS='{"source": "..."}'
+run: $(VENV)/ready  ## train all pipelines on sample data, or run one: PIPELINE=power PARAMS='{"source": "..."}'
 	@$(BIN)/python -m lib.cli run $(PIPELINE) --params "$$PARAMS"
 
 test: $(VENV)/ready  ## run every test, nbval included
@@ -64,6 +64,21 @@ reports: $(VENV)/ready  ## write the pages of all runs anew, and their index
 
 prune: $(VENV)/ready  ## say which old runs nothing refers to; APPLY=1 deletes them
 	@$(BIN)/python -m lib.cli prune $(if $(APPLY),--apply)
+
+history: $(VENV)/ready  ## every change of a registered model's aliases: MODEL=...
+	@$(BIN)/python -m lib.cli history "$$MODEL"
+
+champion: $(VENV)/ready  ## which version of a model is in production, or was: MODEL=... AT=2026-11-01
+	@$(BIN)/python -m lib.cli champion "$$MODEL" --at "$$AT"
+
+promote: $(VENV)/ready  ## put a version into production: MODEL=... VERSION=3 REASON="..."
+	@$(BIN)/python -m lib.cli promote "$$MODEL" "$$VERSION" --reason "$$REASON"
+
+rollback: $(VENV)/ready  ## put the champion before this one back: MODEL=... REASON="..."
+	@$(BIN)/python -m lib.cli rollback "$$MODEL" --reason "$$REASON"
+
+reconcile: $(VENV)/ready  ## finish changes of aliases that were cut off (MODEL=... for one)
+	@$(BIN)/python -m lib.cli reconcile "$$MODEL"
 
 doctor: $(VENV)/ready  ## check kernel, servers, versions, disk, locks; name each problem and its fix
 	@$(BIN)/python -m lib.cli doctor

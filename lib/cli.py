@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.cli", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run pipelines through Airflow, in this process")
-    run.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
+    run.add_argument("pipeline", nargs="*", help="by default all that register a model")
     run.add_argument(
         "--params", default="{}", help='parameters as a JSON object, {"source": "..."} for example'
     )
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     notebooks.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
     notebooks.set_defaults(call=lambda given: refresh_notebooks(given.pipeline))
     _add_commands_on_runs(commands)
+    _add_commands_on_models(commands)
     given = parser.parse_args(arguments)
     try:
         return given.call(given)
@@ -75,6 +76,30 @@ def _add_commands_on_runs(commands: "argparse._SubParsersAction") -> None:
     doctor.set_defaults(call=lambda _: check_machine())
 
 
+def _add_commands_on_models(commands: "argparse._SubParsersAction") -> None:
+    """Add what can be done with registered models."""
+    reason = {"default": "", "help": "why; it stays on record"}
+    history = commands.add_parser("history", help="every change of an alias of a model")
+    champion = commands.add_parser("champion", help="which version of a model is in production")
+    promote = commands.add_parser("promote", help="put a version of a model into production")
+    rollback = commands.add_parser("rollback", help="put the champion before this one back")
+    reconcile = commands.add_parser("reconcile", help="finish changes of aliases that were cut off")
+    for command in (history, champion, promote, rollback):
+        command.add_argument("model", help="name of the registered model")
+    champion.add_argument("--at", default="", help="at that time, UTC: 2026-11-01 for example")
+    promote.add_argument("version", help="a number, or an alias as @staging")
+    promote.add_argument("--reason", **reason)
+    rollback.add_argument("--reason", **reason)
+    reconcile.add_argument("model", nargs="?", default="", help="all by default")
+    history.set_defaults(call=lambda given: show_history(given.model))
+    champion.set_defaults(call=lambda given: show_champion(given.model, given.at))
+    promote.set_defaults(
+        call=lambda given: promote_version(given.model, given.version, given.reason)
+    )
+    rollback.set_defaults(call=lambda given: roll_back(given.model, given.reason))
+    reconcile.set_defaults(call=lambda given: reconcile_models(given.model))
+
+
 def write_reports(run_dir: str) -> int:
     """Write the page of one run anew, or those of all runs; and the index."""
     from lib import run_page
@@ -110,6 +135,41 @@ def prune_runs(keep_last: int, days: int, *, apply: bool) -> int:
     return prune.main(keep_last=keep_last, older_than_days=days, apply=apply)
 
 
+def show_history(model: str) -> int:
+    """Print every change of an alias of a model."""
+    from lib import registry_commands
+
+    return registry_commands.history(model)
+
+
+def show_champion(model: str, at: str) -> int:
+    """Print which version of a model is in production, or was at a time."""
+    from lib import registry_commands
+
+    return registry_commands.champion(model, at)
+
+
+def promote_version(model: str, version: str, reason: str) -> int:
+    """Put a version of a model into production."""
+    from lib import registry_commands
+
+    return registry_commands.promote(model, version, reason)
+
+
+def roll_back(model: str, reason: str) -> int:
+    """Undo the last promotion of a model."""
+    from lib import registry_commands
+
+    return registry_commands.rollback(model, reason)
+
+
+def reconcile_models(model: str) -> int:
+    """Finish changes of aliases that were cut off, of one model or of all."""
+    from lib import registry_commands
+
+    return registry_commands.reconcile(model)
+
+
 def check_machine() -> int:
     """Check everything that a run needs; return 1 if there is a problem."""
     from lib import doctor
@@ -118,7 +178,7 @@ def check_machine() -> int:
 
 
 def pipelines(asked: list[str]) -> list[str]:
-    """Return the `asked` pipelines, or all: every folder of notebooks that has a DAG file.
+    """Return the `asked` pipelines, or all of those with a DAG file that register a model.
 
     Raises
     ------
@@ -129,7 +189,7 @@ def pipelines(asked: list[str]) -> list[str]:
     for name in asked:
         if name not in known:
             raise ValueError(f"no pipeline {name!r}; there are {', '.join(known)}")
-    return asked or known
+    return asked or [p for p in known if [*(ROOT / "notebooks" / p).glob("*_register.ipynb")]]
 
 
 def prepare() -> int:
@@ -160,7 +220,7 @@ def run_pipelines(asked: list[str], params: str) -> int:
     Parameters
     ----------
     asked : list of str
-        Pipelines; all when empty.
+        Pipelines; all that register a model when empty.
     params : str
         A JSON object of parameters. Where it names no source, data is "sample".
 

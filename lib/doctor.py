@@ -264,6 +264,21 @@ def tracking() -> Finding:
     return _tracking_schema(uri)
 
 
+def registry() -> Finding:
+    """Compare the aliases of the registered models with their ledgers."""
+    found = tracking()
+    if found.state != OK:
+        what = "not looked at: see what is said of tracking"
+        return Finding("registry", WARNING, what, "mend tracking, and look again")
+    from lib.registry import troubles
+
+    said = troubles()
+    if said:
+        fix = "make reconcile: it finishes what was cut off, and enters what was moved by hand"
+        return Finding("registry", PROBLEM, redact(_some(said, "; ")), fix)
+    return Finding("registry", OK, "aliases are where the ledgers say")
+
+
 def airflow_database() -> Finding:
     """Look whether Airflow's database is there and of this version."""
     if not _airflow_is_ready():
@@ -452,6 +467,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     environment,
     kernel,
     tracking,
+    registry,
     airflow_database,
     dags,
     ports,

@@ -239,13 +239,14 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
     """Undo the last promotion: put the champion before this one into production again.
 
     Called again it goes one further back, and never to a version that was just rolled back from.
+    Versions that have been deleted are passed over.
 
     Raises
     ------
     PromotionConflict
         If somebody promotes another version at the same moment.
     ValueError
-        If nothing served before, or what did has been deleted.
+        If nothing that is left served before.
     """
     _check_reason(reason)
     client = tracking.open_client()
@@ -253,14 +254,13 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
     with tracking.locked("registry"):
         ledger.establish(client, name)
         entries = _reconcile(client, name)[0].entries
-        current, target = serving(entries, PRODUCTION), _previous(entries)
+        current = serving(entries, PRODUCTION)
+        left = (v for v in _earlier(entries) if _seek_version(client, name, v) is not None)
+        target = next(left, None)
         if target is None:
-            serves = f"version {current} is the first in production" if current else "none serves"
-            raise ValueError(f"{name} cannot be rolled back: {serves}, and there is none before it")
-        if _seek_version(client, name, target) is None:
             raise ValueError(
-                f"{name} cannot be rolled back: version {target}, which served before, has been "
-                f"deleted. To choose another: {_command(name)}"
+                f"{name} cannot be rolled back: {_named(current)} is in production, and no earlier "
+                f"champion is left. To choose another version: {_command(name)}"
             )
         return _move(
             client,
@@ -489,15 +489,15 @@ def _tag(client: "MlflowClient", name: str, number: int, entries: list[Entry]) -
 
 def _reconcile(client: "MlflowClient", name: str) -> tuple[_State, list[str]]:
     """Do what `reconcile` does, where the model has a ledger; return its state, too."""
-    said, state = [], _look(client, name)
+    state = _look(client, name)
+    said = [
+        f"entry {entry.number} was cut off and is finished: {_change(entry)}"
+        for entry in state.entries
+        if not entry.done
+    ]
     for alias in ALIASES:
         state, text = _note_found(client, name, alias, state)
         said += [text] if text else []
-    said += [
-        f"entry {entry.number} was cut off and is finished: {_change(entry)}"
-        for entry in state.entries
-        if not entry.done and entry.action != "found"
-    ]
     return _settle(client, name, state), said
 
 
@@ -552,20 +552,19 @@ def _disagreements(state: _State) -> list[str]:
     return said
 
 
-def _previous(entries: Iterable[Entry]) -> int | None:
-    """Return the champion that a rollback goes to, None if there is none."""
+def _earlier(entries: Iterable[Entry]) -> list[int]:
+    """Return the champions that rollbacks go to, the next one first."""
     champions: list[int] = []
     current = None
     for entry in entries:
         if entry.alias == PRODUCTION:
             current = entry.after
             if entry.action == "rollback":
-                while champions and champions[-1] != current:
+                while champions[-1] != current:
                     champions.pop()
             elif current is not None and champions[-1:] != [current]:
                 champions.append(current)
-    earlier = champions[:-1] if current is not None else champions
-    return earlier[-1] if earlier else None
+    return (champions if current is None else champions[:-1])[::-1]
 
 
 def _facts(run: Run, known: dict, floors: str) -> dict[str, str]:
@@ -614,9 +613,10 @@ def _note_gate(client: "MlflowClient", name: str, number: int, gate: dict | None
 
 def _stage(client: "MlflowClient", name: str, number: int, cause: dict[str, str]) -> None:
     """Move ``@staging`` to a version, unless a newer one has it."""
-    while (serving(_reconcile(client, name)[0].entries, STAGING) or 0) < number:
+    facts = {"action": "register", "reason": "registered", **cause}
+    while ((seen := serving(_reconcile(client, name)[0].entries, STAGING)) or 0) < number:
         try:
-            _move(client, name, STAGING, number, action="register", reason="registered", **cause)
+            _move(client, name, STAGING, number, expected=seen, **facts)
         except PromotionConflict:
             continue  # another registration; look which one is newer
 

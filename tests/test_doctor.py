@@ -77,7 +77,7 @@ def test_every_check_is_made():
         and inspect.signature(function).return_annotation is doctor.Finding
         and not inspect.signature(function).parameters
     ]
-    assert len(checks) == 17 and set(checks) == set(doctor.CHECKS)
+    assert len(checks) == 18 and set(checks) == set(doctor.CHECKS)
 
 
 def test_warnings_alone_are_no_failure(monkeypatch, capsys):
@@ -234,6 +234,25 @@ def test_tracking_server_is_asked(monkeypatch):
     server.server_close()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert is_problem(doctor.tracking(), "does not answer", "refused", "make up")
+
+
+def test_aliases_that_are_not_where_the_ledger_says_are_a_problem(monkeypatch):
+    from lib import registry
+
+    said = []
+    monkeypatch.setattr(
+        doctor, "tracking", lambda: doctor.Finding("tracking", doctor.OK, "is well")
+    )
+    monkeypatch.setattr(registry, "troubles", lambda: said)
+    assert is_ok(doctor.registry())
+    said.append("house: @production points to version 3, the ledger says version 2")
+    assert is_problem(doctor.registry(), "house: @production points to version 3", "make reconcile")
+
+
+def test_registry_is_not_asked_where_tracking_is_not_well(outputs):
+    database(outputs, "0123456789ab")
+    assert is_warning(doctor.registry(), "not looked at")
+    assert [path.name for path in outputs.iterdir()] == ["mlflow.db"]
 
 
 def test_missing_database_of_airflow_is_a_warning():

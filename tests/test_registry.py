@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from lib import registry, tracking
-from lib.registry import GateError
+from lib.registry import GateError, PromotionConflict
 from lib.run import open_run
 
 import mlflow
@@ -112,11 +112,100 @@ def test_registering_again_completes_the_same_version(make_run):
     assert int(registry.find(first["uri"]).version) == first["version"]
 
 
-def test_alias_moves_to_the_newest_version_that_passed(make_run):
-    registry.register(make_run("older"), "moving_lightgbm")
+def test_alias_moves_to_the_newest_version_that_passed_and_never_back(make_run):
+    first = registry.register(make_run("older"), "moving_lightgbm")
     second = registry.register(make_run("newer"), "moving_lightgbm")
-    assert second["version"] == 2
+    assert (first["version"], second["version"]) == (1, 2)
+    again = registry.register(open_run("power/older"), "moving_lightgbm")
+    assert (again["version"], again["alias"]) == (1, "")
+    assert int(registry.find(again["uri"]).version) == 1
     assert int(registry.find("models:/moving_lightgbm@staging").version) == 2
+
+
+# The gate and the policy -----------------------------------------------------------------------
+
+
+def gate(outcome="first", champion=None, **more):
+    """Return what `lib.gate.decide` gives."""
+    known = {"outcome": outcome, "promote": outcome in ("first", "better"), "rows": [], "notes": []}
+    known |= {"reason": f"the gate says {outcome}", "margin": 0.0, "level": 0.95}
+    return known | {"champion": champion and {"name": "x", "version": champion}} | more
+
+
+@pytest.fixture
+def shared_run(make_run):
+    return make_run("shared")
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome", "alias", "why"),
+    [
+        ("auto", "first", "production", "the gate says first"),
+        ("auto", "not_better", "staging", "the gate says not_better"),
+        ("auto", None, "staging", ""),
+        ("approval", "first", "staging", "the gate says first"),
+        ("staging", "first", "staging", "says first; the policy 'staging' leaves it there"),
+        ("never", "first", "", "the policy 'never'"),
+    ],
+)
+def test_policy_and_gate_say_which_alias_moves(shared_run, policy, outcome, alias, why):
+    name = f"{policy}_{outcome}"
+    decided = gate(outcome) if outcome else None
+    made = registry.register(shared_run, name, promote=policy, gate=decided)
+    promoted = alias == "production"
+    assert (made["alias"], made["policy"], made["outcome"]) == (alias, policy, outcome or "")
+    assert why in made["reason"] and made["promoted"] is promoted
+    assert made["champion"] == registry.champion(name) == (1 if promoted else None)
+    assert int(registry.find(made["uri"]).version) == 1
+    moved = [(e.action, e.alias, e.after, e.run_dir) for e in registry.history(name)]
+    wanted = [
+        ("register", "staging", 1, "power/shared"),
+        ("promote", "production", 1, "power/shared"),
+    ]
+    assert moved == (wanted if promoted else wanted[:1] if alias else [])
+    tags = registry.version(name, 1).tags
+    assert tags.get("gate.outcome") == outcome and "gate.override" not in tags
+
+
+def test_version_bears_the_words_of_its_gate(shared_run):
+    made = registry.register(shared_run, "described", gate=gate("undecided"))
+    version = registry.version("described", made["version"])
+    assert version.tags["gate.reason"] == "the gate says undecided"
+    assert "undecided" in version.description.lower()
+    assert version.tags["verdict"] == made["verdict"]
+
+
+def test_champion_that_is_not_the_one_compared_with_is_a_conflict_and_a_retry_mends_it(shared_run):
+    other = registry.register(shared_run, "contested", gate=gate())
+    client = tracking.open_client()
+    client.delete_model_version_tag("contested", str(other["version"]), "model_id")
+    with pytest.raises(PromotionConflict, match="version 2 was not promoted: no version was expec"):
+        registry.register(shared_run, "contested", gate=gate())
+    assert registry.champion("contested") == 1
+    assert int(registry.version("contested", "@staging").version) == 2
+    made = registry.register(shared_run, "contested", gate=gate("better", champion=1))
+    assert (made["version"], made["alias"], made["champion"]) == (2, "production", 2)
+    again = registry.register(shared_run, "contested", gate=gate("not_better", champion=2))
+    assert (again["version"], again["alias"], again["promoted"]) == (2, "production", True)
+    assert registry.version("contested", 2).tags["gate.outcome"] == "better"
+    assert [e.after for e in registry.history("contested")] == [1, 1, 2, 2]
+
+
+def test_unknown_policy_registers_nothing(shared_run):
+    with pytest.raises(ValueError, match="promote = 'yes': expected one of auto, staging, app"):
+        registry.register(shared_run, "unwanted", promote="yes")
+    assert versions("unwanted") == []
+
+
+def test_version_tells_until_when_its_model_has_learned(make_run):
+    run = make_run()
+    stage = open_run(run.run_dir, stage="02_features")
+    stage.write("split.json", {"valid_end": "2025-01-02", "horizon": 3, "rows_per_day": 24})
+    stage.finish()
+    made = registry.register(run, "learned")
+    assert (
+        registry.version("learned", made["version"]).tags["learned_until"] == "2025-01-02T03:00:00"
+    )
 
 
 def test_mirror_logs_parameters_metrics_data_notebooks_and_model(make_run):
