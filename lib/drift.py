@@ -17,6 +17,7 @@ N_BINS = 10
 N_POINTS = 201  # of the distribution that is kept for the Kolmogorov-Smirnov distance
 MARGIN = 1.25  # times the largest distance of a stretch of the training data; see drift_alarms.txt
 LEAST_STRETCHES = 20  # that do not overlap, to know the largest distance of any
+NEARLY = 0.9  # of the length of a stretch: one day has a few bars less than another
 LEAST_ROWS = 20  # with a known truth, to speak of an error
 OVERLAP = 4  # stretches begin at every 1 / OVERLAP of their length
 BPS = 1e-4
@@ -203,10 +204,10 @@ def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:
     absent = [name for name in profile["columns"] if name not in frame.columns]
     if absent:
         raise ValueError(f"column {absent[0]!r} of the training data is missing")
-    if len(frame) < profile["stretch_rows"]:
+    if len(frame) < least_rows(profile):
         raise ValueError(
-            f"{len(frame)} rows are too few to compare: the thresholds hold for stretches of "
-            f"{profile['stretch_rows']} rows"
+            f"{len(frame)} rows are too few to compare: it takes {least_rows(profile)}, as the "
+            f"thresholds hold for stretches of {profile['stretch_rows']}"
         )
     newest = frame.tail(profile["window_rows"])
     rows = []
@@ -218,6 +219,11 @@ def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:
         row["drifted"] = any(found[kind] > known["thresholds"][kind] for kind in DISTANCES)
         rows.append(row)
     return pd.DataFrame(rows).set_index("column")
+
+
+def least_rows(profile: Mapping) -> int:
+    """Return how many rows are enough like the stretches that the thresholds come from."""
+    return math.ceil(NEARLY * profile["stretch_rows"])
 
 
 def compare(profile: Mapping, frame: pd.DataFrame) -> tuple[pd.DataFrame | None, str]:
@@ -239,10 +245,8 @@ def compare(profile: Mapping, frame: pd.DataFrame) -> tuple[pd.DataFrame | None,
     """
     if not profile:
         return None, "the run that trained this version has left no profile of its data"
-    if len(frame) < profile["stretch_rows"]:
-        return None, (
-            f"{len(frame)} new rows are too few to compare: it takes {profile['stretch_rows']}"
-        )
+    if len(frame) < least_rows(profile):
+        return None, f"{len(frame)} new rows are too few to compare: it takes {least_rows(profile)}"
     return measure(profile, frame), ""
 
 
