@@ -5,14 +5,22 @@ ImageNet; it is registered when it names enough of the test images rightly. Note
 `notebooks/cifar10/`; run folders: `outputs/cifar10/`.
 """
 
-from lib.dag import DAG_DEFAULTS, notebook_params, notebook_task
+from lib.dag import (
+    DAG_DEFAULTS,
+    clock_or,
+    data_asset,
+    drift_asset,
+    notebook_params,
+    notebook_task,
+    promotion_task,
+)
 
 from airflow.sdk import DAG, chain
 
 with DAG(
     dag_id="cifar10",
     doc_md=__doc__,
-    schedule="0 3 * * 0",
+    schedule=clock_or("0 3 * * 0", data_asset("cifar10"), drift_asset("cifar10")),
     tags=["images", "keras"],
     params=notebook_params(
         "cifar10",
@@ -35,4 +43,5 @@ with DAG(
         notebook_task("cifar10/03_train", timeout_minutes=360, silent_minutes=60),
         notebook_task("cifar10/04_evaluate"),
         notebook_task("cifar10/05_register"),
+        promotion_task("cifar10"),
     )

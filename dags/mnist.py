@@ -4,14 +4,22 @@ A convolutional network beside a regression on pixels; it is registered when it 
 test images rightly. Notebooks: `notebooks/mnist/`; run folders: `outputs/mnist/`.
 """
 
-from lib.dag import DAG_DEFAULTS, notebook_params, notebook_task
+from lib.dag import (
+    DAG_DEFAULTS,
+    clock_or,
+    data_asset,
+    drift_asset,
+    notebook_params,
+    notebook_task,
+    promotion_task,
+)
 
 from airflow.sdk import DAG, chain
 
 with DAG(
     dag_id="mnist",
     doc_md=__doc__,
-    schedule="0 2 * * 0",
+    schedule=clock_or("0 2 * * 0", data_asset("mnist"), drift_asset("mnist")),
     tags=["images", "keras"],
     params=notebook_params(
         "mnist",
@@ -33,4 +41,5 @@ with DAG(
         notebook_task("mnist/03_train"),
         notebook_task("mnist/04_evaluate"),
         notebook_task("mnist/05_register"),
+        promotion_task("mnist"),
     )

@@ -5,14 +5,22 @@ the untouched last part of the data is low enough against persistence. Notebooks
 `notebooks/power/`; run folders: `outputs/power/`.
 """
 
-from lib.dag import DAG_DEFAULTS, notebook_params, notebook_task
+from lib.dag import (
+    DAG_DEFAULTS,
+    clock_or,
+    data_asset,
+    drift_asset,
+    notebook_params,
+    notebook_task,
+    promotion_task,
+)
 
 from airflow.sdk import DAG, chain
 
 with DAG(
     dag_id="power",
     doc_md=__doc__,
-    schedule="30 3 * * *",
+    schedule=clock_or("30 3 * * *", data_asset("power"), drift_asset("power")),
     tags=["time series", "lightgbm"],
     params=notebook_params(
         "power",
@@ -32,4 +40,5 @@ with DAG(
         notebook_task("power/04_train"),
         notebook_task("power/05_evaluate"),
         notebook_task("power/06_register"),
+        promotion_task("power"),
     )

@@ -5,14 +5,23 @@ best on validation is registered when it orders the returns of the test days. A 
 later than its own date. Notebooks: `notebooks/tick/`; run folders: `outputs/tick/`.
 """
 
-from lib.dag import DAG_DEFAULTS, RUN_DATE, notebook_params, notebook_task
+from lib.dag import (
+    DAG_DEFAULTS,
+    RUN_DATE,
+    clock_or,
+    data_asset,
+    drift_asset,
+    notebook_params,
+    notebook_task,
+    promotion_task,
+)
 
 from airflow.sdk import DAG, chain
 
 with DAG(
     dag_id="tick",
     doc_md=__doc__,
-    schedule="30 22 * * *",
+    schedule=clock_or("30 22 * * *", data_asset("tick"), drift_asset("tick")),
     tags=["time series", "keras"],
     params=notebook_params(
         "tick",
@@ -33,4 +42,5 @@ with DAG(
         notebook_task("tick/03_train"),
         notebook_task("tick/04_evaluate"),
         notebook_task("tick/05_register"),
+        promotion_task("tick"),
     )

@@ -136,7 +136,7 @@ class PromotionOperator(ApprovalOperator):
                     verdict=registered["verdict"],
                     expected=champion["version"] if champion else None,
                 )
-            except registry.PromotionConflict as error:
+            except ValueError as error:  # a conflict, or a reason that is too long
                 self._refuse(run, registered, who, str(error))
         made = self._enter(context, run, registered, who=who, reason=reason)
         tell_promotion(run)

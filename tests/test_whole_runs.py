@@ -21,7 +21,15 @@ import mlflow
 import pandas as pd
 import pytest
 from upath import UPath
-from whole_runs import go, impatient, kernel_killed_in, mlflow_run, report
+from whole_runs import (
+    asset_events,
+    go,
+    impatient,
+    kernel_killed_in,
+    mlflow_run,
+    register_again,
+    report,
+)
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 HOURLY = data_dir() / "power" / "household_power_hourly.csv.gz"
@@ -53,7 +61,9 @@ def test_command_line_runs_the_sample_and_says_where_everything_is():
     assert done.returncode == 0, done.stdout + done.stderr
     stages = sorted(p.stem for p in (ROOT / "notebooks/power").glob("[0-9]*.ipynb"))
     assert all(f"{stage} " in done.stdout for stage in stages)
-    assert done.stdout.count(" ok ") == len(stages) and "verdict" in done.stdout
+    assert done.stdout.count(" ok ") == len(stages) + 1, "the stages, and the promotion"
+    assert "verdict  rmse_vs_persistence" in done.stdout
+    assert "promote  promoted: " in done.stdout and "sample@production" in done.stdout
     assert os.environ["OUTPUTS_DIR"] in done.stdout
     assert "household_power_lightgbm_sample version" in done.stdout
     assert "/report.html\n" in done.stdout
@@ -70,6 +80,7 @@ def sample():
 def test_sample_run_leaves_folder_mlflow_run_and_staging_model(sample):
     done, tasks, run, before = sample
     assert done.state == "success" and done.logical_date is None
+    assert tasks.pop("promote").state == "skipped", "the same model again is not better"
     for stage in tasks:
         state, page = report(run, stage)
         assert state == "completed"
@@ -96,7 +107,7 @@ def test_sample_run_leaves_folder_mlflow_run_and_staging_model(sample):
     assert '<section class="verdict passed">' in page and tracking.link(run)["run_id"] in page
     assert f'"power","{run.name}","passed"' in (outputs_dir() / "index.html").read_text()
     assert n_versions() == before + 1
-    version = registry.find("models:/household_power_lightgbm_sample@staging")
+    version = registry.version("household_power_lightgbm_sample", "@staging")
     assert version.tags["run_dir"] == run.run_dir
 
 
@@ -110,6 +121,100 @@ def test_registered_model_forecasts_what_the_notebook_evaluated(sample):
     both = pd.concat([made.rename("made"), evaluated.rename("evaluated")], axis=1).dropna()
     assert len(both) > 100
     assert both["made"].to_numpy() == pytest.approx(both["evaluated"].to_numpy(), abs=1e-6)
+
+
+# What becomes of a version --------------------------------------------------------------------
+
+GATED = "power_gated_sample"
+
+
+@pytest.fixture(scope="module")
+def weak():
+    """A run whose model of few trees is the first of its name."""
+    values = {"n_trials": 2, "max_rounds": 8, "max_rmse_vs_persistence": 2.0, "promote": "auto"}
+    return go(impatient("power"), model_name="power_gated", **values)
+
+
+def events(done):
+    return [(name, extra["version"]) for name, extra in asset_events(done)]
+
+
+def test_first_version_enters_production_with_a_record_and_an_event(weak):
+    done, tasks, run = weak
+    assert done.state == "success" and tasks["promote"].state == "success"
+    decision, made = run.read("gate.json"), run.read("registration.json")
+    assert (decision["outcome"], made["alias"], made["version"]) == ("first", "production", 1)
+    entry = registry.history(GATED)[-1]
+    assert (entry.alias, entry.before, entry.after) == ("production", None, 1)
+    assert entry.run_dir == run.run_dir and entry.done
+    assert events(done) == [("models/power", 1)]
+
+
+def test_better_version_takes_over_and_the_page_shows_by_how_much(weak, sample, power):
+    done, tasks, run = register_again(power, sample[2], model_name="power_gated")
+    assert tasks["promote"].state == "success"
+    decision, made = run.read("gate.json"), run.read("registration.json")
+    assert decision["outcome"] == "better" and decision["champion"]["version"] == 1
+    (rmse,) = [row for row in decision["rows"] if row["decisive"]]
+    assert rmse["metric"] == "rmse" and rmse["high"] < 0
+    assert rmse["champion"] == pytest.approx(weak[2].read("metrics.json")["rmse"])
+    assert rmse["candidate"] == pytest.approx(run.read("metrics.json")["rmse"])
+    assert (made["alias"], made["version"], registry.champion(GATED)) == ("production", 2, 2)
+    assert registry.version(GATED, 1).tags["archived"]
+    assert events(done) == [("models/power", 2)]
+    page = (run.path / "report.html").read_text()
+    assert "version 1" in page and "better" in page
+
+
+def test_worse_version_stops_at_staging_and_the_champion_stays(weak, sample, power):
+    champion = registry.champion(GATED)
+    done, tasks, run = register_again(power, weak[2])
+    assert done.state == "success" and tasks["promote"].state == "skipped"
+    decision, made = run.read("gate.json"), run.read("registration.json")
+    assert (decision["outcome"], made["alias"]) == ("not_better", "staging")
+    assert registry.champion(GATED) == champion and not events(done)
+    assert int(registry.version(GATED, "@staging").version) == made["version"]
+    assert json.loads((run.path / "promotion.json").read_text())["outcome"] == "kept"
+
+
+@pytest.mark.parametrize(("policy", "alias"), [("staging", "staging"), ("never", "")])
+def test_policy_that_stops_before_production_stops(weak, sample, power, policy, alias):
+    before = registry.version(GATED, "@staging").version
+    done, tasks, run = register_again(power, sample[2], model_name="power_gated", promote=policy)
+    assert done.state == "success" and tasks["promote"].state == "skipped"
+    made = run.read("registration.json")
+    assert (made["alias"], made["policy"]) == (alias, policy)
+    moved = registry.version(GATED, "@staging").version != before
+    assert moved == (policy == "staging") and not events(done)
+
+
+def test_approval_by_command_line_says_how_to_decide(weak, sample, power):
+    done, tasks, run = register_again(
+        power, sample[2], model_name="power_gated", promote="approval"
+    )
+    assert done.state == "success" and tasks["promote"].state == "skipped"
+    decision = json.loads((run.path / "promotion.json").read_text())
+    version = run.read("registration.json")["version"]
+    assert decision["outcome"] == "waiting"
+    assert f"make promote MODEL={GATED} VERSION={version} REASON=" in decision["reason"]
+
+
+def test_champion_that_no_longer_loads_leaves_the_decision_to_a_person(weak, sample, power):
+    name = "power_lost"
+    first = register_again(power, weak[2], model_name=name)
+    assert first[1]["promote"].state == "success"
+    version = registry.version(f"{name}_sample", "@production")
+    folder = Path(tracking.open_client().get_model_version_download_uri(version.name, 1))
+    (folder / "MLmodel").write_text("damaged")
+    done, tasks, run = register_again(power, sample[2], model_name=name)
+    assert done.state == "success" and tasks["promote"].state == "skipped"
+    decision = run.read("gate.json")
+    assert decision["outcome"] == "undecided" and "cannot be loaded" in decision["reason"]
+    assert registry.champion(version.name) == 1
+    assert "cannot be loaded" in (run.path / "report.html").read_text()
+
+
+# Runs made again, real data, faults -----------------------------------------------------------
 
 
 def test_sample_run_is_made_again_to_the_last_digit(sample, tmp_path, monkeypatch, capfd):
