@@ -368,7 +368,7 @@ def _improvement(row: Mapping) -> tuple[float, float, float]:
 
 def _is_better(row: Mapping, margin: float, level: float) -> bool:
     """Say whether a metric is surely better by more than the margin."""
-    sure = row["p_value"] is None or row["p_value"] < 1 - level
+    sure = row["p_value"] is None or row["p_value"] < _alpha(level)
     return bool(_is_known(row) and sure and _improvement(row)[1] > margin)
 
 
@@ -394,9 +394,13 @@ def _compared(row: Mapping, champion: Mapping, margin: float, level: float) -> s
         text += f", an improvement of {signed(by, n_decimals)} ({ends}), not surely above {limit}"
     if row["p_value"] is not None:
         text += f"; McNemar's p = {row['p_value']:.2g}"
-        if low > margin and row["p_value"] >= 1 - level:
-            text += f", not below {1 - level:.2g}"
+        if low > margin and row["p_value"] >= _alpha(level):
+            text += f", not below {_alpha(level):g}"
     return text
+
+
+def _alpha(level: float) -> float:
+    return round(1 - level, 12)  # 1 - 0.95 is a little above 0.05
 
 
 def _span(by: float, low: float, high: float, n_decimals: int | None) -> str:

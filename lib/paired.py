@@ -103,7 +103,7 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
     ValueError
         If lengths differ or there are no images.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
     right_a, right_b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
     if right_a.ndim != 1 or not len(right_a) or right_a.shape != right_b.shape:
@@ -111,7 +111,7 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
             f"right_a has shape {right_a.shape}, right_b {right_b.shape}: give as many, one or more"
         )
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    p_value = min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5))
     return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
 
 
@@ -181,8 +181,8 @@ def _resample(
         length = test.block_length
         if len(rows) < LEAST_BLOCKS * length:
             raise ValueError(
-                f"{len(rows)} rows in a row are fewer than {LEAST_BLOCKS:g} blocks of {length}, "
-                "which a paired test needs: judge by more rows, or by shorter blocks"
+                f"{len(rows)} rows are fewer than the {LEAST_BLOCKS:g} blocks of {length} rows "
+                "that a paired test needs at least: judge by more rows, or by shorter blocks"
             )
         draws.append(
             block_bootstrap(rows, block_length=length, n_resamples=n_resamples, seed=seed + k)

@@ -1,0 +1,145 @@
+"""Paired comparison: values and intervals by hand and by oracles, and what is refused."""
+
+from lib.metrics import block_bootstrap
+from lib.paired import compare, mcnemar
+from lib.scoring import TestSet
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+
+def make_test(pipeline, truth, *, block_length=1, groups=None):
+    truth = pd.Series(truth)
+    return TestSet(pipeline, pd.DataFrame(), truth, groups, {}, block_length, "", "", "")
+
+
+def by_metric(rows):
+    return {row["metric"]: row for row in rows}
+
+
+def named(labels, n_classes=3, sure=0.9):
+    """Return probabilities that name these classes."""
+    found = np.full((len(labels), n_classes), (1 - sure) / (n_classes - 1))
+    found[np.arange(len(labels)), labels] = sure
+    return found
+
+
+def test_errors_of_constant_size_differ_by_exactly_that():
+    signs = np.tile([1.0, -1.0], 20)
+    rows = compare(make_test("power", np.zeros(40), block_length=4), signs, 3 * signs)
+    assert [row["metric"] for row in rows] == ["rmse", "mae"]
+    for row in rows:
+        assert (row["candidate"], row["champion"], row["difference"]) == (1, 3, -2)
+        assert (row["low"], row["high"], row["better_by"], row["better_low"]) == (-2, -2, 2, 2)
+        assert row["unit"] == "kW" and not row["greater_is_better"] and row["p_value"] is None
+    assert [row["decisive"] for row in rows] == [True, False]
+
+
+def test_interval_of_independent_rows_is_that_of_student():
+    rng = np.random.default_rng(0)
+    candidate, champion = rng.normal(size=(2, 60))
+    row = by_metric(
+        compare(make_test("power", np.zeros(60)), candidate, champion, n_resamples=8000)
+    )
+    differences = np.abs(candidate) - np.abs(champion)
+    expected = stats.t.interval(0.95, 59, differences.mean(), stats.sem(differences))
+    assert (row["mae"]["low"], row["mae"]["high"]) == pytest.approx(expected, abs=0.012)
+
+
+def test_few_blocks_widen_the_interval_as_few_values_do():
+    candidate, champion = np.random.default_rng(1).normal(size=(2, 40))
+    row = by_metric(compare(make_test("power", np.zeros(40), block_length=10), candidate, champion))
+    sizes = np.abs(np.column_stack([candidate, champion]))
+    drawn = block_bootstrap(sizes, block_length=10, n_resamples=2000)
+    narrow = np.quantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
+    widening = np.sqrt(4 / 3) * 3.18245 / 1.95996  # t of 3 degrees of freedom over normal
+    difference = row["mae"]["difference"]
+    expected = difference + widening * (narrow - difference)
+    assert [row["mae"]["low"], row["mae"]["high"]] == pytest.approx(expected, rel=1e-4)
+
+
+def test_swapped_models_have_the_mirrored_interval():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(2, 50))
+    test = make_test("power", rng.normal(size=50), block_length=5)
+    one, other = compare(test, a, b)[0], compare(test, b, a)[0]
+    assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
+    assert one == compare(test, a, b)[0]
+
+
+def test_rank_ic_is_the_mean_over_the_days_and_errors_are_of_all_rows():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(["mon", "tue"], [30, 60])
+    truth, a, b = rng.normal(size=(3, 90))
+    rows = compare(make_test("tick", truth, block_length=5, groups=groups), a, truth + b)
+    days = [groups == day for day in ("mon", "tue")]
+    for row, key, said in ((rows[0], "candidate", a), (rows[0], "champion", truth + b)):
+        ics = [stats.spearmanr(truth[day], said[day]).statistic for day in days]
+        assert row[key] == pytest.approx(np.mean(ics))
+    assert [row["metric"] for row in rows] == ["rank_ic", "mse", "mae"]
+    assert rows[0]["decisive"] and rows[0]["greater_is_better"] and rows[0]["better_by"] < 0
+    assert rows[0]["better_low"] == rows[0]["low"]
+    assert rows[1]["candidate"] == pytest.approx(np.mean((truth - a) ** 2))
+    assert rows[2]["champion"] == pytest.approx(np.mean(np.abs(b)))
+    assert [row["unit"] for row in rows] == ["", "bps²", "bps"]
+
+
+def test_no_block_crosses_from_one_day_to_the_next():
+    groups = np.repeat(["mon", "tue"], [20, 40])
+    a, b = np.repeat([1.0, 3.0], [20, 40]), np.repeat([2.0, 1.0], [20, 40])
+    rows = by_metric(compare(make_test("tick", np.zeros(60), block_length=5, groups=groups), a, b))
+    mse = rows["mse"]  # constant within each day: (20 (1 - 4) + 40 (9 - 1)) / 60
+    assert (mse["low"], mse["difference"], mse["high"]) == pytest.approx((13 / 3,) * 3)
+
+
+def test_images_are_compared_by_accuracy_and_by_loss():
+    truth = np.arange(300) % 3
+    other = (truth + 1) % 3
+    candidate = named(np.where(np.arange(300) < 8, other, truth))
+    champion = named(np.where((np.arange(300) >= 8) & (np.arange(300) < 40), other, truth))
+    accuracy, loss = compare(make_test("cifar10", truth), candidate, champion)
+    assert (accuracy["candidate"], accuracy["champion"]) == pytest.approx((292 / 300, 268 / 300))
+    assert accuracy["p_value"] == pytest.approx(stats.binomtest(8, 40).pvalue)
+    se = np.sqrt(40 / 300 - 0.08**2) / np.sqrt(300)
+    expected = 0.08 - 1.96 * se, 0.08 + 1.96 * se
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx(expected, abs=0.004)
+    assert loss["difference"] == pytest.approx(-24 / 300 * np.log(0.9 / 0.05))
+    assert accuracy["decisive"] and not loss["decisive"] and loss["better_by"] > 0
+
+
+def test_mcnemar_counts_only_images_that_one_alone_has_right():
+    a, b = np.zeros((2, 20), dtype=bool)
+    a[:8], b[8] = True, True
+    a[10:], b[10:] = True, True
+    found = mcnemar(a, b)
+    assert (found["only_a"], found["only_b"]) == (8, 1)
+    assert found["p_value"] == pytest.approx(2 * (1 + 9) / 2**9)
+    assert mcnemar(a, a)["p_value"] == 1
+    assert mcnemar(a, ~a)["p_value"] == pytest.approx(stats.binomtest(18, 20).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("said", "block_length", "message"),
+    [
+        ([1.0, np.nan, 0.0, 0.0], 1, "candidate says nan at row 1"),
+        ([1.0, 2.0, 3.0], 1, "candidate says something about 3 rows, the test has 4"),
+        ([1.0, 2.0, 3.0, 4.0], 3, "4 rows are fewer than the 2 blocks of 3 rows"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(said, block_length, message):
+    test = make_test("power", np.zeros(4), block_length=block_length)
+    with pytest.raises(ValueError, match=message):
+        compare(test, np.array(said), np.ones(4))
+
+
+def test_probabilities_that_are_none_are_refused():
+    truth = np.array([0, 1, 2])
+    with pytest.raises(ValueError, match="probabilities sum to"):
+        compare(make_test("mnist", truth), named(truth), 2 * named(truth))
+
+
+def test_unequal_numbers_of_images_are_refused():
+    with pytest.raises(ValueError, match="give as many"):
+        mcnemar(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
