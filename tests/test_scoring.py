@@ -251,6 +251,8 @@ def test_model_that_takes_other_columns_is_refused(power_run, few):
     fewer = scoring.replace(test, inputs=test.inputs.drop(columns="voltage_v").assign(price=1.0))
     with pytest.raises(NotComparable, match="it needs voltage_v; it does not take price$"):
         scoring.predictions(few, fewer)
+    with pytest.raises(NotComparable, match="another: it does not take price$"):
+        scoring.predictions(few, scoring.replace(test, inputs=test.inputs.assign(price=1.0)))
     unsigned = other(few)
     unsigned.metadata = SimpleNamespace(get_input_schema=lambda: None)
     with pytest.raises(NotComparable, match="it has no signature"):

@@ -8,7 +8,6 @@ import json
 import re
 
 from lib import registry, scoring, tracking
-from lib.run import open_run
 
 import numpy as np
 import pandas as pd
@@ -50,7 +49,7 @@ def run(request):
     """A run whose model is in production."""
     pipeline = request.param
     run = evaluated(f"{pipeline}/served", **SMALL[pipeline])
-    registered = registry.register(open_run(run.run_dir, stage="register"), NAMES[pipeline])
+    registered = registry.register(run, NAMES[pipeline])
     assert registered["name"] == f"{NAMES[pipeline]}_sample"
     registry.promote(registered["name"], registered["version"], reason="to be served")
     return run
