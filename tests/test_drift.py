@@ -1,0 +1,202 @@
+"""Drift: thresholds come from the training data, planted changes are seen, and nothing else is."""
+
+import json
+import math
+
+from lib import drift
+
+import numpy as np
+import pandas as pd
+import pytest
+
+WEEK = 168
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A year of hours: a wandering level, like weather, and a daily cycle."""
+    rng = np.random.default_rng(0)
+    level = np.repeat(rng.normal(size=120).cumsum() * 0.05, 73)
+    cycle = np.sin(2 * np.pi * np.arange(len(level)) / 24)
+    values = level + cycle + 0.3 * rng.normal(size=len(level))
+    return pd.DataFrame({"load": values, "use": np.maximum(values, 0)})
+
+
+@pytest.fixture(scope="module")
+def profile(learned):
+    return drift.profile(learned, WEEK)
+
+
+def test_no_stretch_of_the_training_data_is_an_alarm(learned, profile):
+    for k in range(0, len(learned) - WEEK, WEEK):
+        assert not drift.measure(profile, learned.iloc[k : k + WEEK])["drifted"].any()
+
+
+def test_rows_that_are_alike_in_time_have_higher_thresholds_than_shuffled_ones(learned, profile):
+    shuffled = drift.profile(learned.sample(frac=1, random_state=0), WEEK)
+    for name in learned:
+        assert (
+            profile["columns"][name]["thresholds"]["ks"]
+            > 1.3 * shuffled["columns"][name]["thresholds"]["ks"]
+        )
+
+
+def test_stability_index_is_the_sum_worked_by_hand():
+    known = {"edges": [1.0], "fractions": [0.5, 0.5], "points": [0.0, 2.0], "below": [0.5, 1.0]}
+    values = np.array([0.0, 0.0, 0.0, 2.0])
+    p, q = 3.5 / 5, 1.5 / 5  # half a row more in both bins of both
+    expected = (p - 0.5) * math.log(p / 0.5) + (q - 0.5) * math.log(q / 0.5)
+    assert drift._distances(known, values)["psi"] == pytest.approx(expected)
+
+
+def test_distance_is_that_of_scipy_where_every_value_is_kept():
+    from scipy.stats import ks_2samp
+
+    rng = np.random.default_rng(1)
+    whole, part = rng.normal(size=201), rng.normal(0.5, 1, 60)
+    found = drift._distances(drift._describe(whole), part)["ks"]
+    assert found == pytest.approx(ks_2samp(whole, part).statistic, abs=1.5 / 60)
+
+
+def test_value_on_a_border_counts_to_the_bin_below():
+    known = drift._describe(np.array([0.0] * 60 + list(range(1, 41))))
+    assert known["edges"][0] == 0 and known["fractions"][0] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("name", "disturb"),
+    [
+        ("outside", lambda rows: rows + 10),
+        ("ks", lambda rows: rows * 0 + 0.2),
+        ("psi", lambda rows: rows * 0 + 0.2),
+        ("missing", lambda rows: rows.where(np.arange(len(rows)) % 3 == 0)),
+    ],
+)
+def test_planted_change_is_seen_by_the_distance_made_for_it(name, disturb, learned, profile):
+    week = learned.iloc[1000 : 1000 + WEEK].copy()
+    week["load"] = disturb(week["load"])
+    row = drift.measure(profile, week).loc["load"]
+    assert row[name] > row[f"{name}_threshold"] and row["drifted"]
+
+
+def test_gaps_of_a_third_are_no_drift(learned, profile):
+    week = learned.iloc[1000 : 1000 + WEEK].copy()
+    week.iloc[20:76] = np.nan
+    found = drift.measure(profile, week)
+    assert found["missing"].eq(1 / 3).all() and not found["drifted"].any()
+
+
+def test_outside_is_judged_by_all_other_rows():
+    values = np.zeros(100)
+    values[[10, 11, 90]] = [5, 6, 4]
+    starts = np.arange(0, 81, 20)
+    assert drift._outside_the_rest(values, starts, 20) == pytest.approx(2 / 20)
+
+
+def test_only_the_newest_rows_count(learned, profile):
+    rows = learned.iloc[: 3 * WEEK].copy()
+    rows.iloc[:WEEK] = 99
+    assert not drift.measure(profile, rows)["drifted"].any()
+    rows.iloc[-WEEK:] = 99
+    assert drift.measure(profile, rows)["drifted"].all()
+
+
+def test_few_training_rows_make_shorter_stretches(learned):
+    short = drift.profile(learned.iloc[:1000], WEEK)
+    assert short["stretch_rows"] == 50 and short["window_rows"] == WEEK
+
+
+def test_shorter_stretches_of_the_same_data_have_higher_thresholds(learned, profile):
+    of_50 = drift.profile(learned, 50)
+    for name in learned:
+        low, high = (one["columns"][name]["thresholds"] for one in (profile, of_50))
+        assert high["psi"] > low["psi"] and high["ks"] > low["ks"]
+
+
+def test_profile_survives_json(learned, profile):
+    again = json.loads(json.dumps(profile, allow_nan=False))
+    week = learned.iloc[:WEEK]
+    assert drift.measure(again, week).equals(drift.measure(profile, week))
+
+
+def test_what_cannot_be_compared_is_said(learned, profile):
+    assert drift.compare({}, learned)[1].startswith("the run that trained this version has left no")
+    columns, note = drift.compare(profile, learned.iloc[:100])
+    assert columns is None and "100 new rows are too few" in note and "152" in note
+    with pytest.raises(ValueError, match="column 'load'"):
+        drift.measure(profile, learned[["use"]])
+    with pytest.raises(ValueError, match="makes no profile"):
+        drift.profile(learned.iloc[:30], WEEK)
+
+
+def test_a_day_with_a_few_bars_less_is_compared(learned, profile):
+    assert len(drift.measure(profile, learned.iloc[: WEEK - 5])) == 2
+
+
+def test_house_shows_a_changed_unit_by_its_power_factor():
+    from lib.data.power import aggregate_power
+    from lib.data.power_sample import sample_power
+
+    raw = aggregate_power(sample_power(28, seed=5, gaps=False), "hour")
+    factor = drift.power_columns(raw, min_voltage_v=207)["power_factor"]
+    assert factor.between(0.3, 1.05).all()
+    lowered = raw.assign(voltage_v=120.0)
+    assert drift.power_columns(lowered, min_voltage_v=207).isna().all(axis=None)
+
+
+def test_bars_are_watched_apart_from_the_level_of_their_prices():
+    bars = pd.DataFrame(
+        {
+            "day": ["a", "a", "b"],
+            "close": [100.0, 101.0, 50.0],
+            "high": [100.0, 101.0, 50.0],
+            "low": [100.0, 100.0, 50.0],
+            "volume": [10.0, 0.0, 5.0],
+            "count": [1.0, 1.0, 1.0],
+            "signed_volume": [-10.0, 0.0, 5.0],
+            "spread": [0.01, 0.0101, 0.005],
+        }
+    )
+    found = drift.bar_columns(bars)
+    assert found["return_bps"].isna().tolist() == [True, False, True]
+    assert found["return_bps"][1] == pytest.approx(1e4 * math.log(1.01))
+    assert found["imbalance"].tolist()[::2] == [-1, 1] and math.isnan(found["imbalance"][1])
+    assert found["spread_bps"].to_numpy() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 4), (5, 4, 4, 1), (5, 4, 4, 3)])
+def test_images_are_watched_by_light_and_colour(shape):
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    found = drift.image_columns(images)
+    assert len(found.columns) == (6 if shape[-1] == 3 else 3)
+    assert found["brightness"].to_numpy() == pytest.approx(images.reshape(5, -1).mean(axis=1))
+    flat = drift.image_columns(np.full(shape, 7, dtype=np.uint8))
+    assert (flat["contrast"] == 0).all() and (flat["sharpness"] == 0).all()
+
+
+def test_error_of_numbers_and_of_names():
+    found = drift.live_error(np.zeros(400), np.full(400, 2.0), block_length=24)
+    assert (found["error"], found["low"], found["high"], found["n"]) == (2, 2, 2, 400)
+    names = np.array(["a", "b"] * 50, dtype=object)
+    found = drift.live_error(names, np.array(["a"] * 100, dtype=object), block_length=1)
+    assert found["error"] == 0.5 and 0.35 < found["low"] < 0.5 < found["high"] < 0.65
+
+
+def test_alarm_is_raised_only_where_the_whole_interval_lies_above():
+    found = {"error": 1.5, "low": 1.19, "high": 1.9}
+    assert not drift.error_has_grown(found, 1.0, max_growth=0.2)
+    assert drift.error_has_grown(found | {"low": 1.21}, 1.0, max_growth=0.2)
+    assert not drift.error_has_grown(found | {"low": 9.0}, math.nan, max_growth=0.2)
+    assert drift.expected_error({"accuracy": 0.99, "rmse": 3}) == pytest.approx(0.01)
+    assert drift.expected_error({"rmse": 3}) == 3 and math.isnan(drift.expected_error({}))
+
+
+def test_reasons_name_column_distance_and_threshold(learned, profile):
+    found = drift.measure(profile, learned.iloc[:WEEK].assign(load=99.0))
+    error = {"error": 2.0, "low": 1.8, "high": 2.2, "n": 50, "expected": 1.0, "grown": True}
+    why = drift.reasons(found, {3: error})
+    assert len(why) == 2
+    assert why[0].startswith("load does not look like the training data: stability index")
+    assert "outside of its range 1.00" in why[0]
+    assert "version 3 is 2 (at least 1.8)" in why[1]
+    assert drift.reasons(None, {3: error | {"grown": False}}) == []
