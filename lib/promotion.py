@@ -103,8 +103,9 @@ class PromotionOperator(ApprovalOperator):
             self._decline(run, registered, who, reason, late=bool(event.get("timedout")))
         if not reason and gate["outcome"] not in PROMOTED:
             text = (
-                f"the gate says {gate['outcome'].replace('_', ' ')}, and to promote all the same "
-                f"a reason is needed. Clear this task to be asked again, or {_command(registered)}"
+                f"{_version(registered)} was not promoted: the gate says "
+                f"{gate['outcome'].replace('_', ' ')}, and to promote it all the same a reason is "
+                f"needed. Clear this task to be asked again, or {_command(registered)}"
             )
             self._refuse(run, registered, who, text)
         reason = reason or f"approved: {gate['reason']}"
@@ -173,7 +174,7 @@ class PromotionOperator(ApprovalOperator):
     def _refuse(self, run: "Run", registered: dict, who: str, reason: str) -> NoReturn:
         """Note why a promotion that was asked for is not possible, and fail for good."""
         _note(run, registered, "refused", who=who, reason=reason)
-        raise AirflowFailException(f"{_version(registered)} was not promoted: {reason}")
+        raise AirflowFailException(reason)
 
 
 def read_decision(run: "Run") -> dict:

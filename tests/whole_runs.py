@@ -58,7 +58,7 @@ def register_again(dag, earlier, **params):
     shutil.copytree(earlier.path.path, run.path.path, ignore=left_out)
     values = {
         name: value
-        for record in run.records().values()
+        for record in earlier.records().values()
         for name, value in record["parameters"].items()
         if name != "run_dir"
     }
