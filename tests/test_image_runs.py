@@ -16,7 +16,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving import ask, served
-from whole_runs import go, impatient, kernel_killed_in, lines_of_training, mlflow_run, report
+from whole_runs import (
+    go,
+    impatient,
+    kernel_killed_in,
+    lines_of_training,
+    mlflow_run,
+    register_again,
+    report,
+)
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 MNIST = data_dir() / "mnist.npz"
@@ -33,9 +41,9 @@ def airflow():
 
 
 def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
-    done, tasks, run = go(impatient("mnist"), source="sample", **SMALL_MNIST)
+    done, _, run = go(impatient("mnist"), source="sample", **SMALL_MNIST)
     assert done.state == "success"
-    assert all(report(run, stage)[0] == "completed" for stage in tasks)
+    assert all(report(run, stage)[0] == "completed" for stage in run.records())
     metrics, logged = run.read("metrics.json"), mlflow_run(run)
     assert {k: logged.data.metrics[k] for k in metrics} == pytest.approx(metrics)
     assert (
@@ -61,6 +69,18 @@ def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
         assert answer["label"] == str(expected.argmax())
         found = [answer[name] for name in made.columns]
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_digits_are_compared_again_with_the_version_in_production():
+    dag = impatient("mnist")
+    _, _, run = go(dag, source="sample", **SMALL_MNIST, model_name="mnist_twice")
+    done, tasks, again = register_again(dag, run)
+    assert (done.state, tasks["promote"].state) == ("success", "skipped")
+    decision = again.read("gate.json")
+    assert decision["outcome"] == "not_better" and decision["champion"]["version"] == 1
+    (row,) = [row for row in decision["rows"] if row["decisive"]]
+    assert row["metric"] == "accuracy" and row["p_value"] == 1
+    assert row["candidate"] == pytest.approx(row["champion"], abs=1e-6)
 
 
 def test_killed_training_of_pictures_goes_on_from_its_last_epoch():

@@ -11,7 +11,16 @@ import mlflow
 import numpy as np
 import polars as pl
 import pytest
-from whole_runs import go, impatient, kernel_killed_in, lines_of_training, mlflow_run, report
+from whole_runs import (
+    asset_events,
+    go,
+    impatient,
+    kernel_killed_in,
+    lines_of_training,
+    mlflow_run,
+    register_again,
+    report,
+)
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 SPY = data_dir() / "tick" / "SPY"
@@ -29,9 +38,9 @@ def tick():
 
 
 def test_sample_run_registers_what_it_evaluated(tick):
-    done, tasks, run = go(tick, register_model="network")
+    done, tasks, run = go(tick, register_model="network", model_name="tick_first")
     assert done.state == "success"
-    assert all(report(run, stage)[0] == "completed" for stage in tasks)
+    assert all(report(run, stage)[0] == "completed" for stage in run.records())
     metrics, logged = run.read("metrics.json"), mlflow_run(run)
     assert logged.info.status == "FINISHED"
     assert {k: logged.data.metrics[k] for k in metrics} == pytest.approx(metrics)
@@ -40,7 +49,9 @@ def test_sample_run_registers_what_it_evaluated(tick):
     (data,) = logged.inputs.dataset_inputs
     assert data.dataset.digest == run.read("dataset.json")["digest"][:36]
     registered = run.read("registration.json")
-    assert registered["name"] == "tick_gru_sample"
+    assert registered["name"] == "tick_first_sample"
+    assert (registered["alias"], tasks["promote"].state) == ("production", "success")
+    assert [name for name, _ in asset_events(done)] == ["models/tick"]
     assert registry.find(registered["uri"]).tags["run_dir"] == run.run_dir
     model = mlflow.pyfunc.load_model(registered["uri"])
     bars, judged = run.read("bars.parquet"), run.read("forecasts.parquet")
@@ -49,6 +60,16 @@ def test_sample_run_registers_what_it_evaluated(tick):
     evaluated = judged["gru"].to_numpy()
     assert len(evaluated) > 1000
     np.testing.assert_allclose(made.loc[judged.index], evaluated, atol=1e-6)
+
+
+def test_network_is_compared_again_with_itself_and_stays_at_staging(tick):
+    _, _, run = go(tick, **SMALL, register_model="network", model_name="tick_twice")
+    done, tasks, again = register_again(tick, run)
+    assert (done.state, tasks["promote"].state) == ("success", "skipped")
+    decision = again.read("gate.json")
+    assert decision["outcome"] == "not_better" and decision["champion"]["version"] == 1
+    (row,) = [row for row in decision["rows"] if row["decisive"]]
+    assert row["metric"] == "rank_ic" and row["candidate"] == pytest.approx(row["champion"])
 
 
 def test_killed_training_goes_on_from_its_last_epoch(tick):
@@ -66,6 +87,8 @@ def test_killed_training_goes_on_from_its_last_epoch(tick):
     assert "epoch 1 of 6" not in lines[0], "training began anew"
     assert lines[-1].endswith("epoch 6 of 6")
     assert "DeadKernelError" in report(run, "03_train.attempt-1")[1]
+    kind = run.read("choice.json")["chosen"]
+    assert run.read("registration.json")["name"] == f"tick_{kind}_sample"
     assert not (state_dir() / ".scratch" / "tick" / run.name / "training").exists()
 
 
