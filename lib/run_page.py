@@ -72,6 +72,7 @@ small { display: block; color: var(--dim); font-weight: 400; }
 .best { font-weight: 700; }
 tr.gate th { font-weight: 700; }
 .note { color: var(--dim); font-size: .8125rem; margin: .4rem 0 0; }
+.note + .facts { margin-top: 1.5rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr));
   gap: 1rem; }
 figure { margin: 0; }
@@ -393,14 +394,14 @@ def _registered(model: Mapping, standing: Mapping) -> list[str]:
         alias = f", <code>@{_e(model['alias'])}</code>" if model.get("alias") else ""
         return [f"{text}{alias}."]
     champion = standing["champion"]
+    if standing["archived"]:
+        text += f", replaced {_when(standing['archived'])} UTC"
     if champion == version:
         text += ", in production now."
     elif champion is None:
         text += "; nothing is in production now."
     else:
         text += f"; version {champion} is in production now."
-    if standing["archived"]:
-        text += f" Replaced {_when(standing['archived'])} UTC."
     return [text, *(_by_others(entry) for entry in standing["changes"])]
 
 
@@ -437,7 +438,7 @@ def _gate(summary: Mapping) -> str:
     said += [f"{note[:1].upper()}{note[1:]}." for note in gate["notes"]]
     return (
         '<h2>Gate</h2><div class="wide"><table><thead><tr><th scope="col">Metric</th>'
-        f'{top}<th scope="col">Result</th></tr></thead><tbody>{lines}</tbody></table></div>'
+        f'<th scope="col">Result</th>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
         f'<p class="note">{_e(" ".join(said))}</p>'
     )
 
@@ -452,8 +453,8 @@ def _gate_line(row: Mapping, columns: list[str]) -> str:
     kind = {True: "better", False: "worse", None: "dim"}[row["passed"]]
     bold = ' class="gate"' if row["decisive"] else ""
     return (
-        f'<tr{bold}><th scope="row">{text["metric"]}</th>{values}'
-        f'<td class="{kind}">{text["result"]}</td></tr>'
+        f'<tr{bold}><th scope="row">{text["metric"]}</th>'
+        f'<td class="{kind}">{text["result"]}</td>{values}</tr>'
     )
 
 

@@ -108,6 +108,30 @@ def test_promotion_names_version_alias_verdict_and_report():
     assert told.link == f"{BASE_URL}/reports/run/power/r2"
 
 
+@pytest.mark.parametrize(
+    ("made", "title", "reason"),
+    [
+        (
+            {"promoted": True},
+            "promoted: m version 3, now @production",
+            "Promoted: it is the first.",
+        ),
+        ({"policy": "approval"}, "registered: m version 3, now @staging", "Waits for a person"),
+        ({"alias": ""}, "registered: m version 3, without an alias", "First: it is the first."),
+    ],
+)
+def test_promotion_says_what_the_gate_said_and_what_followed(made, title, reason):
+    run = open_run("power/r3")
+    decision = {"outcome": "first", "reason": "it is the first", "rows": [], "champion": None}
+    decision |= {"margin": 0.0, "level": 0.95, "notes": []}
+    registered = {"name": "m", "version": 3, "alias": "staging", "verdict": "rmse = 0.4: passed"}
+    for name, content in (("gate", decision), ("registration", registered | made)):
+        write_bytes(run.path / f"{name}.json", json.dumps(content).encode())
+    told = notify.promotion(run)
+    assert told.title == f"power {title}" and reason in told.reason
+    assert told.reason.endswith("rmse = 0.4: passed")
+
+
 def test_promotion_is_silent_about_a_run_that_registered_nothing(monkeypatch):
     monkeypatch.setenv(notify.WEBHOOK, "notify_webhook")
     monkeypatch.setattr(notify, "send", lambda message: pytest.fail("sent"))

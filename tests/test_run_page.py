@@ -6,7 +6,7 @@ import json
 import re
 from types import SimpleNamespace
 
-from lib import outcome, run_page, tracking, watcher
+from lib import gate, ledger, outcome, run_page, tracking, watcher
 from lib.run import open_run
 from lib.summary import summarise, write_summary
 
@@ -410,3 +410,124 @@ def test_page_shows_its_figures_in_a_browser_without_a_complaint(browser_page):
     page.click("tbody a")
     assert page.locator("h2").first.inner_text() == "Metrics"
     assert messages == []
+
+
+FLOOR = CHECK | {"metric": "rmse_vs_persistence", "passed": True}
+COMPARED = {"metric": "rmse", "unit": "kW", "greater_is_better": False, "decisive": True}
+COMPARED |= {"candidate": 0.4312, "champion": 0.43903, "difference": -0.00783}
+COMPARED |= {"low": -0.0104, "high": -0.0051, "p_value": None}
+MADE = {"name": "wind_gbm", "version": 5, "alias": "staging", "policy": "approval"}
+DECIDED = {"version": 5, "policy": "approval", "who": "bob", "reason": "a <b> idea", "when": STAMP}
+
+
+def gated_run(*, champion=(("version", 4), ("run_dir", "wind/old")), problem="", **files):
+    decision = gate.decide(
+        {"passed": True, "checks": [FLOOR]},
+        champion=dict(champion) or None,
+        rows=[COMPARED] if champion else None,
+        margin=0.001,
+        problem=problem,
+        notes=["version 4 is old"],
+    )
+    return make_run(metrics=METRICS, gate=decision, **files)
+
+
+def test_gate_stands_right_below_the_sentence_that_says_what_followed():
+    promotion = DECIDED | {"outcome": "promoted"}
+    run = gated_run(registration=MADE | {"promoted": True}, promotion=promotion)
+    page = run_page.build(run)
+    assert '<p class="first">Promoted: rmse 0.4312 kW against 0.4390 of version 4, better' in page
+    words = text_of(page)
+    expected = [
+        "better by 0.0078 (0.0051 to 0.0104), more than the margin of 0.001.",
+        "bob has agreed: a <b> idea.",
+        "Registered as wind_gbm version 5, @staging",
+        "Gate Metric Result Floor Candidate In production version 4 Difference 95 % interval",
+        "rmse (kW) ↓ passed 0.4312 0.4390 \N{MINUS SIGN}0.0078 \N{MINUS SIGN}0.0104 to",
+        "rmse_vs_persistence ↓ passed ≤ 0.5 0.4",
+        "Margin: 0.001. Version 4 is old.",
+        "Started by jane",
+        "Metrics",
+    ]
+    places = [words.index(text) for text in expected]
+    assert places == sorted(places)
+    assert '<a href="../../wind/old/report.html">In production</a>' in page
+    assert "a &lt;b&gt; idea" in page
+
+
+def test_gate_without_a_champion_shows_floors_only():
+    words = text_of(run_page.build(gated_run(champion=(), registration=MADE | {"promoted": True})))
+    assert "Promoted: nothing is in production, and every floor is reached." in words
+    assert "Gate Metric Result Floor Candidate rmse_vs_persistence" in words
+    assert "Difference" not in words and "In production" not in words
+
+
+def test_undecided_run_waits_for_a_person_and_says_why():
+    words = text_of(run_page.build(gated_run(problem="it has no signature", registration=MADE)))
+    assert "Undecided, a person must decide: it has no signature. Waits for a person" in words
+
+
+ENTRY = {"action": "promote", "who": "alice", "when": STAMP, "reason": "needed", "override": True}
+
+
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        ({"champion": 5}, "version 5, in production now."),
+        ({"champion": 6}, "version 5; version 6 is in production now."),
+        ({"champion": None}, "version 5; nothing is in production now."),
+        (
+            {"champion": 6, "archived": STAMP},
+            "version 5, replaced 2026-01-02 03:04 UTC; version 6 is in production now.",
+        ),
+        (
+            {"champion": 5, "changes": [ENTRY]},
+            "now. Promoted against the gate by alice, 2026-01-02 03:04 UTC: needed",
+        ),
+        (
+            {"champion": 5, "changes": [ENTRY | {"action": "rollback", "override": False}]},
+            "now. Put back into production by alice, 2026-01-02 03:04 UTC: needed",
+        ),
+    ],
+)
+def test_page_says_whether_the_version_serves_now_and_who_put_it_there(standing, said):
+    summary = summarise(gated_run(registration=MADE))
+    whole = {"archived": "", "changes": []} | standing
+    assert said in text_of(run_page.render(summary, standing=whole))
+
+
+def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
+    entry = {
+        "when": STAMP,
+        "alias": "production",
+        "before": 4,
+        "after": 5,
+        "verdict": "",
+        "id": "x",
+    }
+    entry |= {"action": "promote", "who": "alice", "reason": "needed", "override": True}
+    own = entry | {"who": "", "run_dir": "wind/a"}
+    lines = [own, entry | {"run_dir": ""}, entry | {"run_dir": "", "after": 6}]
+    texts = {f"{n:06}": json.dumps(line) for n, line in enumerate(lines, start=1)}
+    ledger_run = SimpleNamespace(
+        info=SimpleNamespace(lifecycle_stage="active"), data=SimpleNamespace(params=texts)
+    )
+    client = SimpleNamespace(
+        get_registered_model=lambda name: SimpleNamespace(
+            aliases={"production": "6"}, tags={ledger.TAG: "abc"}
+        ),
+        get_model_version=lambda name, version: SimpleNamespace(tags={"archived": STAMP}),
+        get_run=lambda run_id: ledger_run,
+    )
+    monkeypatch.setattr(run_page, "open_client", lambda: client)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    found = run_page.standing_of(summarise(gated_run(registration=MADE)))
+    assert (found["champion"], found["archived"]) == (6, STAMP)
+    assert [(change["who"], change["number"]) for change in found["changes"]] == [("alice", 2)]
+    assert run_page.standing_of(summarise(make_run("wind/new"))) == {}
+
+
+def test_damaged_gate_is_named_and_costs_nothing_else():
+    words = text_of(run_page.build(make_run(metrics=METRICS, verdict=verdict(), gate={"rows": 3})))
+    assert "gate.json holds no decision" in words
+    assert "rmse = 0.4, 0.1 below the 0.5 that is allowed at most: passed" in words

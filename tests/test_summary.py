@@ -124,3 +124,23 @@ def test_metrics_stand_beside_their_baselines_and_intervals():
         "greater_is_better": True,
         "baselines": {"logistic": 0.7},
     }
+
+
+GATE = {"outcome": "first", "promote": True, "reason": "nothing is in production", "rows": []}
+GATE |= {"champion": None, "margin": 0.0, "level": 0.95, "notes": []}
+
+
+def test_reason_of_a_gated_run_is_what_the_gate_said_and_what_followed(run):
+    for stage in STAGES:
+        leave(run, stage, notebook())
+    made = {"version": 2, "policy": "approval", "promoted": False}
+    said = {"version": 2, "outcome": "rejected", "who": "bob", "reason": "wait"}
+    files = {"gate": GATE, "registration": made, "promotion": said}
+    for name, content in files.items():
+        (run.path / f"{name}.json").write_text(json.dumps(content))
+    found = summary.summarise(run)
+    assert {name: found[name] for name in files} == files
+    assert found["reason"] == ("First: nothing is in production. Not promoted, bob said no: wait.")
+    (run.path / "gate.json").write_text(json.dumps({"outcome": "first"}))
+    damaged = summary.summarise(run)
+    assert damaged["gate"] == {} and "gate.json" in damaged["problems"][0]
