@@ -485,8 +485,7 @@ def house(tmp_path_factory):
         client.log_model_artifacts(made.model_id, str(path))
         client.finalize_logged_model(made.model_id, "READY")
         tags = {"run_dir": f"power/{path.name}", "source": str(data), "gate.outcome": "first"}
-        until = learned + pd.Timedelta(days=7 * (number - 1))
-        tags |= {"learned_until": until.isoformat()} if number == 2 else {}
+        tags |= {"learned_until": learned.isoformat()} if number == 2 else {}
         client.create_model_version(
             "house", f"models:/{made.model_id}", tags=tags, model_id=made.model_id
         )
@@ -499,13 +498,13 @@ def test_registered_versions_are_compared_by_the_dag_and_leave_a_report(house):
     from whole_runs import go, impatient
 
     services.prepare()
-    values = {"model": "house", "a": "1", "b": "@staging", "n_repeats": 1, "last_days": 14}
+    values = {"model": "house", "a": "1", "b": "@staging", "n_repeats": 1, "last_days": 27}
     done, _, run = go(impatient("compare"), **values)
     assert done.state == "success"
     found, metrics = run.read("comparison.json"), run.read("metrics.json")
     assert found["better"] == "B" and found["words"].startswith("B (version 2) is better: rmse")
     assert [note for note in found["notes"] if "until when A (version 1) has learned" in note]
-    assert found["n_rows"] == metrics["n_test"] == 14 * 24
+    assert found["n_rows"] == metrics["n_test"] == 27 * 24
     assert found["source"] == str(house[0])
     sizes = [metrics["a_size_mb"], metrics["b_size_mb"]]
     assert sizes == pytest.approx([size / 1e6 for size in house[1]], rel=0.02)
