@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from lib import ledger, tracking
 from lib.directions import GREATER_IS_BETTER
-from lib.ledger import Entry, EntryTaken, serving
+from lib.ledger import Entry, EntryTaken, insist, serving
 from lib.run import Run, now
 from lib.workbench import copied_from
 
@@ -458,9 +458,9 @@ def _apply(client: "MlflowClient", name: str, alias: str, since: int, entries: l
     """Point `alias` to where the ledger says; tag the versions that moved from `since` on."""
     target = serving(entries, alias)
     if target is None:
-        client.delete_registered_model_alias(name, alias)
+        insist(client.delete_registered_model_alias, name, alias)
     else:
-        client.set_registered_model_alias(name, alias, str(target))
+        insist(client.set_registered_model_alias, name, alias, str(target))
     if alias != PRODUCTION:
         return
     moved = [entry for entry in entries if entry.alias == alias and entry.number >= since]
@@ -482,9 +482,9 @@ def _tag(client: "MlflowClient", name: str, number: int, entries: list[Entry]) -
     }
     for key, value in wanted.items():
         if value and found.tags.get(key) != value:
-            client.set_model_version_tag(name, found.version, key, value)
+            insist(client.set_model_version_tag, name, str(number), key, value)
         elif not value and key in found.tags:
-            client.delete_model_version_tag(name, found.version, key)
+            insist(client.delete_model_version_tag, name, str(number), key)
 
 
 def _reconcile(client: "MlflowClient", name: str) -> tuple[_State, list[str]]:

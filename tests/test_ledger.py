@@ -359,6 +359,23 @@ def test_of_promotions_at_once_one_wins_and_the_others_are_told(model, unlocked)
     assert settled(model)
 
 
+def test_tag_or_alias_that_another_adds_at_the_same_moment_is_no_failure(store, model, monkeypatch):
+    """MLflow's store refuses the second of two that add the same row."""
+    refused = set()
+    for name in ("set_registered_model_alias", "set_model_version_tag"):
+        original = getattr(type(store), name)
+
+        def refuse_once(*given, made=original):
+            made(*given)
+            if given[1:] not in refused:
+                refused.add(given[1:])
+                raise MlflowException("UNIQUE constraint failed")
+
+        monkeypatch.setattr(type(store), name, refuse_once)
+    put(model, 1, 2)
+    assert len(refused) == 3 and settled(model)
+
+
 def test_staging_at_the_same_time_does_not_make_a_promotion_fail(model, unlocked):
     def move(version):
         client = tracking.open_client()
