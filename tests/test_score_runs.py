@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from lib import drift, predictions, scoring, tracking
+from lib import drift, predictions, scoring, services, tracking
 from lib.dag import PROMOTED_MODEL, drift_asset, model_asset
 from lib.run import outputs_dir
 
@@ -37,8 +37,13 @@ def test_model_is_the_one_whose_promotion_came_last():
     assert template.render(triggering_asset_events=none) == "by_the_clock"
 
 
+@pytest.fixture(scope="module")
+def airflow():
+    services.prepare()
+
+
 @pytest.mark.kernel
-def test_undisturbed_data_skip_the_alarm_and_a_grown_error_updates_the_asset():
+def test_undisturbed_data_skip_the_alarm_and_a_grown_error_updates_the_asset(airflow):
     dag = impatient("score")
     done, tasks, run = go(dag)
     assert done.state == "success" and tasks["alarm"].state == "skipped"
@@ -84,7 +89,7 @@ def registered(tmp_path_factory):
 
 
 @pytest.mark.kernel
-def test_version_in_production_scores_its_own_source_once(registered):
+def test_version_in_production_scores_its_own_source_once(registered, airflow):
     served = predictions.open_served(NAME, "@production")
     assert (served.version, served.pipeline, served.metrics) == (2, "power", {"rmse": 0.5})
     assert served.profile["window_rows"] == 168
