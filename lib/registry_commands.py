@@ -1,7 +1,8 @@
 """What `make history`, `champion`, `promote`, `rollback` and `reconcile` print.
 
 Each function does what its command says through `lib.registry` and returns the exit status. Nothing
-is decided here. What cannot be done is a `ValueError`, whose message names what there is.
+is decided here. What cannot be done is a `ValueError`, whose message names what there is. After a
+change the pages of the runs that made the versions say which of them serves.
 """
 
 import sys
@@ -9,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from lib import ledger, registry, tracking
+from lib import ledger, registry, run_page, tracking
 from lib.data.sources import redact
 from lib.ledger import Entry
 from lib.registry import PRODUCTION
+from lib.run import open_run
 
 HEADINGS = ("when (UTC)", "alias", "change", "by", "why")
 
@@ -55,6 +57,7 @@ def promote(name: str, version: str, reason: str) -> int:
     with _asked():
         entry = registry.promote(name, version, reason=reason)
         outcome = registry.version(name, entry.after).tags.get("gate.outcome", "")
+        _publish(name, entry)
     _tell_change(name, entry)
     if entry.override:
         said = f"its gate says {outcome!r}" if outcome else "it has passed no gate"
@@ -68,6 +71,7 @@ def rollback(name: str, reason: str) -> int:
     """Put the champion before this one into production, and say how to undo that."""
     with _asked():
         entry = registry.rollback(name, reason=reason)
+        _publish(name, entry)
     _tell_change(name, entry)
     _say(f'  undo      make promote MODEL={name} VERSION={entry.before or "..."} REASON="..."')
     return 0
@@ -95,6 +99,16 @@ def _asked() -> Iterator[None]:
             f"{redact(tracking.tracking_uri())} could not do it: {redact(str(error))}. Look with "
             "make doctor; what was begun is finished by make reconcile"
         ) from error
+
+
+def _publish(name: str, entry: Entry) -> None:
+    """Write anew the pages of the runs that made the versions, where those runs are still there."""
+    left = tracking.open_client().search_model_versions(f"name = '{name}'")
+    changed = [v for v in left if int(v.version) in (entry.before, entry.after)]
+    folders = {version.tags["run_dir"] for version in changed if "run_dir" in version.tags}
+    for run in map(open_run, sorted(folders)):
+        if run.path.exists():
+            run_page.publish(run)
 
 
 def _tell_change(name: str, entry: Entry) -> None:

@@ -127,6 +127,19 @@ def test_promotion_and_rollback_say_what_changed_and_how_to_undo_it(store, said)
     assert lines[0].startswith("house: version 3 serves") and "passed no gate" in lines[2]
 
 
+def test_pages_of_the_runs_follow_a_promotion_where_the_runs_are_still_there(store, said, tmp_path):
+    for number, run_dir in (("1", "power/here"), ("2", "power/gone")):
+        store.set_model_version_tag("house", number, "run_dir", run_dir)
+    (tmp_path / "power" / "here" / "stages").mkdir(parents=True)
+    said("promote", "house", "1", "--reason", "the first")
+    page = tmp_path / "power" / "here" / "report.html"
+    assert page.exists()
+    page.unlink()
+    said("promote", "house", "2", "--reason", "for a trial")
+    assert page.exists(), "the run whose version no longer serves"
+    assert not (tmp_path / "power" / "gone").exists()
+
+
 def test_history_is_a_table_that_shows_overrides_and_what_is_not_finished(store, said, monkeypatch):
     assert said("history", "house") == ["house: no version in production; 0 changes on record"]
     said("promote", "house", "1", "--reason", "the first")
