@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lib import scoring
 from lib.packaging import load_packed
-from lib.run import open_run
+from lib.run import BYTECODE, open_run
 from lib.scoring import IMAGE_PIPELINES, TestSet
 
 import numpy as np
@@ -211,11 +211,15 @@ def _pipeline(version: "ModelVersion") -> str:
 
 
 def _size_of_folder(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and BYTECODE not in path.parts)
+    return sum(path.stat().st_size for path in files)
 
 
 def _size_of_artifacts(uri: str) -> int:
-    """Return the bytes of all files of a model, without downloading them."""
+    """Return the bytes of all files of a model, without downloading them.
+
+    Bytecode is left out, which Python leaves beside the code when a model is loaded in place.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(uri)
@@ -224,6 +228,7 @@ def _size_of_artifacts(uri: str) -> int:
         return sum(
             size(found.path) if found.is_dir else found.file_size or 0
             for found in repository.list_artifacts(path)
+            if not found.path.endswith(BYTECODE)
         )
 
     return size(None)

@@ -490,7 +490,9 @@ def house(tmp_path_factory):
             "house", f"models:/{made.model_id}", tags=tags, model_id=made.model_id
         )
     client.set_registered_model_alias("house", "staging", "2")
-    return data, [sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in (few, many)]
+    files = [[f for f in path.rglob("*") if f.is_file()] for path in (few, many)]
+    assert not [f for f in files[0] + files[1] if f.suffix == ".pyc"], "nothing has loaded them"
+    return data, [sum(file.stat().st_size for file in one) for one in files]
 
 
 @pytest.mark.kernel
