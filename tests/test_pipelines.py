@@ -154,7 +154,9 @@ def test_only_the_kernel_is_kept_of_the_notebooks_metadata(path):
 @each_pipeline
 def test_dag_runs_the_folder_in_order_and_is_named_like_it(pipeline, dags):
     tasks = dags[pipeline].topological_sort()
-    ran = [(task.pipeline, task.task_id) for task in tasks if task.task_id not in ("promote", "alarm")]
+    ran = [
+        (task.pipeline, task.task_id) for task in tasks if task.task_id not in ("promote", "alarm")
+    ]
     assert ran == [(p.parent.name, p.stem) for p in NOTEBOOKS if p.parent.name == pipeline]
     for before, after in itertools.pairwise(tasks):
         assert after.upstream_task_ids == {before.task_id}
