@@ -144,9 +144,9 @@ def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) ->
         JSON-able. ``window_rows``; ``stretch_rows``, the length of the stretches that the
         thresholds come from: shorter than `window_rows` where the data hold fewer than 20 of
         those. Shorter stretches of the same data lie further from the whole, so the thresholds are
-        then too high rather than too low. ``n_rows``, ``n_stretches``, ``margin``, and by column: ``edges`` of
-        the bins and the ``fractions`` of rows in them; ``points`` of the distribution and the
-        fraction of rows ``below``; ``thresholds`` of the four distances, see `measure`.
+        then too high rather than too low. ``n_rows``, ``n_stretches``, ``margin``, and by column:
+        ``edges`` of the bins and the ``fractions`` of rows in them; ``points`` of the distribution
+        and the fraction of rows ``below``; ``thresholds`` of the four distances, see `measure`.
 
     Raises
     ------
