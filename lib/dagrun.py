@@ -8,7 +8,7 @@ from lib import registry, tracking
 from lib.executor import import_papermill
 from lib.parameters import Value, check_values, merge_parameters, read_stages
 from lib.run import ROOT, open_run, run_folder_name
-from lib.summary import PAGE
+from lib.summary import PAGE, read_summary
 
 import_papermill()  # before Airflow, which is then quicker to import
 
@@ -149,6 +149,10 @@ def _tell(pipeline: str, run_id: str, console: TextIO) -> None:
     verdict = run.path / "verdict.json"
     if verdict.exists():
         console.write(f"  verdict  {registry.explain(run.read('verdict.json'))}\n")
+    else:
+        found = read_summary(run)
+        if found["state"] == "passed" and found["reason"]:
+            console.write(f"  result   {found['reason']}\n")
     decision = read_decision(run)
     if decision:
         console.write(f"  promote  {decision['outcome']}: {decision['reason']}\n")

@@ -368,7 +368,7 @@ def _improvement(row: Mapping) -> tuple[float, float, float]:
 
 def _is_better(row: Mapping, margin: float, level: float) -> bool:
     """Say whether a metric is surely better by more than the margin."""
-    sure = row["p_value"] is None or row["p_value"] < _alpha(level)
+    sure = row["p_value"] is None or row["p_value"] < alpha(level)
     return bool(_is_known(row) and sure and _improvement(row)[1] > margin)
 
 
@@ -394,12 +394,12 @@ def _compared(row: Mapping, champion: Mapping, margin: float, level: float) -> s
         text += f", an improvement of {signed(by, n_decimals)} ({ends}), not surely above {limit}"
     if row["p_value"] is not None:
         text += f"; McNemar's p = {row['p_value']:.2g}"
-        if low > margin and row["p_value"] >= _alpha(level):
-            text += f", not below {_alpha(level):g}"
+        if low > margin and row["p_value"] >= alpha(level):
+            text += f", not below {alpha(level):g}"
     return text
 
 
-def _alpha(level: float) -> float:
+def alpha(level: float) -> float:
     return round(1 - level, 12)  # 1 - 0.95 is a little above 0.05
 
 

@@ -25,7 +25,7 @@ from upath import UPath
 
 STARTED, SUMMARY, PAGE = "run.json", "summary.json", "report.html"
 FILES = ("run", "metrics", "verdict", "comparison", "gate", "registration", "promotion")
-FILES += ("dataset", "mlflow")
+FILES += ("watch", "dataset", "mlflow")
 STATES = ("running", "passed", "refused", "failed", "unfinished")
 """Of a run. ``refused``: every stage worked, and the gate kept the model out. ``unfinished``: by
 hand, so far. A run that Airflow has begun is ``running`` until its last stage has ended or one has
@@ -352,7 +352,7 @@ def _attempt_number(page: str) -> int:
 def _state(stages: list[dict], files: dict[str, dict]) -> tuple[str, str]:
     """Return state and reason of the run that has these stages."""
     floors = _words(files["verdict"])
-    verdict = floors or str(files["comparison"].get("words", ""))
+    verdict = floors or str(files["comparison"].get("words", "")) or _watched(files)
     failed = [stage for stage in stages if stage["state"] == "failed"]
     if any(stage["state"] == "running" for stage in stages):
         return "running", ""
@@ -391,6 +391,18 @@ def _words(verdict: dict) -> str:
         return explain(verdict) if verdict else ""
     except (KeyError, TypeError, ValueError):
         return ""
+
+
+def _watched(files: dict[str, dict]) -> str:
+    """Return what a run that scores new data has seen of them; "" for any other run."""
+    watch, n_scored = files["watch"], files["metrics"].get("n_scored", 0)
+    if not watch:
+        return ""
+    which = f"version {watch['version']}" if watch.get("version") else "a version"
+    done = f"{n_scored:,.0f} new rows were scored by {which} of {watch.get('name', 'a model')}"
+    why = "; ".join(map(str, watch.get("why", ())))
+    found = [f"ALARM: {why}", done] if why else [done, watch.get("note") or "nothing unusual"]
+    return "; ".join(found)
 
 
 def _headline(comparison: dict) -> dict:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lib import scoring
+from lib.gate import alpha
 from lib.packaging import load_packed
 from lib.run import BYTECODE, open_run
 from lib.scoring import IMAGE_PIPELINES, TestSet
@@ -421,7 +422,7 @@ def better(row: Mapping, level: float = 0.95) -> str:
         Of the interval. Where there is a p-value, it has to be below ``1 - level`` as well.
     """
     low, high = _gain(row)
-    sure = row.get("p_value") is None or row["p_value"] < 1 - level
+    sure = row.get("p_value") is None or row["p_value"] < alpha(level)
     if not sure:
         return ""
     return "B" if low > 0 else "A" if high < 0 else ""

@@ -56,6 +56,26 @@ def test_last_stage_decides_the_state_of_a_run(run, last, verdict, state):
     assert (found["ended"] is None) == (state == "running")
 
 
+@pytest.mark.parametrize(
+    ("watch", "reason"),
+    [
+        ({"why": []}, "1,200 new rows were scored by version 3 of house; nothing unusual"),
+        ({"note": "no row"}, "1,200 new rows were scored by version 3 of house; no row"),
+        (
+            {"why": ["voltage_v: psi 2"], "drifted": True},
+            "ALARM: voltage_v: psi 2; 1,200 new rows were scored by version 3 of house",
+        ),
+    ],
+)
+def test_run_that_scores_says_how_much_and_whether_something_is_unusual(run, watch, reason):
+    for stage in STAGES:
+        leave(run, stage, notebook())
+    known = {"name": "house", "version": 3, "pipeline": "power"}
+    (run.path / "watch.json").write_text(json.dumps(known | watch))
+    (run.path / "metrics.json").write_text('{"n_scored": 1200.0}')
+    assert summary.summarise(run)["reason"] == reason
+
+
 def test_run_that_failed_names_stage_cell_and_error(run):
     leave(run, "01_load", notebook(error=("ValueError", "no column 'x'")))
     found = summary.summarise(run)
