@@ -400,6 +400,7 @@ def _compared(row: Mapping, champion: Mapping, margin: float, level: float) -> s
 
 
 def alpha(level: float) -> float:
+    """Return the largest p-value that still tells a difference at `level`."""
     return round(1 - level, 12)  # 1 - 0.95 is a little above 0.05
 
 
