@@ -252,7 +252,7 @@ def _find(client: "MlflowClient", name: str) -> "RegisteredModel | None":
 def _make_run(client: "MlflowClient", name: str) -> str:
     tags = {"registered_model": name}
     run = client.create_run(_experiment(client), run_name=f"ledger of {name}", tags=tags)
-    client.set_terminated(run.info.run_id)  # else it seems to be running for ever
+    client.update_run(run.info.run_id, status="FINISHED")  # else it seems to run for ever
     return run.info.run_id
 
 

@@ -22,7 +22,7 @@ from memory_store import MemoryClient
 from mlflow import MlflowException
 
 NUMBERS = count(1)
-SOURCE = "file:///nowhere"
+SOURCE = "s3://nowhere/model"  # never read; a server takes no path of a run that it does not know
 
 
 @pytest.fixture(scope="module", params=["memory", pytest.param("sqlite", marks=pytest.mark.kernel)])

@@ -57,6 +57,8 @@ def draw(name: str, power: pd.Series, ax=None):
         "plot_cumulative_gain": lambda: plots.plot_cumulative_gain(power - 11.5, ax=ax),
         "plot_differences": lambda: plots.plot_differences(PAIRED, ax=ax),
         "plot_one_sided": lambda: plots.plot_one_sided(ONE_SIDED, ax=ax),
+        "plot_drift": lambda: plots.plot_drift(DISTANCES, ax=ax),
+        "plot_scored": lambda: plots.plot_scored(power + 1, power[:-5], unit="kW", ax=ax),
     }
     return calls[name]()
 
@@ -91,6 +93,7 @@ PAIRED = [
     )
 ]
 ONE_SIDED = pd.DataFrame({"only A": [3, 0], "only B": [1, 7]}, index=["cat", "dog"])
+DISTANCES = pd.DataFrame({"psi": [0.4, 1.6], "ks": [0.5, 1.2]}, index=["power_kw", "voltage_v"])
 NAMES = [name for name in dir(plots) if name.startswith("plot_")]
 
 
@@ -329,3 +332,18 @@ def test_images_that_one_version_names_are_drawn_to_its_side_and_counted_without
     assert [bar.get_width() for bar in ax.patches] == [-3, 0, 1, 7]
     ax.figure.canvas.draw()
     assert not any("-" in label.get_text() for label in ax.get_xticklabels())
+
+
+def test_drift_shows_each_distance_and_the_line_of_an_alarm():
+    ax = plots.plot_drift(DISTANCES)
+    assert [bar.get_width() for bar in ax.patches] == [0.4, 1.6, 0.5, 1.2]
+    assert list(ax.lines[0].get_xdata()) == [1, 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["power kw", "voltage v"]
+
+
+def test_scored_shows_predictions_over_time_or_counts_of_classes(power):
+    ax = plots.plot_scored(power + 1, power[:-5], unit="kW")
+    assert [len(line.get_xdata()) for line in ax.lines] == [len(power) - 5, len(power)]
+    assert ax.get_ylabel() == "value (kW)"
+    ax = plots.plot_scored(pd.Series(["cat", "dog", "dog"]), pd.Series(["cat"]), unit="images")
+    assert [bar.get_height() for bar in ax.patches] == [1, 0, 1, 2]
