@@ -243,7 +243,9 @@ def markdown(gate: Mapping) -> str:
         heads = headings(gate)
         kept = [key for key in heads if any(row[key] for row in table)]
         lines.append("| " + " | ".join(heads[key] for key in kept) + " |")
-        lines.append("|" + "|".join("---" if key == "metric" else "--:" for key in kept) + "|")
+        lines.append(
+            "|" + "|".join("---" if key in ("metric", "result") else "--:" for key in kept) + "|"
+        )
         lines += ["| " + " | ".join(row[key] for key in kept) + " |" for row in table]
         lines.append("")
     if gate["margin"]:
@@ -264,13 +266,13 @@ def table(gate: Mapping) -> "pd.DataFrame":
 
 def headings(gate: Mapping) -> dict[str, str]:
     """Return the heading of each of the `cells` of the table."""
-    names = {"metric": "metric", "floor": "floor", "candidate": "candidate"}
+    names = {key: key for key in ("metric", "result", "floor", "candidate")}
     names["in production"] = "in production"
     if gate["champion"]:
         names["in production"] += f", version {gate['champion']['version']}"
     names["difference"] = "difference"
     names["interval"] = f"{100 * gate['level']:g} % interval"
-    return names | {"p": "McNemar's p", "result": "result"}
+    return names | {"p": "McNemar's p"}
 
 
 def decimals(row: Mapping) -> int | None:

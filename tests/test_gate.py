@@ -129,12 +129,12 @@ def test_markdown_is_a_table_and_lets_no_text_be_markup():
         "Better: rmse 0.4312 kW against 0.4390 of version 4, better by 0.0078 (0.0051 to 0.0104), "
         "more than the margin of 0.001.",
         "",
-        "| metric | floor | candidate | in production, version 4 | difference | 95 % interval "
-        "| result |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-        "| rmse (kW) ↓ |  | 0.4312 | 0.4390 | \N{MINUS SIGN}0.0078 "
-        "| \N{MINUS SIGN}0.0104 to \N{MINUS SIGN}0.0051 | passed |",
-        "| rmse_vs_persistence ↓ | ≤ 0.9 | 0.7254 |  |  |  | passed |",
+        "| metric | result | floor | candidate | in production, version 4 | difference "
+        "| 95 % interval |",
+        "|---|---|--:|--:|--:|--:|--:|",
+        "| rmse (kW) ↓ | passed |  | 0.4312 | 0.4390 | \N{MINUS SIGN}0.0078 "
+        "| \N{MINUS SIGN}0.0104 to \N{MINUS SIGN}0.0051 |",
+        "| rmse_vs_persistence ↓ | passed | ≤ 0.9 | 0.7254 |  |  |  |",
         "",
         "- margin: 0.001",
         r"- version 4 \<b\> \[x\](y) \| z",
@@ -153,7 +153,7 @@ def test_table_has_a_line_for_each_metric_and_no_empty_column():
     assert frame.loc["accuracy ↑", "McNemar's p"] == "0.012"
     assert frame.loc["rmse_vs_persistence ↓", "floor"] == "≤ 0.9"
     alone = gate.table(decide(champion=None, rows=None))
-    assert list(alone) == ["floor", "candidate", "result"]
+    assert list(alone) == ["result", "floor", "candidate"]
 
 
 MADE = {"version": 5, "policy": "auto", "promoted": False}
