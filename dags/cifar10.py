@@ -29,6 +29,7 @@ with DAG(
         epochs=16,
         small_epochs=8,
         width=64,
+        precision="auto",
         batch_size=500,
         batches_per_step=4,
         n_baseline=10000,

@@ -28,6 +28,7 @@ with DAG(
         model="residual",
         epochs=12,
         width=32,
+        precision="auto",
         batch_size=250,
         n_baseline=20000,
         min_accuracy=0.993,

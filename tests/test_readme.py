@@ -42,7 +42,10 @@ def test_benchmarks_are_those_of_their_tables(row):
     file, seeds, *cells = row
     lines = (ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8").splitlines()
     names = next(re.split(r"\s{2,}", line.strip()) for line in lines if " seed " in line)
-    mean = dict(zip(names, next(line.split() for line in lines if " mean " in line), strict=True))
+    means = next(line.split() for line in lines if " mean " in line)
+    mean = dict(
+        zip(names, means, strict=False)
+    )  # a peer that ran once has no mean, and stands last
     assert cells == [
         f"{float(mean['accuracy']):.4f}",
         f"{float(mean['one view']):.4f}",
