@@ -403,6 +403,11 @@ def _about_data(version: "ModelVersion", test: TestSet, *, own: bool) -> tuple[l
             f"version {number} was trained on other data: {source or 'of no known source'}, "
             f"not {test.source}"
         )
+    elif source == "sample" and not test.start:
+        problems.append(
+            f"version {number} was trained on images that were drawn in another way, maybe on some "
+            "of this test"
+        )
     else:
         notes.append(f"version {number} was trained on an earlier state of {source}")
     until = tags.get("learned_until", "")

@@ -211,6 +211,18 @@ def test_data_without_a_new_row_are_refused():
         versions.unseen(power_test(), pair)
 
 
+def test_sample_images_of_another_seed_may_be_among_those_learned():
+    drawn = replace(image_test(), source="sample")
+    tags = {"run_dir": "mnist/a", "source": "sample"}
+    same, other = (versions._about_images(drawn, tagged(tags, d)) for d in ("abc", "def"))
+    assert "keeps its test images apart" in same
+    assert "is not known" in other
+
+
+def tagged(tags, digest):
+    return SimpleNamespace(words="A", tags=tags | {"data_digest": digest})
+
+
 def test_images_are_all_judged_and_other_training_data_are_named():
     pair = contender("A", 3, source="keras"), contender("B", 4, source="photos.npz")
     test, notes = versions.unseen(image_test(), pair)

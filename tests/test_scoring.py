@@ -390,6 +390,15 @@ def test_version_in_production_is_judged_on_the_run_s_own_rows(rematch, power_ru
     assert not np.allclose(expected, stored)
 
 
+def test_version_of_sample_images_of_another_seed_is_left_to_a_person():
+    test = SimpleNamespace(start="", source="sample", digest="f" * 64)
+    for digest, n_problems in (("f" * 64, 0), ("e" * 64, 1)):
+        tags = {"source": "sample", "data_digest": digest}
+        version = SimpleNamespace(version="4", tags=tags)
+        problems, _ = scoring._about_data(version, test, own=False)
+        assert len(problems) == n_problems and all("another way" in text for text in problems)
+
+
 @pytest.mark.parametrize("registry", [Registry(), Registry(error=RESOURCE_DOES_NOT_EXIST)])
 def test_where_nothing_is_in_production_there_is_no_champion_and_no_problem(rematch, registry):
     result = rematch(registry, None)
