@@ -361,7 +361,7 @@ def _is_known(row: Mapping) -> bool:
     return all(value is not None and math.isfinite(value) for value in numbers)
 
 
-def _improvement(row: Mapping) -> tuple[float, float, float]:
+def improvement(row: Mapping) -> tuple[float, float, float]:
     """Return the difference and its interval, turned so that above 0 the candidate is better."""
     if row["greater_is_better"]:
         return row["difference"], row["low"], row["high"]
@@ -371,7 +371,7 @@ def _improvement(row: Mapping) -> tuple[float, float, float]:
 def _is_better(row: Mapping, margin: float, level: float) -> bool:
     """Say whether a metric is surely better by more than the margin."""
     sure = row["p_value"] is None or row["p_value"] < alpha(level)
-    return bool(_is_known(row) and sure and _improvement(row)[1] > margin)
+    return bool(_is_known(row) and sure and improvement(row)[1] > margin)
 
 
 def _compared(row: Mapping, champion: Mapping, margin: float, level: float) -> str:
@@ -379,7 +379,7 @@ def _compared(row: Mapping, champion: Mapping, margin: float, level: float) -> s
     n_decimals, unit = decimals(row), f" {row['unit']}" if row.get("unit") else ""
     mine, theirs = (number(row[key], n_decimals) for key in ("candidate", "champion"))
     text = f"{row['metric']} {mine}{unit} against {theirs} of version {champion['version']}"
-    by, low, high = _improvement(row)
+    by, low, high = improvement(row)
     limit = f"the margin of {margin:g}" if margin else "0"
     if low > 0 or (low == high and by > 0):
         text += f", better by {_span(by, low, high, n_decimals)}"

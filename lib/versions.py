@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lib import scoring
-from lib.gate import alpha
+from lib.gate import alpha, improvement
 from lib.packaging import load_packed
 from lib.run import BYTECODE, open_run
 from lib.scoring import IMAGE_PIPELINES, TestSet
@@ -423,7 +423,7 @@ def better(row: Mapping, level: float = 0.95) -> str:
     level : float, default 0.95
         Of the interval. Where there is a p-value, it has to be below ``1 - level`` as well.
     """
-    low, high = _gain(row)
+    _, low, high = improvement(row)
     sure = row.get("p_value") is None or row["p_value"] < alpha(level)
     if not sure:
         return ""
@@ -507,12 +507,6 @@ def flat_metrics(rows: Sequence[Mapping], costs: pd.DataFrame) -> dict[str, floa
 
 def _values(row: Mapping) -> dict[str, float]:
     return {"A": row["champion"], "B": row["candidate"]}
-
-
-def _gain(row: Mapping) -> tuple[float, float]:
-    """Return the interval turned so that above zero B is better."""
-    low, high = row["low"], row["high"]
-    return (low, high) if row["greater_is_better"] else (-high, -low)
 
 
 # Where they disagree --------------------------------------------------------------------------
