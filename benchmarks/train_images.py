@@ -175,6 +175,8 @@ def main() -> int:
             found = ours(options.pipeline, values, seed)
         row = {"seed": seed, "accuracy": found["accuracy"], "minutes": found["training_s"] / 60}
         row["one view"] = found.get("one_view_accuracy", found["accuracy"])
+        if "one_network_accuracy" in found:
+            row["one network"] = found["one_network_accuracy"]
         row["other load"] = load[0]
         if seed >= options.seeds - peers:
             images = open_run(f"{options.pipeline}/benchmark-{seed}").read("images.npz")

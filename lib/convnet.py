@@ -255,6 +255,32 @@ def deployable(network: keras.Model) -> keras.Model:
     return copy
 
 
+def mean_of(networks: Sequence[keras.Model]) -> keras.Model:
+    """Return a network that gives the mean of the logits of several.
+
+    Parameters
+    ----------
+    networks : sequence of keras.Model
+        At least one; of the same inputs and outputs. One alone is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or their inputs or outputs differ in shape.
+    """
+    shapes = {(network.input_shape, network.output_shape) for network in networks}
+    if len(shapes) != 1:
+        raise ValueError(f"networks of {len(shapes)} shapes: give at least one, all of one shape")
+    if len(networks) == 1:
+        return networks[0]
+    seen = keras.Input(networks[0].input_shape[1:])
+    named = [  # a model refuses two parts of the same name
+        keras.Model(network.input, network.output, name=f"network_{number}")
+        for number, network in enumerate(networks, start=1)
+    ]
+    return keras.Model(seen, keras.layers.Average()([network(seen) for network in named]))
+
+
 def with_views(
     network: keras.Model, image_shape: Sequence[int], views: str, *, temperature: float = 1.0
 ) -> keras.Model:

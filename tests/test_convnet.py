@@ -175,6 +175,31 @@ def test_views_are_averaged_and_load_in_a_process_of_their_own(
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
 
 
+def test_networks_give_their_mean_answer_and_are_kept_as_one_model(
+    convnet, keras, images, tmp_path
+):
+    parts = []
+    for seed in (1, 2, 3):
+        keras.utils.clear_session()  # as a trainer does: layers of all networks have the same names
+        keras.utils.set_random_seed(seed)
+        parts.append(convnet.deployable(network(convnet, keras)))
+    answers = [np.asarray(part(images)) for part in parts]
+    assert np.abs(answers[0] - answers[1]).max() > 0.01
+    whole = convnet.with_views(convnet.mean_of(parts), (8, 8, 3), "one")
+    np.testing.assert_allclose(whole(images), np.mean(answers, axis=0), atol=1e-5)
+    whole.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_allclose(again(images), np.mean(answers, axis=0), atol=1e-5)
+    assert convnet.mean_of(parts[:1]) is parts[0]
+
+
+def test_networks_that_cannot_be_averaged_are_refused(convnet, keras):
+    with pytest.raises(ValueError, match="0 shapes"):
+        convnet.mean_of([])
+    with pytest.raises(ValueError, match="2 shapes"):
+        convnet.mean_of([network(convnet, keras), network(convnet, keras, size=9)])
+
+
 def test_unknown_views_are_refused(convnet, keras):
     with pytest.raises(ValueError, match="one, mirror, six"):
         convnet.with_views(network(convnet, keras), (8, 8, 3), "seven")

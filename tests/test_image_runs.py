@@ -83,24 +83,33 @@ def test_digits_are_compared_again_with_the_version_in_production():
     assert row["candidate"] == pytest.approx(row["champion"], abs=1e-6)
 
 
-def test_killed_training_of_pictures_goes_on_from_its_last_epoch():
+def test_killed_training_of_the_second_network_goes_on_from_its_last_epoch():
     def second_epoch_is_over(folder):
         backups = state_dir() / ".scratch" / "cifar10" / folder.name / "training"
-        metadata = backups / "fast.backup" / "training_metadata.json"
+        metadata = backups / "2" / "fast.backup" / "training_metadata.json"
         return metadata.exists() and json.loads(metadata.read_text())["epoch"] == 2
 
     with kernel_killed_in("cifar10", "03_train", second_epoch_is_over) as killed:
-        done, tasks, run = go(impatient("cifar10"), **(SMALL_CIFAR | {"epochs": 5}))
+        asked = SMALL_CIFAR | {"epochs": 5, "n_networks": 2}
+        done, tasks, run = go(impatient("cifar10"), **asked)
     assert killed, "the test found no kernel to kill"
     assert done.state == "success" and tasks["03_train"].try_number == 2
     lines = lines_of_training(run)
-    assert lines[-1].endswith("epoch 5 of 5") and len(lines) <= 3, "training began anew"
+    assert lines[-1] == "network 2 of 2, fast, epoch 5 of 5"
+    assert len(lines) <= 3, "training began anew"
     assert "DeadKernelError" in report(run, "03_train.attempt-1")[1]
     assert not (state_dir() / ".scratch" / "cifar10" / run.name / "training").exists()
     metrics = run.read("metrics.json")
     assert metrics["accuracy"] > metrics["logistic_accuracy"] + 0.3
     assert run.read("registration.json")["name"] == "cifar10_fast_sample"
-    assert run.read("choice.json") == {"model": "fast", "views": "six"}
+    assert run.read("choice.json") == {"model": "fast", "views": "six", "n_networks": 2}
+    assert run.read("history.csv")["network"].tolist() == [1] * 5 + [2] * 5
+    assert metrics["epochs"] == 5
+    kept = run.read("predictions.npz")
+    logs = [np.log(kept[name].clip(1e-30)) for name in ("model", "one_network")]
+    assert np.abs(logs[0] - logs[1]).max() > 0.1, "the second network has no voice"
+    alone = float((kept["one_network"].argmax(axis=1) == kept["truth"]).mean())
+    assert metrics["one_network_accuracy"] == pytest.approx(alone)
 
 
 def stage(run_dir, name, **values):
