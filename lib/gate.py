@@ -158,6 +158,19 @@ def words(gate: Mapping) -> str:
     return f"{outcome}: {gate['reason']}."
 
 
+def is_promoted(registration: Mapping, promotion: Mapping) -> bool:
+    """Return whether the version of a run has entered production, as its two files say."""
+    promotion = _followed(registration, promotion)
+    if promotion:
+        return promotion.get("outcome") == "promoted"
+    return bool(registration.get("promoted"))
+
+
+def _followed(registration: Mapping, promotion: Mapping) -> Mapping:
+    """Return what became of the version; {} if the file is of an earlier try of this run."""
+    return promotion if promotion.get("version") == registration.get("version") else {}
+
+
 def settled(gate: Mapping, registration: Mapping, promotion: Mapping) -> list[str]:
     """Return what the gate said and what followed, the most important sentence first.
 
@@ -173,11 +186,10 @@ def settled(gate: Mapping, registration: Mapping, promotion: Mapping) -> list[st
         Sentences: the gate's, as "Promoted" where the version has entered production, and then who
         agreed, who did not, or what the policy left undone.
     """
-    if promotion.get("version") != registration.get("version"):
-        promotion = {}  # of an earlier try of this run
+    promotion = _followed(registration, promotion)
     outcome, who = promotion.get("outcome"), promotion.get("who", "")
     said = _sentence(str(promotion.get("reason", "")))
-    if outcome == "promoted" or (not promotion and registration.get("promoted")):
+    if is_promoted(registration, promotion):
         first = f"Promoted: {gate['reason']}."
         if not who:
             return [first]
@@ -228,8 +240,25 @@ def cells(row: Mapping) -> dict[str, str]:
         "difference": signed(row["difference"], n_decimals),
         "interval": interval,
         "p": "" if row["p_value"] is None else f"{row['p_value']:.2g}",
-        "result": {True: "passed", False: "failed", None: "for information"}[row["passed"]],
+        "result": result(row),
     }
+
+
+def result(row: Mapping) -> str:
+    """Return what became of a row: "passed", "failed", "not better" or "for information".
+
+    A decisive metric that reached its floor, or has none, and is not surely better than what is in
+    production is no failure.
+    """
+    if row["passed"] is None:
+        return "for information"
+    if row["passed"]:
+        return "passed"
+    if not row["decisive"] or not _is_known(row):
+        return "failed"
+    floor, larger = row["floor"], row["greater_is_better"]
+    reached = floor is None or (row["candidate"] >= floor if larger else row["candidate"] <= floor)
+    return "not better" if reached else "failed"
 
 
 def markdown(gate: Mapping) -> str:

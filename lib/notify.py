@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from lib.data.sources import redact
+from lib.gate import is_promoted
 from lib.run import Run, open_run, run_folder_name
 from lib.summary import PAGE, decision, summarise
 
@@ -140,12 +141,11 @@ def promotion(run: Run) -> Message | None:
     if not made:
         return None
     decided = decision(summary)
-    is_promoted = bool(decided) and decided[0].startswith("Promoted")
-    alias = "production" if is_promoted else made["alias"]
+    event, alias = "registered", made["alias"]
+    if is_promoted(made, summary["promotion"]):
+        event, alias = "promoted", "production"
     where = f"now @{alias}" if alias else "without an alias"
-    event, what = "registered", f"{made['name']} version {made['version']}, {where}"
-    if is_promoted:
-        event = "promoted"
+    what = f"{made['name']} version {made['version']}, {where}"
     reason = shorten("\n".join([*decided, made.get("verdict", "")]))
     return Message(event, run.pipeline, run.name, what, reason, report_link(run), _folder(run))
 

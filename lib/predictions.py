@@ -125,11 +125,7 @@ def open_served(name: str, version: str) -> Served:
         run_dir=run_dir,
         source=found.tags.get("source", ""),
         learned_until=found.tags.get("learned_until", ""),
-        metrics={
-            tag.removeprefix("metric."): float(value)
-            for tag, value in found.tags.items()
-            if tag.startswith("metric.")
-        },
+        metrics=tracking.tagged_metrics(found.tags),
         profile=_profile_of(client, found),
     )
 

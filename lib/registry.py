@@ -579,7 +579,7 @@ def _facts(run: Run, known: dict, floors: str) -> dict[str, str]:
         "data_digest": data["digest"],
         "verdict": floors,
         "learned_until": learned_until(run) if (run.path / "split.json").exists() else "",
-        **{f"metric.{metric}": f"{value:.6g}" for metric, value in metrics.items()},
+        **tracking.metric_tags(metrics),
     }
     return {key: value for key, value in tags.items() if value}
 

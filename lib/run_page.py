@@ -32,7 +32,7 @@ from lib.summary import (
     summarise,
     write_summary,
 )
-from lib.tracking import open_client, tracking_uri
+from lib.tracking import open_client, tagged_metrics, tracking_uri
 
 from upath import UPath
 
@@ -245,13 +245,9 @@ def serving(summary: Mapping) -> dict:
         tags = client.get_model_version(name, aliases[alias]).tags
     if tags.get("run_dir") == summary["run_dir"]:
         return {}
-    metrics = {
-        key.removeprefix("metric."): float(value)
-        for key, value in tags.items()
-        if key.startswith("metric.")
-    }
-    found = {"name": name, "version": int(aliases[alias]), "alias": alias, "metrics": metrics}
-    return found | {"run_dir": tags.get("run_dir", ""), "digest": tags.get("data_digest", "")}
+    found = {"name": name, "version": int(aliases[alias]), "alias": alias}
+    found |= {"metrics": tagged_metrics(tags), "run_dir": tags.get("run_dir", "")}
+    return found | {"digest": tags.get("data_digest", "")}
 
 
 def standing_of(summary: Mapping) -> dict:
@@ -450,7 +446,7 @@ def _gate_line(row: Mapping, columns: list[str]) -> str:
         small += f"<small>McNemar's p = {text['p']}</small>"
     text["difference"] += small
     values = "".join(f'<td class="number">{text[key]}</td>' for key in columns)
-    kind = {True: "better", False: "worse", None: "dim"}[row["passed"]]
+    kind = {"passed": "better", "failed": "worse"}.get(text["result"], "dim")
     bold = ' class="gate"' if row["decisive"] else ""
     return (
         f'<tr{bold}><th scope="row">{text["metric"]}</th>'

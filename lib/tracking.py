@@ -35,6 +35,7 @@ warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress ba
 
 LINK = "mlflow.json"
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # without it MLflow makes a folder where it stands
+METRIC_TAG = "metric."
 SMALL_FILES = {".json", ".csv", ".png", ".html"}
 
 
@@ -64,6 +65,20 @@ def open_client() -> "MlflowClient":
         client = mlflow.MlflowClient()
         client.get_experiment("0")
     return client
+
+
+def metric_tags(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return metrics as tags of a version, which a registry can be asked for without the run."""
+    return {f"{METRIC_TAG}{name}": f"{value:.6g}" for name, value in metrics.items()}
+
+
+def tagged_metrics(tags: Mapping[str, str]) -> dict[str, float]:
+    """Return the metrics among the tags of a version, see `metric_tags`."""
+    return {
+        name.removeprefix(METRIC_TAG): float(value)
+        for name, value in tags.items()
+        if name.startswith(METRIC_TAG)
+    }
 
 
 def link(run: Run) -> dict:

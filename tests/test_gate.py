@@ -123,6 +123,29 @@ def test_floor_and_comparison_of_one_metric_share_a_row_if_they_are_of_the_same_
     ]
 
 
+@pytest.mark.parametrize(
+    ("row", "floor", "result"),
+    [
+        (BETTER, None, "passed"),
+        (CLOSE, None, "not better"),
+        (CLOSE, 0.5, "not better"),
+        (CLOSE, 0.4, "failed"),
+        (CLOSE | {"low": None}, None, "failed"),
+        (ACCURACY | {"low": -0.001}, 0.99, "not better"),
+        (ACCURACY | {"low": -0.001}, 0.999, "failed"),
+        (SECOND, None, "for information"),
+        (SECOND, 0.2, "failed"),
+    ],
+)
+def test_result_of_a_row_tells_a_missed_floor_from_a_model_that_is_not_better(row, floor, result):
+    known = {key: row[key] for key in ("metric", "greater_is_better")}
+    value = row["candidate"]
+    reached = floor is None or (value >= floor if row["greater_is_better"] else value <= floor)
+    check = known | {"threshold": floor, "value": value, "passed": reached}
+    rows = decide({"passed": reached, "checks": [] if floor is None else [check]}, rows=[row])
+    assert gate.cells(rows["rows"][0])["result"] == result
+
+
 def test_markdown_is_a_table_and_lets_no_text_be_markup():
     text = gate.markdown(decide(margin=0.001, notes=["version 4 <b> [x](y) | z"]))
     assert text.splitlines() == [
@@ -187,6 +210,8 @@ def test_what_followed_is_said_after_what_the_gate_said(decision, made, followed
     found = gate.settled(decision, made, whole if followed else {})
     assert len(found) == len(said)
     assert all(words in sentence for words, sentence in zip(said, found, strict=True))
+    promoted = gate.is_promoted(made, whole if followed else {})
+    assert promoted == found[0].startswith("Promoted")
 
 
 def found(champion=CHAMPION, said=None, problem=""):
