@@ -264,15 +264,9 @@ def power_rows(served: Served, raw: pd.DataFrame, facts: dict, *, since: str = "
     from lib.features import measured
 
     spec = _spec(served)
-    step = pd.Timedelta(seconds=spec["step_s"])
-    if len(raw) > 1 and raw.index[1] - raw.index[0] != step:
-        raise ValueError(
-            f"the rows of {facts['source']} are {raw.index[1] - raw.index[0]} apart, version "
-            f"{served.version} of {served.name} takes rows of {step}"
-        )
     begin = _begin(served, since)
     raw = raw.loc[: raw["power_kw"].last_valid_index()]  # what was not measured yet is no row yet
-    ahead = raw.index + spec["options"]["horizon"] * step
+    ahead = raw.index + spec["options"]["horizon"] * pd.Timedelta(seconds=spec["step_s"])
     new = np.flatnonzero(ahead > begin)
     least_v = spec["options"]["min_voltage_v"]
     truth = measured(raw, min_voltage_v=least_v)["power_kw"].dropna()
@@ -287,24 +281,15 @@ def power_rows(served: Served, raw: pd.DataFrame, facts: dict, *, since: str = "
 
 
 def _load_power(served: Served, source: str, since: str, seed: int) -> Rows:
-    from lib.data.power import describe_power, load_power
-
-    resolution = scoring.STEPS.get(_spec(served)["step_s"], "native")
-    raw = load_power(source, resolution=resolution, seed=seed)
-    return power_rows(served, raw, describe_power(raw, source), since=since)
+    raw, facts = scoring.readings_for(_spec(served), source, seed=seed)
+    return power_rows(served, raw, facts, since=since)
 
 
 def _load_bars(served: Served, source: str, since: str, seed: int) -> Rows:
-    from lib.bars import to_bars
-    from lib.data.ticks import describe_ticks, iter_ticks, load_ticks
     from lib.indicators import forward_return
 
     spec = _spec(served)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "ticks")
-        kind = "quotes" if spec["quotes"] else "trades"
-        report = load_ticks(source, folder, kind=kind, seed=seed)
-        bars = to_bars(iter_ticks(folder), kind=spec["bar"], size=spec["bar_size"])
+    bars, facts = scoring.bars_for(spec, source, seed=seed)
     bars = bars.iloc[:-1]  # the last one may go on in the next file
     begin = _begin(served, since, zone="UTC")
     keys = _time_keys(bars.index)
@@ -315,7 +300,7 @@ def _load_bars(served: Served, source: str, since: str, seed: int) -> Rows:
         positions=new,
         truth=forward_return(bars, spec["horizon"]).set_axis(keys).dropna(),
         watched=drift.bar_columns(bars).iloc[new],
-        facts=describe_ticks(report, source),
+        facts=facts,
     )
 
 

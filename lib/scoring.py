@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lib import tracking
 from lib.packaging import load_packed
+from lib.parameters import Value
 from lib.run import Run
 
 import numpy as np
@@ -509,6 +510,76 @@ def _require_input(model: "PyFuncModel", test: TestSet) -> None:
         )
 
 
+# Data as a model was made for -----------------------------------------------------------------
+
+
+def readings_for(spec: Mapping, source: str, **options: Value) -> tuple[pd.DataFrame, dict]:
+    """Return a house's readings in the time step of a power model.
+
+    Parameters
+    ----------
+    spec : mapping
+        Of the model.
+    source : str
+        As the load stage takes it.
+    options
+        Of `lib.data.power.load_power`.
+
+    Returns
+    -------
+    raw : pandas.DataFrame of shape (n, 7)
+        Canonical power frame.
+    facts : dict
+        As in a run's ``dataset.json``.
+
+    Raises
+    ------
+    NotComparable
+        If the rows of the source are further apart than those of the model.
+    """
+    from lib.data.power import describe_power, load_power
+
+    resolution = STEPS.get(spec["step_s"], "native")
+    raw = load_power(source, **{"resolution": resolution} | options)
+    step = pd.Timedelta(seconds=spec["step_s"])
+    if len(raw) > 1 and raw.index[1] - raw.index[0] != step:
+        apart = raw.index[1] - raw.index[0]
+        raise NotComparable(
+            f"the rows of {source} are {apart} apart, and the model takes rows of {step}"
+        )
+    return raw, describe_power(raw, source)
+
+
+def bars_for(spec: Mapping, source: str, **options: Value) -> tuple[pd.DataFrame, dict]:
+    """Return bars of the kind and size that a tick model takes, and the facts of their data.
+
+    Parameters
+    ----------
+    spec : mapping
+        Of the model.
+    source : str
+        As the load stage takes it.
+    options
+        Of `lib.data.ticks.load_ticks`.
+
+    Returns
+    -------
+    bars : pandas.DataFrame of shape (n_bars, n_columns)
+        From `lib.bars.to_bars`.
+    facts : dict
+        As in a run's ``dataset.json``.
+    """
+    from lib.bars import to_bars
+    from lib.data.ticks import describe_ticks, iter_ticks, load_ticks
+
+    kind = "quotes" if spec["quotes"] else "trades"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "ticks")
+        report = load_ticks(source, folder, **{"kind": kind} | options)
+        bars = to_bars(iter_ticks(folder), kind=spec["bar"], size=spec["bar_size"])
+    return bars, describe_ticks(report, source)
+
+
 # Power ----------------------------------------------------------------------------------------
 
 
@@ -537,22 +608,17 @@ def _power_test(raw: pd.DataFrame, truth: pd.Series, task: dict, block_length: i
 def _load_power(
     pipeline: str, source: str, model: "PyFuncModel", last_days: int, seed: int, options: dict
 ) -> TestSet:
-    from lib.data.power import describe_power, load_power
     from lib.features import forward_value, measured
 
     spec = _spec(model, pipeline)
     task = _task(spec, pipeline)
-    resolution = STEPS.get(spec["step_s"], "native")
-    raw = load_power(source, **{"resolution": resolution, "seed": seed} | options)
+    raw, facts = readings_for(spec, source, **{"seed": seed} | options)
     step = pd.Timedelta(seconds=spec["step_s"])
-    if len(raw) > 1 and raw.index[1] - raw.index[0] != step:
-        raise NotComparable(f"rows of {raw.index[1] - raw.index[0]} are no rows of {step}")
     power = measured(raw, min_voltage_v=spec["options"]["min_voltage_v"])["power_kw"]
     truth = forward_value(power, task["horizon"]).iloc[spec["needed_rows"] - 1 :].dropna()
     truth.index = (truth.index + task["horizon"] * step).rename("ts")
     if last_days and len(truth):
         truth = truth[truth.index > raw.index[-1] - pd.Timedelta(days=last_days)]
-    facts = describe_power(raw, source)
     test = _power_test(raw, truth, task, round(7 * pd.Timedelta(days=1) / step))
     return replace(test, source=facts["source"], digest=facts["digest"])
 
@@ -624,20 +690,13 @@ def _numbered(index: pd.Index) -> pd.MultiIndex:
 def _load_tick(
     pipeline: str, source: str, model: "PyFuncModel", last_days: int, seed: int, options: dict
 ) -> TestSet:
-    from lib.bars import to_bars
-    from lib.data.ticks import describe_ticks, iter_ticks, load_ticks
     from lib.indicators import forward_return
 
     spec = _spec(model, pipeline)
     task = _task(spec, pipeline)
-    given = {"kind": "quotes" if spec["quotes"] else "trades", "n_days": last_days, "seed": seed}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "ticks")
-        report = load_ticks(source, folder, **given | options)
-        bars = to_bars(iter_ticks(folder), kind=spec["bar"], size=spec["bar_size"])
+    bars, facts = bars_for(spec, source, **{"n_days": last_days, "seed": seed} | options)
     known = forward_return(bars, task["horizon"]).notna()
     enough = bars.groupby("day").cumcount() >= spec["needed_rows"] - 1
-    facts = describe_ticks(report, source)
     test = _tick_test(bars, np.flatnonzero(known & enough), task, 120)
     return replace(test, source=facts["source"], digest=facts["digest"])
 
