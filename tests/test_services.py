@@ -1,5 +1,6 @@
 """Airflow, MLflow and JupyterLab as `make up` starts them, and their settings."""
 
+import contextlib
 import json
 import re
 import signal
@@ -102,13 +103,15 @@ def up(tmp_path_factory):
 @pytest.mark.kernel
 @pytest.mark.timeout(900)
 def test_nothing_listens_beyond_this_machine(up):
-    own = [up["process"].pid, *(p.pid for p in psutil.Process(up["process"].pid).children(True))]
-    listening = {
-        connection.laddr.ip
-        for pid in own
-        for connection in psutil.Process(pid).net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    parent = psutil.Process(up["process"].pid)
+    listening = set()
+    for process in (parent, *parent.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a DAG processor's child that has ended
+            listening |= {
+                connection.laddr.ip
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
     assert listening == {"127.0.0.1"}
 
 
