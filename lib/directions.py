@@ -37,3 +37,8 @@ GREATER_IS_BETTER = {
     "expected_calibration_error": False,
 }
 """Whether larger is better, by metric."""
+
+
+def reaches(value: float, threshold: float, *, greater_is_better: bool) -> bool:
+    """Return whether a value is as good as a threshold, or better; NaN never is."""
+    return bool(value >= threshold if greater_is_better else value <= threshold)

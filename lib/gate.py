@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lib.directions import reaches
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -257,8 +259,9 @@ def result(row: Mapping) -> str:
     if not row["decisive"] or not _is_known(row):
         return "failed"
     floor, larger = row["floor"], row["greater_is_better"]
-    reached = floor is None or (row["candidate"] >= floor if larger else row["candidate"] <= floor)
-    return "not better" if reached else "failed"
+    if floor is None or reaches(row["candidate"], floor, greater_is_better=larger):
+        return "not better"
+    return "failed"
 
 
 def markdown(gate: Mapping) -> str:

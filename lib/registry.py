@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from lib import ledger, tracking
-from lib.directions import GREATER_IS_BETTER
+from lib.directions import GREATER_IS_BETTER, reaches
 from lib.ledger import Entry, EntryTaken, insist, serving
 from lib.run import Run, now
 from lib.workbench import copied_from
@@ -65,14 +65,13 @@ def check(metrics: dict[str, float], floors: dict[str, float]) -> dict:
     for metric, threshold in floors.items():
         value = metrics.get(metric, math.nan)
         larger = GREATER_IS_BETTER[metric]
-        passed = value >= threshold if larger else value <= threshold
         checks.append(
             {
                 "metric": metric,
                 "value": value if math.isfinite(value) else None,
                 "threshold": threshold,
                 "greater_is_better": larger,
-                "passed": bool(passed),
+                "passed": reaches(value, threshold, greater_is_better=larger),
             }
         )
     return {"passed": bool(checks) and all(c["passed"] for c in checks), "checks": checks}

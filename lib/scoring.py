@@ -541,13 +541,14 @@ def readings_for(spec: Mapping, source: str, **options: Value) -> tuple[pd.DataF
 
     resolution = STEPS.get(spec["step_s"], "native")
     raw = load_power(source, **{"resolution": resolution} | options)
+    facts = describe_power(raw, source)
     step = pd.Timedelta(seconds=spec["step_s"])
     if len(raw) > 1 and raw.index[1] - raw.index[0] != step:
         apart = raw.index[1] - raw.index[0]
         raise NotComparable(
-            f"the rows of {source} are {apart} apart, and the model takes rows of {step}"
+            f"the rows of {facts['source']} are {apart} apart, and the model takes rows of {step}"
         )
-    return raw, describe_power(raw, source)
+    return raw, facts
 
 
 def bars_for(spec: Mapping, source: str, **options: Value) -> tuple[pd.DataFrame, dict]:

@@ -275,6 +275,17 @@ def test_rows_that_one_model_cannot_forecast_are_left_out_for_both(power_run):
 # New data --------------------------------------------------------------------------------------
 
 
+def test_rows_further_apart_than_the_model_s_are_refused_without_the_password_of_their_source(
+    power_run, few, monkeypatch
+):
+    days = power_run.read("raw.parquet").iloc[::24]
+    monkeypatch.setattr("lib.data.power.load_power", lambda source, **options: days)
+    with pytest.raises(NotComparable, match="are 1 days 00:00:00 apart") as refused:
+        scoring.load_test("power", "https://ann:hunter2@example.org/days.parquet", few)
+    assert "example.org/days.parquet" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
 def test_new_data_is_prepared_as_the_model_needs_it(pair, few, power_run, tmp_path):
     power_run.read("raw.parquet").to_parquet(tmp_path / "new.parquet")
     test = scoring.load_test("power", str(tmp_path / "new.parquet"), few)
