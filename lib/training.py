@@ -200,9 +200,8 @@ class Trainer:
         self.model._initial_epoch = None  # Keras keeps the epoch of a restored backup for ever
         callbacks = [
             self._progress(known, notes, batches, seed, label),
-            keras.callbacks.BackupAndRestore(
-                backup, double_checkpoint=True, delete_checkpoint=False
-            ),
+            keras.callbacks.BackupAndRestore(_last_whole(backup), delete_checkpoint=False),
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: _keep(backup, epoch + 1)),
         ]
         ends = [*(epoch for epoch in batches.changes if epoch < self.epochs), self.epochs]
         for begin, end in itertools.pairwise([0, *ends]):
@@ -294,6 +293,32 @@ class Trainer:
 def _history(known: dict) -> pd.DataFrame:
     epochs = pd.RangeIndex(1, len(known["history"]) + 1, name="epoch")
     return pd.DataFrame(known["history"], epochs)
+
+
+def _last_whole(backup: Path) -> Path:
+    """Return the folder that Keras writes a backup to, with what the last whole epoch has left.
+
+    Keras writes weights and number of the epoch one after the other, in place. A process that is
+    killed meanwhile leaves half a file, or the weights of one epoch with the number of another.
+    """
+    now = backup / "now"
+    shutil.rmtree(now, ignore_errors=True)
+    whole = [int(folder.name) for folder in backup.glob("*") if folder.name.isdecimal()]
+    if whole:
+        shutil.copytree(backup / str(max(whole)), now)
+    return now
+
+
+def _keep(backup: Path, epoch: int) -> None:
+    """Copy what Keras has written after `epoch`, counted from 1, to where it is whole or absent."""
+    part = backup / "part"
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(backup / "now", part)
+    shutil.rmtree(backup / str(epoch), ignore_errors=True)
+    part.rename(backup / str(epoch))
+    for folder in backup.glob("*"):
+        if folder.name.isdecimal() and folder.name != str(epoch):
+            shutil.rmtree(folder)
 
 
 def _write(path: Path, text: str) -> None:

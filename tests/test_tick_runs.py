@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from whole_runs import (
     asset_events,
+    errors,
     go,
     impatient,
     kernel_killed_in,
@@ -75,14 +76,13 @@ def test_network_is_compared_again_with_itself_and_stays_at_staging(tick):
 def test_killed_training_goes_on_from_its_last_epoch(tick):
     def first_epoch_is_over(folder):
         scratch = state_dir() / ".scratch" / "tick" / folder.name / "training"
-        return any(
-            (backup / "training_metadata.json").exists() for backup in scratch.glob("*/*.backup")
-        )
+        return any(scratch.glob("*/*.backup/1"))
 
     with kernel_killed_in("tick", "03_train", first_epoch_is_over) as killed:
         done, tasks, run = go(tick, **(SMALL | {"epochs": 6}))
     assert killed, "the test found no kernel to kill"
-    assert done.state == "success" and tasks["03_train"].try_number == 2
+    assert done.state == "success", errors(run, "03_train")
+    assert tasks["03_train"].try_number == 2, errors(run, "03_train")
     lines = lines_of_training(run)
     assert "epoch 1 of 6" not in lines[0], "training began anew"
     assert lines[-1].endswith("epoch 6 of 6")

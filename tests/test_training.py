@@ -68,6 +68,34 @@ def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path, rows):
     assert history["loss"].tolist() == whole["loss"].tolist()
 
 
+@pytest.mark.parametrize("left", ["other weights", "half of every file", "half a copy"])
+def test_training_that_was_killed_during_a_backup_goes_on_from_the_one_before(tmp_path, rows, left):
+    trainer().fit(batches(rows), tmp_path / "whole.keras", seed=1)
+    cut, saved, lines = trainer(), [], []
+    save_weights = cut.model.save_weights
+
+    def killed(filepath, **options):
+        save_weights(filepath, **options)
+        saved.append(filepath)
+        if len(saved) == 3:  # the number of its epoch is never written
+            raise KeyboardInterrupt
+
+    cut.model.save_weights = killed
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    backup = tmp_path / "cut.backup"
+    assert sorted(folder.name for folder in backup.iterdir()) == ["2", "now"]
+    if left == "half of every file":
+        for file in (backup / "now").iterdir():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif left == "half a copy":
+        (backup / "now").rename(backup / "part")
+    trainer(report=lines.append).fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    assert [line.split(":")[0] for line in lines] == ["epoch 3 of 4", "epoch 4 of 4"]
+    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
+    assert not backup.exists()
+
+
 def test_training_after_one_that_was_resumed_begins_at_its_own_first_epoch(tmp_path, rows):
     def cut_off(line):
         if "epoch 3" in line:

@@ -91,6 +91,17 @@ def report(run, stage):
     return outcome.state(notebook), (run.path / f"{stage}.html").read_text()
 
 
+def errors(run, stage):
+    """Return what became of every attempt at a stage, a line or more each, to say why it failed."""
+    told = []
+    for path in sorted(run.path.glob(f"{stage}*.ipynb")):
+        notebook = outcome.read_notebook(path)
+        record = {k: v for k, v in notebook["metadata"]["papermill"].items() if k != "parameters"}
+        marks = [outcome.source_text(c) for c in notebook["cells"] if outcome.is_marker(c)]
+        told.append(f"{path.name}: {outcome.state(notebook)} {record} {marks}")
+    return "\n".join(told)
+
+
 def lines_of_training(run):
     """Return what training has printed of its epochs in its last report."""
     notebook = outcome.read_notebook(run.path / "03_train.ipynb")
