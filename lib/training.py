@@ -314,11 +314,8 @@ def _keep(backup: Path, epoch: int) -> None:
     part = backup / "part"
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(backup / "now", part)
-    shutil.rmtree(backup / str(epoch), ignore_errors=True)
     part.rename(backup / str(epoch))
-    for folder in backup.glob("*"):
-        if folder.name.isdecimal() and folder.name != str(epoch):
-            shutil.rmtree(folder)
+    shutil.rmtree(backup / str(epoch - 1), ignore_errors=True)
 
 
 def _write(path: Path, text: str) -> None:
