@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib import outcome
@@ -28,7 +29,6 @@ from nbclient.exceptions import (  # noqa: E402
     CellTimeoutError,
     DeadKernelError,
 )
-from nbclient.util import run_sync  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 from papermill.clientwrap import PapermillNotebookClient  # noqa: E402
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines  # noqa: E402
@@ -194,6 +194,7 @@ class _Client(PapermillNotebookClient):
         )
         self.progress = progress
         self.session = progress.session
+        self.left = False  # whoever waited for this notebook does so no more
         self.deadline = float("inf")
         self.last_output = 0.0
         self.kernel: psutil.Process | None = None
@@ -203,13 +204,37 @@ class _Client(PapermillNotebookClient):
         self.logs = {"stdout": _LineLog(logging.INFO), "stderr": _LineLog(logging.WARNING)}
 
     def execute(self, **_options: object) -> NotebookNode:
-        """Run all cells; raise what ended them, if not the last cell did."""
+        """Run all cells; raise what ended them, if not the last cell did.
+
+        Every notebook has an event loop of its own, which ends with it, however it ends: nothing
+        that still waits can reach the next one.
+        """
         self.reset_execution_trackers()
-        run_sync(self._execute)()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._run()
+            return self.nb
+        with ThreadPoolExecutor(1) as thread:  # Jupyter's loop runs in this one
+            running = thread.submit(self._run)
+            try:
+                running.result()
+            finally:
+                self.left = True
         return self.nb
 
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            loop = runner.get_loop()
+            work = loop.create_task(self._execute())
+            try:
+                loop.run_until_complete(work)
+            finally:  # what a signal handler raises (Airflow's limit of a task) ends only the loop
+                if not work.done():
+                    work.cancel()
+                    loop.run_until_complete(asyncio.gather(work, return_exceptions=True))
+
     async def _execute(self) -> None:
-        others = asyncio.all_tasks()
         try:
             await self._start()
             if self.session.timeout_s:
@@ -226,8 +251,6 @@ class _Client(PapermillNotebookClient):
             raise
         finally:
             await self._shut_down()
-            for task in asyncio.all_tasks() - others:
-                task.cancel()
         self.set_widgets_metadata()
 
     def create_kernel_manager(self) -> AsyncKernelManager:
@@ -338,6 +361,8 @@ class _Client(PapermillNotebookClient):
         raise StageTimeoutError(text, name, limit, index + 1)
 
     def _check_signal(self) -> None:
+        if self.left:
+            raise StageStopped("an error in the process that executed this notebook ended it")
         if (number := self.session.stop_signal) is not None:
             name = signal.Signals(number).name
             raise StageStopped(f"the process that executed this notebook was told to stop ({name})")

@@ -1,5 +1,6 @@
 """One notebook, executed: whatever happens, its report says what happened."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -536,28 +537,36 @@ def test_errors_that_a_tag_allows_and_an_early_end_are_no_failures(tmp_path):
 
 
 @pytest.mark.kernel
-def test_exception_from_a_timer_of_the_caller_is_told_in_the_report(tmp_path):
+@pytest.mark.parametrize("inside_a_loop", [False, True])
+def test_exception_from_a_timer_of_the_caller_ends_kernel_and_report(tmp_path, inside_a_loop):
     class TaskTimeout(BaseException):
         pass
 
     def alarm(*_):
         raise TaskTimeout("the task's own limit")
 
+    async def in_a_loop():
+        run(tmp_path, "import time; time.sleep(300)")
+
     before = signal.signal(signal.SIGALRM, alarm)
-    save_notebook(tmp_path / "in.ipynb", "import time; time.sleep(300)")
     executor.import_papermill()
     from lib import engine  # noqa: F401  no import while the clock ticks
 
+    begun = time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, 3)
     try:
         with pytest.raises(TaskTimeout):
-            executor.execute_notebook(
-                tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"n": 5}, cwd=tmp_path
-            )
+            if inside_a_loop:
+                asyncio.run(in_a_loop())
+            else:
+                run(tmp_path, "import time; time.sleep(300)")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - begun < 20
     assert_truth(tmp_path / "out.ipynb", 3, "TaskTimeout", "the task's own limit")
+    commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+    assert not [command for command in commands if any("kernel.py" in word for word in command)]
 
 
 @pytest.mark.kernel
