@@ -453,6 +453,7 @@ def compared(request):
     return request.param, open_run(f"compare/{request.param}")
 
 
+@pytest.mark.slow
 def test_notebook_compares_models_of_every_pipeline(compared):
     pipeline, run = compared
     found, metrics = run.read("comparison.json"), run.read("metrics.json")

@@ -414,6 +414,7 @@ def test_url_is_read_and_globbed_through_fsspec():
         load_power("memory://power/3.txt")
 
 
+@pytest.mark.slow
 def test_s3_is_read_through_fsspec(bucket):
     import s3fs
 

@@ -273,6 +273,7 @@ open("answer.json", "w").write(answer.text)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["difference"], indirect=True)
 def test_saved_model_predicts_and_serves_the_same_where_the_project_is_not_installed(
     folder, model, tmp_path

@@ -253,6 +253,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "true", "margin"),
     [("rmse", 0.0, 0.0), ("rank_ic", 0.0, 0.0), ("accuracy", 0.02, 0.02)],

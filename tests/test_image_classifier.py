@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from serving import ask, served
 
+pytestmark = pytest.mark.slow  # imports TensorFlow
 CLASSES, SHAPE = ["t-shirt", "ankle boot", "bag"], (7, 5)  # no side is as long as another
 COLUMNS = ["probability_t-shirt", "probability_ankle_boot", "probability_bag"]
 

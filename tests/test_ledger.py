@@ -414,6 +414,7 @@ def test_promotion_that_was_overtaken_moves_the_alias_no_further_back(store, mod
     assert registry.champion(model) == 3 and settled(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_comes_between_registry_and_ledger_end_up_agreeing(in_memory, unlocked, seed):
     """Promotions, a rollback, registrations and a reconciliation, between each other's calls."""

@@ -224,6 +224,7 @@ def test_dag_file_is_short_and_imports_airflow_from_its_sdk_only(path):
     assert set(imported) <= {"lib.dag", "airflow.sdk"}
 
 
+@pytest.mark.slow
 @each_dag_file
 def test_parsing_a_dag_file_imports_nothing_heavy(path):
     heavy = ("pandas", "mlflow", "matplotlib", "lightgbm", "tensorflow", "keras", "sklearn")

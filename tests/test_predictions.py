@@ -120,6 +120,7 @@ def test_since_can_only_narrow_what_is_new():
         rows_of(house(20), serving(until=""))
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_after_its_last_whole_part(store):
     """The process dies without a word in its third part, half a file already written."""
     code = f"""
@@ -167,6 +168,7 @@ def test_two_writers_without_a_lock_never_double_a_row(store, monkeypatch):
     assert len(store.read("score/b")) == 9
 
 
+@pytest.mark.slow
 def test_many_writers_at_once_share_the_rows(store, monkeypatch):
     monkeypatch.setattr(tracking, "locked", lambda name: nullcontext())
     served, counts = serving(), []

@@ -174,6 +174,7 @@ def finish(number, looked):
     run_index.write_index()
 
 
+@pytest.mark.slow
 def test_no_run_is_lost_when_several_finish_at_once(outputs):
     context = multiprocessing.get_context("fork")
     looked = context.Event()

@@ -40,6 +40,7 @@ OPTIONS: FeatureOptions = {
     "macd": [3, 5, 2],
 }
 WINDOW, HORIZON, TARGET_SCALE = 4, 1, 2.5
+KERAS = pytest.param("keras", marks=pytest.mark.slow)  # imports TensorFlow
 
 
 def made_bars(n_rows: tuple[int, ...] = (70, 60, 80), *, seed: int = 0, quotes: bool = False):
@@ -122,7 +123,7 @@ def bars() -> pd.DataFrame:
     return made_bars()
 
 
-@pytest.fixture(scope="module", params=["ridge", "lightgbm", "keras"])
+@pytest.fixture(scope="module", params=["ridge", "lightgbm", KERAS])
 def kind(request) -> str:
     return request.param
 
@@ -268,6 +269,7 @@ def test_days_and_bars_beyond_one_batch_change_nothing(model, bars, monkeypatch)
     np.testing.assert_allclose(returns_of(model, bars), whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keras_member_is_traced_once_for_batches_of_any_length(tmp_path, monkeypatch, bars):
     import tensorflow as tf
 
@@ -381,6 +383,7 @@ def test_members_that_do_not_fit_are_refused_by_file_and_nothing_is_written(
         assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_keras_model_that_holds_code_or_gives_two_numbers_is_refused(bars, tmp_path):
     import keras
 

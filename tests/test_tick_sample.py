@@ -180,6 +180,7 @@ def test_without_signal_the_imbalance_says_nothing(plain):
     assert abs(spearmanr(imbalance, returns)[0]) < 3.5 / np.sqrt(len(returns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 3])
 @pytest.mark.parametrize(
     "options",

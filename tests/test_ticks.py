@@ -887,6 +887,7 @@ def opened(monkeypatch):
     return files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["utc", "local"])
 def test_iceberg_table_is_read_by_day_and_symbol_and_no_more(tables, opened, load, name):
     options = {"columns": ["timestamp=time"], "symbol": "BBB", "n_days": 1, "as_of": "2025-12-18"}

@@ -314,6 +314,7 @@ def test_second_process_on_the_same_study_is_refused(data, folds, path):
         tune(*data, folds, path, n_trials=1, **QUICK)
 
 
+@pytest.mark.slow
 def test_two_workers_finish_every_combination_once_though_one_is_killed(
     data, folds, path, monkeypatch
 ):
@@ -369,6 +370,7 @@ def test_failed_training_in_a_worker_is_raised_with_its_parameters(
         tuning._answer(None, here, worker, message, 3)
 
 
+@pytest.mark.slow
 def test_workers_die_with_a_killed_parent_and_the_search_resumes(data, folds, tmp_path):
     np.savez(tmp_path / "data.npz", x=data[0], y=data[1])
     path = tmp_path / "study.log"

@@ -137,6 +137,7 @@ def anywhere(request, tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS_DIR", place[request.param])
 
 
+@pytest.mark.slow
 def test_copy_holds_what_the_earlier_stages_left_and_lets_the_stage_read_it(anywhere, tmp_path):
     make_run()
     open_stage("power/r1", "03_tune", tmp_path)
@@ -147,6 +148,7 @@ def test_copy_holds_what_the_earlier_stages_left_and_lets_the_stage_read_it(anyw
     assert not (copy.path / "mlflow.json").exists(), "it would lead to the MLflow run of the run"
 
 
+@pytest.mark.slow
 def test_second_call_makes_another_copy_on_every_file_system(anywhere, tmp_path):
     make_run()
     first = open_stage("power/r1", "02_features", tmp_path)
