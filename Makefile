@@ -38,7 +38,7 @@ run: $(VENV)/ready  ## train all pipelines on sample data, or run one: PIPELINE=
 test: $(VENV)/ready  ## run every test, nbval included
 	$(BIN)/python -m pytest --nbval --nbval-current-env tests notebooks
 
-fast: $(VENV)/ready  ## run the tests that start no kernel and take no seconds, on all cores
+fast: $(VENV)/ready  ## run the quick tests, which start no kernel, on all cores
 	$(BIN)/python -m pytest -q -n logical --dist loadscope -m "not kernel and not slow"
 
 regress: $(VENV)/ready  ## re-run the committed notebooks and compare their outputs (nbval)

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from upath import UPath
+from whole_runs import kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3 (ipykernel)"}
@@ -545,8 +546,11 @@ def test_exception_from_a_timer_of_the_caller_ends_kernel_and_report(tmp_path, i
     def alarm(*_):
         raise TaskTimeout("the task's own limit")
 
-    async def in_a_loop():
+    def too_long():
         run(tmp_path, "import time; time.sleep(300)")
+
+    async def in_a_loop():
+        too_long()
 
     before = signal.signal(signal.SIGALRM, alarm)
     executor.import_papermill()
@@ -559,14 +563,13 @@ def test_exception_from_a_timer_of_the_caller_ends_kernel_and_report(tmp_path, i
             if inside_a_loop:
                 asyncio.run(in_a_loop())
             else:
-                run(tmp_path, "import time; time.sleep(300)")
+                too_long()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert time.monotonic() - begun < 20
     assert_truth(tmp_path / "out.ipynb", 3, "TaskTimeout", "the task's own limit")
-    commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-    assert not [command for command in commands if any("kernel.py" in word for word in command)]
+    assert not list(kernels())
 
 
 @pytest.mark.kernel

@@ -110,6 +110,14 @@ def lines_of_training(run):
     return [line.split(": loss")[0] for line in text.splitlines() if ": loss" in line]
 
 
+def kernels():
+    """Yield the kernels that this process has started and that still run."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # gone since it was listed
+            if any(word.endswith("lib/kernel.py") for word in process.cmdline()):
+                yield process
+
+
 @contextlib.contextmanager
 def kernel_killed_in(pipeline, stage, ready=lambda folder: True):
     """Kill the kernel once while `stage` of a run that starts now is under way; gives its pid.
@@ -118,12 +126,6 @@ def kernel_killed_in(pipeline, stage, ready=lambda folder: True):
     """
     before = set((outputs_dir() / pipeline).glob("*"))
     killed, over = [], threading.Event()
-
-    def kernels():
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):  # gone since it was listed
-                if any(word.endswith("lib/kernel.py") for word in process.cmdline()):
-                    yield process
 
     def is_time(folder):
         record = folder / "stages" / f"{stage}.json"
