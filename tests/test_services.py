@@ -65,6 +65,60 @@ def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.fixture
+def sleeper(monkeypatch, tmp_path):
+    """Start processes that do nothing, as services of a fresh `OUTPUTS_DIR`."""
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    started = []
+
+    def start(name, address=""):
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        process = subprocess.Popen(command)
+        started.append(process)
+        services._note(services.Service(name, command, address), process.pid, "make up")
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_record_gives_the_addresses_of_living_services_and_defaults_for_the_others(sleeper):
+    assert services.running() == {} and not services.scheduler_is_alive()
+    sleeper("jupyterlab", "http://127.0.0.1:8901")
+    api = sleeper("airflow-api", "http://127.0.0.1:8101")
+    assert "airflow" not in services.running(), "an Airflow without a scheduler runs nothing"
+    assert services.airflow_settings()["AIRFLOW__API__PORT"] == "8080"
+    sleeper("airflow-scheduler")
+    assert services.scheduler_is_alive()
+    assert services.running() == {
+        "airflow": "http://127.0.0.1:8101",
+        "lab": "http://127.0.0.1:8901",
+    }
+    assert services.airflow_settings()["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:8101"
+    assert services.address("mlflow") == "http://127.0.0.1:5000"
+    api.kill()  # and not waited for: it stays as a zombie
+    wait_for(lambda: "airflow" not in services.running(), 5, "the death to be seen")
+    assert services.address("airflow") == "http://127.0.0.1:8080"
+
+
+def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(sleeper, tmp_path):
+    process = sleeper("airflow-scheduler")
+    place = tmp_path / ".services.json"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    noted = json.loads(place.read_text())
+    noted["airflow-scheduler"]["created"] -= 60  # another process had this number a minute ago
+    place.write_text(json.dumps(noted))
+    assert not services.scheduler_is_alive()
+    services._note(services.Service("mlflow", [], "http://x"), process.pid, "make up")
+    assert list(json.loads(place.read_text())) == ["mlflow"]
+    services._forget({process.pid})
+    assert not place.exists() and services.running() == {}
+    place.write_text("{")
+    assert services.running() == {}, "a record that somebody has edited stops nobody"
+
+
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
     """All services, started as `make up` starts them, with their log-ins."""
