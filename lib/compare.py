@@ -19,6 +19,7 @@ from lib.differences import (
     code_changes,
     data_words,
     differences,
+    directions_of,
     environment_words,
     metric_pairs,
     numbers,
@@ -210,7 +211,7 @@ def _overview(lines: list[tuple[str, str]]) -> str:
 
 
 def _metrics_section(a: dict, b: dict) -> str:
-    pairs = metric_pairs(a["metrics"], b["metrics"])
+    pairs = metric_pairs(a["metrics"], b["metrics"], directions_of(a, b))
     head = '<h2 id="metrics">Metrics</h2>'
     if not pairs:
         return f'{head}<p class="note">Neither run has metrics.</p>'

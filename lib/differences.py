@@ -14,7 +14,7 @@ from lib import outcome
 from lib.data.sources import redact
 from lib.page import duration
 from lib.run import Run
-from lib.summary import metric_rows
+from lib.summary import metric_rows, stated_directions
 
 CONTEXT_LINES = 3
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
@@ -23,13 +23,19 @@ KINDS = ("changed", "added", "removed")
 PARTLY = "code is not compared, the rest where names are the same"
 
 
-def metric_pairs(a: Mapping[str, float], b: Mapping[str, float]) -> list[dict]:
+def metric_pairs(
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    directions: Mapping[str, bool] | None = None,
+) -> list[dict]:
     """Return the metrics of two runs as rows, those first whose direction is known.
 
     Parameters
     ----------
     a, b : mapping of str to float
         Content of the two runs' `metrics.json`.
+    directions : mapping of str to bool, optional
+        As in `lib.summary.metric_rows`.
 
     Returns
     -------
@@ -43,7 +49,7 @@ def metric_pairs(a: Mapping[str, float], b: Mapping[str, float]) -> list[dict]:
     a, b = _finite(a), _finite(b)
     rows: dict[str, dict] = {}
     ends: set[str] = set()
-    for row in metric_rows({**b, **a}):
+    for row in metric_rows({**b, **a}, directions):
         name, larger = row["metric"], row["greater_is_better"]
         rows[name] = _pair(name, "metric", a, b, larger)
         ends |= {f"{name}_low", f"{name}_high"} if rows[name]["overlap"] is not None else set()
@@ -53,6 +59,11 @@ def metric_pairs(a: Mapping[str, float], b: Mapping[str, float]) -> list[dict]:
     for name in sorted({**a, **b}.keys() - rows.keys() - ends):
         rows[name] = _pair(name, "other", a, b, None)
     return sorted(rows.values(), key=lambda row: row["kind"] == "other")
+
+
+def directions_of(a: Mapping, b: Mapping) -> dict[str, bool]:
+    """Return whether larger is better of the metrics that the floors of two runs name."""
+    return stated_directions(b["verdict"]) | stated_directions(a["verdict"])
 
 
 def parameter_pairs(a: Mapping[str, dict], b: Mapping[str, dict]) -> list[dict]:
@@ -171,7 +182,7 @@ def differences(a: dict, b: dict, code: Mapping[str, list[dict] | str]) -> list[
     -------
     list of (str, str)
     """
-    pairs = metric_pairs(a["metrics"], b["metrics"])
+    pairs = metric_pairs(a["metrics"], b["metrics"], directions_of(a, b))
     lines = []
     if a["pipeline"] != b["pipeline"]:
         lines.append(("pipelines", f"different, {a['pipeline']} and {b['pipeline']}; {PARTLY}"))

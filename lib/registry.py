@@ -11,14 +11,14 @@ import getpass
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from lib import ledger, tracking
-from lib.directions import GREATER_IS_BETTER, reaches
+from lib.directions import GREATER_IS_BETTER, closest, reaches
 from lib.ledger import Entry, EntryTaken, insist, serving
 from lib.run import Run, now
 from lib.workbench import copied_from
@@ -44,27 +44,59 @@ class PromotionConflict(ValueError):
     """Another version has entered production meanwhile; the message says which, and why."""
 
 
-def check(metrics: dict[str, float], floors: dict[str, float]) -> dict:
-    """Compare `metrics` with `floors` and return the verdict.
+def check(
+    metrics: Mapping[str, float],
+    floors: Mapping[str, float] | None = None,
+    *,
+    minimum: Mapping[str, float] | None = None,
+    maximum: Mapping[str, float] | None = None,
+) -> dict:
+    """Compare `metrics` with the floors and return the verdict.
 
     Parameters
     ----------
-    metrics : dict of str to float
+    metrics : mapping of str to float
         What the evaluation found.
-    floors : dict of str to float
-        Worst acceptable value by metric; whether larger is better is known from
-        `lib.directions.GREATER_IS_BETTER`.
+    floors : mapping of str to float, optional
+        Worst acceptable value by metric, where `lib.directions.GREATER_IS_BETTER` knows whether
+        larger is better.
+    minimum, maximum : mapping of str to float, optional
+        Likewise, for any metric, one of your own too: the least value that is acceptable where
+        larger is better, the largest where smaller is.
 
     Returns
     -------
     dict
         ``passed`` and ``checks``: a list of ``metric``, ``value``, ``threshold``,
-        ``greater_is_better`` and ``passed``. A value that is missing or not finite has failed.
+        ``greater_is_better`` and ``passed``. A value that is not finite has failed.
+
+    Raises
+    ------
+    ValueError
+        If `metrics` has no metric of that name, nothing says whether larger is better, a metric
+        has two floors, or a floor is no number.
+
+    Examples
+    --------
+    >>> check({"rmse": 0.4, "uplift": 1.2}, {"rmse": 0.5}, minimum={"uplift": 1.0})["passed"]
+    True
     """
+    asked = [(m, least, GREATER_IS_BETTER[m]) for m, least in (floors or {}).items()]
+    asked += [(metric, least, True) for metric, least in (minimum or {}).items()]
+    asked += [(metric, most, False) for metric, most in (maximum or {}).items()]
+    names = [metric for metric, _, _ in asked]
     checks = []
-    for metric, threshold in floors.items():
-        value = metrics.get(metric, math.nan)
-        larger = GREATER_IS_BETTER[metric]
+    for metric, threshold, larger in asked:
+        if metric not in metrics:
+            raise ValueError(
+                f"a floor names the metric {metric}, which the evaluation has not measured"
+                f"{closest(metric, metrics)}. It has {', '.join(sorted(metrics)) or 'none'}"
+            )
+        if names.count(metric) > 1:
+            raise ValueError(f"the metric {metric} has two floors; give one")
+        if isinstance(threshold, str) or not math.isfinite(threshold):
+            raise ValueError(f"the floor of {metric} is {threshold!r}; expected a finite number")
+        value = metrics[metric]
         checks.append(
             {
                 "metric": metric,

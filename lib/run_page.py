@@ -29,6 +29,7 @@ from lib.summary import (
     list_runs,
     metric_rows,
     read_summary,
+    stated_directions,
     summarise,
     write_summary,
 )
@@ -516,7 +517,7 @@ def _facts(summary: Mapping) -> str:
 
 def _metrics(summary: Mapping, previous: Mapping, served: Mapping) -> str:
     """Return the table of metrics: the model beside baselines, the run before, what serves."""
-    rows = metric_rows(summary["metrics"])
+    rows = metric_rows(summary["metrics"], stated_directions(summary["verdict"]))
     if not rows:
         return ""
     gates = [check["metric"] for check in summary["verdict"].get("checks", [])]

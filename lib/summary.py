@@ -176,13 +176,17 @@ def list_runs(pipeline: str = "") -> list[Run]:
     return found
 
 
-def metric_rows(metrics: Mapping[str, float]) -> list[dict]:
+def metric_rows(
+    metrics: Mapping[str, float], directions: Mapping[str, bool] | None = None
+) -> list[dict]:
     """Return the metrics of a run as rows of a table, with intervals and baselines beside them.
 
     Parameters
     ----------
     metrics : mapping of str to float
         Content of `metrics.json`: ``rmse``, ``rmse_low``, ``persistence_rmse`` …
+    directions : mapping of str to bool, optional
+        Whether larger is better, of metrics that only their floor knows, see `stated_directions`.
 
     Returns
     -------
@@ -194,16 +198,17 @@ def metric_rows(metrics: Mapping[str, float]) -> list[dict]:
     from lib.directions import GREATER_IS_BETTER
 
     metrics = {k: v for k, v in metrics.items() if not k.startswith("validation_")}
+    known = GREATER_IS_BETTER | dict(directions or {})
     rows = []
-    for metric, larger in GREATER_IS_BETTER.items():
+    for metric, larger in known.items():
         if metric not in metrics or metric.endswith(("_low", "_high")):
             continue
         ending = f"_{metric}"
-        longer = tuple(f"_{other}" for other in GREATER_IS_BETTER if other.endswith(ending))
+        longer = tuple(f"_{other}" for other in known if other.endswith(ending))
         baselines = {
             name.removesuffix(ending): value
             for name, value in metrics.items()
-            if name.endswith(ending) and not name.endswith(longer) and name not in GREATER_IS_BETTER
+            if name.endswith(ending) and not name.endswith(longer) and name not in known
         }
         rows.append(
             {
@@ -216,6 +221,15 @@ def metric_rows(metrics: Mapping[str, float]) -> list[dict]:
             }
         )
     return sorted(rows, key=lambda row: not row["baselines"])
+
+
+def stated_directions(verdict: Mapping) -> dict[str, bool]:
+    """Return whether larger is better of each metric that a verdict has checked."""
+    return {
+        check["metric"]: bool(check["greater_is_better"])
+        for check in verdict.get("checks", ())
+        if isinstance(check, dict) and {"metric", "greater_is_better"} <= set(check)
+    }
 
 
 def _account() -> str:

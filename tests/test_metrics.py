@@ -83,10 +83,36 @@ def test_every_metric_says_whether_larger_is_better():
     names = bootstrap_intervals(truth, truth + 1, {"persistence": truth + 2}, block_length=1)
     names = set(names) | {"skill"} | set(return_metrics(truth, truth + 1, truth + 1))
     assert names <= set(GREATER_IS_BETTER)
-    larger = {name for name, is_larger in GREATER_IS_BETTER.items() if is_larger}
+    own = list(GREATER_IS_BETTER)[: list(GREATER_IS_BETTER).index("roc_auc")]
+    larger = {name for name in own if GREATER_IS_BETTER[name]}
     known = {"r2", "skill", "rank_ic", "rank_ic_low", "hit_rate", "hit_rate_low"}
     known |= {"accuracy", "accuracy_low", "precision", "recall", "f1_score"}
     assert larger == known | {"planted_share_of_best"}
+
+
+def test_common_metrics_of_the_field_have_the_direction_of_a_perfect_answer():
+    from sklearn import metrics
+
+    truth, wrong = np.array([0, 0, 1, 1]), np.array([0.4, 0.6, 0.3, 0.7])
+    perfect = np.array([0.0, 0.0, 1.0, 1.0])
+    scores = {
+        "roc_auc": metrics.roc_auc_score,
+        "average_precision": metrics.average_precision_score,
+        "log_loss": metrics.log_loss,
+        "brier_score": metrics.brier_score_loss,
+        "explained_variance": metrics.explained_variance_score,
+        "median_absolute_error": metrics.median_absolute_error,
+        "max_error": metrics.max_error,
+        "mean_pinball_loss": metrics.mean_pinball_loss,
+        "balanced_accuracy": lambda t, p: metrics.balanced_accuracy_score(t, p > 0.5),
+        "matthews_corrcoef": lambda t, p: metrics.matthews_corrcoef(t, p > 0.5),
+        "cohen_kappa": lambda t, p: metrics.cohen_kappa_score(t, p > 0.5),
+        "jaccard": lambda t, p: metrics.jaccard_score(t, p > 0.5),
+        "mape": lambda t, p: metrics.mean_absolute_percentage_error(t + 1, p + 1),
+        "msle": metrics.mean_squared_log_error,
+    }
+    for name, score in scores.items():
+        assert GREATER_IS_BETTER[name] == (score(truth, perfect) > score(truth, wrong)), name
 
 
 def test_bootstrap_draws_only_whole_circular_blocks():

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 
-from lib import registry, tracking
+from lib import registry, run_page, summary, tracking
+from lib.gate import decide, markdown
 from lib.registry import GateError, PromotionConflict
 from lib.run import open_run
 
@@ -269,9 +270,54 @@ def test_check_compares_in_the_direction_of_each_metric():
     )
 
 
-def test_missing_metric_fails_its_check():
-    verdict = registry.check({}, {"rmse": 0.5})
+def test_value_that_is_no_number_fails_its_check():
+    verdict = registry.check({"rmse": float("nan")}, {"rmse": 0.5})
     assert not verdict["passed"] and "rmse = missing" in registry.explain(verdict)
+
+
+def test_floor_states_the_direction_of_a_metric_that_nobody_knows():
+    found = {"uplift": 1.2, "queue_s": 3.0, "rmse": 0.4}
+    verdict = registry.check(found, {"rmse": 0.5}, minimum={"uplift": 1}, maximum={"queue_s": 2})
+    assert [c["passed"] for c in verdict["checks"]] == [True, True, False]
+    assert registry.explain(verdict).endswith(
+        "uplift = 1.2, required >= 1: passed; queue_s = 3, required <= 2: FAILED"
+    )
+
+
+@pytest.mark.parametrize(
+    ("floors", "message"),
+    [
+        (({"roc_acu": 0.9},), r"larger roc_acu is better \(did you mean roc_auc\?\)\. Say it with"),
+        (({"uplift": 0.9},), r'check\(metrics, minimum=\{"uplift": \.\.\.\}\) where larger'),
+        (({"log_loss": 0.9},), r"metric log_loss, which .* not measured\. It has rmse, uplift"),
+        (({"rsme": 1}, {"rsme": 1}), "larger rsme is better .did you mean rmse"),
+        (({}, {"rsme": 1}), r"metric rsme, .* not measured \(did you mean rmse\?\)"),
+        (({"rmse": 1}, {"rmse": 1}), "metric rmse has two floors"),
+        (({"rmse": float("nan")},), "floor of rmse is nan; expected a finite number"),
+        (({"rmse": "0.5"},), "floor of rmse is '0.5'; expected a finite number"),
+    ],
+)
+def test_floor_that_cannot_be_checked_is_named_with_what_there_is(floors, message):
+    known, *least = floors
+    with pytest.raises(ValueError, match=message):
+        registry.check({"rmse": 0.4, "uplift": 1.2}, known, minimum=least[0] if least else None)
+
+
+def test_metric_of_ones_own_reaches_gate_registry_and_page_by_its_floor_alone(make_run):
+    stage = open_run(make_run().run_dir, stage="05_evaluate")
+    metrics = {"uplift": 1.25, "always_no_uplift": 1.0}
+    stage.write("metrics.json", metrics)
+    stage.write("verdict.json", registry.check(metrics, minimum={"uplift": 1.1}))
+    stage.finish()
+    run = open_run(stage.run_dir, stage="06_register")
+    decision = decide(run.read("verdict.json"), champion=None)
+    assert decision["outcome"] == "first"
+    assert "| uplift ↑ | passed | ≥ 1.1 | 1.25 |" in markdown(decision)
+    registered = registry.register(run, "uplift_lightgbm", promote="auto", gate=decision)
+    assert registered["promoted"]
+    assert registered["verdict"] == "uplift = 1.25, required >= 1.1: passed"
+    page = run_page.render(summary.summarise(run))
+    assert "always no" in page and "1.25" in page, "the table of metrics has it beside its baseline"
 
 
 def test_no_check_at_all_is_no_pass():
