@@ -99,7 +99,7 @@ def main(*, keep_last: int = 10, older_than_days: int = 30, apply: bool = False)
         )
     client = _ask_registry()
     referred = _referred(client)
-    runs = [look(run, *referred) for run in list_runs()]
+    runs = [look(run, *referred) for run in list_runs(copies=True)]
     decided = decide(runs, keep_last, datetime.now(UTC) - timedelta(days=older_than_days))
     _say(
         f"A run goes when it is older than {older_than_days} days, not among the last {keep_last} "

@@ -3,7 +3,8 @@
 `summarise` reads the run folder alone: executed notebooks, the stages' own records, `run.json`
 (what only the starter of a run knows, see `note_start`), metrics, verdict, registration. It never
 fails on a run that is going on, was cut off or is damaged: what cannot be read is left out and
-named in ``problems``. `write_summary` leaves the object in the folder as `summary.json`.
+named in ``problems``. `write_summary` leaves the object in the folder as `summary.json`. A run that
+ended without being able to say so is closed by whoever finds that out, see `close_run`.
 """
 
 import getpass
@@ -26,10 +27,20 @@ from upath import UPath
 STARTED, SUMMARY, PAGE = "run.json", "summary.json", "report.html"
 FILES = ("run", "metrics", "verdict", "comparison", "gate", "registration", "promotion")
 FILES += ("watch", "dataset", "mlflow")
-STATES = ("running", "passed", "refused", "failed", "unfinished")
-"""Of a run. ``refused``: every stage worked, and the gate kept the model out. ``unfinished``: by
-hand, so far. A run that Airflow has begun is ``running`` until its last stage has ended or one has
-failed."""
+STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfinished")
+"""Of a run. ``refused``: every stage worked, and the gate kept the model out. ``cancelled``:
+somebody stopped it. ``lost``: its process is gone and left no word. ``unfinished``: by hand, so
+far. A run that Airflow has begun is ``running`` until its last stage has ended, one has failed, or
+it was closed."""
+CLOSED = ("cancelled", "lost")
+NOT_RUN = "not run"
+STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
+"""Errors of a stage that was stopped from outside; any other is its own."""
+COPY = "open-"  # how the names of the folders begin that `lib.workbench` makes
+PRODUCTION_WAS = (
+    (re.compile(r"\b([Nn])othing is in production\b"), r"\1othing was in production"),
+    (re.compile(r"(version \d+), in production, is"), r"\1, then in production, is"),
+)
 
 ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)")
 
@@ -37,7 +48,8 @@ ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)")
 def note_start(run: Run, **facts: str | None) -> dict:
     """Keep what is known when a run begins, and cannot be found out later, in `run.json`.
 
-    The first call of a run counts: a later one, of a retry, changes nothing.
+    The first call of a run counts: a later one, of a retry, changes nothing but that a run that was
+    closed goes on.
 
     Parameters
     ----------
@@ -52,15 +64,59 @@ def note_start(run: Run, **facts: str | None) -> dict:
         `requirements.lock`), ``python`` and ``who``, the account where Airflow names nobody.
     """
     path = run.path / STARTED
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    was_closed = kept.pop("closed", None) is not None
+    if kept:
+        if was_closed:
+            _write_start(run, kept)
+        return kept
     from lib.tracking import git_commit
 
     known = {name: value for name, value in facts.items() if value}
     whole = {"started": now(), "who": _account()} | known
     whole |= {"commit": git_commit(), "lock": lock_digest(), "python": platform.python_version()}
-    write_bytes(path, (json.dumps(whole, indent=2) + "\n").encode())
+    _write_start(run, whole)
     return whole
+
+
+def close_run(run: Run, state: str, reason: str, *, at: str | None = None) -> dict:
+    """Note in `run.json` that a run has ended which cannot say so itself any more.
+
+    The run's page and the index follow when `lib.run_page.publish` is called. A stage that begins
+    later, and a later call of `note_start`, make the run live again.
+
+    Parameters
+    ----------
+    run : Run
+    state : str
+        ``cancelled``, somebody stopped it, or ``lost``, its process is gone and left no word.
+    reason : str
+        Why, a sentence for people.
+    at : str, optional
+        When (ISO 8601, with time zone); now by default.
+
+    Returns
+    -------
+    dict
+        What `run.json` holds now.
+
+    Raises
+    ------
+    ValueError
+        If `state` is none of `CLOSED`, there is no reason, or `at` is no time.
+    """
+    if state not in CLOSED or not reason.strip():
+        raise ValueError(f"{state!r}, {reason!r}: expected {' or '.join(CLOSED)}, and a reason")
+    if datetime.fromisoformat(at or now()).tzinfo is None:
+        raise ValueError(f"at = {at!r}: expected a time with its time zone")
+    closed = {"state": state, "reason": reason.strip(), "at": at or now()}
+    whole = _json(run.path / STARTED, []) | {"closed": closed}
+    _write_start(run, whole)
+    return whole
+
+
+def _write_start(run: Run, content: Mapping) -> None:
+    write_bytes(run.path / STARTED, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def lock_digest() -> str:
@@ -85,12 +141,15 @@ def summarise(run: Run) -> dict:
         ``state``, ``reason``
             One of `STATES`, and why in a sentence: the verdict in words, or the error.
         ``started``, ``ended``, ``seconds``
-            ISO 8601 (``ended`` is None while running) and wall time; None where unknown.
+            ISO 8601 (``ended`` is None while running), and how long it took: from start to end
+            where Airflow ran it in one go, else (by hand, or some stage again) what its stages took
+            together. None where unknown, as of a run that was lost.
         ``start``
             The content of `run.json`, {} for a run by hand.
         ``stages``
-            List, in order: ``name``, ``title``, ``state`` (``waiting``, ``running``, ``passed``,
-            ``failed``), ``started``, ``ended``, ``seconds``, ``peak_memory_bytes``, ``cells`` and
+            List, in order: ``name``, ``title``, ``state`` (``running``, ``passed``, ``failed``,
+            and of one that has not begun ``waiting`` while the run goes on, else ``not run``),
+            ``started``, ``ended``, ``seconds``, ``peak_memory_bytes``, ``cells`` and
             ``cells_done`` (code cells), ``error`` ({} or ``ename``, ``text``, ``cell``),
             ``notebook`` and ``page`` (names of files in the folder, or None), ``attempts`` (names
             of the pages of earlier ones), ``figures`` (PNG files it wrote).
@@ -111,10 +170,12 @@ def summarise(run: Run) -> dict:
     files["gate"] = _whole_gate(files["gate"], problems)
     records = _records(run, problems)
     stages = _stages(run, records, problems)
-    state, reason = _state(stages, files)
-    times = [stage[key] for stage in stages for key in ("started", "ended") if stage[key]]
-    started = files["run"].get("started") or min(times, default=None)
-    ended = None if state == "running" else max(times, default=None)
+    closed = _closed(files["run"], stages, records, problems)
+    stages = [_settled(stage, closed) for stage in stages]
+    state, reason = _state(stages, files, closed)
+    if state != "running":
+        stages = [s | {"state": NOT_RUN} if s["state"] == "waiting" else s for s in stages]
+    started, ended, seconds = _times(files["run"], stages, state, closed)
     checks = files["verdict"].get("checks", [])
     keys = ("metric", "value", "greater_is_better")
     return {
@@ -125,7 +186,7 @@ def summarise(run: Run) -> dict:
         "reason": reason,
         "started": started,
         "ended": ended,
-        "seconds": _seconds(started, ended),
+        "seconds": seconds,
         "start": files["run"],
         "stages": stages,
         "parameters": _parameters(run, records, problems),
@@ -157,10 +218,17 @@ def read_summary(run: Run) -> dict:
     return found if found.get("run_dir") == run.run_dir else summarise(run)
 
 
-def list_runs(pipeline: str = "") -> list[Run]:
+def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
     """Return every run folder, of one pipeline or of all, in no order; folders in git are left out.
 
     A folder counts as a run when a stage has left its record in it, or Airflow has begun it.
+
+    Parameters
+    ----------
+    pipeline : str, default ""
+        Empty for all.
+    copies : bool, default False
+        Whether to count the copies that were opened to work on a stage.
     """
     root = outputs_dir()
     if not root.exists():
@@ -171,7 +239,7 @@ def list_runs(pipeline: str = "") -> list[Run]:
         if parent.name.startswith(".") or not parent.exists():
             continue
         for folder in parent.iterdir():
-            if not folder.name.startswith(".") and _is_run(folder):
+            if not folder.name.startswith(".") and _is_run(folder, copies=copies):
                 found.append(open_run(f"{parent.name}/{folder.name}"))
     return found
 
@@ -239,8 +307,14 @@ def _account() -> str:
         return str(os.getuid())
 
 
-def _is_run(folder: UPath) -> bool:
-    return (folder / "stages").exists() or (folder / STARTED).exists()
+def is_copy(folder: UPath) -> bool:
+    """Say whether a run folder is a copy that was opened to work on a stage, not a run."""
+    return folder.name.startswith(COPY) and bool(_json(folder / STARTED, []).get("opened"))
+
+
+def _is_run(folder: UPath, *, copies: bool) -> bool:
+    is_one = (folder / "stages").exists() or (folder / STARTED).exists()
+    return is_one and (copies or not is_copy(folder))
 
 
 def _json(path: UPath, problems: list[str]) -> dict:
@@ -363,8 +437,64 @@ def _attempt_number(page: str) -> int:
     return int(ATTEMPT.fullmatch(page.removesuffix(".html"))["number"])
 
 
-def _state(stages: list[dict], files: dict[str, dict]) -> tuple[str, str]:
-    """Return state and reason of the run that has these stages."""
+def _closed(start: dict, stages: list[dict], records: dict[str, dict], problems: list[str]) -> dict:
+    """Return how a run was closed; {} if it was not, or a stage has begun since."""
+    closed = start.get("closed")
+    if closed is None:
+        return {}
+    try:
+        at = datetime.fromisoformat(closed["at"])
+        known = {key: str(closed[key]) for key in ("state", "reason", "at")}
+        begun = [one.get("started") for one in (*stages, *records.values())]
+        is_live = any(datetime.fromisoformat(time) > at for time in begun if time)
+    except (KeyError, TypeError, ValueError) as error:
+        problems.append(f"{STARTED} does not say how the run was closed: {error!r}")
+        return {}
+    if known["state"] not in CLOSED:
+        problems.append(f"{STARTED} closes the run as {known['state']!r}")
+        return {}
+    return {} if is_live else known
+
+
+def _settled(stage: dict, closed: dict) -> dict:
+    """Return a stage as it is once its run was closed: one that was running has been cut off."""
+    if not closed or stage["state"] != "running":
+        return stage
+    is_known = closed["state"] == "cancelled"  # a lost run ended some time before that was noticed
+    facts = {"state": "failed", "ended": closed["at"] if is_known else None}
+    facts["seconds"] = _seconds(stage["started"], facts["ended"])
+    return stage | facts | {"error": {"ename": "", "text": "cut off", "cell": None}}
+
+
+def _times(
+    start: dict, stages: list[dict], state: str, closed: dict
+) -> tuple[str | None, str | None, float | None]:
+    """Return when a run began and ended, and how many seconds it took, as far as that is known.
+
+    What a copy was given has run elsewhere, and before the copy was made.
+    """
+    begun = start.get("started")
+    is_older = {s["name"] for s in stages if begun and (s["started"] or begun) < begun}
+    own = [s for s in stages if not (start.get("opened") and s["name"] in is_older)]
+    times = [stage[key] for stage in own for key in ("started", "ended") if stage[key]]
+    started = min([*times, *([begun] if begun else [])], default=None)
+    if state == "running":
+        return started, None, None
+    if state in CLOSED:
+        ended = max([*times, closed["at"]])
+        return started, ended, _seconds(started, ended) if state == "cancelled" else None
+    ended = max(times, default=None)
+    if start.get("run_id") and not any(stage["attempts"] for stage in stages):
+        return started, ended, _seconds(started, ended)
+    taken = [stage["seconds"] for stage in own if stage["seconds"] is not None]
+    return started, ended, sum(taken) if taken else None
+
+
+def _state(stages: list[dict], files: dict[str, dict], closed: dict) -> tuple[str, str]:
+    """Return state and reason of the run that has these stages.
+
+    What the run says itself goes before how it was closed: that it passed, or its own error.
+    """
     floors = _words(files["verdict"])
     verdict = floors or str(files["comparison"].get("words", "")) or _watched(files)
     failed = [stage for stage in stages if stage["state"] == "failed"]
@@ -374,17 +504,31 @@ def _state(stages: list[dict], files: dict[str, dict]) -> tuple[str, str]:
         error = failed[0]["error"]
         if error["ename"] == "GateError":
             return "refused", floors or error["text"]
+        if closed and (closed["state"] == "cancelled" or error["ename"] in STOPPED):
+            return closed["state"], closed["reason"]
         text = f"{failed[0]['title']}: {error['ename']}: {error['text']}".replace(": : ", ": ")
         return "failed", text
     if stages and all(stage["state"] == "passed" for stage in stages):
         return "passed", " ".join(decision(files)) or verdict
+    if closed:
+        return closed["state"], closed["reason"]
     return ("running" if files["run"].get("run_id") else "unfinished"), ""
 
 
 def decision(summary: Mapping) -> list[str]:
-    """Return what the gate said and what followed, see `lib.gate.settled`; [] without a gate."""
+    """Return what the gate said and what followed, see `lib.gate.settled`; [] without a gate.
+
+    Whoever reads it does so later: of what was in production it says that it was.
+    """
     gate, made, followed = (summary[name] for name in ("gate", "registration", "promotion"))
-    return settled(gate, made, followed) if gate else []
+    return [said_then(text) for text in settled(gate, made, followed)] if gate else []
+
+
+def said_then(text: str) -> str:
+    """Return what the gate has said of production as it reads later, when that may have changed."""
+    for present, past in PRODUCTION_WAS:
+        text = present.sub(past, text)
+    return text
 
 
 def _whole_gate(gate: dict, problems: list[str]) -> dict:
@@ -454,6 +598,8 @@ def _parameters(run: Run, records: dict[str, dict], problems: list[str]) -> dict
 
 
 def _seconds(started: str | None, ended: str | None) -> float | None:
+    """Return the seconds between two times; None if one is unknown, or the clock was set back."""
     if not started or not ended:
         return None
-    return (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    taken = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    return taken if taken >= 0 else None

@@ -95,6 +95,182 @@ def test_first_note_of_a_start_counts(run):
     assert first["who"] == "jane" and first["lock"] == summary.lock_digest() and first["python"]
 
 
+def by_stage(run):
+    return [stage["state"] for stage in summary.summarise(run)["stages"]]
+
+
+def plan(monkeypatch, tmp_path):
+    """Give the pipeline three notebooks."""
+    monkeypatch.setattr(summary, "ROOT", tmp_path / "root")
+    folder = tmp_path / "root" / "notebooks" / "wind"
+    folder.mkdir(parents=True)
+    for stage in STAGES:
+        (folder / f"{stage}.ipynb").write_text(json.dumps(notebook()))
+
+
+@pytest.mark.parametrize(
+    ("second", "state", "third"),
+    [
+        (notebook(ended=False), "running", "waiting"),
+        (notebook(error=("KeyError", "x")), "failed", "not run"),
+        (notebook(error=("GateError", "x")), "refused", "not run"),
+        (None, "unfinished", "not run"),
+    ],
+)
+def test_stages_to_come_wait_only_while_the_run_goes_on(
+    run, monkeypatch, tmp_path, second, state, third
+):
+    plan(monkeypatch, tmp_path)
+    leave(run, STAGES[0], notebook())
+    if second:
+        leave(run, STAGES[1], second)
+    assert summary.summarise(run)["state"] == state
+    assert by_stage(run)[2] == third
+
+
+BEFORE, AT, AFTER = (f"2026-01-02T03:{minute}:00+00:00" for minute in ("03", "05", "07"))
+
+
+@pytest.mark.parametrize(("state", "seconds"), [("cancelled", 120.0), ("lost", None)])
+def test_closed_run_says_so_with_its_reason_and_its_stages_are_cut_off_or_not_run(
+    run, monkeypatch, tmp_path, state, seconds
+):
+    plan(monkeypatch, tmp_path)
+    start = {"started": BEFORE, "run_id": "manual__1", "who": "jane"}
+    (run.path / "run.json").write_text(json.dumps(start))
+    leave(run, STAGES[0], notebook())
+    leave(run, STAGES[1], notebook(ended=False))
+    assert summary.summarise(run)["state"] == "running"
+    summary.close_run(run, state, "the machine went down", at=AT)
+    found = summary.summarise(run)
+    assert found["start"] == start | {
+        "closed": {"state": state, "reason": "the machine went down", "at": AT}
+    }
+    assert (found["state"], found["reason"]) == (state, "the machine went down")
+    assert (found["ended"], found["seconds"]) == (AT, seconds)
+    assert by_stage(run) == ["passed", "failed", "not run"]
+    assert found["stages"][1]["error"]["text"] == "cut off"
+    assert state in summary.STATES
+
+
+def test_closed_run_without_any_stage_is_told_apart_from_one_that_waits(run):
+    summary.note_start(run, run_id="manual__1")
+    summary.close_run(run, "lost", "gone")
+    assert summary.summarise(run)["state"] == "lost"
+
+
+@pytest.mark.parametrize(
+    ("last", "closed", "state"),
+    [
+        (notebook(), "lost", "passed"),
+        (notebook(error=("GateError", "x")), "cancelled", "refused"),
+        (notebook(error=("KeyError", "x")), "lost", "failed"),
+        (notebook(error=("KeyError", "x")), "cancelled", "cancelled"),
+        (notebook(error=("StageKilled", "x")), "lost", "lost"),
+    ],
+)
+def test_what_a_run_said_itself_goes_before_how_it_was_closed(run, last, closed, state):
+    leave(run, "01_load", last)
+    summary.close_run(run, closed, "gone", at=AT)
+    assert summary.summarise(run)["state"] == state
+
+
+def test_closed_run_is_live_again_once_a_stage_has_begun_since(run):
+    leave(run, "01_load", notebook(error=("StageKilled", "x")))
+    summary.close_run(run, "lost", "gone", at=AT)
+    later = notebook(ended=False)
+    later["metadata"]["papermill"]["start_time"] = AFTER
+    leave(run, "01_load", later)
+    assert summary.summarise(run)["state"] == "running"
+    leave(run, "01_load", notebook(error=("StageKilled", "x")))
+    assert summary.summarise(run)["state"] == "lost"
+    (run.path / "stages" / "01_load.json").write_text(json.dumps({"started": AFTER}))
+    assert summary.summarise(run)["state"] == "failed", "a record counts as well"
+
+
+def test_noting_a_start_again_opens_a_closed_run_and_keeps_the_rest(run):
+    first = summary.note_start(run, run_id="manual__1", who="jane")
+    summary.close_run(run, "cancelled", "Ctrl-C")
+    assert summary.note_start(run, run_id="manual__1", who="joe") == first
+    assert summary.summarise(run)["state"] == "running"
+    empty = open_run("wind/never")
+    summary.close_run(empty, "lost", "gone before its first stage")
+    assert summary.note_start(empty, who="jane")["who"] == "jane"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "at"), [("passed", "x", AT), ("lost", " ", AT), ("lost", "x", "2026-01-02")]
+)
+def test_run_is_not_closed_without_state_reason_and_time(run, state, reason, at):
+    with pytest.raises(ValueError, match="expected"):
+        summary.close_run(run, state, reason, at=at)
+    assert not (run.path / "run.json").exists()
+
+
+@pytest.mark.parametrize("closed", [3, {}, {"state": "passed", "reason": "x", "at": AT}, {"at": 1}])
+def test_damaged_note_of_a_closing_is_named_and_costs_nothing(run, closed):
+    (run.path / "run.json").write_text(json.dumps({"run_id": "manual__1", "closed": closed}))
+    found = summary.summarise(run)
+    assert found["state"] == "running" and "run.json" in found["problems"][0]
+
+
+def timed(begun, ended, seconds):
+    """An executed notebook with these times."""
+    made = notebook()
+    made["metadata"]["papermill"] |= {"start_time": begun, "end_time": ended, "duration": seconds}
+    return made
+
+
+def test_run_of_airflow_took_from_its_start_to_its_last_end(run):
+    (run.path / "run.json").write_text(json.dumps({"started": BEFORE, "run_id": "manual__1"}))
+    leave(run, "01_load", timed("2026-01-02T03:04:00+00:00", AT, 60.0))
+    assert summary.summarise(run)["seconds"] == 120.0
+
+
+def test_run_with_a_stage_that_ran_again_took_what_its_stages_took(run):
+    (run.path / "run.json").write_text(json.dumps({"started": BEFORE, "run_id": "manual__1"}))
+    leave(run, "01_load", timed(BEFORE, AT, 120.0))
+    leave(run, "02_evaluate", timed("2026-01-05T00:00:00+00:00", "2026-01-05T00:00:30+00:00", 30.0))
+    assert summary.summarise(run)["seconds"] > 86400
+    (run.path / "02_evaluate.attempt-1.html").write_text("the day before")
+    assert summary.summarise(run)["seconds"] == 150.0
+
+
+def test_run_by_hand_took_what_its_stages_took_without_the_nights_between(run):
+    leave(run, "01_load", timed(BEFORE, AT, 120.0))
+    leave(run, "02_evaluate", timed("2026-01-05T00:00:00+00:00", "2026-01-05T00:00:30+00:00", 30.0))
+    assert summary.summarise(run)["seconds"] == 150.0
+
+
+def test_opened_copy_counts_only_what_has_run_in_it(run):
+    start = {"started": AFTER, "run_type": "opened", "opened": "wind/b"}
+    (run.path / "run.json").write_text(json.dumps(start))
+    leave(run, "01_load", timed(BEFORE, AT, 120.0))
+    found = summary.summarise(run)
+    assert (found["started"], found["ended"], found["seconds"]) == (AFTER, None, None)
+    leave(run, "02_evaluate", timed("2026-01-02T03:08:00+00:00", "2026-01-02T03:08:09+00:00", 9.0))
+    assert summary.summarise(run)["seconds"] == 9.0
+
+
+def test_clock_that_was_set_back_makes_no_negative_time(run):
+    record = {"state": "finished", "started": AT, "finished": BEFORE}
+    (run.path / "stages" / "01_load.json").write_text(json.dumps(record))
+    (run.path / "run.json").write_text(json.dumps({"started": AFTER, "run_id": "manual__1"}))
+    found = summary.summarise(run)
+    assert found["stages"][0]["seconds"] is None and found["seconds"] >= 0
+
+
+def test_opened_copies_are_no_runs_unless_asked_for(run):
+    copy = open_run("wind/open-01_load-of-a")
+    copy.path.mkdir()
+    summary.note_start(copy, run_type="opened", opened="wind/a")
+    named_so = open_run("wind/open-day")
+    named_so.path.mkdir()
+    summary.note_start(named_so, run_id="open-day")
+    assert {one.name for one in summary.list_runs()} == {"a", "open-day"}
+    assert {one.name for one in summary.list_runs(copies=True)} == {"a", "open-day", copy.name}
+
+
 def test_damaged_files_are_named_and_cost_nothing_else(run):
     leave(run, "01_load", notebook())
     (run.path / "metrics.json").write_text('{"rmse": 1')
@@ -160,7 +336,7 @@ def test_reason_of_a_gated_run_is_what_the_gate_said_and_what_followed(run):
         (run.path / f"{name}.json").write_text(json.dumps(content))
     found = summary.summarise(run)
     assert {name: found[name] for name in files} == files
-    assert found["reason"] == ("First: nothing is in production. Not promoted, bob said no: wait.")
+    assert found["reason"] == "First: nothing was in production. Not promoted, bob said no: wait."
     (run.path / "gate.json").write_text(json.dumps({"outcome": "first"}))
     damaged = summary.summarise(run)
     assert damaged["gate"] == {} and "gate.json" in damaged["problems"][0]
