@@ -8,8 +8,14 @@ fetch nothing. Whatever text goes into a page is escaped by whoever puts it ther
 import base64
 import hashlib
 import html
+import math
 import re
+from collections.abc import Iterable
 
+DIGITS = 4  # significant ones, of the largest of the numbers that are compared
+OWN_DIGITS = 3  # of the one that they are compared with
+MOST_DECIMALS = 9
+ZERO = 1e-12  # what computing with floats leaves of a zero
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1f2430; --dim: #667085; --line: #dfe3ea;
@@ -112,3 +118,57 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def decimals(values: Iterable[float | None], own: float | None = None) -> int | None:
+    """Return with how many decimals numbers that are compared are all shown.
+
+    Parameters
+    ----------
+    values : iterable of float or None
+        The numbers; None is left out.
+    own : float, optional
+        The one that they are compared with: it keeps some digits even if it is far smaller.
+
+    Returns
+    -------
+    int or None
+        Enough for `DIGITS` digits of the largest, without zeros at the end that all would have.
+        None where only an exponent can show them.
+    """
+    known = [value for value in values if value is not None]
+    largest = max((abs(value) for value in known), default=0.0)
+    if largest < ZERO:
+        return 0
+    places = DIGITS - math.ceil(math.log10(largest))
+    if places > MOST_DECIMALS:
+        return None
+    if own and abs(own) >= ZERO:
+        wanted = OWN_DIGITS - math.ceil(math.log10(abs(own)))
+        places = max(places, min(wanted, places + OWN_DIGITS, MOST_DECIMALS))
+    places = max(places, 0)
+    texts = [f"{value:.{places}f}" for value in known]
+    while places and all(text.endswith("0") for text in texts):
+        places, texts = places - 1, [text[:-1] for text in texts]
+    return places
+
+
+def number(value: float | None, places: int | None) -> str:
+    """Return a number with so many decimals (see `decimals`); one that they show as zero is "0"."""
+    if value is None:
+        return ""
+    if places is None:
+        return "0" if abs(value) < ZERO else f"{value:.{DIGITS - 1}e}"
+    text = f"{value:,.{places}f}"
+    return text if re.search("[1-9]", text) else "0"
+
+
+def plain(value: float, digits: int = DIGITS) -> str:
+    """Return a number that stands alone: so many significant digits, no zeros at the end."""
+    if abs(value) < ZERO:
+        return "0"
+    places = digits - math.floor(math.log10(abs(value))) - 1
+    if places > MOST_DECIMALS + digits or abs(value) >= 1e15:
+        return f"{value:.{digits}g}"
+    text = f"{value:,.{max(places, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -9,18 +9,21 @@ stages' records (by hand, nobody writes it), is summarised on the spot.
 
 import json
 import os
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 from lib.page import document
 from lib.run import NAME, is_local, open_run, outputs_dir, write_bytes
-from lib.summary import PAGE, STARTED, STATES, SUMMARY, read_summary, summarise
+from lib.summary import PAGE, STARTED, STATES, SUMMARY, is_copy, read_summary, summarise
 from lib.tracking import locked
 
 from upath import UPath
 
 INDEX, ROWS = "index.html", ".index.json"
-MARKS = (SUMMARY, "stages", STARTED)  # a folder that holds one of them is a run
+MARKS = (SUMMARY, "stages", STARTED)  # a folder that holds one of them is a run, or a copy of one
+ENDED_BADLY = ("failed", "refused", "cancelled", "lost")
+MAX_CHARACTERS = 1000  # of a reason
 COLUMNS = (
     "pipeline",
     "name",
@@ -35,14 +38,16 @@ COLUMNS = (
     "version",
     "source",
     "page",
+    "reason",
 )
 
 BADGES = """
 .badge { white-space: nowrap; }
 .badge.passed { color: var(--good); background: var(--good-soft); }
-.badge.failed, .badge.refused { color: var(--bad); background: var(--bad-soft); }
-.badge.running { color: var(--wait); background: var(--wait-soft); }
-.badge.unfinished, .badge.waiting { color: var(--dim); background: var(--soft); }
+.badge.failed, .badge.refused, .badge.lost { color: var(--bad); background: var(--bad-soft); }
+.badge.running, .badge.cancelled { color: var(--wait); background: var(--wait-soft); }
+.badge.unfinished, .badge.waiting, .badge.not-run { color: var(--dim); background: var(--soft);
+  font-weight: 500; }
 .better { color: var(--good); } .worse { color: var(--bad); } .dim { color: var(--dim); }
 """
 """What the states of runs and changes of metrics look like, on every page."""
@@ -69,7 +74,12 @@ tbody tr:hover { background: var(--soft); }
 .badge { font-size: .75rem; }
 .number { text-align: right; }
 .run, .model, .data { max-width: 10.5rem; overflow: hidden; text-overflow: ellipsis; }
-.model { max-width: 8rem; } .data { max-width: 7rem; }
+.model { max-width: 10.5rem; } .data { max-width: 7rem; }
+.cut { display: flex; gap: .4em; }
+.cut span:first-child { overflow: hidden; text-overflow: ellipsis; }
+.cut span:last-child { flex: none; }
+.metric { max-width: 16rem; } .metric[colspan] { max-width: 24rem; }
+.why { color: var(--dim); overflow: hidden; text-overflow: ellipsis; }
 svg { display: block; overflow: visible; color: var(--dim); }
 svg circle { fill: var(--link); }
 #more { margin: .75rem 0; }
@@ -81,20 +91,24 @@ svg circle { fill: var(--link); }
 #compare code { user-select: all; overflow-wrap: anywhere; }
 #compare button { margin: 0; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
-@media (max-width: 60rem) {
+@media (max-width: 84rem) { .by, th:nth-child(10) { display: none; } .model { max-width: 8rem; }
+  .metric { max-width: 13rem; } .metric[colspan] { max-width: 20rem; } }
+@media (max-width: 72rem) { .by { display: block; }
   thead tr { display: flex; flex-wrap: wrap; gap: .3rem .9rem; padding: .35rem 0; }
   thead th { padding: 0; border: 0; }
   thead th:not(:has(button)) { display: none; }
   tbody tr { display: grid; grid-template-columns: auto 1fr auto; gap: .1rem .6rem;
-    align-items: center; padding: .6rem 0; border-bottom: 1px solid var(--line); }
+    grid-auto-flow: dense; align-items: center; padding: .6rem 0;
+    border-bottom: 1px solid var(--line); }
   tbody td { padding: 0; border: 0; min-width: 0; }
   tbody td.number { text-align: left; }
-  .run, .model, .data { max-width: none; }
+  .run, .model, .data, .metric, .metric[colspan] { max-width: none; }
+  td.metric[colspan] { grid-column: 2 / 4; } .why { white-space: normal; }
   td.pipeline, td.run { grid-column: 2 / 4; }
   td.pick { grid-row: 1 / 3; }
   td.state { grid-column: 3; grid-row: 1; justify-self: end; }
   td.pipeline { grid-column: 2; grid-row: 1; }
-  td.metric { grid-column: 2; } td.trend { grid-column: 3; }
+  td.metric:not([colspan]) { grid-column: 2; } td.trend { grid-column: 3; }
   td.change { grid-column: 2; } td.took { grid-column: 3; justify-self: end; }
   td.started { grid-column: 2; } td.by { grid-column: 3; justify-self: end; }
   td.model { grid-column: 2; } td.data { grid-column: 3; justify-self: end; max-width: 10rem; }
@@ -123,7 +137,7 @@ const { columns, rows } = JSON.parse(find("runs").textContent);
 const runs = rows.map((row) => Object.fromEntries(columns.map((name, i) => [name, row[i]])));
 const lines = new Map();
 for (const run of runs) {
-  run.text = [run.pipeline, run.name, run.state, run.by, run.metric, run.source,
+  run.text = [run.pipeline, run.name, run.state, run.by, run.metric, run.source, run.reason,
     run.model && `${run.model} v${run.version}`].join(" ").toLowerCase();
   run.gain = null;
   if (run.value === null || run.state === "running") continue;
@@ -139,7 +153,30 @@ for (const run of runs) {
 const PAGE = 100, TREND = 20;
 let sort = "-started", shown = PAGE, chosen = [];
 
-const number = (value, digits = 4) => Number(value.toPrecision(digits)).toString();
+const fixed = new Map();  // decimals by metric: its numbers stand one below the other
+const decimals = (values) => {
+  const sizes = values.map(Math.abs).filter((size) => size >= 1e-12).sort((a, b) => a - b);
+  if (!sizes.length) return 0;
+  const middle = Math.ceil(Math.log10(sizes[sizes.length >> 1]));
+  let places = Math.min(Math.max(4 - middle, 0), 9);
+  while (places && values.every((value) => value.toFixed(places).endsWith("0"))) places -= 1;
+  return places;
+};
+for (const run of runs) {
+  if (run.value === null) continue;
+  if (!fixed.has(run.metric)) fixed.set(run.metric, new Map());
+  const known = fixed.get(run.metric);
+  known.set(run.pipeline, [...(known.get(run.pipeline) ?? []), run.value]);
+}
+for (const known of fixed.values())
+  for (const [pipeline, values] of known) known.set(pipeline, decimals(values));
+const number = (value, run) => {
+  const own = fixed.get(run.metric).get(run.pipeline);
+  const places = Math.min(Math.max(...fixed.get(run.metric).values()), own + 2);
+  const shown = Number(value.toFixed(places));
+  return shown === 0 ? "0" : shown.toLocaleString("en", { minimumFractionDigits: places,
+    maximumFractionDigits: places });
+};
 const took = (seconds) => {
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
   const minutes = Math.floor(Math.round(seconds) / 60), hours = Math.floor(minutes / 60);
@@ -171,7 +208,8 @@ const trend = (run) => {
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     return made;
   };
-  const label = `last ${values.length} runs: from ${number(values[0])} to ${number(run.value)}`;
+  const [from, to] = [values[0], run.value].map((value) => number(value, run));
+  const label = `last ${values.length} runs: from ${from} to ${to}`;
   const svg = draw("svg", { width: 84, height: 20, role: "img", "aria-label": label });
   const [x, y] = points.at(-1);
   svg.append(draw("polyline", { points: points.join(" "), fill: "none", stroke: "currentColor",
@@ -180,10 +218,11 @@ const trend = (run) => {
 };
 const changed = (run) => {
   if (run.gain === null) return cell("change number");
-  if (run.gain === 0) return cell("change number dim", "no change");
+  const by = number(Math.abs(run.change), run);
+  if (by === "0") return cell("change number dim", "no change");
   const word = run.gain > 0 ? "better" : "worse";
   const sign = run.change > 0 ? "+" : "\\u2212";
-  return cell(`change number ${word}`, `${sign}${number(Math.abs(run.change), 2)} ${word}`);
+  return cell(`change number ${word}`, `${sign}${by} ${word}`);
 };
 const build = (run) => {
   const pick = element("input");
@@ -194,15 +233,20 @@ const build = (run) => {
   const link = run.page ? element("a", "", short(run.name)) : short(run.name);
   if (run.page) link.href = address(run);
   const value = run.value === null ? null
-    : element("span", "", number(run.value), element("span", "dim", ` ${run.metric}`));
-  const model = run.model ? `${run.model} v${run.version}` : null;
+    : element("span", "", number(run.value, run), element("span", "dim", ` ${run.metric}`));
+  const metric = cell("metric", value, run.reason);
+  if (run.reason) metric.append(element("div", "why", run.reason));
+  if (run.reason && value === null) metric.colSpan = 3;
+  const rest = metric.colSpan === 3 ? [] : [cell("trend", trend(run)), changed(run)];
+  const title = run.model ? `${run.model} v${run.version}` : null;
+  const model = run.model ? element("div", "cut", element("span", "", run.model),
+    element("span", "", `v${run.version}`)) : null;
   return element("tr", "", cell("pick", pick),
-    cell("state", element("span", `badge ${run.state}`, run.state)),
-    cell("pipeline", run.pipeline), cell("run", link, run.name), cell("metric", value),
-    cell("trend", trend(run)), changed(run),
+    cell("state", element("span", `badge ${run.state}`, run.state), run.reason),
+    cell("pipeline", run.pipeline), cell("run", link, run.name), metric, ...rest,
     cell("took number", run.seconds === null ? null : took(run.seconds)),
     cell("started", run.started && run.started.slice(0, 16).replace("T", " "), run.started),
-    cell("by", run.by), cell("model", model, model), cell("data", run.source, run.source));
+    cell("by", run.by), cell("model", model, title), cell("data", run.source, run.source));
 };
 const matching = () => {
   const words = find("text").value.toLowerCase().split(/\\s+/).filter(Boolean);
@@ -356,13 +400,16 @@ def row(summary: Mapping) -> dict:
     Returns
     -------
     dict
-        `COLUMNS`; ``has_metrics`` (bool); ``page`` is "" where the run has none.
+        `COLUMNS`; ``has_metrics`` (bool); ``page`` is "" where the run has none, ``reason`` where
+        it has not ended badly.
     """
     headline, model = summary.get("headline", {}), summary.get("registration", {})
+    state = summary.get("state", "unfinished")
+    reason = " ".join(summary.get("reason", "").split()) if state in ENDED_BADLY else ""
     return {
         "pipeline": summary["pipeline"],
         "name": summary["name"],
-        "state": summary.get("state", "unfinished"),
+        "state": state,
         "started": summary.get("started"),
         "seconds": summary.get("seconds"),
         "by": started_by(summary.get("start", {})),
@@ -373,6 +420,7 @@ def row(summary: Mapping) -> dict:
         "version": model.get("version"),
         "source": data_source(summary),
         "page": PAGE,
+        "reason": textwrap.shorten(reason, MAX_CHARACTERS, placeholder=" …"),
         "has_metrics": bool(summary.get("metrics")),
     }
 
@@ -421,25 +469,26 @@ def _scan() -> list[dict]:
 
 
 def _kept() -> dict[str, list]:
-    """Return stamp and row by run folder, as the last scan left them."""
+    """Return stamp and row by run folder, as the last scan left them, with these columns."""
     try:
-        return json.loads((outputs_dir() / ROWS).read_text(encoding="utf-8"))
+        kept = json.loads((outputs_dir() / ROWS).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return {}  # made anew from the runs
+    return {run_dir: entry for run_dir, entry in kept.items() if set(COLUMNS) <= set(entry[1])}
 
 
 def _local_stamps(root: Path) -> dict[str, tuple[str, bool]]:
     """Return what tells whether a run has changed, and whether its summary is up to date, by run.
 
-    Folders in git, which hold neither a summary nor stages' records, are no runs.
+    Folders in git, which hold neither a summary nor stages' records, are no runs, nor are copies.
     """
     stamps = {}
     for pipeline in _folders(root):
         for run in _folders(pipeline):
             times = [_time(Path(run.path, name)) for name in MARKS]
-            if any(times):
+            if any(times) and not is_copy(UPath(run.path)):
                 stamp = " ".join(map(str, times if times[0] else [*times, _time(run)]))
-                stamps[f"{pipeline.name}/{run.name}"] = (stamp, times[0] >= times[1])
+                stamps[f"{pipeline.name}/{run.name}"] = (stamp, times[0] >= max(times[1:]))
     return stamps
 
 
@@ -469,4 +518,5 @@ def _remote_stamps(root: UPath) -> dict[str, tuple[str, bool]]:
                 run_dir = "/".join(below[:2])
                 stamp = facts.get("ETag") or facts.get("LastModified") or facts.get("created")
                 stamps[run_dir] = f"{stamps.get(run_dir, '')} {below[-1]} {stamp}".strip()
-    return {run_dir: (stamp, True) for run_dir, stamp in stamps.items()}
+    runs = {run_dir: stamp for run_dir, stamp in stamps.items() if not is_copy(root / run_dir)}
+    return {run_dir: (stamp, True) for run_dir, stamp in runs.items()}

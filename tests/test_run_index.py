@@ -9,7 +9,7 @@ import time
 
 from lib import run_index
 from lib.run import open_run
-from lib.summary import summarise, write_summary
+from lib.summary import close_run, summarise, write_summary
 
 import pytest
 from upath import UPath
@@ -69,8 +69,48 @@ def test_row_tells_state_metric_model_source_and_who():
         "version": 7,
         "source": "sample",
         "page": "report.html",
+        "reason": "",
         "has_metrics": True,
     }
+
+
+def test_row_of_a_run_that_ended_badly_says_why_in_one_line():
+    run = make_run("wind/a", run={"started": STAMP, "run_id": "manual__1"})
+    found = run_index.row(summarise(run) | {"state": "lost", "reason": "the machine\n went down"})
+    assert (found["state"], found["reason"]) == ("lost", "the machine went down")
+    long = run_index.row(summarise(run) | {"state": "failed", "reason": "x " * 1000})
+    assert len(long["reason"]) <= 1000 and long["reason"].endswith(" …")
+
+
+def test_copies_that_were_opened_are_not_in_the_index(outputs):
+    make_run("wind/a")
+    make_run("wind/open-01_load-of-a", run={"run_type": "opened", "opened": "wind/a"})
+    run_index.write_index()
+    assert names() == ["wind/a"]
+
+
+def test_run_that_is_closed_after_its_summary_was_written_is_not_running_any_more():
+    run = make_run("wind/a", run={"started": STAMP, "run_id": "manual__1"})
+    record = {"state": "running", "started": STAMP, "parameters": {}, "reads": {}, "writes": {}}
+    (run.path / "stages" / "01_load.json").write_text(json.dumps(record))
+    write_summary(run)
+    run_index.write_index()
+    assert [row["state"] for row in run_index.read_rows()] == ["running"]
+    time.sleep(0.01)
+    close_run(run, "lost", "its process is gone")
+    run_index.write_index()
+    assert [row["state"] for row in run_index.read_rows()] == ["lost"]
+
+
+def test_rows_that_an_older_version_has_kept_are_made_anew(outputs):
+    write_summary(make_run("wind/a", value=0.5))
+    run_index.write_index()
+    kept = json.loads((outputs / ".index.json").read_text())
+    del kept["wind/a"][1]["reason"]
+    (outputs / ".index.json").write_text(json.dumps(kept))
+    assert run_index.read_rows() == []
+    run_index.write_index()
+    assert run_index.read_rows()[0]["reason"] == ""
 
 
 @pytest.mark.parametrize(
@@ -196,6 +236,8 @@ def test_remote_runs_are_found_in_one_listing_and_seen_when_they_change(tmp_path
     write_summary(make_run("wind/a", value=0.5))
     make_run("wind/b")
     run_index.write_index()
+    make_run("wind/open-01_load-of-a", run={"run_type": "opened", "opened": "wind/a"})
+    run_index.write_index()
     assert names() == ["wind/a", "wind/b"]
     assert [row["value"] for row in run_index.read_rows()] == [0.5, None]
 
@@ -225,7 +267,9 @@ def test_page_filters_sorts_and_remembers_in_a_browser(browser_page):
     page.fill("#text", "WIND day")
     assert runs() == ["wind day3", "wind day2", "wind day1"]
     changes = page.locator("td.change").all_inner_texts()
-    assert changes == ["+0.05 worse", "\N{MINUS SIGN}0.1 better", ""]
+    assert changes == ["+0.05 worse", "\N{MINUS SIGN}0.10 better", ""]
+    shown = [text.split()[0] for text in page.locator("td.metric").all_inner_texts()]
+    assert shown == ["0.45", "0.40", "0.50"]
     assert page.locator("tbody tr:first-child svg polyline").count() == 1
     page.locator("th[data-key=value] button").press("Enter")
     assert page.get_attribute("th[data-key=value]", "aria-sort") == "descending"
@@ -242,4 +286,39 @@ def test_page_filters_sorts_and_remembers_in_a_browser(browser_page):
     assert page.get_attribute("tbody tr:first-child a", "href") == "solar/day2/report.html"
     page.select_option("#state", "failed")
     assert page.locator("tbody tr").count() == 0 and page.inner_text("#empty") == "No run matches."
+    assert messages == []
+
+
+@pytest.mark.kernel
+def test_row_shows_reason_version_and_like_decimals_at_every_width(browser_page):
+    reason = "1 · Load: ValueError: no file matches 'nofile.csv': looked for it in every folder"
+    name = "household_power_lightgbm_sample"
+    made = make_run("power/a", value=1.0, metric="accuracy", larger=True)
+    (made.path / "registration.json").write_text(json.dumps({"name": name, "version": 12}))
+    make_run("tick/b", value=0.99, metric="accuracy", larger=True)
+    make_run("tick/c", value=0.99000001, metric="accuracy", larger=True)
+    rows = [run_index.row(summarise(open_run(run_dir))) for run_dir in ("power/a", "tick/b")]
+    rows.append(run_index.row(summarise(open_run("tick/c"))))
+    bad = run_index.row(summarise(make_run("wind/d"))) | {"state": "failed", "reason": reason}
+    refused = rows[1] | {"name": "e", "state": "refused", "reason": "too low " * 20}
+    place = open_run("power/a").path.parent.parent / "index.html"
+    place.write_text(run_index.render([*rows, bad, refused]))
+    page, messages = browser_page
+    page.goto(f"file://{place}")
+    row = page.locator("tbody tr", has_text="failed")
+    assert row.locator(".why").inner_text() == reason
+    assert row.locator("td.metric").get_attribute("title") == reason
+    for width in (1440, 1280, 1160, 1000, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        inside = "() => document.documentElement.scrollWidth <= innerWidth"
+        assert page.evaluate(inside), f"the page is cut off at {width}"
+        version = page.locator(".model .cut span:last-child").bounding_box()
+        cell = page.locator("td.model:has(.cut)").bounding_box()
+        assert version["x"] + version["width"] <= cell["x"] + cell["width"] + 1, width
+    assert page.locator(".model .cut span:last-child").inner_text() == "v12"
+    values = page.locator("td.metric > span").all_inner_texts()
+    assert sorted(text.split()[0] for text in values) == ["0.99", "0.99", "0.99", "1.00"]
+    assert "no change" in page.locator("td.change").all_inner_texts()
+    page.fill("#text", "NOFILE.csv every")
+    assert page.locator("tbody tr").count() == 1
     assert messages == []
