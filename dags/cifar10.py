@@ -21,7 +21,7 @@ with DAG(
     dag_id="cifar10",
     doc_md=__doc__,
     schedule=clock_or("0 3 * * 0", data_asset("cifar10"), drift_asset("cifar10")),
-    tags=["images", "keras"],
+    tags=["images", "keras", "Sundays 03:00 UTC"],
     params=notebook_params(
         "cifar10",
         source="keras",

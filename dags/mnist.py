@@ -20,7 +20,7 @@ with DAG(
     dag_id="mnist",
     doc_md=__doc__,
     schedule=clock_or("0 2 * * 0", data_asset("mnist"), drift_asset("mnist")),
-    tags=["images", "keras"],
+    tags=["images", "keras", "Sundays 02:00 UTC"],
     params=notebook_params(
         "mnist",
         source="keras",

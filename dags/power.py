@@ -21,7 +21,7 @@ with DAG(
     dag_id="power",
     doc_md=__doc__,
     schedule=clock_or("30 3 * * *", data_asset("power"), drift_asset("power")),
-    tags=["time series", "lightgbm"],
+    tags=["time series", "lightgbm", "daily 03:30 UTC"],
     params=notebook_params(
         "power",
         source="uci",

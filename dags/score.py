@@ -28,7 +28,7 @@ with DAG(
         model_asset("mnist"),
         model_asset("cifar10"),
     ),
-    tags=["registry", "monitoring"],
+    tags=["registry", "monitoring", "daily 06:00 UTC"],
     params=notebook_params("score", model=PROMOTED_MODEL % "household_power_lightgbm"),
     **DAG_DEFAULTS,
 ):

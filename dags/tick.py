@@ -22,7 +22,7 @@ with DAG(
     dag_id="tick",
     doc_md=__doc__,
     schedule=clock_or("30 22 * * *", data_asset("tick"), drift_asset("tick")),
-    tags=["time series", "keras"],
+    tags=["time series", "keras", "daily 22:30 UTC"],
     params=notebook_params(
         "tick",
         source="tick/SPY",

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from lib.run import ROOT
+from lib.run import ROOT, outputs_dir
+
+INTERRUPTED = 130  # exit status of a command that Ctrl-C has ended
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return INTERRUPTED
 
 
 def _add_commands_on_runs(commands: "argparse._SubParsersAction") -> None:
@@ -180,6 +185,8 @@ def check_machine() -> int:
 def pipelines(asked: list[str]) -> list[str]:
     """Return the `asked` pipelines, or all of those with a DAG file that register a model.
 
+    Those that train no network come first: there is something to look at soonest.
+
     Raises
     ------
     ValueError
@@ -189,7 +196,16 @@ def pipelines(asked: list[str]) -> list[str]:
     for name in asked:
         if name not in known:
             raise ValueError(f"no pipeline {name!r}; there are {', '.join(known)}")
-    return asked or [p for p in known if [*(ROOT / "notebooks" / p).glob("*_register.ipynb")]]
+    if asked:
+        return asked
+    folders = [ROOT / "notebooks" / name for name in known]
+    training = [folder for folder in folders if [*folder.glob("*_register.ipynb")]]
+    return [folder.name for folder in sorted(training, key=_is_heavy)]
+
+
+def _is_heavy(folder: Path) -> bool:
+    """Say whether a notebook of a pipeline trains a network."""
+    return any("keras" in path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb"))
 
 
 def prepare() -> int:
@@ -217,12 +233,19 @@ def lab() -> int:
 def run_pipelines(asked: list[str], params: str) -> int:
     """Run pipelines one after another through Airflow; return 1 if any failed.
 
+    In this process; by the scheduler where one works on the same database (`make up`).
+
     Parameters
     ----------
     asked : list of str
         Pipelines; all that register a model when empty.
     params : str
         A JSON object of parameters. Where it names no source, data is "sample".
+
+    Returns
+    -------
+    int
+        0 if all passed, 1 if any failed, 130 if somebody interrupted: the rest is not begun then.
 
     Raises
     ------
@@ -240,15 +263,27 @@ def run_pipelines(asked: list[str], params: str) -> int:
     state = services.state_dir() / ".logs"
     state.mkdir(parents=True, exist_ok=True)
     log = state / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    ended: dict[str, str] = {}
     with _console(log) as console:
-        from lib.dagrun import run_dag
+        from lib import scheduling
+        from lib.dagrun import run_by_scheduler, run_dag
 
-        done = [run_dag(name, values, console) for name in names]
-    failed = [name for name, ok in zip(names, done, strict=True) if not ok]
+        with scheduling.own_process() as is_own:
+            for ghost in scheduling.close_ghosts() if is_own else ():
+                console.write(f"closed {ghost.run_dir}: its process is gone\n")
+            for name in names:
+                ended[name] = (run_dag if is_own else run_by_scheduler)(name, values, console)
+                if ended[name] == "cancelled":
+                    break
+    failed = [name for name, state in ended.items() if state == "failed"]
+    n_passed = sum(state == "passed" for state in ended.values())
     total = time.monotonic() - started
-    sys.stdout.write(f"\n{len(names) - len(failed)} of {len(names)} passed in {total:.0f} s\n")
+    sys.stdout.write(f"\n{n_passed} of {len(names)} passed in {total:.0f} s\n")
     if failed:
         sys.stdout.write(f"failed: {', '.join(failed)}; Airflow's log: {log}\n")
+    sys.stdout.write(f"all runs: {outputs_dir() / 'index.html'}\n")
+    if "cancelled" in ended.values():
+        return INTERRUPTED
     return 1 if failed else 0
 
 

@@ -5,17 +5,19 @@ pipeline, so that whoever updates it and whoever waits for it agree. Nothing hea
 while Airflow parses.
 """
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
 from lib.alarm import AlarmOperator
+from lib.clock import LiveCronTimetable
 from lib.notify import failure_callbacks
 from lib.operator import NotebookOperator
 from lib.parameters import Parameter, Value, check_values, merge_parameters, read_stages
 from lib.promotion import PromotionOperator
 from lib.run import ROOT
 
-from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, Param
 
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
@@ -28,6 +30,7 @@ DAG_DEFAULTS = {
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after).date() }}"
 """The date a run stands for (UTC), as a value for `notebook_params`: a back-fill has its own."""
 
+DAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
 
 PROMOTED_MODEL = (
     "{{ (triggering_asset_events.values() | map('last') | sort(attribute='timestamp') | last)"
@@ -128,20 +131,44 @@ def drift_asset(pipeline: str) -> Asset:
 
 
 def clock_or(cron: str, *assets: Asset) -> AssetOrTimeSchedule:
-    """Return the schedule "at `cron` (UTC), and whenever one of `assets` is updated"."""
-    return AssetOrTimeSchedule(
-        timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=AssetAny(*assets)
-    )
+    """Return the schedule "at `cron` (UTC), and whenever one of `assets` is updated".
+
+    A time that passes while the DAG is off, or while nothing runs, is not made up for. Airflow's
+    lists show "0 of 2 assets updated" for it and no clock: give the DAG the tag `clock_tag`.
+    """
+    clock = LiveCronTimetable(cron, timezone="UTC")
+    return AssetOrTimeSchedule(timetable=clock, assets=AssetAny(*assets))
+
+
+def clock_tag(cron: str) -> str:
+    """Return a cron expression (UTC) in words, short enough for a tag.
+
+    Airflow's list of DAGs shows assets in the place of a clock where a DAG waits for either.
+
+    Examples
+    --------
+    >>> clock_tag("30 3 * * *"), clock_tag("0 2 * * 0"), clock_tag("0 */6 * * *")
+    ('daily 03:30 UTC', 'Sundays 02:00 UTC', 'cron 0 */6 * * * UTC')
+    """
+    match = re.fullmatch(r"(\d+) (\d+) \* \* (\*|[0-7])", cron)
+    if not match:
+        return f"cron {cron} UTC"
+    minute, hour, day = match.groups()
+    when = "daily" if day == "*" else DAYS[int(day) % 7]
+    return f"{when} {int(hour):02}:{int(minute):02} UTC"
 
 
 def _param(parameter: Parameter, value: Value, stage: str) -> Param:
     number, verb = re.fullmatch(r"(\d+)_(.+)", stage).groups()
-    meaning = parameter.meaning[0].upper() + parameter.meaning[1:]
-    domain = f" [{parameter.domain}]" if parameter.domain else ""
+    text = parameter.meaning[0].upper() + parameter.meaning[1:]
+    text += f" [{parameter.domain}]" if parameter.domain else ""
+    if value != parameter.default and parameter.name != "source":
+        own = "empty" if parameter.may_be_empty else json.dumps(parameter.default)
+        text += f". With source sample: {own}, unless you change it"
     return Param(
         value,
         title=parameter.name,
-        description=f"{meaning}{domain}",
+        description=text,
         section=f"{int(number)} · {verb.replace('_', ' ').capitalize()}",
         **parameter.schema(),
     )

@@ -3,11 +3,13 @@
 `NotebookOperator` runs a stage into the run folder of its DAG run with exactly the parameters
 that the notebook declares. Whatever happens, the executed notebook and its HTML say what did, the
 page of the run and the index of runs follow, and MLflow gets what the run folder holds. A dead or
-silent kernel is tried again; an error in the notebook's own code, or a parameter outside of its
-domain, is not.
+silent kernel is tried again; an error in the notebook's own code, a parameter outside of its
+domain, or an interrupt (Ctrl-C) is not.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +22,16 @@ from lib.executor import (
     import_papermill,
 )
 from lib.notify import tell_promotion
-from lib.parameters import Value, check_values, merge_parameters, read_stages
+from lib.parameters import (
+    Value,
+    check_values,
+    merge_parameters,
+    read_parameters,
+    read_stages,
+    values_of_run,
+)
 from lib.run import ROOT, open_run, run_folder_name
+from lib.scheduling import TEST
 from lib.summary import PAGE, note_start
 
 import_papermill()  # without the storage back ends that the provider would make it import
@@ -36,7 +46,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 
-TEST = "dag_test"  # who has triggered a run, where `dag.test` has
+INTERRUPTED = "interrupted by Ctrl-C or a signal"
 
 logger = logging.getLogger(__name__)
 
@@ -87,23 +97,24 @@ class NotebookOperator(PapermillOperator):
         archive_previous(notebook)
         publish_page(run)
         try:
-            parameters = self._parameters(context, run)
+            values = self._values(context)
         except ValueError as error:
-            _report_refusal(Path(self.input_nb), notebook, error)
-            publish_page(run)
+            self._mirror_failure(run, {}, error)
             raise AirflowFailException(str(error)) from error
         try:
             done = execute_notebook(
                 self.input_nb,
                 notebook,
-                parameters,
+                self._own(values, run),
                 cwd=ROOT,
                 timeout_s=self.timeout.total_seconds(),
                 silent_timeout_s=self.silent_timeout.total_seconds(),
                 log_output=True,
             )
         except BaseException as error:
-            self._mirror_failure(run, context, error)
+            self._mirror_failure(run, values, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise AirflowFailException(INTERRUPTED) from error
             if _is_final(error):
                 raise AirflowFailException(str(error)) from error
             raise
@@ -114,7 +125,8 @@ class NotebookOperator(PapermillOperator):
         last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
         publish_page(run)
         try:
-            self._mirror(run, context, "FINISHED" if last else "RUNNING", usage)
+            with interrupt_is_final():
+                self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
         finally:
             publish_page(run, complete=True)
         if "registration.json" in run.record(self.stage)["writes"]:
@@ -125,46 +137,48 @@ class NotebookOperator(PapermillOperator):
         """End the task when Airflow stops it; the notebook's report has been written by then."""
         raise StageStopped("Airflow stopped the task")
 
-    def _parameters(self, context: "Context", run: "Run") -> dict[str, Value]:
-        """Return what to pass to the notebook, after a look at everything that was asked for."""
-        by_stage = read_stages(Path(self.input_nb).parent)
-        asked = self._asked(context)
-        declared = merge_parameters(by_stage)
-        del declared["run_dir"]  # follows from the DAG run
-        checked = check_values(declared, asked, owner=self.pipeline)
-        mine = {name: checked[name] for name in by_stage[self.stage] if name in checked}
-        return mine | {"run_dir": run.run_dir}
+    def _values(self, context: "Context") -> dict[str, Value]:
+        """Return every parameter of the pipeline for this DAG run, checked and in its type.
 
-    def _asked(self, context: "Context") -> dict[str, Value]:
-        """Return the values of this DAG run, with the DAG file's own templates filled in."""
-        asked = {**context["params"], **(context["dag_run"].conf or {})}
+        Raises
+        ------
+        ValueError
+            If one has an unknown name, a wrong type, or a value outside of its domain.
+        """
+        declared = merge_parameters(read_stages(Path(self.input_nb).parent))
+        del declared["run_dir"]  # follows from the DAG run
         written = {name: param.value for name, param in context["dag"].params.items()}
+        values = values_of_run(declared, written, context["dag_run"].conf or {})
         templates = {
             name: value
-            for name, value in asked.items()
+            for name, value in values.items()
             if isinstance(value, str) and "{{" in value and value == written.get(name)
         }
-        return asked | {n: self.render_template(t, context) for n, t in templates.items()}
+        values |= {n: self.render_template(t, context) for n, t in templates.items()}
+        return check_values(declared, values, owner=self.pipeline)
+
+    def _own(self, values: dict[str, Value], run: "Run") -> dict[str, Value]:
+        """Return what to pass to the notebook: the values that it declares."""
+        names = read_parameters(Path(self.input_nb))
+        return {name: values[name] for name in names if name in values} | {"run_dir": run.run_dir}
 
     def _mirror(
-        self, run: "Run", context: "Context", status: str, metrics: dict[str, float]
+        self, run: "Run", values: dict[str, Value], status: str, metrics: dict[str, float]
     ) -> None:
         from lib import tracking
 
-        tags = {"airflow_dag": context["dag"].dag_id, "airflow_run": context["run_id"]}
-        known = tracking.mirror(
-            run, status=status, tags=tags, metrics=metrics, parameters=self._asked(context)
-        )
+        known = tracking.mirror(run, status=status, metrics=metrics, parameters=values)
         self.log.info("MLflow run %s in %s", known["run_id"], tracking.tracking_uri())
 
-    def _mirror_failure(self, run: "Run", context: "Context", error: BaseException) -> None:
+    def _mirror_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
         """Tell MLflow of a failure; a second failure on the way is added to the first."""
         notebook = run.path / f"{self.stage}.ipynb"
         publish_page(run)
         try:
             if not notebook.exists():
                 _report_refusal(Path(self.input_nb), notebook, error)
-            self._mirror(run, context, "FAILED", {})
+            killed = isinstance(error, KeyboardInterrupt | StageStopped)
+            self._mirror(run, values, "KILLED" if killed else "FAILED", {})
         except Exception as second:  # the first error is the one to be raised, with this on it
             error.add_note(f"and MLflow could not be told: {second}")
         publish_page(run, complete=True)
@@ -178,6 +192,15 @@ def open_run_of(pipeline: str, context: "Context") -> "Run":
 def runs_without_server(context: "Context") -> bool:
     """Say whether `dag.test` runs the DAG, `make run` for example: nobody can be asked then."""
     return context["dag_run"].triggering_user_name == TEST
+
+
+@contextmanager
+def interrupt_is_final() -> Iterator[None]:
+    """Fail the task for good where its process is interrupted: Airflow would try it again."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise AirflowFailException(INTERRUPTED) from error
 
 
 def publish_page(run: "Run", *, complete: bool = False) -> None:

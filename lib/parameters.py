@@ -65,6 +65,11 @@ class Parameter:
         return f"list[{self.kind}]" if self.many else self.kind
 
     @property
+    def may_be_empty(self) -> bool:
+        """Whether no text, or no item, is a value: where the notebook's own is such."""
+        return self.default in ("", [])
+
+    @property
     def domain(self) -> str:
         """The domain as it is written in the cell, without brackets; empty where there is none."""
         if self.choices:
@@ -74,8 +79,9 @@ class Parameter:
     def check(self, value: Value) -> Value:
         """Return `value` in the declared type, or say what is wrong with it.
 
-        A whole number is accepted, and converted, where a float is declared; nothing else is
-        converted. Parameters are kept in notebooks, logs and MLflow, so a URL with a password in
+        A whole number is accepted, and converted, where a float is declared, and None where the
+        notebook's own value is empty: a form sends it for a field that was emptied. Nothing else
+        is converted. Parameters are kept in notebooks, logs and MLflow, so a URL with a password in
         it is refused.
 
         Raises
@@ -84,6 +90,8 @@ class Parameter:
             If the type differs from the declared one, the value lies outside of the domain, or it
             holds a password.
         """
+        if value is None and self.may_be_empty:
+            return self.default
         if self.many:
             if not isinstance(value, list):
                 raise ValueError(self._complaint(value, f"a {self.type_name}"))
@@ -123,7 +131,10 @@ class Parameter:
         if self.low is not None:
             number = int if self.kind == "int" else float
             item |= {"minimum": number(self.low), "maximum": number(self.high)}
-        return {"type": "array", "items": item} if self.many else item
+        whole: dict = {"type": "array", "items": item} if self.many else item
+        if self.may_be_empty:
+            whole["type"] = [whole["type"], "null"]  # else the form demands that it be filled in
+        return whole
 
 
 def _plain(number: float) -> str:
@@ -298,3 +309,49 @@ def check_values(
     if complaints:
         raise ValueError("; ".join(complaints))
     return checked
+
+
+def values_of_run(
+    declared: Mapping[str, Parameter],
+    written: Mapping[str, Value],
+    asked: Mapping[str, Value | None],
+) -> dict[str, Value | None]:
+    r"""Return the values that a run uses: what was asked for, else what its DAG file writes.
+
+    A DAG file writes values for real data. With ``source="sample"`` a parameter that nobody has
+    changed takes the notebook's own value, which is made for the sample. Airflow's form sends
+    every parameter; there, one that is as the DAG file has it counts as not changed.
+
+    Parameters
+    ----------
+    declared : mapping of str to Parameter
+        Every parameter of the pipeline, ``run_dir`` left out.
+    written : mapping of str to value
+        The values in the DAG file, templates included.
+    asked : mapping of str to value
+        What the DAG run was triggered with.
+
+    Returns
+    -------
+    dict
+        As asked for or written, not checked yet.
+
+    Examples
+    --------
+    >>> cell = 'source: str = "sample"  # data\nn_trials: int = 3  # trials [1..100]\n'
+    >>> declared, written = parse_parameters(cell), {"source": "uci", "n_trials": 40}
+    >>> values_of_run(declared, written, {})
+    {'source': 'uci', 'n_trials': 40}
+    >>> values_of_run(declared, written, {"source": "sample", "n_trials": 40})
+    {'source': 'sample', 'n_trials': 3}
+    >>> values_of_run(declared, written, {"source": "sample", "n_trials": 5})
+    {'source': 'sample', 'n_trials': 5}
+    """
+    values = {**written, **asked}
+    if values.get("source") != "sample":
+        return values
+    is_form = set(written) <= set(asked)
+    for name, parameter in declared.items():
+        if name not in asked or (is_form and asked[name] == written.get(name)):
+            values[name] = parameter.default
+    return values | {"source": "sample"}

@@ -73,7 +73,7 @@ def note_start(run: Run, **facts: str | None) -> dict:
     from lib.tracking import git_commit
 
     known = {name: value for name, value in facts.items() if value}
-    whole = {"started": now(), "who": _account()} | known
+    whole = {"started": now(), "who": account()} | known
     whole |= {"commit": git_commit(), "lock": lock_digest(), "python": platform.python_version()}
     _write_start(run, whole)
     return whole
@@ -300,7 +300,8 @@ def stated_directions(verdict: Mapping) -> dict[str, bool]:
     }
 
 
-def _account() -> str:
+def account() -> str:
+    """Return the name of the user whose process this is."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

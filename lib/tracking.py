@@ -3,8 +3,10 @@
 Notebooks write to their run folder only. `mirror` copies what the folder holds to MLflow, once
 per finished or failed stage: parameters, metrics, figures, the data's digest, notebooks with
 their HTML, the model. It is called by whoever runs a notebook, may be called at any time, and
-logs each stage's work once. The folder remembers its MLflow run, so a retry continues it; a run
-whose parameters have changed since, which MLflow cannot overwrite, gets a new one.
+logs each stage's work once. A run that Airflow has begun is one MLflow run whatever happens to it
+(a retry, a cleared task, a lost folder): it is found by its tags, and a parameter that has changed
+since, which MLflow cannot overwrite, is noted as a tag. A run by hand, whose parameters somebody
+has changed, gets a new one; the one before is closed.
 """
 
 import fcntl
@@ -18,11 +20,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.parameters import Value
-from lib.run import ROOT, Run, outputs_dir, state_dir, write_bytes
+from lib.run import ROOT, Run, now, outputs_dir, state_dir, write_bytes
 
 from upath import UPath
 
@@ -34,7 +37,10 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress bars are off
 
 LINK = "mlflow.json"
+STARTED = "run.json"  # what the starter of a run knows, see `lib.summary.note_start`
+CHANGED = "changed_parameters"  # tag: JSON of those that differ from what was logged first
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # without it MLflow makes a folder where it stands
+HEADLINES = ("rank_ic", "accuracy", "rmse")  # the first that a run has names it in lists
 METRIC_TAG = "metric."
 SMALL_FILES = {".json", ".csv", ".png", ".html"}
 
@@ -83,15 +89,14 @@ def tagged_metrics(tags: Mapping[str, str]) -> dict[str, float]:
 
 def link(run: Run) -> dict:
     """Return what the run folder knows of its MLflow run: ids and what was logged; {} if none."""
-    path = run.path / LINK
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = _object(run.path / LINK)
     return known if known.get("tracking_uri") == tracking_uri() else {}
 
 
 def mirror(
     run: Run,
     *,
-    status: str = "RUNNING",
+    status: str | None = None,
     tags: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     parameters: Mapping[str, Value] | None = None,
@@ -101,8 +106,9 @@ def mirror(
     Parameters
     ----------
     run : Run
-    status : {"RUNNING", "FINISHED", "FAILED"}, default "RUNNING"
-        State of the whole pipeline run.
+    status : {"RUNNING", "FINISHED", "FAILED", "KILLED"}, optional
+        State of the whole pipeline run. By default "RUNNING" where Airflow has begun it and will
+        say how it ends, and "FINISHED" where nobody will: a run by hand.
     tags, metrics : mapping, optional
         Facts that only the caller knows: the Airflow run, a stage's time and memory.
     parameters : mapping, optional
@@ -128,13 +134,17 @@ def mirror(
         values |= record["parameters"]
     values.pop("run_dir", None)
     texts = {name: _text(value) for name, value in values.items()}
-    known = _open_mlflow_run(client, run, texts)
+    identity = _identity(run)
+    known = _open_mlflow_run(client, run, texts, identity)
+    changed = {k: v for k, v in texts.items() if known["values"].get(k, v) != v}
+    tags = {**_tags(run), **identity, **(tags or {}), **_change(changed)}
+    tags["mlflow.runName"] = _title(run, values)
     fresh = {s: r for s, r in records.items() if known["logged"].get(s) != _fingerprint(run, s, r)}
     known = _log_model(client, run, known, fresh)
     written = {name for r in fresh.values() if r["state"] == "finished" for name in r["writes"]}
     numbers = dict(metrics or {})
     if "metrics.json" in written:
-        numbers |= json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+        numbers |= _object(run.path / "metrics.json")
     stamp = _milliseconds()
     client.log_batch(
         known["run_id"],
@@ -143,19 +153,32 @@ def mirror(
             for k, v in numbers.items()
         ],
         params=[Param(k, v) for k, v in texts.items() if k not in known["values"]],
-        tags=[RunTag(k, str(v)) for k, v in (_tags(run) | dict(tags or {})).items()],
+        tags=[RunTag(k, str(v)) for k, v in tags.items()],
     )
     if "dataset.json" in written:
         client.log_inputs(known["run_id"], [_dataset_input(run, fresh)])
     _log_files(client, run, known["run_id"], list(fresh))
+    status = status or ("RUNNING" if identity else "FINISHED")
     if status == "RUNNING":
         client.update_run(known["run_id"], status=status)
     else:
         client.set_terminated(known["run_id"], status=status)
     known["logged"] |= {s: _fingerprint(run, s, r) for s, r in fresh.items()}
-    known["values"] |= texts
+    known["values"] = texts | known["values"]  # what MLflow holds: the first value of each
     _save_link(run, known)
     return known
+
+
+def close(run: Run, status: str = "KILLED") -> None:
+    """End the MLflow run of `run`, if it has one that says it is going on."""
+    known = link(run)
+    identity = _identity(run)
+    if not known and not identity:
+        return
+    client = open_client()
+    found = known.get("run_id") or _find(client, run, identity)
+    if found and client.get_run(found).info.status == "RUNNING":
+        client.set_terminated(found, status=status)
 
 
 def git_commit() -> str:
@@ -193,8 +216,7 @@ def log_page(run: Run, name: str) -> None:
 
 
 def _tags(run: Run) -> dict[str, str]:
-    dataset = run.path / "dataset.json"
-    facts = json.loads(dataset.read_text(encoding="utf-8")) if dataset.exists() else {}
+    facts = _object(run.path / "dataset.json")
     tags = {
         "pipeline": run.pipeline,
         "run_dir": run.run_dir,
@@ -209,18 +231,85 @@ def _tags(run: Run) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _open_mlflow_run(client: "MlflowClient", run: Run, values: dict[str, str]) -> dict:
-    """Return the link of the run folder's MLflow run, made anew where parameters have changed."""
+def _identity(run: Run) -> dict[str, str]:
+    """Return the tags that name the Airflow run which `run` is; {} for a run by hand."""
+    start = _object(run.path / STARTED)
+    if not start.get("dag_id") or not start.get("run_id"):
+        return {}
+    return {"airflow_dag": start["dag_id"], "airflow_run": start["run_id"]}
+
+
+def _open_mlflow_run(
+    client: "MlflowClient", run: Run, values: dict[str, str], identity: dict[str, str]
+) -> dict:
+    """Return the link of the run's MLflow run: the one it has, or a new one.
+
+    Only a run by hand gets another one where `values` differ from what was logged.
+    """
     known = link(run)
     kept = known.get("values", {})
-    if known and all(kept.get(name, value) == value for name, value in values.items()):
+    if known and (identity or all(kept.get(k, v) == v for k, v in values.items())):
         return known
-    experiment_id = _experiment(client, run.pipeline)
-    made = client.create_run(experiment_id, run_name=run.name, tags={"run_dir": run.run_dir})
-    known = {"tracking_uri": tracking_uri(), "experiment_id": experiment_id}
-    known |= {"run_id": made.info.run_id, "logged": {}, "values": {}}
-    _save_link(run, known)
+    if known:  # by hand, with other parameters: a run of its own
+        close(run, "FINISHED")
+    with locked("mlflow-run"):
+        experiment_id = _experiment(client, run.pipeline)
+        found = _find(client, run, identity) if identity else ""
+        tags = {"run_dir": run.run_dir, **identity}
+        run_id = found or client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id
+        known = {"tracking_uri": tracking_uri(), "experiment_id": experiment_id, "run_id": run_id}
+        logged = client.get_run(run_id).data.params if found else {}
+        known |= {"logged": {}, "values": dict(logged)}
+        _save_link(run, known)
     return known
+
+
+def _find(client: "MlflowClient", run: Run, identity: dict[str, str]) -> str:
+    """Return the id of the MLflow run with the tags `identity`; "" if there is none."""
+    experiment = client.get_experiment_by_name(run.pipeline)
+    if not experiment or not identity:
+        return ""
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
+    found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
+    return found[0].info.run_id if found else ""
+
+
+def _change(changed: dict[str, str]) -> dict[str, str]:
+    """Return parameters that MLflow cannot change any more, as a tag."""
+    return {CHANGED: json.dumps(changed, sort_keys=True)} if changed else {}
+
+
+def _title(run: Run, values: Mapping[str, Value]) -> str:
+    """Return what to call a run in a list: pipeline, time (UTC), the gate's metric, the data."""
+    known = _object(run.path / STARTED)
+    begun = [known.get("started"), *(r.get("started") for r in run.records().values())]
+    moment = min((time for time in begun if time), default=now())
+    by = "" if known.get("run_id") else " by hand"
+    parts = [f"{run.pipeline}{by} {datetime.fromisoformat(moment):%d %b %H:%M}"]
+    parts += [text for text in (_headline(run), _short_source(values)) if text]
+    return " \N{MIDDLE DOT} ".join(parts)
+
+
+def _headline(run: Run) -> str:
+    """Return the metric that tells most, with its value, "rmse 0.435" for example, if known."""
+    metrics, verdict = (_object(run.path / f"{name}.json") for name in ("metrics", "verdict"))
+    known = {name: metrics[name] for name in HEADLINES if name in metrics}
+    for check in verdict.get("checks", ()):
+        known.setdefault(check["metric"], check["value"])
+    found = [f"{name} {value:.3g}" for name, value in known.items() if value is not None]
+    return found[0] if found else ""
+
+
+def _object(path: UPath) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _short_source(values: Mapping[str, Value]) -> str:
+    """Return the name of the data: the last part of a path or address, without what follows it."""
+    source = str(values.get("source", ""))
+    if " " in source:
+        return "a query"
+    return source.split("?")[0].rstrip("/").rpartition("/")[2][:40]
 
 
 def _save_link(run: Run, known: dict) -> None:

@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from lib.dag import RUN_DATE, data_asset, drift_asset, model_asset, notebook_params
+from lib.dag import RUN_DATE, clock_tag, data_asset, drift_asset, model_asset, notebook_params
 from lib.parameters import merge_parameters, read_parameters, read_stages
 from lib.promotion import PromotionOperator
 from lib.run import ROOT
@@ -174,8 +174,9 @@ def test_training_ends_in_a_promotion_that_updates_the_asset_of_the_model(pipeli
 def test_training_starts_by_the_clock_when_data_arrive_and_when_they_drift(pipeline, dags):
     schedule = dags[pipeline].schedule
     assert schedule.asset_condition == AssetAny(data_asset(pipeline), drift_asset(pipeline))
-    assert re.fullmatch(r"[\d *]+", schedule.timetable.expression)
-    assert str(schedule.timetable.timezone) == "UTC"
+    assert re.fullmatch(r"[\d *]+", schedule.timetable.summary)
+    assert clock_tag(schedule.timetable.summary) in dags[pipeline].tags, "lists show no clock"
+    assert str(schedule.timetable.serialize()["timezone"]) == "UTC"
 
 
 @each_training
