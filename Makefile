@@ -45,10 +45,10 @@ regress: $(VENV)/ready  ## re-run the committed notebooks and compare their outp
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
 up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ctrl-C
-	@$(BIN)/python -m lib.cli up
+	@$(BIN)/python -m lib.cli up --airflow-port "$$AIRFLOW_PORT" --mlflow-port "$$MLFLOW_PORT" --lab-port "$$LAB_PORT"
 
 lab: $(VENV)/ready  ## start JupyterLab alone
-	@$(BIN)/python -m lib.cli lab
+	@$(BIN)/python -m lib.cli lab --lab-port "$$LAB_PORT"
 
 open: $(VENV)/ready  ## open a stage of a run in JupyterLab, on a copy: RUN=power/... STAGE=05_evaluate
 	@$(BIN)/python -m lib.cli open "$$RUN" "$$STAGE"

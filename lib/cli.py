@@ -29,13 +29,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--params", default="{}", help='parameters as a JSON object, {"source": "..."} for example'
     )
     run.set_defaults(call=lambda given: run_pipelines(given.pipeline, given.params))
-    for name, call, text in (
-        ("up", up, "run Airflow, MLflow and JupyterLab until Ctrl-C"),
-        ("lab", lab, "run JupyterLab until Ctrl-C"),
-        ("prepare", prepare, "make the databases of Airflow and MLflow, once"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.set_defaults(call=lambda _, call=call: call())
+    everything = commands.add_parser("up", help="run Airflow, MLflow and JupyterLab until Ctrl-C")
+    for service in ("airflow", "mlflow", "lab"):
+        everything.add_argument(f"--{service}-port", default="", help="by default the next free")
+    everything.set_defaults(
+        call=lambda given: up(given.airflow_port, given.mlflow_port, given.lab_port)
+    )
+    alone = commands.add_parser("lab", help="run JupyterLab until Ctrl-C")
+    alone.add_argument("--lab-port", default="", help="by default 8888 or the next free")
+    alone.set_defaults(call=lambda given: lab(given.lab_port))
+    first = commands.add_parser("prepare", help="make the databases of Airflow and MLflow, once")
+    first.set_defaults(call=lambda _: prepare())
     notebooks = commands.add_parser("notebooks", help="re-execute the committed notebooks in place")
     notebooks.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
     notebooks.set_defaults(call=lambda given: refresh_notebooks(given.pipeline))
@@ -216,18 +220,18 @@ def prepare() -> int:
     return 0
 
 
-def up() -> int:
-    """Run all services."""
+def up(airflow: str, mlflow: str, lab: str) -> int:
+    """Run all services, on the ports that were asked for."""
     from lib import services
 
-    return services.up()
+    return services.up({"airflow": airflow, "mlflow": mlflow, "lab": lab})
 
 
-def lab() -> int:
+def lab(port: str) -> int:
     """Run JupyterLab alone."""
     from lib import services
 
-    return services.lab()
+    return services.lab(port)
 
 
 def run_pipelines(asked: list[str], params: str) -> int:

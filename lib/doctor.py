@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from pathlib import Path
 
 from lib.data.sources import redact
 from lib.run import ROOT, data_dir, is_local, outputs_dir, state_dir, write_bytes
-from lib.services import HOST, airflow_settings
+from lib.services import ADDRESSED, PORTS, TITLES, airflow_settings, is_taken, listener, processes
 from lib.tracking import tracking_uri
 
 import psutil
@@ -38,7 +37,7 @@ from upath import UPath
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LOCK = ROOT / "requirements.lock"
-PORTS = {8080: "Airflow", 5000: "MLflow", 8888: "JupyterLab"}
+OPTIONS = " ".join(f"{name.upper()}_PORT=..." for name in PORTS)
 KERNEL_SECONDS = 60.0
 BUSY_SECONDS = 3.0  # a run writes to the tracking database for less than that
 FEW_BYTES, TOO_FEW_BYTES = 10e9, 1e9
@@ -302,14 +301,22 @@ def dags() -> Finding:
 
 
 def ports() -> Finding:
-    """Look who listens on the ports that `make up` asks for."""
+    """Look which services run, and who else listens on the ports that `make up` asks for."""
+    alive = processes()
+    own = {name: alive[key] for name, key in ADDRESSED.items() if key in alive}
+    said = [f"{TITLES[name]} runs at {e['address']}, by {e['by']}" for name, e in own.items()]
+    others = {name: port for name, port in PORTS.items() if name not in own}
     taken = [
-        f"{port} ({name}) by {_listener(port)}" for port, name in PORTS.items() if _taken(port)
+        f"{port} ({TITLES[name]}) by {listener(port)}"
+        for name, port in others.items()
+        if is_taken(port) and not any(e["address"].endswith(f":{port}") for e in own.values())
     ]
     if taken:
-        fix = "nothing, if that is make up; else end it. make up takes the next free port"
-        return Finding("ports", WARNING, f"taken: {', '.join(taken)}", fix)
-    return Finding("ports", OK, f"{', '.join(map(str, PORTS))} are free")
+        what = "; ".join([f"taken: {', '.join(taken)}", *said])
+        fix = "nothing: make up and make lab take the next free port, or the one that they are told"
+        return Finding("ports", WARNING, what, f"{fix}, make up {OPTIONS}; or end that process")
+    free = f"{', '.join(map(str, others.values()))} are free" if others else ""
+    return Finding("ports", OK, "; ".join(filter(None, [*said, free])))
 
 
 def access() -> Finding:
@@ -565,31 +572,6 @@ def _ask_airflow(folder: str) -> Mapping:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         raise RuntimeError(f"Airflow cannot be imported: {lines[-1]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
-
-
-def _listener(port: int) -> str:
-    """Return who listens on `port`, as far as this user may know."""
-    try:
-        connections = psutil.net_connections("inet")
-    except psutil.AccessDenied:
-        return "somebody"
-    for one in connections:
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
-            try:
-                return f"process {one.pid}, {psutil.Process(one.pid).name()}"
-            except psutil.NoSuchProcess:
-                break
-    return "a process of somebody else"
 
 
 def _existing(path: Path) -> Path:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from lib import run_index, workbench
+from lib import run_index, services, workbench
 from lib.gate import cells, headings
 from lib.page import document, duration
 from lib.run import Run, open_run, outputs_dir, write_bytes
@@ -182,13 +182,14 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
             figures[name] = (run.path / name).read_bytes()
         except OSError as error:
             problems.append(f"{name} cannot be read: {type(error).__name__}")
+    running = services.running()
     return render(
         summary | {"problems": problems},
         figures=figures,
         previous=previous_run(summary),
         served=served,
         standing=standing,
-        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL", ""),
+        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL", running.get("airflow", "")),
     )
 
 

@@ -32,6 +32,7 @@ PORTS = {"airflow": 8080, "mlflow": 5000, "lab": 8888}
 STOP_SECONDS = 15
 RECORD, RECORD_LOCK = ".services.json", ".services.lock"
 SCHEDULER = "airflow-scheduler"
+TITLES = {"airflow": "Airflow", "mlflow": "MLflow", "lab": "JupyterLab"}
 ADDRESSED = {"airflow": "airflow-api", "mlflow": "mlflow", "lab": "jupyterlab"}
 SAME_S = 1.0  # a process that began further from the noted time is another with the same number
 
@@ -102,11 +103,36 @@ def _lives(entry: Mapping) -> bool:
 
 
 def _note(service: Service, pid: int, by: str) -> None:
-    """Put a service that has been started on record."""
+    """Put a service that has been started on record.
+
+    Raises
+    ------
+    ValueError
+        If another of that name lives: two were started at once, and this one came second.
+    """
     created = psutil.Process(pid).create_time()
     entry = {"pid": pid, "created": created, "address": service.address, "by": by}
     with _record_lock():
-        _write_record(processes() | {service.name: entry})
+        alive = processes()
+        if service.name in alive:
+            raise ValueError(_already({service.name: alive[service.name]}))
+        _write_record(alive | {service.name: entry})
+
+
+def _already(alive: Mapping[str, Mapping]) -> str:
+    """Say that services run here already, where, and how to end them."""
+    by = next(iter(alive.values()))["by"]
+    where = ", ".join(
+        f"{TITLES[name]} at {alive[key]['address']}"
+        for name, key in ADDRESSED.items()
+        if key in alive
+    )
+    pids = " ".join(str(entry["pid"]) for entry in alive.values())
+    return (
+        f"{by} runs already on {state_dir()}{where and f', {where}'}; two schedulers on one "
+        f"database would take each other's tasks. Use that one, or end it first: Ctrl-C where it "
+        f"runs or, if its terminal is gone, kill {pids}"
+    )
 
 
 def _forget(pids: set[int]) -> None:
@@ -184,14 +210,84 @@ def prepare() -> None:
 def free_port(wanted: int) -> int:
     """Return `wanted`, or the next port on 127.0.0.1 that nothing listens on."""
     for port in range(wanted, wanted + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+        if not is_taken(port):
             return port
-    raise RuntimeError(f"no free port from {wanted} to {wanted + 99} on {HOST}")
+    raise OSError(f"no free port from {wanted} to {wanted + 99} on {HOST}")
+
+
+def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
+    """Return the port of each service: the one that was asked for, else the next free one.
+
+    Parameters
+    ----------
+    asked : mapping of str to str
+        What was typed, by name: ``airflow``, ``mlflow``, ``lab``; "" for the default, of which
+        the next free one is taken, and it is said that it was.
+    command : str
+        For the messages: "make up".
+
+    Raises
+    ------
+    ValueError
+        If one that was asked for is no port, is asked for twice, or is taken; says by whom.
+    """
+    chosen: dict[str, int] = {}
+    for name, text in asked.items():
+        if text:
+            chosen[name] = _asked_port(name, text, chosen, command)
+    for name, text in asked.items():
+        if not text:
+            port = free_port(PORTS[name])
+            while port in chosen.values():
+                port = free_port(port + 1)
+            if port != PORTS[name]:
+                taken = is_taken(PORTS[name])
+                why = f"is taken by {listener(PORTS[name])}" if taken else "is another's"
+                _say(f"port {PORTS[name]} {why}: {TITLES[name]} gets {port}")
+            chosen[name] = port
+    return chosen
+
+
+def _asked_port(name: str, text: str, others: Mapping[str, int], command: str) -> int:
+    option = f"{name.upper()}_PORT"
+    port = int(text) if text.isdecimal() else 0
+    if not 0 < port < 65536:
+        raise ValueError(f"{option} = {text}: expected a port, a number from 1 to 65535")
+    if port in others.values():
+        raise ValueError(f"{option} = {port} is asked for twice: each service needs a port")
+    if is_taken(port):
+        holder = listener(port)
+        raise ValueError(
+            f"{option} = {port} is taken by {holder}. Choose another one, for example "
+            f"{command} {option}={free_port(port + 1)}, or leave it out"
+        )
+    return port
+
+
+def is_taken(port: int) -> bool:
+    """Say whether a port on 127.0.0.1 cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def listener(port: int) -> str:
+    """Return who listens on `port`, as far as this user may know."""
+    try:
+        connections = psutil.net_connections("inet")
+    except psutil.AccessDenied:
+        return "somebody"
+    for one in connections:
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
+            try:
+                return f"process {one.pid}, {psutil.Process(one.pid).name()}"
+            except psutil.NoSuchProcess:
+                break
+    return "a process of somebody else"
 
 
 def run_services(services: list[Service], settings: Mapping[str, str], ready: dict, by: str) -> int:
@@ -211,11 +307,18 @@ def run_services(services: list[Service], settings: Mapping[str, str], ready: di
     -------
     int
         0 after Ctrl-C or SIGTERM, 1 if a service ended by itself.
+
+    Raises
+    ------
+    ValueError
+        If one of them runs already on the same outputs.
     """
     logs = state_dir() / ".logs"
     logs.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **settings}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup asks for
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     started: dict[str, subprocess.Popen] = {}
     try:
         for service in services:
@@ -235,6 +338,7 @@ def run_services(services: list[Service], settings: Mapping[str, str], ready: di
         _say("stopping")
         return 0
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some running
         _stop(list(started.values()))
         _forget({process.pid for process in started.values()})
 
@@ -311,49 +415,101 @@ def _lab(port: int, token: str) -> Service:
     return Service("jupyterlab", command, f"http://{HOST}:{port}")
 
 
-def lab() -> int:
-    """Run JupyterLab alone until Ctrl-C."""
-    port, token = free_port(PORTS["lab"]), secrets.token_urlsafe(16)
-    line = f"JupyterLab  http://{HOST}:{port}/lab/tree/notebooks?token={token}"
+def lab(port: str = "") -> int:
+    """Run JupyterLab alone until Ctrl-C; where it runs already, only say where.
+
+    Parameters
+    ----------
+    port : str, default ""
+        Where it shall listen; by default on 8888 or the next free one.
+
+    Raises
+    ------
+    ValueError
+        If `port` is no port or is taken, or JupyterLab runs already on another one.
+    """
+    alive = processes().get(ADDRESSED["lab"])
+    if alive:
+        if port not in ("", str(urlsplit(alive["address"]).port)):
+            raise ValueError(
+                f"JupyterLab runs already at {alive['address']}, by {alive['by']} (process "
+                f"{alive['pid']}): end that first to have it on port {port}"
+            )
+        _say(f"{_lab_line(alive)}\n            runs already, by {alive['by']}")
+        return 0
+    chosen, token = choose_ports({"lab": port}, "make lab")["lab"], secrets.token_urlsafe(16)
+    service = _lab(chosen, token)
     return run_services(
-        [_lab(port, token)],
+        [service],
         {"MLFLOW_TRACKING_URI": tracking_uri()},
-        {"jupyterlab": (port, line)},
+        {"jupyterlab": (chosen, _lab_address(service.address, token))},
         "make lab",
     )
 
 
-def up() -> int:
-    """Run Airflow, an MLflow server and JupyterLab until Ctrl-C."""
+def up(asked: Mapping[str, str] | None = None) -> int:
+    """Run Airflow, an MLflow server and JupyterLab until Ctrl-C.
+
+    A JupyterLab that `make lab` runs is used as it is.
+
+    Parameters
+    ----------
+    asked : mapping of str to str, optional
+        Ports, as for `choose_ports`.
+
+    Raises
+    ------
+    ValueError
+        If a port is no port or is taken, or this runs already on the same outputs.
+    """
+    alive = processes()
+    own_lab = alive.pop(ADDRESSED["lab"], None)
+    if alive:
+        raise ValueError(_already(alive))
+    wanted = dict.fromkeys(PORTS, "") | dict(asked or {})
+    has_server = tracking_uri().startswith("http")
+    if has_server:
+        wanted.pop("mlflow")
+    if own_lab:
+        wanted.pop("lab")
+    ports = choose_ports(wanted, "make up")
     prepare()
-    ports = {name: free_port(port) for name, port in PORTS.items()}
-    token = secrets.token_urlsafe(16)
     settings = airflow_settings(ports["airflow"])
     password = _airflow_password(settings)
-    airflow = [sys.executable, "-m", "airflow"]
+    url, airflow = settings["AIRFLOW__API__BASE_URL"], [sys.executable, "-m", "airflow"]
     services = [
-        Service("airflow-api", [*airflow, "api-server"], settings["AIRFLOW__API__BASE_URL"]),
+        Service("airflow-api", [*airflow, "api-server"], url),
         Service(SCHEDULER, [*airflow, "scheduler", "--skip-serve-logs"]),
         Service("airflow-dag-processor", [*airflow, "dag-processor"]),
         Service("airflow-triggerer", [*airflow, "triggerer", "--skip-serve-logs"]),
-        _lab(ports["lab"], token),
     ]
-    ready = {
-        "airflow": (
-            ports["airflow"],
-            f"Airflow     http://{HOST}:{ports['airflow']}  (user admin, password {password})",
-        ),
-        "lab": (
-            ports["lab"],
-            f"JupyterLab  http://{HOST}:{ports['lab']}/lab/tree/notebooks?token={token}",
-        ),
-    }
-    if tracking_uri().startswith("http"):
+    line = f"Airflow     {url}  (user admin, password {password})"
+    ready = {"airflow": (ports["airflow"], line)}
+    if own_lab:
+        _say(f"{_lab_line(own_lab)}\n            runs already, by {own_lab['by']}")
+    else:
+        token = secrets.token_urlsafe(16)
+        services.append(_lab(ports["lab"], token))
+        ready["lab"] = (ports["lab"], _lab_address(services[-1].address, token))
+    if has_server:
         _say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
     else:
         services.append(_mlflow_server(ports["mlflow"]))
-        ready["mlflow"] = (ports["mlflow"], f"MLflow      http://{HOST}:{ports['mlflow']}")
+        ready["mlflow"] = (ports["mlflow"], f"MLflow      {services[-1].address}")
     return run_services(services, settings, ready, "make up")
+
+
+def _lab_address(url: str, token: str) -> str:
+    """Return the line that says where JupyterLab is, for its user's eyes only."""
+    return f"JupyterLab  {url}/lab/tree/notebooks{token and f'?token={token}'}"
+
+
+def _lab_line(entry: Mapping) -> str:
+    """Return the line of a JupyterLab on record, with the token that its own process keeps."""
+    from jupyter_server.serverapp import list_running_servers
+
+    tokens = [s.get("token", "") for s in list_running_servers() if s.get("pid") == entry["pid"]]
+    return _lab_address(entry["address"], tokens[0] if tokens else "")
 
 
 def _mlflow_server(port: int) -> Service:

@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib import outcome
+from lib import outcome, services
 from lib.parameters import PASSWORD, Parameter, Value, read_parameters
 from lib.run import BYTECODE, OPENED, RECORDS, ROOT, Run, is_local, open_run, outputs_dir
 from lib.summary import STARTED, list_runs, note_start, summarise
@@ -25,7 +25,6 @@ from lib.summary import STARTED, list_runs, note_start, summarise
 from upath import UPath
 
 WORKBENCH = "workbench"
-LAB = "http://127.0.0.1:8888"
 NEIGHBOUR = re.compile(r"\]\((?=\d+_\w+\.ipynb)")  # a card's link to another stage
 CLONE = 0x40049409  # FICLONE of Linux: two files share their blocks until one of them changes
 
@@ -45,8 +44,12 @@ def main(run_dir: str, stage: str) -> int:
     return 0
 
 
-def link(run_dir: str, stage: str, lab: str = LAB) -> str:
-    """Return the address at which the JupyterLab of this project offers to open a stage."""
+def link(run_dir: str, stage: str, lab: str | None = None) -> str:
+    """Return the address at which the JupyterLab of this project offers to open a stage.
+
+    `lab` is that of JupyterLab; by default the one that runs now, or would.
+    """
+    lab = services.address("lab") if lab is None else lab
     return f"{lab}/open-stage?{urllib.parse.urlencode({'run': run_dir, 'stage': stage})}"
 
 

@@ -271,14 +271,29 @@ def test_what_airflow_says_of_its_database_and_of_dag_files_is_told(outputs, mon
     assert is_problem(doctor.dags(), "power.py: ImportError: no lib.dog")
 
 
-def test_ports_that_are_taken_are_named_with_who_has_them(monkeypatch):
+def test_ports_that_are_taken_are_named_with_who_has_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))  # where nothing runs
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        monkeypatch.setattr(doctor, "PORTS", {port: "Airflow"})
+        monkeypatch.setattr(doctor, "PORTS", {"airflow": port})
         taken.listen()
         assert is_warning(doctor.ports(), f"{port} (Airflow) by process {os.getpid()}, ")
     assert is_ok(doctor.ports())
+
+
+def test_ports_of_services_that_make_up_runs_are_no_warning(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(doctor, "PORTS", {"lab": port})
+        assert is_warning(doctor.ports(), "taken")
+        here = services.Service("jupyterlab", [], f"http://127.0.0.1:{port}")
+        services._note(here, os.getpid(), "make lab")
+        found = doctor.ports()
+    assert is_ok(found) and f"JupyterLab runs at http://127.0.0.1:{port}, by make lab" in found.what
 
 
 def test_folders_that_cannot_be_used_are_problems(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -47,24 +48,6 @@ def test_free_port_skips_one_that_is_taken():
         assert services.free_port(port) > port
 
 
-def test_airflow_listens_on_loopback_and_keeps_everything_below_the_outputs(monkeypatch, tmp_path):
-    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
-    settings = services.airflow_settings(8123)
-    assert settings["AIRFLOW__API__HOST"] == "127.0.0.1"
-    assert settings["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:8123"
-    assert Path(settings["AIRFLOW_HOME"]).is_relative_to(tmp_path)
-    assert settings["MLFLOW_TRACKING_URI"].startswith(f"sqlite:///{tmp_path}")
-
-
-def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp_path):
-    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
-    settings = services.airflow_settings()
-    first = services._airflow_password(settings)
-    assert len(first) >= 12 and services._airflow_password(settings) == first
-    (file,) = Path(settings["AIRFLOW_HOME"]).glob("simple_auth*")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
 @pytest.fixture
 def sleeper(monkeypatch, tmp_path):
     """Start processes that do nothing, as services of a fresh `OUTPUTS_DIR`."""
@@ -82,6 +65,87 @@ def sleeper(monkeypatch, tmp_path):
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def taken():
+    """A port that this process listens on."""
+    with socket.socket() as holder:
+        holder.bind((services.HOST, 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+def test_default_port_that_is_taken_gives_way_to_the_next_and_says_so(taken, monkeypatch, capsys):
+    monkeypatch.setattr(services, "PORTS", {"airflow": taken, "mlflow": taken + 200})
+    chosen = services.choose_ports({"airflow": "", "mlflow": ""}, "make up")
+    assert chosen["airflow"] > taken
+    said = capsys.readouterr().out
+    assert said.startswith(f"port {taken} is taken by process {os.getpid()}, ")
+    assert said.rstrip().endswith(f"Airflow gets {chosen['airflow']}")
+
+
+def test_port_that_was_asked_for_is_kept_from_the_other_services(taken):
+    free = services.free_port(taken + 1)
+    defaults = {"airflow": str(free), "mlflow": "", "lab": ""}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services, "PORTS", {"airflow": 8080, "mlflow": free, "lab": free})
+        chosen = services.choose_ports(defaults, "make up")
+    assert chosen["airflow"] == free and len(set(chosen.values())) == 3
+
+
+def test_port_that_was_asked_for_and_cannot_be_had_is_an_error_that_says_why(taken):
+    holder = rf"AIRFLOW_PORT = {taken} is taken by process {os.getpid()}, .*make up AIRFLOW_PORT=\d"
+    for asked, message in (
+        ({"airflow": str(taken)}, holder),
+        ({"mlflow": "80a"}, "MLFLOW_PORT = 80a: expected a port, a number from 1 to 65535"),
+        ({"lab": "65536"}, "LAB_PORT = 65536: expected a port"),
+        ({"mlflow": "61234", "lab": "61234"}, "LAB_PORT = 61234 is asked for twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            services.choose_ports(asked, "make up")
+
+
+def test_second_start_on_the_same_outputs_is_refused_with_what_to_do(sleeper):
+    scheduler = sleeper("airflow-scheduler")
+    sleeper("airflow-api", "http://127.0.0.1:8101")
+    message = (
+        r"make up runs already on .*, Airflow at http://127.0.0.1:8101; two schedulers on one "
+        rf"database .* kill {scheduler.pid} \d+"
+    )
+    with pytest.raises(ValueError, match=message):
+        services.up()
+    assert services.scheduler_is_alive(), "the first one is still on record"
+    with pytest.raises(ValueError, match="make up runs already"):  # two that begin at once
+        services._note(services.Service("airflow-scheduler", []), os.getpid(), "make up")
+
+
+def test_running_jupyterlab_is_pointed_to_rather_than_started_again(sleeper, capsys):
+    process = sleeper("jupyterlab", "http://127.0.0.1:8901")
+    assert services.lab() == 0 and services.lab("8901") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "JupyterLab  http://127.0.0.1:8901/lab/tree/notebooks"
+    assert said[1].strip() == "runs already, by make up"
+    with pytest.raises(ValueError, match=rf"8901, by make up \(process {process.pid}\): end that"):
+        services.lab("8902")
+
+
+def test_airflow_listens_on_loopback_and_keeps_everything_below_the_outputs(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    settings = services.airflow_settings(8123)
+    assert settings["AIRFLOW__API__HOST"] == "127.0.0.1"
+    assert settings["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:8123"
+    assert Path(settings["AIRFLOW_HOME"]).is_relative_to(tmp_path)
+    assert settings["MLFLOW_TRACKING_URI"].startswith(f"sqlite:///{tmp_path}")
+
+
+def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    settings = services.airflow_settings()
+    first = services._airflow_password(settings)
+    assert len(first) >= 12 and services._airflow_password(settings) == first
+    (file,) = Path(settings["AIRFLOW_HOME"]).glob("simple_auth*")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_record_gives_the_addresses_of_living_services_and_defaults_for_the_others(sleeper):
