@@ -23,6 +23,7 @@ from lib.summary import PAGE, account, read_summary, summarise
 
 import_papermill()  # before Airflow, which is then quicker to import
 
+from lib.operator import INTERRUPTED  # noqa: E402
 from lib.promotion import read_decision  # noqa: E402
 
 from airflow.listeners import hookimpl  # noqa: E402
@@ -81,7 +82,10 @@ class Account(logging.Handler):
     ) -> None:
         """Say that a try has failed, and why."""
         lines = str(error).strip().splitlines() or [repr(error)]
-        self._end(task_instance, "FAILED", lines[-1])
+        if lines[-1] == INTERRUPTED:
+            self._end(task_instance, "stopped", "")
+        else:
+            self._end(task_instance, "FAILED", lines[-1])
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:
@@ -168,7 +172,7 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
     moment = datetime.now(UTC)
     run_id = f"manual__{moment.isoformat()}"
     try:
-        with scheduling.alive(pipeline, run_id), interruptible(console) as stopped:
+        with scheduling.alive(pipeline, run_id), interruptible(account) as stopped:
             try:
                 done = dag.test(run_conf=asked, logical_date=moment, run_after=moment)
             except KeyboardInterrupt:
@@ -186,12 +190,12 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
 
 
 @contextmanager
-def interruptible(console: TextIO) -> Iterator["Interrupt"]:
+def interruptible(account: Account) -> Iterator["Interrupt"]:
     """Turn the first SIGINT or SIGTERM of a block into KeyboardInterrupt, and swallow later ones.
 
     The block's value, called, says whether there was one.
     """
-    interrupt = Interrupt(console)
+    interrupt = Interrupt(account)
     before = {number: signal.signal(number, interrupt.note) for number in SIGNALS}
     try:
         yield interrupt
@@ -203,8 +207,8 @@ def interruptible(console: TextIO) -> Iterator["Interrupt"]:
 class Interrupt:
     """Whether somebody has asked to stop, and the handler that notes it."""
 
-    def __init__(self, console: TextIO) -> None:
-        self._console = console
+    def __init__(self, account: Account) -> None:
+        self._account = account
         self._noted = False
 
     def __call__(self) -> bool:
@@ -216,7 +220,7 @@ class Interrupt:
         if self._noted:
             return
         self._noted = True
-        self._console.write("\n  interrupted: stopping, a moment\n")
+        self._account.show(["interrupted: stopping, a moment"])
         raise KeyboardInterrupt
 
 
@@ -241,7 +245,8 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
     asked = configuration(pipeline, params)
     console.write(f"{pipeline}  source {asked['source']}, by the scheduler of `make up`\n")
     _wait_until_parsed(pipeline)
-    with interruptible(console) as stopped, _switched_on(pipeline, console):
+    shown = Account(console)
+    with interruptible(shown) as stopped, _switched_on(pipeline, console):
         run = trigger_dag(
             pipeline,
             triggered_by=DagRunTriggeredByType.CLI,
@@ -250,7 +255,7 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
         )
         state = "cancelled"
         try:
-            state = _follow(pipeline, run.run_id, Account(console))
+            state = _follow(pipeline, run.run_id, shown)
         except KeyboardInterrupt:
             scheduling.close_run(pipeline, run.run_id, "cancelled", "stopped by Ctrl-C")
     if stopped():
@@ -415,7 +420,7 @@ class _Logs:
 def _tell_cancelled(pipeline: str, run_id: str, console: TextIO) -> None:
     """Say what is left of a run that was interrupted, and how to go on."""
     run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
-    console.write(f"  cancelled by you; what its finished stages made stays in {run.path}\n")
+    console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
     if (run.path / PAGE).exists():
         console.write(f"  report   {run.path / PAGE}\n")
     console.write(
