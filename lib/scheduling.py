@@ -9,9 +9,11 @@ process is gone and nothing will ever end it, so the next start does (`close_gho
 import fcntl
 import json
 import os
+import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -174,6 +176,29 @@ def forget_past_times() -> None:
         )
 
 
+def may_need_tidying() -> bool:
+    """Say, without importing Airflow, whether `tidy_up` may find something.
+
+    Airflow's own database of this project is looked at; of any other the answer is yes.
+    """
+    file = state_dir() / ".airflow" / "airflow.db"
+    if os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN") or not file.exists():
+        return True
+    late = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        runs = "SELECT count(*) FROM dag_run WHERE triggering_user_name = ? AND state IN (?, ?)"
+        times = "SELECT count(*) FROM dag WHERE next_dagrun_create_after < ?"
+        (n_runs,) = database.execute(runs, (TEST, *UNFINISHED)).fetchone()
+        (n_times,) = database.execute(times, (late,)).fetchone()
+    return bool(n_runs or n_times)
+
+
+def tidy_up() -> list[Ghost]:
+    """Close every ghost and forget times that are past, before a scheduler begins."""
+    forget_past_times()
+    return close_ghosts()
+
+
 def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
     """End a DAG run that nothing runs any more: in Airflow, in MLflow and on its page.
 
@@ -254,3 +279,8 @@ def _try(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    for closed in tidy_up():
+        sys.stdout.write(f"closed {closed.run_dir}: its process is gone\n")

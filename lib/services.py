@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lib import scheduling
 from lib.run import ROOT, state_dir
 from lib.tracking import artifact_root, open_client, tracking_uri
 
@@ -179,12 +180,14 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # parsing, on a laptop that is busy
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
         "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "MLFLOW_ENABLE_TELEMETRY": "false",
@@ -473,8 +476,38 @@ def up(asked: Mapping[str, str] | None = None) -> int:
     if own_lab:
         wanted.pop("lab")
     ports = choose_ports(wanted, "make up")
-    prepare()
-    settings = airflow_settings(ports["airflow"])
+    with scheduling.scheduler_place(_say):
+        prepare()
+        settings = airflow_settings(ports["airflow"])
+        _tidy_up(settings)
+        return _serve(ports, settings, own_lab)
+
+
+def _tidy_up(settings: Mapping[str, str]) -> None:
+    """Close runs whose process is gone, before a scheduler waits for them; say which.
+
+    Raises
+    ------
+    RuntimeError
+        If that fails; says why.
+    """
+    if not scheduling.may_need_tidying():
+        return
+    command = [sys.executable, "-m", "lib.scheduling"]
+    environment = {**os.environ, **settings}
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"Airflow's database could not be tidied:\n{done.stdout}{done.stderr}")
+    for line in done.stdout.splitlines():
+        if line.startswith("closed "):
+            _say(line)
+
+
+def _serve(ports: Mapping[str, int], settings: Mapping[str, str], own_lab: dict | None) -> int:
+    """Start everything, JupyterLab only where there is none, and stop it in the end."""
+    has_server = "mlflow" not in ports
     password = _airflow_password(settings)
     url, airflow = settings["AIRFLOW__API__BASE_URL"], [sys.executable, "-m", "airflow"]
     services = [

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import contextlib
 import shutil
 import uuid
 
@@ -33,24 +34,36 @@ def bucket(s3_server):
     return name
 
 
-@pytest.fixture
-def browser_page():
-    """A page of a headless Chromium, and the list of what goes wrong on it, policies included."""
-    from playwright.sync_api import sync_playwright
-
+@pytest.fixture(scope="session")
+def launch_browser():
+    """A function that gives a headless Chromium for a block."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if not program:
         pytest.skip("no chromium")
     options = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
     quiet = "--disable-background-networking --disable-component-update"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=[*options.split(), *quiet.split()]
-        )
+
+    @contextlib.contextmanager
+    def launch():
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=program, args=[*options.split(), *quiet.split()]
+            )
+            yield browser
+            browser.close()
+
+    return launch
+
+
+@pytest.fixture
+def browser_page(launch_browser):
+    """A page of a headless Chromium, and the list of what goes wrong on it, policies included."""
+    with launch_browser() as browser:
         page = browser.new_page()
         page.set_default_timeout(60_000)
         messages: list[str] = []
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
         yield page, messages
-        browser.close()

@@ -152,3 +152,47 @@ def test_integer_is_accepted_exactly_inside_its_range(value):
     else:
         with pytest.raises(ValueError, match=r"1\.\.10"):
             parameter.check(value)
+
+
+def test_emptied_field_of_a_form_is_the_empty_value_where_that_is_one():
+    cell = 'symbol: str = ""  # the one to take\ncolumns: list[str] = []  # names\n'
+    declared = parameters.parse_parameters(cell + CELL)
+    assert declared["symbol"].check(None) == "" and declared["columns"].check(None) == []
+    assert declared["symbol"].schema()["type"] == ["string", "null"]
+    assert declared["columns"].schema()["type"] == ["array", "null"]
+    for name in ("model", "horizon", "lags"):
+        assert "null" not in declared[name].schema()["type"]
+        with pytest.raises(ValueError, match=f"parameter {name} = None"):
+            declared[name].check(None)
+
+
+DECLARED = parameters.parse_parameters(
+    'source: str = "sample"  # data\nn_trials: int = 3  # trials [1..99]\nrate: float = 1  # rate\n'
+    'as_of: str = ""  # day\n'
+)
+WRITTEN = {"source": "uci", "n_trials": 40, "rate": 0.5, "as_of": "{{ day }}"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, WRITTEN),
+        ({"n_trials": 5}, WRITTEN | {"n_trials": 5}),
+        ({"source": "sample"}, {"source": "sample", "n_trials": 3, "rate": 1.0, "as_of": ""}),
+        (
+            {"source": "sample", "n_trials": 40},
+            {"source": "sample", "n_trials": 40, "rate": 1.0, "as_of": ""},
+        ),
+        (
+            WRITTEN | {"source": "sample"},
+            {"source": "sample", "n_trials": 3, "rate": 1.0, "as_of": ""},
+        ),
+        (
+            WRITTEN | {"source": "sample", "rate": 0.7},
+            {"source": "sample", "n_trials": 3, "rate": 0.7, "as_of": ""},
+        ),
+    ],
+    ids=["scheduled", "named", "sample", "sample, named", "form", "form, changed"],
+)
+def test_sample_takes_the_values_of_the_notebook_where_nobody_has_changed_any(asked, expected):
+    assert parameters.values_of_run(DECLARED, WRITTEN, asked) == expected

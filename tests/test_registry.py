@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -245,6 +246,65 @@ def test_changed_parameter_starts_a_new_mlflow_run(make_run):
     assert second["run_id"] != first["run_id"]
     found = tracking.open_client().get_run(second["run_id"])
     assert found.data.params["horizon"] == "2" and found.data.metrics["rmse"] == 0.4
+
+
+def by_airflow(run):
+    """Say in the run folder that Airflow has begun it, as its first task does."""
+    start = {"dag_id": "power", "run_id": "manual__1", "started": "2026-11-28T14:29:31+00:00"}
+    (run.path / "run.json").write_text(json.dumps(start))
+    return run
+
+
+def test_run_of_airflow_stays_one_mlflow_run_when_a_parameter_changes_or_the_folder_is_lost(
+    make_run,
+):
+    client = tracking.open_client()
+    first = tracking.mirror(by_airflow(make_run("kept")))
+    assert client.get_run(first["run_id"]).info.status == "RUNNING", "Airflow says how it ends"
+    run = by_airflow(make_run("kept", horizon=2))
+    second = tracking.mirror(run)
+    (run.path / "mlflow.json").unlink()
+    third = tracking.mirror(run, status="FAILED")
+    assert first["run_id"] == second["run_id"] == third["run_id"]
+    found = client.get_run(first["run_id"])
+    assert found.data.params["horizon"] == "1", "MLflow cannot change it"
+    assert json.loads(found.data.tags["changed_parameters"]) == {"horizon": "2"}
+    assert found.info.status == "FAILED"
+
+
+def test_run_by_hand_ends_and_other_parameters_close_the_one_before(make_run):
+    client = tracking.open_client()
+    first = tracking.mirror(make_run("hand"))
+    assert client.get_run(first["run_id"]).info.status == "FINISHED", "nobody will end it"
+    client.update_run(first["run_id"], status="RUNNING")
+    tracking.mirror(make_run("hand", horizon=2))
+    assert client.get_run(first["run_id"]).info.status == "FINISHED"
+
+
+def test_run_that_died_is_closed_and_one_that_ended_stays_as_it_is(make_run):
+    client = tracking.open_client()
+    run = by_airflow(make_run("died"))
+    tracking.close(run)  # nothing to close yet, and no error
+    known = tracking.mirror(run)
+    (run.path / "mlflow.json").unlink()
+    tracking.close(run)
+    assert client.get_run(known["run_id"]).info.status == "KILLED"
+    tracking.mirror(run, status="FINISHED")
+    tracking.close(run)
+    assert client.get_run(known["run_id"]).info.status == "FINISHED"
+
+
+def test_mlflow_run_is_named_by_time_metric_and_data(make_run):
+    client = tracking.open_client()
+
+    def title(run):
+        return client.get_run(tracking.mirror(run)["run_id"]).info.run_name
+
+    assert title(by_airflow(make_run("titled", source="data/house.csv?v=1"))) == (
+        "power 28 Nov 14:29 \N{MIDDLE DOT} rmse 0.4 \N{MIDDLE DOT} house.csv"
+    )
+    by_hand = title(make_run("mine", source="SELECT * FROM meter"))
+    assert re.fullmatch(r"power by hand \d\d \w{3} \d\d:\d\d . rmse 0\.4 . a query", by_hand)
 
 
 @pytest.mark.kernel

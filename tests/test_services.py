@@ -1,43 +1,17 @@
 """Airflow, MLflow and JupyterLab as `make up` starts them, and their settings."""
 
-import contextlib
 import json
 import os
-import re
-import signal
 import socket
 import stat
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 from lib import services
-from lib.run import ROOT, open_run, run_folder_name
 
-import psutil
 import pytest
-
-
-def call(url, token=None, body=None, method=None):
-    """Send a request to a server of our own and return its JSON."""
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, data=data, headers=headers, method=method)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
-def wait_for(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"waited {seconds} s for {what}")
+from whole_runs import wait_for
 
 
 def test_free_port_skips_one_that_is_taken():
@@ -181,119 +155,3 @@ def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(s
     assert not place.exists() and services.running() == {}
     place.write_text("{")
     assert services.running() == {}, "a record that somebody has edited stops nobody"
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory):
-    """All services, started as `make up` starts them, with their log-ins."""
-    folder = tmp_path_factory.mktemp("up")
-    log = folder / "log"
-    patch = pytest.MonkeyPatch()
-    patch.setenv("OUTPUTS_DIR", str(folder / "outputs"))  # no unfinished runs of other tests
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lib.cli", "up"], cwd=ROOT, stdout=file, stderr=file
-        )
-
-    def started():
-        assert process.poll() is None, log.read_text()
-        return "all up" in log.read_text()
-
-    try:
-        wait_for(started, 180, f"the services: {log.read_text()}")
-        text = log.read_text()
-        found = {
-            "process": process,
-            "log": log,
-            "airflow": re.search(r"Airflow +(\S+)", text)[1],
-            "password": re.search(r"password (\S+)\)", text)[1],
-            "mlflow": re.search(r"MLflow +(\S+)", text)[1],
-            "lab": re.search(r"JupyterLab +(\S+)/lab/\S+token=(\S+)", text).groups(),
-        }
-        yield found
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-        patch.undo()
-
-
-@pytest.mark.kernel
-@pytest.mark.timeout(900)
-def test_nothing_listens_beyond_this_machine(up):
-    parent = psutil.Process(up["process"].pid)
-    listening = set()
-    for process in (parent, *parent.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):  # a DAG processor's child that has ended
-            listening |= {
-                connection.laddr.ip
-                for connection in process.net_connections("inet")
-                if connection.status == psutil.CONN_LISTEN
-            }
-    assert listening == {"127.0.0.1"}
-
-
-@pytest.mark.kernel
-@pytest.mark.timeout(900)
-def test_scheduler_runs_a_triggered_dag_to_its_end(up):
-    login = {"username": "admin", "password": up["password"]}
-    token = call(f"{up['airflow']}/auth/token", body=login)["access_token"]
-    api = f"{up['airflow']}/api/v2"
-
-    def parsed():
-        dags = call(f"{api}/dags", token)["dags"]
-        assert not call(f"{api}/importErrors", token)["import_errors"]
-        return any(dag["dag_id"] == "power" for dag in dags)
-
-    wait_for(parsed, 120, "the DAG to be parsed")
-    call(f"{api}/dags/power", token, {"is_paused": False}, "PATCH")
-    small = {"source": "sample", "n_trials": 2, "n_models": 1, "final_learning_rate": 0.1}
-    body = {"logical_date": None, "conf": small}
-    run_id = call(f"{api}/dags/power/dagRuns", token, body)["dag_run_id"]
-
-    def ended():
-        state = call(f"{api}/dags/power/dagRuns/{run_id}", token)["state"]
-        return state if state in ("success", "failed") else None
-
-    assert wait_for(ended, 600, "the run to end") == "success"
-    run = open_run(f"power/{run_folder_name(run_id)}")
-    assert run.read("registration.json")["name"] == "household_power_lightgbm_sample"
-
-
-@pytest.mark.kernel
-@pytest.mark.timeout(300)
-def test_mlflow_server_shows_what_a_run_without_it_has_logged(up):
-    found = call(f"{up['mlflow']}/api/2.0/mlflow/experiments/search", body={"max_results": 10})
-    assert any(e["name"] == "power" for e in found["experiments"])
-
-
-@pytest.mark.kernel
-@pytest.mark.timeout(300)
-def test_kernel_of_jupyterlab_answers(up):
-    import websocket
-
-    url, token = up["lab"]
-    kernel = call(f"{url}/api/kernels?token={token}", body={"name": "python3"})
-    address = f"{url.replace('http', 'ws')}/api/kernels/{kernel['id']}/channels?token={token}"
-    socket_ = websocket.create_connection(address, timeout=60)
-    header = {"msg_id": "1", "msg_type": "execute_request", "session": "s", "version": "5.3"}
-    content = {"code": "import lib.run; print(6 * 7)", "silent": False, "allow_stdin": False}
-    request = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
-    socket_.send(json.dumps(request | {"channel": "shell", "buffers": []}))
-    text = ""
-    while "42" not in text:
-        message = json.loads(socket_.recv())
-        text += message["content"].get("text", "") + message["content"].get("evalue", "")
-    socket_.close()
-    assert text == "42\n"
-
-
-@pytest.mark.kernel
-@pytest.mark.timeout(300)
-def test_interrupt_stops_every_process(up):
-    own = psutil.Process(up["process"].pid).children(recursive=True)
-    assert len(own) >= 6
-    up["process"].send_signal(signal.SIGINT)
-    assert up["process"].wait(60) == 0
-    _, alive = psutil.wait_procs(own, timeout=10)
-    assert not alive, [p.cmdline() for p in alive]

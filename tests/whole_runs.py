@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 from lib import outcome, tracking
@@ -154,3 +155,12 @@ def kernel_killed_in(pipeline, stage, ready=lambda folder: True):
 
 def mlflow_run(run):
     return tracking.open_client().get_run(tracking.link(run)["run_id"])
+
+
+def wait_for(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"waited {seconds} s for {what}")

@@ -1,0 +1,269 @@
+"""Locks between schedulers and `make run`, runs whose process is gone, and the clock of DAGs."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+from lib import clock, scheduling, services
+from lib.dag import clock_tag
+from lib.run import ROOT, state_dir
+
+import pendulum
+import pytest
+from airflow.timetables.base import DataInterval, TimeRestriction
+from whole_runs import wait_for
+
+NIGHT = clock.LiveCronTimetable("30 3 * * *", timezone="UTC")
+START = pendulum.datetime(2025, 12, 27, tz="UTC")
+
+
+def at(text):
+    return pendulum.parse(f"2026-11-{text}", tz="UTC")
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Set the clock of the machine."""
+
+    def turn(text):
+        monkeypatch.setattr(clock.timezone, "utcnow", lambda: at(text))
+
+    return turn
+
+
+def following(*, last=None, catchup=False, latest=None):
+    interval = DataInterval.exact(at(last)) if last else None
+    found = NIGHT.next_dagrun_info(
+        last_automated_data_interval=interval,
+        restriction=TimeRestriction(START, latest and at(latest), catchup),
+    )
+    return found and found.run_after
+
+
+@pytest.mark.parametrize("last", [None, "20T03:30", "27T03:30"])
+def test_time_that_passed_while_a_dag_was_off_is_not_made_up_for(now, last):
+    now("28T14:29")
+    assert following(last=last) == at("29T03:30")
+
+
+def test_run_may_begin_late_while_its_time_is_not_past(now):
+    now("28T03:44")
+    assert following(last="27T03:30") == at("28T03:30"), "a busy scheduler has not missed it"
+    assert following(last="28T03:30") == at("29T03:30"), "nor does it make a run twice"
+    now("28T03:46")
+    assert following(last="27T03:30") == at("29T03:30")
+
+
+def test_clock_ends_where_the_dag_ends_and_starts_where_it_starts(now):
+    now("28T14:29")
+    assert following(latest="28T20:00") is None
+    early = TimeRestriction(at("30T00:00"), None, catchup=False)
+    found = NIGHT.next_dagrun_info(last_automated_data_interval=None, restriction=early)
+    assert found.run_after == at("30T03:30")
+
+
+def test_backfill_makes_up_for_every_time(now):
+    now("28T14:29")
+    assert following(last="20T03:30", catchup=True) == at("21T03:30")
+
+
+def test_clock_in_words_fits_a_tag():
+    assert clock_tag("30 3 * * *") == "daily 03:30 UTC"
+    assert clock_tag("0 22 * * 0") == clock_tag("0 22 * * 7") == "Sundays 22:00 UTC"
+    assert clock_tag("5 4 * * 3") == "Wednesdays 04:05 UTC"
+    assert clock_tag("*/5 * * * *") == "cron */5 * * * * UTC"
+
+
+@pytest.fixture
+def outputs(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    monkeypatch.setattr(scheduling, "scheduler_lives", lambda: False)
+
+
+@pytest.fixture
+def holder(outputs):
+    """Let another process hold a place, until its standard input is closed."""
+    processes = []
+
+    def start(place):
+        code = (
+            "import sys; from lib import scheduling\n"
+            "scheduling.scheduler_lives = lambda: False\n"
+            f"with scheduling.{place}:\n    print('held', flush=True); sys.stdin.read()"
+        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        processes.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes))
+        assert processes[-1].stdout.readline() == b"held\n"
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_run_stays_in_its_process_where_no_scheduler_is_and_beside_another_run(holder):
+    with scheduling.own_process() as is_own:
+        assert is_own
+    holder("own_process()")
+    with scheduling.own_process() as is_own:
+        assert is_own
+
+
+def test_run_leaves_its_tasks_to_a_scheduler_until_that_is_killed(holder):
+    process = holder("scheduler_place(print)")
+    with scheduling.own_process() as is_own:
+        assert not is_own
+    with pytest.raises(ValueError, match=r"a scheduler runs on this database already: `make up`"):
+        with scheduling.scheduler_place(print):
+            pass
+    process.kill()
+    process.wait()
+    with scheduling.own_process() as is_own:
+        assert is_own
+
+
+def test_scheduler_waits_for_a_run_and_says_so(holder):
+    process = holder("own_process()")
+    said = []
+
+    def say(line):
+        said.append(line)
+        process.stdin.close()
+
+    with scheduling.scheduler_place(say), scheduling.own_process() as is_own:
+        assert not is_own
+    assert said == ["waiting for `make run` in another terminal to end; a scheduler would race it"]
+
+
+def test_run_is_alive_while_its_process_holds_it_and_unknown_afterwards(outputs):
+    run = ("power", "manual__2026-01-02T03:04:05+00:00")
+    assert scheduling.is_alive(*run) is None
+    code = (
+        "import sys, time; from lib import scheduling\n"
+        f"with scheduling.alive(*{run!r}):\n    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    assert scheduling.is_alive(*run) is True
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert scheduling.is_alive(*run) is False, "killed, so a ghost"
+    with scheduling.alive(*run):
+        pass
+    assert scheduling.is_alive(*run) is None, "ended, and nothing is left of it"
+
+
+def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
+    monkeypatch.setattr(services, "scheduler_is_alive", lambda: False)
+    monkeypatch.setattr(scheduling, "BEAT", timedelta(seconds=1))
+    old = datetime.now(UTC)
+    monkeypatch.setattr(scheduling, "_last_beat", lambda: None)
+    assert not scheduling.scheduler_lives()
+    monkeypatch.setattr(scheduling, "_last_beat", lambda: old - timedelta(hours=1))
+    assert not scheduling.scheduler_lives()
+    monkeypatch.setattr(scheduling, "_last_beat", lambda: old)
+    assert not scheduling.scheduler_lives(), "killed a moment ago: no further sign of life"
+    beats = iter([datetime.now(UTC), datetime.now(UTC) + timedelta(seconds=5)])
+    monkeypatch.setattr(scheduling, "_last_beat", lambda: next(beats))
+    assert scheduling.scheduler_lives()
+
+
+def test_run_that_nobody_ever_held_is_a_ghost_only_when_it_is_old(outputs):
+    def run(age):
+        begun = datetime.now(UTC) - age
+        return SimpleNamespace(dag_id="power", run_id="a", start_date=begun, queued_at=begun)
+
+    assert not scheduling._is_ghost(run(timedelta(hours=20)))
+    assert scheduling._is_ghost(run(timedelta(hours=30)))
+
+
+def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(outputs, monkeypatch):
+    import sqlite3
+
+    monkeypatch.delenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", raising=False)
+    file = state_dir() / ".airflow" / "airflow.db"
+    file.parent.mkdir()
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE dag_run (triggering_user_name, state)")
+        database.execute("CREATE TABLE dag (next_dagrun_create_after)")
+        database.execute("INSERT INTO dag_run VALUES ('dag_test', 'success'), ('admin', 'running')")
+        database.execute("INSERT INTO dag VALUES ('2999-01-01 00:00:00.000000'), (NULL)")
+    assert not scheduling.may_need_tidying()
+    with sqlite3.connect(file) as database:
+        database.execute("INSERT INTO dag VALUES ('2026-01-01 00:00:00.000000')")
+    assert scheduling.may_need_tidying()
+    with sqlite3.connect(file) as database:
+        database.execute("DELETE FROM dag")
+        database.execute("INSERT INTO dag_run VALUES ('dag_test', 'running')")
+    assert scheduling.may_need_tidying()
+
+
+COMMAND = [sys.executable, "-m", "lib.cli", "run", "compare"]
+
+
+def start(folder):
+    """Start a run in a process of its own and give it back once its notebook runs."""
+    environment = {**os.environ, "OUTPUTS_DIR": str(folder)}
+    log = (folder / "said").open("wb")
+    process = subprocess.Popen(
+        COMMAND, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+    )
+
+    def is_running():
+        assert process.poll() is None, (folder / "said").read_text()
+        return [*folder.glob("compare/*/stages/01_compare.json")]
+
+    wait_for(is_running, 120, "the notebook to run")
+    return process
+
+
+def states(folder):
+    """Return state and folder name of every DAG run in the database below `folder`."""
+    import sqlite3
+
+    with sqlite3.connect(folder / ".airflow" / "airflow.db") as database:
+        return [s for (s,) in database.execute("SELECT state FROM dag_run ORDER BY run_after")]
+
+
+def mlflow_states(folder):
+    import sqlite3
+
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        query = "SELECT status FROM runs JOIN experiments USING (experiment_id) "
+        query += "WHERE experiments.name = 'compare' ORDER BY start_time"
+        return [status for (status,) in database.execute(query)]
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(600)
+def test_one_interrupt_ends_a_run_for_good_and_a_killed_one_is_closed_by_the_next(tmp_path):
+    process = start(tmp_path)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    said = (tmp_path / "said").read_text()
+    assert "Traceback" not in said and "KeyboardInterrupt" not in said
+    assert said.count("interrupted: stopping") == 1
+    assert "cancelled; what its finished stages made stays in" in said and "  go on " in said
+    assert states(tmp_path) == ["failed"] and mlflow_states(tmp_path) == ["KILLED"]
+    (page,) = tmp_path.glob("compare/*/report.html")
+    assert "cancelled" in page.read_text()
+
+    process = start(tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert states(tmp_path)[-1] == "running", "nobody was left to say so"
+    environment = {**os.environ, "OUTPUTS_DIR": str(tmp_path)}
+    done = subprocess.run(
+        COMMAND, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("closed compare/manual__") and "1 of 1 passed" in done.stdout
+    assert states(tmp_path) == ["failed", "failed", "success"]
+    assert mlflow_states(tmp_path)[-1] == "FINISHED" and "RUNNING" not in mlflow_states(tmp_path)
+    pages = sorted(tmp_path.glob("compare/*/report.html"))
+    assert "lost" in pages[1].read_text()
