@@ -29,6 +29,7 @@ from pathlib import Path
 
 from lib.data.sources import redact
 from lib.run import ROOT, data_dir, is_local, outputs_dir, state_dir, write_bytes
+from lib.scheduling import ghosts
 from lib.services import ADDRESSED, PORTS, TITLES, airflow_settings, is_taken, listener, processes
 from lib.tracking import tracking_uri
 
@@ -390,6 +391,16 @@ def stuck_runs() -> Finding:
     return Finding("stuck runs", OK, "no run says that it is running and is not")
 
 
+def ghost_runs() -> Finding:
+    """Look for runs that Airflow believes to be going on, and whose process is gone."""
+    found = [ghost.run_dir for ghost in ghosts()]
+    if found:
+        what = f"{len(found)} going on in Airflow, without a process: {_some(sorted(found))}"
+        fix = "make run or make up: either closes them before it begins"
+        return Finding("ghost runs", WARNING, what, fix)
+    return Finding("ghost runs", OK, "every run that Airflow believes in has a process")
+
+
 def leftovers() -> Finding:
     """Look for what killed processes have left half-written, and for scratch files of no run."""
     root = state_dir()
@@ -482,6 +493,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     disk,
     clock,
     stuck_runs,
+    ghost_runs,
     leftovers,
     locks,
     kernels,

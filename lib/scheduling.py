@@ -9,23 +9,20 @@ process is gone and nothing will ever end it, so the next start does (`close_gho
 import fcntl
 import json
 import os
-import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib.run import open_run, run_folder_name, state_dir
 
-if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
+from sqlalchemy import Row, create_engine, text
 
 TEST = "dag_test"  # who has triggered a run, where `dag.test` has
-UNFINISHED = ("queued", "running")
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 BEAT = timedelta(seconds=15)  # a scheduler says every five seconds that it lives
 FORGOTTEN = timedelta(days=1)  # nobody's lock, as of an earlier version: a ghost after this time
 
@@ -132,15 +129,14 @@ def silence_s() -> float:
 def ghosts() -> list[Ghost]:
     """Return the DAG runs of `make run` that are going on in Airflow's database, and nowhere else.
 
-    Those of a scheduler are its own to look after.
+    Those of a scheduler are its own to look after. Airflow is not imported.
     """
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    query = select(DagRun).where(DagRun.triggering_user_name == TEST, DagRun.state.in_(UNFINISHED))
-    with create_session() as session:
-        return [Ghost(run.dag_id, run.run_id) for run in session.scalars(query) if _is_ghost(run)]
+    query = (
+        "SELECT dag_id, run_id, coalesce(start_date, queued_at) FROM dag_run "
+        "WHERE triggering_user_name = :who AND state IN ('queued', 'running')"
+    )
+    found = _ask(query, who=TEST)
+    return [Ghost(dag, run) for dag, run, begun in found if _is_ghost(dag, run, begun)]
 
 
 def close_ghosts() -> list[Ghost]:
@@ -177,20 +173,9 @@ def forget_past_times() -> None:
 
 
 def may_need_tidying() -> bool:
-    """Say, without importing Airflow, whether `tidy_up` may find something.
-
-    Airflow's own database of this project is looked at; of any other the answer is yes.
-    """
-    file = state_dir() / ".airflow" / "airflow.db"
-    if os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN") or not file.exists():
-        return True
-    late = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-        runs = "SELECT count(*) FROM dag_run WHERE triggering_user_name = ? AND state IN (?, ?)"
-        times = "SELECT count(*) FROM dag WHERE next_dagrun_create_after < ?"
-        (n_runs,) = database.execute(runs, (TEST, *UNFINISHED)).fetchone()
-        (n_times,) = database.execute(times, (late,)).fetchone()
-    return bool(n_runs or n_times)
+    """Say, without importing Airflow, whether `tidy_up` has anything to do."""
+    query = "SELECT dag_id FROM dag WHERE next_dagrun_create_after < :now"
+    return bool(ghosts() or _ask(query, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"))
 
 
 def tidy_up() -> list[Ghost]:
@@ -242,12 +227,27 @@ def fail_in_airflow(dag_id: str, run_id: str) -> None:
         session.merge(found)
 
 
-def _is_ghost(run: "DagRun") -> bool:
-    known = is_alive(run.dag_id, run.run_id)
-    if known is None:
-        begun = run.start_date or run.queued_at
-        return begun is not None and datetime.now(UTC) - begun > FORGOTTEN
-    return not known
+def _is_ghost(dag_id: str, run_id: str, begun: datetime | str | None) -> bool:
+    known = is_alive(dag_id, run_id)
+    if known is not None:
+        return not known
+    if isinstance(begun, str):  # SQLite has no type for times
+        begun = datetime.fromisoformat(begun).replace(tzinfo=UTC)
+    return begun is not None and datetime.now(UTC) - begun > FORGOTTEN
+
+
+def _ask(query: str, **values: str) -> Sequence[Row]:
+    """Return the rows of a query of Airflow's database; none where there is no database yet."""
+    file = state_dir() / ".airflow" / "airflow.db"
+    address = os.environ.get(DATABASE)
+    if not address and not file.exists():
+        return []
+    engine = create_engine(address or f"sqlite:///file:{file}?mode=ro&uri=true")
+    try:
+        with engine.connect() as connection:
+            return connection.execute(text(query), values).all()
+    finally:
+        engine.dispose()
 
 
 def _last_beat() -> datetime | None:

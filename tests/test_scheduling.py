@@ -2,10 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 from lib import clock, scheduling, services
 from lib.dag import clock_tag
@@ -173,33 +173,39 @@ def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
 
 
 def test_run_that_nobody_ever_held_is_a_ghost_only_when_it_is_old(outputs):
-    def run(age):
-        begun = datetime.now(UTC) - age
-        return SimpleNamespace(dag_id="power", run_id="a", start_date=begun, queued_at=begun)
+    def begun(age):
+        return f"{datetime.now(UTC) - age:%Y-%m-%d %H:%M:%S.%f}"
 
-    assert not scheduling._is_ghost(run(timedelta(hours=20)))
-    assert scheduling._is_ghost(run(timedelta(hours=30)))
+    assert not scheduling._is_ghost("power", "a", begun(timedelta(hours=20)))
+    assert scheduling._is_ghost("power", "a", begun(timedelta(hours=30)))
+    assert not scheduling._is_ghost("power", "a", None)
 
 
 def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(outputs, monkeypatch):
-    import sqlite3
-
-    monkeypatch.delenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", raising=False)
+    monkeypatch.delenv(scheduling.DATABASE, raising=False)
+    assert not scheduling.may_need_tidying(), "no database yet"
     file = state_dir() / ".airflow" / "airflow.db"
     file.parent.mkdir()
-    with sqlite3.connect(file) as database:
-        database.execute("CREATE TABLE dag_run (triggering_user_name, state)")
-        database.execute("CREATE TABLE dag (next_dagrun_create_after)")
-        database.execute("INSERT INTO dag_run VALUES ('dag_test', 'success'), ('admin', 'running')")
-        database.execute("INSERT INTO dag VALUES ('2999-01-01 00:00:00.000000'), (NULL)")
+
+    def change(*statements):
+        with sqlite3.connect(file) as database:
+            for statement in statements:
+                database.execute(statement)
+
+    names = "dag_id, run_id, start_date, queued_at, triggering_user_name, state"
+    old = "'power', 'a', '2026-01-02 03:04:05.000000', NULL"
+    change(
+        f"CREATE TABLE dag_run ({names})",
+        "CREATE TABLE dag (dag_id, next_dagrun_create_after)",
+        f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'success'), ({old}, 'admin', 'running')",
+        "INSERT INTO dag VALUES ('power', '2999-01-01 00:00:00.000000'), ('compare', NULL)",
+    )
     assert not scheduling.may_need_tidying()
-    with sqlite3.connect(file) as database:
-        database.execute("INSERT INTO dag VALUES ('2026-01-01 00:00:00.000000')")
+    change("INSERT INTO dag VALUES ('tick', '2026-01-01 00:00:00.000000')")
     assert scheduling.may_need_tidying()
-    with sqlite3.connect(file) as database:
-        database.execute("DELETE FROM dag")
-        database.execute("INSERT INTO dag_run VALUES ('dag_test', 'running')")
+    change("DELETE FROM dag", f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'running')")
     assert scheduling.may_need_tidying()
+    assert scheduling.ghosts() == [scheduling.Ghost("power", "a")]
 
 
 COMMAND = [sys.executable, "-m", "lib.cli", "run", "compare"]
@@ -223,15 +229,11 @@ def start(folder):
 
 def states(folder):
     """Return state and folder name of every DAG run in the database below `folder`."""
-    import sqlite3
-
     with sqlite3.connect(folder / ".airflow" / "airflow.db") as database:
         return [s for (s,) in database.execute("SELECT state FROM dag_run ORDER BY run_after")]
 
 
 def mlflow_states(folder):
-    import sqlite3
-
     with sqlite3.connect(folder / "mlflow.db") as database:
         query = "SELECT status FROM runs JOIN experiments USING (experiment_id) "
         query += "WHERE experiments.name = 'compare' ORDER BY start_time"
