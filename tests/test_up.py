@@ -212,7 +212,8 @@ def test_sample_in_the_form_takes_small_values_and_is_one_run_of_mlflow(page, up
         name: value for name, value in used.items() if name != "run_dir"
     }, "the sample's own values, though the form sends those of the DAG"
 
-    register = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["06_register"]}
+    register = {"dag_run_id": run_id, "task_ids": ["06_register"]}
+    register |= {"dry_run": False, "only_failed": False}
     airflow("dags/power/clearTaskInstances", register, "POST")
     assert airflow.wait_for_run("power", run_id) == "success", "cleared, so it ran again"
     assert [*run.path.glob("06_register.attempt-1.ipynb")]
