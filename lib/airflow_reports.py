@@ -323,10 +323,11 @@ def view_page(place: Place, root: str) -> str:
         "base": root.removesuffix("reports"),
     }
     attributes = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in data.items())
-    links = {f"{root}/view/{INDEX}": "All runs"}
-    links |= {f"{root}/view/{quote(run.run_dir)}/{summary.PAGE}": run.name for run in place.runs}
-    if place.file in (INDEX, summary.PAGE):
-        links = {}  # these pages lead there themselves
+    links = {}
+    if place.file == COMPARE:  # the other pages lead there themselves
+        links = {f"{root}/view/{INDEX}": "All runs"} | {
+            f"{root}/view/{quote(run.run_dir)}/{summary.PAGE}": run.name for run in place.runs
+        }
     anchors = "".join(f'<a href="{html.escape(u)}">{html.escape(t)}</a>' for u, t in links.items())
     body = (
         f'<nav>{anchors}<b role="status"></b><a href="" data-apart>Open in a new tab</a></nav>\n'
@@ -385,8 +386,9 @@ def render(place: Place, pipelines: list[str]) -> str:
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
-    name = f"{run.name}/{notebook.stem}"
-    return stage_page.render(outcome.read_notebook(notebook), name)
+    content = outcome.read_notebook(notebook)
+    links = stage_page.around(notebook, content)
+    return stage_page.render(content, f"{run.name}/{notebook.stem}", links)
 
 
 def _index(pipelines: list[str]) -> str:
@@ -418,12 +420,20 @@ def _waiting(run: Run, title: str, what: str) -> str:
     notebook = ROOT / "notebooks" / run.pipeline / f"{what}.ipynb"
     if STAGE_FILE.fullmatch(notebook.name) and not notebook.exists():
         raise HTTPException(404, f"{run.pipeline} has no stage {what}.")
+    known = summary.summarise(run) if run.path.exists() else {"state": "running"}
+    is_over = known["state"] not in ("running", "unfinished")
+    if is_over:
+        badge, kind = summary.NOT_RUN, "not-executed"
+        text = f"{what} was not run: the run is {known['state']}. {known['reason']}"
+    else:
+        badge, kind = "waiting", "running"
+        text = f"Waiting for {what}. The report appears here by itself."
+    links = stage_page.around(run.path / f"{what}.ipynb")
     body = (
-        f'<header class="running"><span class="badge">waiting</span></header>'
-        f"<h1>{html.escape(title)}</h1>"
-        f"<p>Waiting for <b>{html.escape(what)}</b>. The report appears here by itself.</p>"
+        f'{links}<header class="{kind}"><span class="badge">{badge}</span></header>'
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p>"
     )
-    return page.document(title, body)
+    return page.document(title, body, css=stage_page.CSS)
 
 
 def version(place: Place) -> str:

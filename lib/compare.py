@@ -22,18 +22,18 @@ from lib.differences import (
     directions_of,
     environment_words,
     metric_pairs,
-    numbers,
     parameter_pairs,
+    places,
     unlike_tests,
     value_text,
 )
-from lib.page import document, duration
+from lib.page import document, duration, number, plain
 from lib.run import Run, open_run, outputs_dir, write_bytes
 from lib.summary import PAGE, list_runs, summarise
 
 FOLDER = ".compare"
 EMPTY = "&quot;&quot;"
-BADGES = {"passed": "completed", "refused": "failed", "failed": "failed"}
+BADGES = {"passed": "completed", "refused": "failed", "failed": "failed", "lost": "failed"}
 INTERVALS = (
     "Intervals are those that each run computed of its own. Overlapping intervals are no test: two "
     "models judged on the same rows err together, so that a difference can be real although their "
@@ -238,13 +238,13 @@ def _metric_table(rows: list[dict]) -> str:
     arrows = {True: "larger is better", False: "smaller is better", None: ""}
     body = []
     for row in rows:
-        values = numbers(row["a"], row["b"])
+        digits = places(row["a"], row["b"])
         cells = [
-            f"<td>{value}{_small(interval)}</td>"
-            for value, interval in zip(values, (row["a_interval"], row["b_interval"]), strict=True)
+            f"<td>{number(row[half], digits)}{_small(row[f'{half}_interval'], digits)}</td>"
+            for half in ("a", "b")
         ]
         by = row["difference"]
-        difference = f"{by:+.3g}" if by else ""
+        difference = f"{'+' if by > 0 else '-'}{plain(abs(by), 3)}" if by else ""
         share = f"{by / abs(row['a']):+.1%}" if by and row["a"] else ""
         overlap = {True: "overlap", False: "apart", None: ""}[row["overlap"]] if by else ""
         direction = arrows[row["greater_is_better"]]
@@ -258,8 +258,10 @@ def _metric_table(rows: list[dict]) -> str:
     return _table(["", "A", "B", "B is", "relative", "difference", "intervals"], body)
 
 
-def _small(interval: tuple[float, float] | None) -> str:
-    return f"<small>{interval[0]:.4g} to {interval[1]:.4g}</small>" if interval else ""
+def _small(interval: tuple[float, float] | None, digits: int | None) -> str:
+    if not interval:
+        return ""
+    return f"<small>{' to '.join(number(end, digits) for end in interval)}</small>"
 
 
 def _table(head: list[str], body: list[str], *, text: bool = False) -> str:

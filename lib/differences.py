@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from lib import outcome
 from lib.data.sources import redact
-from lib.page import duration
+from lib.page import ZERO, decimals, duration, number, plain
 from lib.run import Run
 from lib.summary import metric_rows, stated_directions
 
@@ -248,13 +248,27 @@ def environment_words(a: Mapping, b: Mapping) -> str:
     return ", ".join(words)
 
 
+def places(*values: float | None) -> int | None:
+    """Return with how many decimals to show numbers, so that different ones look different.
+
+    See `lib.page.decimals`; what differs by rounding only does not count as different.
+    """
+    known = [value for value in values if value is not None]
+    for digits in (4, 6, 9):
+        found = decimals(known, digits=digits)
+        if found is None or len({number(v, found) for v in known}) == len(set(map(_whole, known))):
+            break
+    return found
+
+
 def numbers(*values: float | None) -> list[str]:
     """Return numbers as text, with so many digits that different ones look different."""
-    for digits in (4, 6, 9, 17):
-        texts = [_number(value, digits) for value in values]
-        if len(set(texts)) == len(set(values)):
-            break
-    return texts
+    found = places(*values)
+    return [number(value, found) for value in values]
+
+
+def _whole(value: float) -> float:
+    return float(f"{value:.9g}") if abs(value) > ZERO else 0.0
 
 
 def value_text(value: object) -> str:
@@ -277,8 +291,9 @@ def _pair(
     if one is None or other is None:
         difference, change = None, "only in A" if other is None else "only in B"
     else:
-        difference = other - one
-        change = "equal" if not difference else "differs"
+        is_equal = math.isclose(one, other, rel_tol=1e-9, abs_tol=ZERO)
+        difference = 0.0 if is_equal else other - one
+        change = "equal" if is_equal else "differs"
         if difference and larger is not None:
             change = "better" if (difference > 0) == larger else "worse"
     row = {"metric": name, "kind": kind, "a": one, "b": other, "greater_is_better": larger}
@@ -355,7 +370,7 @@ def _by(row: dict) -> str:
         return ""
     share = f", {abs(row['difference'] / row['a']):.1%}" if row["a"] else ""
     intervals = {True: "; the intervals overlap", False: "; the intervals are apart", None: ""}
-    return f" by {abs(row['difference']):.3g}{share}{intervals[row['overlap']]}"
+    return f" by {plain(abs(row['difference']), 3)}{share}{intervals[row['overlap']]}"
 
 
 def _parameter_words(a: Mapping[str, dict], b: Mapping[str, dict]) -> str:
@@ -405,11 +420,3 @@ def _short(key: str, value: str) -> str:
         return value
     name, sign, rest = value.partition("+")
     return name[:10] + sign + rest
-
-
-def _number(value: float | None, digits: int) -> str:
-    if value is None:
-        return ""
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.{digits}g}"

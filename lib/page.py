@@ -16,6 +16,15 @@ DIGITS = 4  # significant ones, of the largest of the numbers that are compared
 OWN_DIGITS = 3  # of the one that they are compared with
 MOST_DECIMALS = 9
 ZERO = 1e-12  # what computing with floats leaves of a zero
+UNLINK = """
+if (!/^(file|https?):$/.test(location.protocol))
+  for (const link of document.querySelectorAll("a[href]"))
+    if (!/^(#|[a-z]+:)/i.test(link.getAttribute("href"))) link.replaceWith(...link.childNodes);
+"""
+"""Script that takes the links to neighbours out of a copy of a page that has none beside it.
+
+MLflow shows an artifact from an address of its own, ``blob:``, where a relative link leads nowhere.
+"""
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1f2430; --dim: #667085; --line: #dfe3ea;
@@ -120,7 +129,9 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def decimals(values: Iterable[float | None], own: float | None = None) -> int | None:
+def decimals(
+    values: Iterable[float | None], own: float | None = None, digits: int = DIGITS
+) -> int | None:
     """Return with how many decimals numbers that are compared are all shown.
 
     Parameters
@@ -129,18 +140,20 @@ def decimals(values: Iterable[float | None], own: float | None = None) -> int | 
         The numbers; None is left out.
     own : float, optional
         The one that they are compared with: it keeps some digits even if it is far smaller.
+    digits : int, default `DIGITS`
+        Significant ones of the largest.
 
     Returns
     -------
     int or None
-        Enough for `DIGITS` digits of the largest, without zeros at the end that all would have.
+        Enough for `digits` of the largest, without zeros at the end that all would have.
         None where only an exponent can show them.
     """
     known = [value for value in values if value is not None]
     largest = max((abs(value) for value in known), default=0.0)
     if largest < ZERO:
         return 0
-    places = DIGITS - math.ceil(math.log10(largest))
+    places = digits - math.ceil(math.log10(largest))
     if places > MOST_DECIMALS:
         return None
     if own and abs(own) >= ZERO:

@@ -5,6 +5,10 @@ away. Outputs of a notebook are active content, so nothing in them runs: HTML is
 allow-list of tags, attributes and style properties, scripts and style sheets are dropped with
 their content, SVG is shown as an image, and a Content-Security-Policy lets the browser run the
 page's own few lines of script (named by their hash) and fetch nothing.
+
+The page of a stage of a run leads on, by addresses that are relative to the run folder: to all
+runs, to its run, to the stages before and after. Where they lead nowhere, as in MLflow's view of
+artifacts, the page's script takes them away.
 """
 
 import base64
@@ -15,8 +19,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from lib import outcome
-from lib.page import document, duration
-from lib.run import write_bytes
+from lib.page import UNLINK, document, duration
+from lib.run import ROOT, outputs_dir, write_bytes
 
 import bleach
 import mistune
@@ -55,8 +59,13 @@ ANSI_CODE = re.compile(r"\x1b\[([0-9;]*)m|\x1b\[[0-9;?]*[A-Za-ln-z]")
 COLOURS = ("dim", "red", "green", "yellow", "blue", "magenta", "cyan", "dim")
 RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")
 FOLDED_LINES = 40  # longer text outputs scroll
+STAGE = re.compile(r"(\d+_\w+)(?:\.attempt-\d+)?", re.ASCII)
+INDEX, RUN, STARTED = "../../index.html", "report.html", "run.json"
 
 CSS = """
+.around { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .875rem; margin: 0 0 .6rem;
+  color: var(--dim); }
+.around span { margin-left: auto; } .around span a + a { margin-left: 1.1rem; }
 header { border-bottom: 1px solid var(--line); margin-bottom: 1rem; padding-bottom: .75rem; }
 header p { margin: .35rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem;
   align-items: baseline; color: var(--dim); font-size: .875rem; }
@@ -106,10 +115,14 @@ tbody th { font-weight: 500; color: var(--dim); }
 .magenta { color: var(--kw); } .math { font-family: ui-monospace, monospace; }
 @media (max-width: 36rem) { body { font-size: .9375rem; } h1 { font-size: 1.4rem; }
   td, th { padding: .2rem .45rem; } .cell.failed { margin-left: -.5rem; padding-left: .5rem; } }
-@media print { .code, button { display: none; } body { max-width: none; } }
+@media print { .code, button, .around { display: none; } body { max-width: none; } }
 """
 
-SCRIPT = """
+SCRIPT = (
+    f"""
+if (!/^(file|https?):$/.test(location.protocol)) document.querySelector(".around")?.remove();
+{UNLINK}"""
+    + """
 const button = document.querySelector("button");
 const cells = [...document.querySelectorAll("details.code")];
 const label = () => { const open = cells.some((cell) => !cell.open);
@@ -120,6 +133,7 @@ button.addEventListener("click", () => { const open = label();
 cells.forEach((cell) => cell.addEventListener("toggle", label));
 label();
 """
+)
 
 
 def write_html(notebook_path: UPath | str) -> UPath:
@@ -137,12 +151,54 @@ def write_html(notebook_path: UPath | str) -> UPath:
     """
     path = UPath(notebook_path)
     page = path.with_suffix(".html")
-    text = render(outcome.read_notebook(path), f"{path.parent.name}/{path.stem}")
+    notebook = outcome.read_notebook(path)
+    text = render(notebook, f"{path.parent.name}/{path.stem}", around(path, notebook))
     write_bytes(page, text.encode())
     return page
 
 
-def render(notebook: Mapping, name: str) -> str:
+def around(path: UPath, notebook: Mapping | None = None) -> str:
+    """Return the links from the page of a stage to those around it; "" outside of a run folder.
+
+    Parameters
+    ----------
+    path : UPath
+        The executed notebook, or where it will be.
+    notebook : mapping, optional
+        What it holds; None while it has not begun.
+
+    Returns
+    -------
+    str
+        HTML. The stage after this one is linked if it has a page, or will have one: not if this
+        one has failed.
+    """
+    folder, stage = path.parent, STAGE.fullmatch(path.stem)
+    if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
+        return ""
+    pipeline = folder.parent.name
+    planned = {p.stem for p in (ROOT / "notebooks" / pipeline).glob("[0-9]*.ipynb")}
+    executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if STAGE.fullmatch(p.stem)}
+    stages = sorted({name for name in planned | executed if "." not in name} | {stage[1]})
+    at = stages.index(stage[1])
+    is_going_on = notebook is not None and outcome.state(notebook) in ("running", "completed")
+    before = [name for name in stages[:at][-1:] if name in executed]
+    after = [name for name in stages[at + 1 :][:1] if name in executed or is_going_on]
+    steps = [_step(name, "← {}") for name in before] + [_step(name, "{} →") for name in after]
+    run = html.escape(f"{pipeline} / {folder.name}")
+    return (
+        f'<nav class="around" aria-label="Around this stage"><a href="{INDEX}">All runs</a>'
+        f'<a href="{RUN}">{run}</a><span>{"".join(steps)}</span></nav>'
+    )
+
+
+def _step(stage: str, arrow: str) -> str:
+    number, _, verb = stage.partition("_")
+    title = f"{int(number)} · {verb.replace('_', ' ').capitalize()}"
+    return f'<a href="{stage}.html">{html.escape(arrow.format(title))}</a>'
+
+
+def render(notebook: Mapping, name: str, links: str = "") -> str:
     """Return the page for `notebook`.
 
     Parameters
@@ -151,6 +207,8 @@ def render(notebook: Mapping, name: str) -> str:
         A notebook of nbformat 4 as JSON, executed or not.
     name : str
         What to call it where it has no heading of its own.
+    links : str, default ""
+        HTML that stands above everything, from `around`.
 
     Returns
     -------
@@ -162,7 +220,7 @@ def render(notebook: Mapping, name: str) -> str:
     body = "\n".join(_cell(cell, language) for cell in cells)
     return document(
         _title(cells) or name,
-        f"{_header(notebook, name)}\n<main>\n{body}\n</main>",
+        f"{links}{_header(notebook, name)}\n<main>\n{body}\n</main>",
         css=CSS,
         script=SCRIPT,
     )

@@ -11,6 +11,7 @@ import html
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,16 +20,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lib import run_index, services, workbench
-from lib.gate import cells, headings
-from lib.page import document, duration
+from lib.gate import alpha, cells, headings, signed
+from lib.page import UNLINK, decimals, document, duration, number, plain
 from lib.run import Run, open_run, outputs_dir, write_bytes
 from lib.summary import (
+    CLOSED,
     PAGE,
     STARTED,
     decision,
     list_runs,
     metric_rows,
+    other_numbers,
     read_summary,
+    said_then,
     stated_directions,
     summarise,
     write_summary,
@@ -39,7 +43,17 @@ from upath import UPath
 
 SHOWN_FIGURES = 4
 ALIASES = ("production", "staging")
-COMPARED = "Difference: this run less what is in production, on the same rows. Bold: what decides."
+COMPARED = (
+    "Difference: this run less version {version}, which was in production when this was decided, "
+    "on the same rows. Bold: what decides."
+)
+SURELY, NOT_SURELY, INSIDE = "surely", "not surely", "inside the interval"
+PAIRED = "Surely, not surely: compared row by row"
+OPENING = (
+    '<p class="note">Open: a copy of the stage with its parameters and inputs, to work on. The '
+    "links work while <code>make lab</code> or <code>make up</code> runs, the commands always.</p>"
+)
+WHILE_UP = '<span class="dim">while <code>make up</code> runs</span>'
 
 CSS = (
     run_index.BADGES
@@ -54,19 +68,31 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 .verdict p { margin: 0; } .verdict p + p, .verdict pre { margin-top: .4rem; }
 .verdict pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 22rem; }
 .verdict.passed { border-color: var(--good); } .verdict.running { border-color: var(--wait); }
-.verdict.failed, .verdict.refused { border-color: var(--bad); background: var(--bad-soft); }
+.verdict.failed, .verdict.refused, .verdict.lost { border-color: var(--bad);
+  background: var(--bad-soft); }
+.verdict.cancelled { border-color: var(--wait); background: var(--wait-soft); }
 .verdict .first { font-weight: 600; font-size: 1.05rem; }
+.do { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: baseline; margin-top: .8rem; }
+.do .command { font-size: .875rem; } .do code { background: none; padding: 0; }
+.do .main { border: 1px solid currentColor; border-radius: .4rem; padding: .15rem .75rem;
+  font-weight: 600; text-decoration: none; background: var(--page); }
+.do + .note { margin-top: .5rem; }
+.do .main:hover { text-decoration: underline; }
 dl { display: grid; gap: .1rem 1.5rem; margin: 0; }
 dt { color: var(--dim); font-size: .8125rem; } dd { margin: 0; overflow-wrap: anywhere; }
 .facts { grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem 1.5rem; }
 .details { grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; font-size: .875rem; }
 .details dt { font-size: inherit; }
-.wide { overflow-x: auto; }
-table { min-width: 100%; }
+.wide { overflow-x: auto; background:
+  linear-gradient(to left, var(--page) 30%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--line), transparent) right / 1rem 100% no-repeat scroll; }
+table { min-width: 100%; } table.few { min-width: min(100%, 40rem); margin-top: 1.25rem; }
 th { text-align: left; vertical-align: bottom; font-weight: 600; color: var(--dim); }
 td { vertical-align: top; }
-th.number, td.number { text-align: right; white-space: nowrap; }
+th.number, td.number { text-align: right; } td.number { white-space: nowrap; }
+td.number small:has(span) { white-space: normal; } td.number small span { white-space: nowrap; }
 tbody th { color: var(--ink); font-weight: 500; white-space: nowrap; vertical-align: top; }
+tbody th small { white-space: normal; max-width: 14rem; }
 .wide th:first-child { position: sticky; left: 0; background: var(--page); padding-left: 0; }
 small { display: block; color: var(--dim); font-weight: 400; }
 .better { color: var(--good); } .worse { color: var(--bad); } .dim { color: var(--dim); }
@@ -74,6 +100,10 @@ small { display: block; color: var(--dim); font-weight: 400; }
 tr.gate th { font-weight: 700; }
 .note { color: var(--dim); font-size: .8125rem; margin: .4rem 0 0; }
 .note + .facts { margin-top: 1.5rem; }
+.numbers { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem 1.5rem;
+  margin-top: 1.25rem; font-size: .875rem; font-variant-numeric: tabular-nums; }
+td.act { white-space: nowrap; } td.act button { margin-left: .6rem; font-size: .75rem;
+  color: var(--dim); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr));
   gap: 1rem; }
 figure { margin: 0; }
@@ -99,15 +129,20 @@ tr.part th { padding-top: .9rem; color: var(--dim); }
 """
 )
 
-SCRIPT = """
+SCRIPT = (
+    UNLINK
+    + """
 for (const button of document.querySelectorAll("button[data-copy]")) {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(button.dataset.copy);
+    const before = button.textContent;
     button.textContent = "Copied";
+    setTimeout(() => { button.textContent = before; }, 2000);
   });
 }
 """
+)
 
 
 def publish(run: Run, *, ask_registry: bool = True) -> UPath:
@@ -182,14 +217,14 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
             figures[name] = (run.path / name).read_bytes()
         except OSError as error:
             problems.append(f"{name} cannot be read: {type(error).__name__}")
-    running = services.running()
     return render(
         summary | {"problems": problems},
         figures=figures,
         previous=previous_run(summary),
         served=served,
         standing=standing,
-        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL", running.get("airflow", "")),
+        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL") or services.address("airflow"),
+        mlflow_url=services.address("mlflow"),
     )
 
 
@@ -307,6 +342,7 @@ def render(
     served: Mapping | None = None,
     standing: Mapping | None = None,
     airflow_url: str = "",
+    mlflow_url: str = "",
 ) -> str:
     """Return the page of a run.
 
@@ -324,12 +360,16 @@ def render(
         What has become of the run's own version, as `standing_of` returns it.
     airflow_url : str, default ""
         Where Airflow answers, for the link to the DAG run.
+    mlflow_url : str, default ""
+        Where MLflow answers while it runs, for runs whose store is no server itself.
 
     Returns
     -------
     str
         A complete HTML document; its links are relative to the run folder.
     """
+    store = _public(summary["mlflow"].get("tracking_uri", ""))
+    mlflow_url = (store if store.startswith(("http://", "https://")) else mlflow_url).rstrip("/")
     when = _when(summary["started"])
     title = f"{summary['pipeline']} · {when}" if when else summary["run_dir"]
     state = summary["state"]
@@ -337,7 +377,7 @@ def render(
         '<p class="path"><a href="../../index.html">All runs</a> / '
         f"{_e(summary['pipeline'])} / {_e(summary['name'])}</p>",
         f'<h1>{_e(title)} <span class="badge {state}">{state}</span></h1>',
-        _verdict(summary, standing or {}),
+        _verdict(summary, standing or {}, mlflow_url),
         _gate(summary),
         _facts(summary),
         _comparison(summary.get("comparison", {})),
@@ -345,7 +385,7 @@ def render(
         _stages(summary),
         _figures(summary, figures or {}),
         _parameters(summary),
-        _details(summary, airflow_url),
+        _details(summary, airflow_url, mlflow_url),
     ]
     body = "\n".join(part for part in parts if part)
     return document(title, f"<main>\n{body}\n</main>", css=CSS, script=SCRIPT)
@@ -357,37 +397,83 @@ def _write_page(run: Run, summary: Mapping, *, ask_registry: bool = True) -> UPa
     return page
 
 
-def _verdict(summary: Mapping, standing: Mapping) -> str:
-    """Return the state and why, with the error where there is one, and what became of the model."""
+def _verdict(summary: Mapping, standing: Mapping, mlflow_url: str) -> str:
+    """Return the state and why, what became of the model, and what can be done after a failure."""
+    state = summary["state"]
     decided = [_e(sentence) for sentence in decision(summary)]
     failed = [stage for stage in summary["stages"] if stage["state"] == "failed"]
     lines = []
-    if summary["state"] == "failed" and failed:
+    if state == "failed" and failed:
         lines += _failure(failed[0])
+    if state in CLOSED:
+        lines += [_e(_full_stop(summary["reason"])), _stopped(summary["stages"])]
     checks = sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"])
     words = decided or [_check(check) for check in checks]
-    if summary["state"] == "passed" and not words:
+    if state == "passed" and not words:
         lines.append(_e(summary["reason"]) or "Every stage worked; no check was made.")
     lines += words
-    if summary["state"] == "refused":
+    if state == "refused":
         lines += [] if words else _failure(failed[0])
         lines.append("The model was kept out of the registry.")
-    lines += _registered(summary["registration"], standing)
-    if summary["state"] in ("running", "unfinished"):
+    lines += _registered(summary["registration"], standing, mlflow_url)
+    if state in ("running", "unfinished"):
         lines.insert(0, _progress(summary["stages"]))
     first, *rest = [line for line in lines if line] or ["Nothing is known of this run."]
     text = "".join(line if line.startswith("<pre") else f"<p>{line}</p>" for line in rest)
+    text += _to_do(summary) if state in run_index.ENDED_BADLY else ""
+    return f'<section class="verdict {state}"><p class="first">{first}</p>{text}</section>'
+
+
+def _to_do(summary: Mapping) -> str:
+    """Return what a reader can do about a run that ended badly: go where it failed, and look."""
+    stage = _stage_to_open(summary)
+    if not stage:
+        return ""
+    address = _e(workbench.link(summary["run_dir"], stage["name"]))
+    command = _command(_open_command(summary, stage["name"]))
     return (
-        f'<section class="verdict {summary["state"]}"><p class="first">{first}</p>{text}</section>'
+        f'<div class="do"><a class="main" href="{address}">Open {_e(stage["title"])}</a>{command}'
+        "</div>"
+        '<p class="note">A copy of the stage with its inputs, in JupyterLab. The link works while '
+        "<code>make lab</code> or <code>make up</code> runs, the command always.</p>"
     )
 
 
-def _registered(model: Mapping, standing: Mapping) -> list[str]:
+def _open_command(summary: Mapping, stage: str) -> str:
+    return f"make open RUN={summary['run_dir']} STAGE={stage}"
+
+
+def _command(command: str) -> str:
+    """Return a command to be run in a terminal, with a button that copies it."""
+    return f'<span class="command"><code>{_e(command)}</code>{_copy(command, "Copy")}</span>'
+
+
+def _copy(command: str, label: str) -> str:
+    return (
+        f'<button type="button" hidden title="{_e(command)}" data-copy="{_e(command)}">{label}'
+        "</button>"
+    )
+
+
+def _stopped(stages: list) -> str:
+    """Return how far a run came that was cancelled or lost."""
+    for stage in stages:
+        if stage["state"] == "failed":
+            cells = f" after {stage['cells_done']} of {stage['cells']} cells"
+            place = _link(stage["page"], stage["title"])
+            return f"Cut off in {place}{cells if stage['cells'] else ''}."
+    return f"{sum(stage['state'] == 'passed' for stage in stages)} of {len(stages)} stages done."
+
+
+def _registered(model: Mapping, standing: Mapping, mlflow_url: str) -> list[str]:
     """Return which version the run has made and what has become of it."""
     if not model:
         return []
-    version = model.get("version", "?")
-    text = f"Registered as {_e(model.get('name', '?'))} version {_e(version)}"
+    name, version = model.get("name", "?"), model.get("version", "?")
+    address = ""
+    if mlflow_url and "?" not in (name, version):
+        address = f"{mlflow_url}/#/models/{quote(str(name), safe='')}/versions/{version}"
+    text = f"Registered as {_link(address, f'{name} version {version}')}"
     if not standing:
         alias = f", <code>@{_e(model['alias'])}</code>" if model.get("alias") else ""
         return [f"{text}{alias}."]
@@ -423,17 +509,18 @@ def _gate(summary: Mapping) -> str:
     is_compared = any(row["difference"] is not None for row in gate["rows"])
     columns = ["floor", "candidate"]
     if is_compared:
-        columns += ["in production", "difference"]
+        columns += ["in production then", "difference"]
     champion = gate["champion"] or {}
     address = f"../../{champion['run_dir']}/{PAGE}" if champion.get("run_dir") else None
-    notes = {"in production": f"version {champion.get('version')}", "difference": heads["interval"]}
+    notes = {"in production then": f"version {champion.get('version')}"}
+    notes["difference"] = heads["interval"]
     titles = {key: _e(key.capitalize()) for key in columns}
-    titles["in production"] = _link(address, "In production")
+    titles["in production then"] = _link(address, "In production then")
     top = "".join(_head(titles[key], notes.get(key, "")) for key in columns)
     lines = "".join(_gate_line(row, columns) for row in gate["rows"])
-    said = [COMPARED] if is_compared else []
+    said = [COMPARED.format(version=champion.get("version"))] if is_compared else []
     said += [f"Margin: {gate['margin']:g}."] if gate["margin"] else []
-    said += [f"{note[:1].upper()}{note[1:]}." for note in gate["notes"]]
+    said += [said_then(f"{note[:1].upper()}{note[1:]}.") for note in gate["notes"]]
     return (
         '<h2>Gate</h2><div class="wide"><table><thead><tr><th scope="col">Metric</th>'
         f'<th scope="col">Result</th>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
@@ -443,6 +530,9 @@ def _gate(summary: Mapping) -> str:
 
 def _gate_line(row: Mapping, columns: list[str]) -> str:
     text = {key: _e(value) for key, value in cells(row).items()}
+    text["in production then"] = text["in production"]
+    if row["low"] is None and row["candidate"] is not None:  # no interval says how many digits
+        text["candidate"] = plain(row["candidate"])
     small = f"<small>{text['interval']}</small>" if text["interval"] else ""
     if text["p"]:
         small += f"<small>McNemar's p = {text['p']}</small>"
@@ -479,8 +569,8 @@ def _check(check: Mapping) -> str:
     if value is None:
         return f"{_e(check['metric'])} is missing, instead of the {limit}: {mark}."
     side = "above" if value > threshold else "below"
-    away = "just" if value == threshold else f"{_number(abs(value - threshold))} {side}"
-    return f"{_e(check['metric'])} = {_number(value)}, {away} the {limit}: {mark}."
+    away = "just" if value == threshold else f"{plain(abs(value - threshold))} {side}"
+    return f"{_e(check['metric'])} = {plain(value)}, {away} the {limit}: {mark}."
 
 
 def _progress(stages: list) -> str:
@@ -517,36 +607,83 @@ def _facts(summary: Mapping) -> str:
 
 
 def _metrics(summary: Mapping, previous: Mapping, served: Mapping) -> str:
-    """Return the table of metrics: the model beside baselines, the run before, what serves."""
+    """Return the metrics: those with baselines beside them, then the others, then plain numbers."""
     rows = metric_rows(summary["metrics"], stated_directions(summary["verdict"]))
-    if not rows:
-        return ""
-    gates = [check["metric"] for check in summary["verdict"].get("checks", [])]
+    rest = other_numbers(summary["metrics"], rows)
+    gates = {c["metric"].removesuffix("_low") for c in summary["verdict"].get("checks", [])}
     rows.sort(key=lambda row: row["metric"] not in gates)
-    baselines = list(dict.fromkeys(name for row in rows for name in row["baselines"]))
-    heads = ['<th class="number" scope="col">This run<small>95 % interval</small></th>']
-    others = []
+    columns = _columns(summary, previous, served)
+    beside = [row for row in rows if row["baselines"]]
+    alone = [row for row in rows if not row["baselines"]]
+    count = Counter(name for row in beside for name in row["baselines"])
+    shared = [name for name, n in count.items() if n > 1 or len(beside) == 1]
+    parts = [
+        _metric_table(some, columns, names, gates)
+        for some, names in ((beside, shared), (alone, []))
+        if some
+    ]
+    text = "".join(parts)
+    if rows:
+        notes = ["Arrows: which way is better. Bold names: what the gate checks."]
+        notes += ["Bold numbers: best of model and baselines."] if beside else []
+        notes += [f"{INSIDE[:1].upper()}{INSIDE[1:]}: may be chance."] if INSIDE in text else []
+        champion = (summary["gate"].get("champion") or {}).get("version")
+        if SURELY in text or NOT_SURELY in text:
+            notes.append(f"{PAIRED} with version {champion}, as the gate has found it.")
+        text += f'<p class="note">{" ".join(notes)}</p>'
+    if rest:
+        shown = {name: _other(name, value, summary["metrics"]) for name, value in rest.items()}
+        text += _list("facts numbers", shown)
+    return f"<h2>Metrics</h2>{text}" if text else ""
+
+
+def _columns(summary: Mapping, previous: Mapping, served: Mapping) -> list[dict]:
+    """Return what to compare this run with: heading, metrics, and what the gate says of a pair."""
+    gate = summary["gate"]
+    paired = {row["metric"]: row for row in gate.get("rows", ()) if row["difference"] is not None}
+    level, champion = gate.get("level", 0.95), gate.get("champion") or {}
+    found = []
+    is_same = bool(previous and served and previous["run_dir"] == served["run_dir"])
+    alias = f"@{served['alias']}, version {served['version']}" if served else ""
     if previous:
         address = f"../../{previous['run_dir']}/{PAGE}"
-        note = _same_data(summary, previous["dataset"].get("digest"))
-        heads.append(_head(_link(address, "Previous run"), f"{_when(previous['started'])}, {note}"))
-        others.append(previous["metrics"])
-    if served:
+        same = _same_data(summary, previous["dataset"].get("digest"))
+        note = f"{alias}; {same}" if is_same else f"{_when(previous['started'])}, {same}"
+        head = _head(_link(address, "Previous run"), note)
+        is_champion = champion.get("run_dir") == previous["run_dir"]
+        found.append({"head": head, "metrics": previous["metrics"], "is_champion": is_champion})
+    if served and not is_same:
         address = f"../../{served['run_dir']}/{PAGE}" if served["run_dir"] else None
-        note = _same_data(summary, served.get("digest"))
-        name = f"@{served['alias']}, version {served['version']}"
-        heads.append(_head(_link(address, name), note))
-        others.append(served["metrics"])
-    heads += [_head(name.replace("_", " "), "baseline") for name in baselines]
+        same = _same_data(summary, served.get("digest"))
+        is_champion = champion.get("version") == served["version"]
+        head = _head(_link(address, alias), same)
+        found.append({"head": head, "metrics": served["metrics"], "is_champion": is_champion})
+    return [column | {"paired": paired, "level": level} for column in found]
+
+
+def _metric_table(rows: list, columns: list[dict], baselines: list[str], gates: set[str]) -> str:
+    has_interval = any(row["low"] is not None for row in rows)
+    heads = [_head("This run", "95 % interval" if has_interval else "")]
+    heads += [column["head"] for column in columns]
+    heads += [_head(_e(name.replace("_", " ")), "baseline") for name in baselines]
     lines = "".join(
-        _metric_line(row, baselines, others, gate=row["metric"] in gates) for row in rows
+        _metric_line(row, columns, baselines, gate=row["metric"] in gates) for row in rows
     )
+    kind = "" if baselines else ' class="few"'
     return (
-        '<h2>Metrics</h2><div class="wide"><table><thead><tr><th scope="col">Metric</th>'
-        f"{''.join(heads)}</tr></thead><tbody>{lines}</tbody></table></div>"
-        '<p class="note">Arrows: which way is better. Bold numbers: best of model and baselines. '
-        "Bold names: what the gate checks. A change inside of the interval may be chance.</p>"
+        f'<div class="wide"><table{kind}><thead><tr><th scope="col">Metric</th>{"".join(heads)}'
+        f"</tr></thead><tbody>{lines}</tbody></table></div>"
     )
+
+
+def _other(name: str, value: float, metrics: Mapping) -> str:
+    """Return a number of which nothing says whether larger is better, with its interval if any."""
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    if low is None or high is None:
+        return plain(value)
+    places = decimals([value, low, high], value)
+    ends = " to ".join(number(end, places) for end in (low, high))
+    return f"{number(value, places)}<small>{ends}</small>"
 
 
 def _comparison(comparison: Mapping) -> str:
@@ -577,17 +714,19 @@ def _version_head(label: str, version: Mapping) -> str:
 def _paired_line(row: Mapping) -> str:
     larger, a, b = row["greater_is_better"], row["champion"], row["candidate"]
     arrow, kind = ("↑" if larger else "↓"), ' class="gate"' if row["decisive"] else ""
-    p = "" if row["p_value"] is None else f"<br>McNemar p = {_number(row['p_value'], 2)}"
+    p = "" if row["p_value"] is None else f"<br>McNemar p = {row['p_value']:.2g}"
+    places = decimals([a, b])
+    shown = [number(value, places) for value in (a, b)]
+    best = (max if larger else min)(a, b)
     values = "".join(
-        f'<td class="number{" best" * (a != b and mine == (max if larger else min)(a, b))}">'
-        f"{_number(mine)}</td>"
-        for mine in (a, b)
+        f'<td class="number{" best" * (mine == best and shown[0] != shown[1])}">{text}</td>'
+        for mine, text in zip((a, b), shown, strict=True)
     )
     unit = f"<small>{_e(row['unit'])}</small>" if row["unit"] else ""
-    interval = f"{row['low']:+.3g} to {row['high']:+.3g}{p}"
+    interval = f"{signed(row['low'], places)} to {signed(row['high'], places)}{p}"
     return (
         f'<tr{kind}><th scope="row">{_e(row["metric"])} {arrow}{unit}</th>{values}'
-        f'<td class="number">{row["difference"]:+.3g}<small>{interval}</small></td></tr>'
+        f'<td class="number">{signed(row["difference"], places)}<small>{interval}</small></td></tr>'
     )
 
 
@@ -602,72 +741,110 @@ def _same_data(summary: Mapping, digest: str | None) -> str:
     return "same data" if mine.startswith(digest) else "other data"
 
 
-def _metric_line(row: Mapping, baselines: list[str], others: list, *, gate: bool) -> str:
-    larger, value = row["greater_is_better"], row["value"]
+def _metric_line(row: Mapping, columns: list[dict], baselines: list[str], *, gate: bool) -> str:
+    larger, value, name = row["greater_is_better"], row["value"], row["metric"]
+    others = [_other_value(column, name) for column in columns]
     known = [value, *row["baselines"].values()]
-    best = max(known) if larger else min(known)
-    is_best = len(known) > 1 and value == best
+    places = decimals([*known, row["low"], row["high"], *others], value)
+    shown = [float(f"{one:.{places}f}") if places is not None else one for one in known]
+    best = max(shown) if larger else min(shown)
+    is_best = [one == best and min(shown) < max(shown) for one in shown]
+    bold = dict(zip(row["baselines"], is_best[1:], strict=True))
     interval = ""
     if row["low"] is not None and row["high"] is not None:
-        interval = f"<small>{_number(row['low'])} to {_number(row['high'])}</small>"
-    cells = [f'<td class="number{" best" * is_best}">{_number(value)}{interval}</td>']
-    for metrics in others:
-        found = metrics.get(row["metric"])
-        change = "" if found is None else _number(found) + _change(row, found)
-        cells.append(f'<td class="number">{change}</td>')
-    for name in baselines:
-        found = row["baselines"].get(name)
-        bold = " best" * (found is not None and found == best)
-        cells.append(f'<td class="number{bold}">{"" if found is None else _number(found)}</td>')
-    arrow = "↑" if larger else "↓"
+        ends = " to ".join(number(row[end], places) for end in ("low", "high"))
+        interval = f"<small>{ends}</small>"
+    cells = [_value_cell(number(value, places) + interval, is_best=is_best[0])]
+    for column, found in zip(columns, others, strict=True):
+        change = "" if found is None else _change(row, found, places, column)
+        cells.append(_value_cell(number(found, places) + change))
+    for one in baselines:
+        text = number(row["baselines"].get(one), places)
+        cells.append(_value_cell(text, is_best=bold.get(one, False)))
+    aside = [
+        f"{_e(one.replace('_', ' '))} "
+        f"<span{' class=best' * bold[one]}>{number(found, places)}</span>"
+        for one, found in row["baselines"].items()
+        if one not in baselines
+    ]
+    note = f"<small>{', '.join(aside)}</small>" if aside else ""
     kind = ' class="gate"' if gate else ""
-    return f'<tr{kind}><th scope="row">{_e(row["metric"])} {arrow}</th>{"".join(cells)}</tr>'
+    head = f'<th scope="row">{_e(name)} {"↑" if larger else "↓"}{note}</th>'
+    return f"<tr{kind}>{head}{''.join(cells)}</tr>"
 
 
-def _change(row: Mapping, before: float) -> str:
-    """Return how this run's value differs from another's, and whether that is better."""
-    change = row["value"] - before
-    if abs(change) <= 1e-5 * abs(before):  # a registered version's metrics have six digits
+def _value_cell(text: str, *, is_best: bool = False) -> str:
+    return f'<td class="number{" best" * is_best}">{text}</td>'
+
+
+def _other_value(column: Mapping, metric: str) -> float | None:
+    """Return the metric of another run: where the gate has compared the two, on the same rows."""
+    pair = column["paired"].get(metric) if column["is_champion"] else None
+    return pair["champion"] if pair else column["metrics"].get(metric)
+
+
+def _change(row: Mapping, before: float, places: int | None, column: Mapping) -> str:
+    """Return how this run's value differs from another's, whether that is better, and how surely.
+
+    Where the gate has compared both on the same rows, its answer is the one that counts.
+    """
+    pair = column["paired"].get(row["metric"])
+    is_pair = column["is_champion"] and pair is not None
+    change = pair["difference"] if is_pair else row["value"] - before
+    by = number(abs(change), places)
+    if by == "0":
         return "<small>no change</small>"
     word = "better" if (change > 0) == row["greater_is_better"] else "worse"
-    inside = row["low"] is not None and row["low"] <= before <= (row["high"] or before)
+    note, kind = "", word
+    if is_pair and pair["low"] is not None:
+        is_sure = pair["low"] > 0 or pair["high"] < 0
+        is_sure &= pair["p_value"] is None or pair["p_value"] < alpha(column["level"])
+        note, kind = (SURELY, word) if is_sure else (NOT_SURELY, "dim")
+    elif row["low"] is not None and row["low"] <= before <= (row["high"] or before):
+        kind = "dim"
+        note = "" if pair else INSIDE  # the gate has a better answer for this metric
     sign = "+" if change > 0 else "\N{MINUS SIGN}"
-    note = ", inside the interval" if inside else ""
-    return f'<small class="{word}">{sign}{_number(abs(change), 2)} {word}{note}</small>'
+    parts = [f"{sign}{by} {word}", *([note] if note else [])]
+    text = ", ".join(parts).replace(", ", ",</span> <span>")
+    return f'<small class="{kind}"><span>{text}</span></small>'
 
 
 def _stages(summary: Mapping) -> str:
-    lines = "".join(_stage(stage) for stage in summary["stages"])
-    heads = "".join(
-        f'<th scope="col" class="{kind}">{text}</th>'
-        for text, kind in (
-            ("Stage", ""),
-            ("State", ""),
-            ("Took", "number"),
-            ("Peak memory", "number"),
-            ("Cells", "number"),
-            ("Earlier attempts", ""),
-            ("Notebook", ""),
-        )
-    )
+    stages = summary["stages"]
+    columns = {"Stage": "", "State": "", "Took": "number", "Peak memory": "number"}
+    columns["Cells"] = "number"
+    columns |= {"Earlier attempts": ""} if any(stage["attempts"] for stage in stages) else {}
+    columns |= {"Notebook": "", "In JupyterLab": ""}
+    heads = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in columns.items())
+    lines = "".join(_stage(summary, stage, columns) for stage in stages)
+    is_open = any(stage["notebook"] for stage in stages)
     return (
         f'<h2>Stages</h2><div class="wide"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>"
+        f"<tbody>{lines}</tbody></table></div>{OPENING if is_open else ''}"
     )
 
 
-def _stage(stage: Mapping) -> str:
-    cells = f"{stage['cells_done']} of {stage['cells']}" if stage["cells"] else ""
-    took = "" if stage["seconds"] is None else duration(stage["seconds"])
-    memory = _memory(stage["peak_memory_bytes"]) if stage["peak_memory_bytes"] else ""
-    tries = ", ".join(_link(p, str(n)) for n, p in enumerate(stage["attempts"], start=1))
-    notebook = _link(stage["notebook"], "notebook") if stage["notebook"] else ""
-    return (
-        f'<tr><th scope="row">{_link(stage["page"], stage["title"])}</th>'
-        f'<td><span class="badge {stage["state"]}">{stage["state"]}</span></td>'
-        f'<td class="number">{took}</td><td class="number">{memory}</td>'
-        f'<td class="number">{cells}</td><td>{tries}</td><td>{notebook}</td></tr>'
-    )
+def _stage(summary: Mapping, stage: Mapping, columns: Mapping[str, str]) -> str:
+    state = stage["state"]
+    opening = ""
+    if stage["notebook"]:
+        address = workbench.link(summary["run_dir"], stage["name"])
+        command = _open_command(summary, stage["name"])
+        opening = _link(address, "open") + _copy(command, "copy command")
+    shown = {
+        "State": f'<span class="badge {state.replace(" ", "-")}">{state}</span>',
+        "Took": "" if stage["seconds"] is None else duration(stage["seconds"]),
+        "Peak memory": _memory(stage["peak_memory_bytes"]) if stage["peak_memory_bytes"] else "",
+        "Cells": f"{stage['cells_done']} of {stage['cells']}" if stage["cells"] else "",
+        "Earlier attempts": ", ".join(
+            _link(page, str(n)) for n, page in enumerate(stage["attempts"], start=1)
+        ),
+        "Notebook": _link(stage["notebook"], "notebook") if stage["notebook"] else "",
+        "In JupyterLab": opening,
+    }
+    kinds = columns | {"In JupyterLab": "act"}
+    cells = "".join(f'<td class="{kinds[n]}">{shown[n]}</td>' for n in columns if n != "Stage")
+    return f'<tr><th scope="row">{_link(stage["page"], stage["title"])}</th>{cells}</tr>'
 
 
 def _figures(summary: Mapping, figures: Mapping[str, bytes]) -> str:
@@ -745,7 +922,7 @@ def _parameter_table(
     )
 
 
-def _details(summary: Mapping, airflow_url: str) -> str:
+def _details(summary: Mapping, airflow_url: str, mlflow_url: str) -> str:
     data, start, run_dir = summary["dataset"], summary["start"], summary["run_dir"]
     facts = {
         "Run folder": f"<code>{_e(run_dir)}</code>",
@@ -754,25 +931,10 @@ def _details(summary: Mapping, airflow_url: str) -> str:
         "Commit": start.get("commit") and f"<code>{_e(start['commit'])}</code>",
         "Lock file": start.get("lock") and f"<code>{_e(start['lock'])}</code>",
         "Python": _e(start.get("python")),
-        "MLflow run": _mlflow(summary["mlflow"]),
+        "MLflow run": _mlflow(summary["mlflow"], mlflow_url),
         "Airflow run": _airflow(start, airflow_url),
+        "Make it again, and compare": _command(f"make reproduce RUN={run_dir}"),
     }
-    stage = _stage_to_open(summary)
-    commands = {"Make it again, and compare": f"make reproduce RUN={run_dir}"}
-    if stage:
-        commands = {f"Open {stage} in JupyterLab": f"make open RUN={run_dir} STAGE={stage}"} | (
-            commands
-        )
-    facts |= {
-        name: f'<span class="command"><code>{_e(command)}</code>'
-        f'<button type="button" hidden data-copy="{_e(command)}">Copy</button></span>'
-        for name, command in commands.items()
-    }
-    if stage:
-        name = f"Open {stage} in JupyterLab"
-        address = workbench.link(summary["run_dir"], stage)
-        link = _link(address, "open this stage")
-        facts[name] += f"<div>or {link}, while <code>make lab</code> is running</div>"
     text = f"<h2>Details</h2>{_list('details', {k: v for k, v in facts.items() if v})}"
     if summary["problems"]:
         lines = "".join(f"<li>{_e(_public(problem))}</li>" for problem in summary["problems"])
@@ -780,25 +942,24 @@ def _details(summary: Mapping, airflow_url: str) -> str:
     return text
 
 
-def _stage_to_open(summary: Mapping) -> str:
+def _stage_to_open(summary: Mapping) -> Mapping:
     """Return the stage that a reader will want to open: the failed, else the evaluation or last."""
     executed = [stage for stage in summary["stages"] if stage["notebook"]]
-    is_failed = summary["state"] == "failed"
-    wanted = [stage for stage in executed if is_failed and stage["state"] == "failed"]
+    is_refused = summary["state"] == "refused"
+    wanted = [stage for stage in executed if not is_refused and stage["state"] == "failed"]
     wanted += [stage for stage in executed if stage["name"].endswith("_evaluate")]
     wanted += executed[::-1]
-    return wanted[0]["name"] if wanted else ""
+    return wanted[0] if wanted else {}
 
 
-def _mlflow(known: Mapping) -> str:
-    """Return the link of the MLflow run, or how to see it."""
+def _mlflow(known: Mapping, base: str) -> str:
+    """Return the link of the MLflow run itself."""
     if not known.get("run_id"):
         return ""
-    uri, run_id = _public(known.get("tracking_uri", "")), known["run_id"]
-    if uri.startswith(("http://", "https://")):
-        address = f"{uri.rstrip('/')}/#/experiments/{known.get('experiment_id')}/runs/{run_id}"
-        return _link(address, run_id)
-    return f"<code>{_e(run_id)}</code>; <code>make up</code> shows it"
+    run_id, where = known["run_id"], f"{known.get('experiment_id')}/runs/{known['run_id']}"
+    if not base:
+        return f"<code>{_e(run_id)}</code>"
+    return _link(f"{base}/#/experiments/{where}", run_id) + _only_while_up(base)
 
 
 def _airflow(start: Mapping, base: str) -> str:
@@ -808,13 +969,18 @@ def _airflow(start: Mapping, base: str) -> str:
     if not base.startswith(("http://", "https://")):
         return f"{_e(dag)}, {_e(run_id)}"
     address = f"{base.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run_id, safe='')}"
-    return _link(address, run_id)
+    return _link(address, run_id) + _only_while_up(base)
+
+
+def _only_while_up(base: str) -> str:
+    """Return a note where an address is that of what `make up` starts on this machine."""
+    return f" {WHILE_UP}" if base.startswith(f"http://{services.HOST}:") else ""
 
 
 def _list(kind: str, facts: Mapping[str, str]) -> str:
     """Return name and value (HTML) of facts as a list of definitions."""
     pairs = [f"<dt>{_e(name)}</dt><dd>{value}</dd>" for name, value in facts.items()]
-    if kind == "facts":  # a box for each, not one column of names and one of values
+    if kind.startswith("facts"):  # a box for each, not one column of names and one of values
         pairs = [f"<div>{pair}</div>" for pair in pairs]
     return f'<dl class="{kind}">{"".join(pairs)}</dl>'
 
@@ -836,8 +1002,8 @@ def _value(value: object) -> str:
     return _e(value) if value != "" else '<span class="dim">empty</span>'
 
 
-def _number(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}g}"
+def _full_stop(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 
 def _memory(n_bytes: float) -> str:

@@ -10,10 +10,11 @@ ended without being able to say so is closed by whoever finds that out, see `clo
 import getpass
 import hashlib
 import json
+import math
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -39,6 +40,7 @@ STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
 COPY = "open-"  # how the names of the folders begin that `lib.workbench` makes
 PRODUCTION_WAS = (
     (re.compile(r"\b([Nn])othing is in production\b"), r"\1othing was in production"),
+    (re.compile(r"(?<=was in production, and every floor )is"), "was"),
     (re.compile(r"(version \d+), in production, is"), r"\1, then in production, is"),
 )
 
@@ -265,7 +267,7 @@ def metric_rows(
     """
     from lib.directions import GREATER_IS_BETTER
 
-    metrics = {k: v for k, v in metrics.items() if not k.startswith("validation_")}
+    metrics = {k: v for k, v in _finite(metrics).items() if not k.startswith("validation_")}
     known = GREATER_IS_BETTER | dict(directions or {})
     rows = []
     for metric, larger in known.items():
@@ -289,6 +291,27 @@ def metric_rows(
             }
         )
     return sorted(rows, key=lambda row: not row["baselines"])
+
+
+def other_numbers(metrics: Mapping[str, float], rows: Iterable[Mapping]) -> dict[str, float]:
+    """Return the metrics that stand in none of the rows of `metric_rows`, by name.
+
+    Nothing says of them whether larger is better. Ends of intervals are left out.
+    """
+    shown = set()
+    for row in rows:
+        shown |= {row["metric"], *(f"{name}_{row['metric']}" for name in row["baselines"])}
+    return {
+        name: value
+        for name, value in sorted(_finite(metrics).items())
+        if name not in shown and re.sub("_(low|high)$", "", name) not in metrics.keys() - {name}
+    }
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that are numbers, as all are unless the file is damaged."""
+    numeric = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+    return {name: value for name, value in numeric.items() if math.isfinite(value)}
 
 
 def stated_directions(verdict: Mapping) -> dict[str, bool]:

@@ -6,9 +6,9 @@ import json
 import re
 from types import SimpleNamespace
 
-from lib import gate, ledger, outcome, run_page, tracking, watcher
-from lib.run import open_run
-from lib.summary import summarise, write_summary
+from lib import gate, ledger, outcome, run_page, services, tracking, watcher, workbench
+from lib.run import ROOT, open_run
+from lib.summary import close_run, summarise, write_summary
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -74,14 +74,16 @@ def verdict(**changes):
 def text_of(page):
     """Return the words that a reader sees, in order."""
     body = page[page.index("<main>") : page.index("</main>")]
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+    words = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+    return re.sub(r" (?=[,;:.] )", "", words)  # a link's end is no end of a word
 
 
 def row_of(page, metric):
     """Return the cells of a metric's row as words."""
     row = re.search(rf'<tr[^>]*><th scope="row">{metric} .*?</tr>', page)[0]
     cells = re.findall(r"<t[dh].*?</t[dh]>", row)
-    return [" ".join(html.unescape(re.sub(r"<[^>]*>", " ", cell)).split()) for cell in cells]
+    words = [" ".join(html.unescape(re.sub(r"<[^>]*>", " ", cell)).split()) for cell in cells]
+    return [word.replace(" ,", ",") for word in words]
 
 
 def test_verdict_comes_first_and_the_rest_in_the_order_of_a_review():
@@ -104,13 +106,12 @@ def test_verdict_comes_first_and_the_rest_in_the_order_of_a_review():
         "Peak memory 3 MiB",
         "Metrics",
         "Stages",
-        "1 · Load passed 1 min 15 s 3 MiB 3 of 3",
+        "1 · Load passed 1 min 15 s 3 MiB 3 of 3 notebook open copy command",
         "Figures",
         "Forecast, from 2 · Evaluate",
         "Details",
         "d" * 64,
-        "abc ; make up shows it",
-        "make open RUN=wind/a STAGE=02_evaluate",
+        "abc while make up runs",
         "make reproduce RUN=wind/a",
     ]
     places = [words.index(text) for text in expected]
@@ -142,8 +143,6 @@ def test_failed_run_has_the_error_on_top_with_a_link_to_its_stage():
     top = page[page.index('<section class="verdict failed">') : page.index("</section>")]
     assert '<a href="02_evaluate.html">2 · Evaluate</a>, cell 3: ValueError' in top
     assert "no column &lt;b&gt;" in top and "<pre>more of it</pre>" in top
-    assert "make open RUN=wind/a STAGE=02_evaluate" in page
-    assert '/open-stage?run=wind%2Fa&amp;stage=02_evaluate">open this stage</a>' in page
 
 
 def test_stage_that_never_began_says_why_without_a_cell():
@@ -152,7 +151,68 @@ def test_stage_that_never_began_says_why_without_a_cell():
     outcome.mark_failed(notebook, None, "ValueError", "wind has no parameter 'x'")
     outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
     words = text_of(run_page.build(run))
-    assert "Failed in 2 · Evaluate : ValueError: wind has no parameter 'x'" in words
+    assert "Failed in 2 · Evaluate: ValueError: wind has no parameter 'x'" in words
+
+
+def opened(text):
+    """Return the addresses in JupyterLab and the commands that open a stage, in order."""
+    addresses = re.findall(r'href="([^"]*/open-stage[^"]*)"', text)
+    return [html.unescape(one) for one in addresses], re.findall(
+        r'data-copy="(make open[^"]*)', text
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "title"),
+    [
+        (("ValueError", "x"), "02_evaluate", "Open 2 · Evaluate"),
+        (("GateError", "x"), "02_evaluate", "Open 2 · Evaluate"),
+    ],
+)
+def test_box_of_a_failure_opens_the_stage_to_look_at(error, stage, title):
+    page = run_page.build(make_run(error=error))
+    box = page[page.index('<section class="verdict') : page.index("</section>")]
+    command = f"make open RUN=wind/a STAGE={stage}"
+    assert opened(box) == ([workbench.link("wind/a", stage)], [command])
+    assert title in box and f"<code>{command}</code>" in box
+
+
+def test_every_stage_that_has_run_can_be_opened_from_its_row(monkeypatch):
+    monkeypatch.setattr(workbench, "link", lambda run_dir, stage: f"http://lab/open-stage/{stage}")
+    run = make_run()
+    (run.path / "02_evaluate.ipynb").unlink()
+    page = run_page.build(run)
+    assert 'class="do"' not in page, "a run that passed needs no box"
+    stages = page[page.index("Stages</h2>") :]
+    expected = (["http://lab/open-stage/01_load"], ["make open RUN=wind/a STAGE=01_load"])
+    assert opened(stages) == expected and opened(page) == expected
+
+
+@pytest.mark.parametrize("state", ["cancelled", "lost"])
+def test_run_that_was_closed_says_why_and_where_it_was_cut_off(state):
+    run = make_run(run={"run_id": "manual__1", "dag_id": "wind", "started": STAMP})
+    notebook = executed()
+    notebook["metadata"]["papermill"]["end_time"] = None
+    notebook["cells"][3]["metadata"]["papermill"]["status"] = "running"
+    outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
+    close_run(run, state, "Ctrl-C in <make run>", at="2026-01-02T03:09:00+00:00")
+    page = run_page.build(run)
+    assert f'<span class="badge {state}">{state}</span>' in page
+    box = page[page.index('<section class="verdict') : page.index("</section>")]
+    assert "Ctrl-C in &lt;make run&gt;." in box and opened(box)[1]
+    words = text_of(page)
+    assert "Cut off in 2 · Evaluate after 2 of 3 cells." in words
+    assert "is running" not in words and "2 · Evaluate failed" in words
+
+
+def test_stages_that_a_failed_run_never_reached_are_not_waited_for(monkeypatch, tmp_path):
+    monkeypatch.setattr("lib.summary.ROOT", tmp_path)
+    folder = tmp_path / "notebooks" / "wind"
+    folder.mkdir(parents=True)
+    for stage in ("01_load", "02_evaluate", "03_register"):
+        (folder / f"{stage}.ipynb").write_text("{}")
+    page = run_page.build(make_run(error=("ValueError", "x")))
+    assert '<span class="badge not-run">not run</span>' in page and "waiting" not in text_of(page)
 
 
 def test_running_stage_is_shown_with_the_cells_done_so_far():
@@ -175,23 +235,89 @@ def test_changes_are_marked_by_the_direction_of_the_metric():
     page = run_page.render(summary, previous=previous, served=served)
     assert row_of(page, "rmse") == [
         "rmse ↓",
-        "0.4 0.35 to 0.45",
+        "0.40 0.35 to 0.45",
         "0.42 \N{MINUS SIGN}0.02 better, inside the interval",
-        "0.5 \N{MINUS SIGN}0.1 better",
-        "0.8",
+        "0.50 \N{MINUS SIGN}0.10 better",
+        "0.80",
     ]
     assert row_of(page, "r2") == [
         "r2 ↑",
-        "0.9",
+        "0.90",
         "0.95 \N{MINUS SIGN}0.05 worse",
-        "0.9 no change",
-        "",
+        "0.90 no change",
     ]
     head = text_of(page[: page.index("<tbody>")] + "</main>")
     assert "Previous run 2026-01-02 03:04, other data" in head
     assert "@production, version 2 same data" in head
     assert 'href="../../wind/before/report.html"' in page
     assert 'href="../../wind/old/report.html"' in page
+
+
+def test_previous_run_that_is_in_production_stands_there_once():
+    summary = summarise(make_run(metrics=METRICS))
+    previous = summarise(make_run("wind/before", metrics={"rmse": 0.42}))
+    served = {"name": "wind_gbm", "version": 2, "alias": "production", "run_dir": "wind/before"}
+    page = run_page.render(summary, previous=previous, served=served | {"metrics": {"rmse": 0.42}})
+    assert len(row_of(page, "rmse")) == 4 and "@production, version 2; same data" in text_of(page)
+
+
+def shown(**metrics):
+    return run_page.render(summarise(make_run(metrics=metrics)))
+
+
+def bold_of(page, metric):
+    """Return the numbers of a metric's row that are bold."""
+    row = re.search(rf'<tr[^>]*><th scope="row">{metric} .*?</tr>', page)[0]
+    return re.findall(r'class="?(?:number )?best"?>([\d.]+)', row)
+
+
+def test_numbers_of_a_metric_have_like_decimals_and_a_tie_is_a_tie():
+    page = shown(accuracy=1.0, logistic_accuracy=0.284, one_view_accuracy=1.0, most_accuracy=0.1)
+    assert row_of(page, "accuracy") == ["accuracy ↑", "1.000", "0.284", "1.000", "0.100"]
+    assert bold_of(page, "accuracy") == ["1.000", "1.000"]
+    page = shown(mse=1.13205, gru_mse=1.13179, persistence_mse=1.24488)
+    assert row_of(page, "mse")[1:] == ["1.132", "1.132", "1.245"]
+    assert bold_of(page, "mse") == ["1.132", "1.132"]
+    assert bold_of(shown(mse=0.5, gru_mse=0.50000001), "mse") == [], "nothing to tell apart"
+
+
+def test_what_rounding_leaves_of_a_zero_is_zero():
+    found = {"expected_calibration_error": 5.5e-05, "most_expected_calibration_error": 1.388e-17}
+    page = shown(**found, logistic_expected_calibration_error=0.07719)
+    row = row_of(page, "expected_calibration_error")
+    assert row == ["expected_calibration_error ↓", "0.000055", "0", "0.077190"]
+    assert "e-" not in text_of(page)
+
+
+def test_metrics_without_baselines_have_no_columns_for_them():
+    page = shown(**METRICS, persistence_r2_extra=1.0)
+    first, second = re.findall(r"<table.*?</table>", page[page.index("Metrics</h2>") :])[:2]
+    assert "persistence" in first and ">rmse ↓" in first and ">r2" not in first
+    assert "persistence" not in second and ">r2 ↑" in second and ">rmse" not in second
+
+
+def test_baseline_of_one_metric_alone_stands_below_its_name():
+    planted = {"planted_rank_ic": 0.35, "gru_rank_ic": 0.31}
+    page = shown(rank_ic=0.3, mae=0.8, gru_mae=0.7, **planted)
+    assert row_of(page, "rank_ic") == ["rank_ic ↑ planted 0.35", "0.30", "0.31"]
+    assert bold_of(page, "rank_ic") == ["0.35"]
+
+
+def test_metric_of_unknown_direction_is_shown_without_an_arrow():
+    page = shown(
+        uplift_at_ten=0.91234, uplift_at_ten_low=0.9, uplift_at_ten_high=0.92, n_test=12345.0
+    )
+    words = text_of(page)
+    assert "uplift_at_ten 0.9123 0.9000 to 0.9200" in words and "n_test 12,345" in words
+    assert not {"↑", "↓"} & set(words[words.index("Metrics") :])
+    page = shown(rmse=0.4, uplift_at_ten=0.9, validation_rmse=0.5, gru_rmse=0.6, gru_rmse_low=0.5)
+    words = text_of(page)
+    assert "uplift_at_ten 0.9 validation_rmse 0.5" in words and "gru_rmse_low" not in words
+
+
+def test_damaged_metric_costs_no_page():
+    words = text_of(shown(rmse="?", mae=0.5, r2=None))
+    assert "mae ↓ 0.5" in words and "rmse" not in words
 
 
 def test_previous_run_is_the_latest_that_ended_with_metrics_on_the_same_data_source():
@@ -323,13 +449,31 @@ def test_text_of_a_run_is_never_markup():
             "http://me:secret@mlflow:5000/",
             '<a href="http://mlflow:5000/#/experiments/1/runs/abc">abc</a>',
         ),
-        ("sqlite:////x/mlflow.db", "<code>abc</code>; <code>make up</code> shows it"),
+        (
+            "sqlite:////x/mlflow.db",
+            '<a href="http://127.0.0.1:5000/#/experiments/1/runs/abc">abc</a> <span',
+        ),
     ],
 )
-def test_link_of_the_mlflow_run_is_public(uri, expected):
+def test_link_of_the_mlflow_run_is_public_and_its_own(uri, expected):
     known = {"run_id": "abc", "experiment_id": "1", "tracking_uri": uri}
     page = run_page.build(make_run(mlflow=known), ask_registry=False)
     assert expected in page and "secret" not in page
+
+
+def test_links_follow_the_ports_that_are_in_use(monkeypatch):
+    used = {"mlflow": "http://127.0.0.1:5011", "airflow": "http://127.0.0.1:8111"}
+    monkeypatch.setattr(services, "running", lambda: used)
+    known = {"run_id": "abc", "experiment_id": "1", "tracking_uri": "sqlite:////x.db"}
+    model = {"name": "wind_gbm", "version": 3}
+    start = {"dag_id": "wind", "run_id": "manual__1"}
+    page = run_page.build(make_run(mlflow=known, registration=model, run=start))
+    assert 'href="http://127.0.0.1:5011/#/experiments/1/runs/abc"' in page
+    assert (
+        'href="http://127.0.0.1:5011/#/models/wind_gbm/versions/3">wind_gbm version 3</a>' in page
+    )
+    assert 'href="http://127.0.0.1:8111/dags/wind/runs/manual__1"' in page
+    assert page.count("while <code>make up</code> runs") == 2
 
 
 def test_link_of_the_airflow_run_is_quoted():
@@ -412,6 +556,39 @@ def test_page_shows_its_figures_in_a_browser_without_a_complaint(browser_page):
     assert messages == []
 
 
+@pytest.mark.kernel
+@pytest.mark.parametrize("pipeline", ["power", "tick", "mnist", "cifar10"])
+def test_all_of_the_metrics_of_every_pipeline_is_readable_on_a_desk(browser_page, pipeline):
+    metrics = json.loads((ROOT / "outputs" / pipeline / "reference" / "metrics.json").read_text())
+    worse = {name: 1.01 * value for name, value in metrics.items()}
+    summary = summarise(make_run(metrics=metrics, error=("ValueError", "x")))
+    previous = summarise(make_run("wind/before", metrics=worse))
+    served = {"name": "wind_gbm", "version": 12, "alias": "production", "run_dir": "wind/old"}
+    text = run_page.render(summary, previous=previous, served=served | {"metrics": worse})
+    place = open_run("wind/a").path / "report.html"
+    place.write_text(text)
+    page, messages = browser_page
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.goto(place.as_uri())
+        widths = page.eval_on_selector_all(
+            ".wide", "all => all.map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        assert len(widths) >= 2 and all(whole <= seen for whole, seen in widths), widths
+        page.set_viewport_size({"width": 390, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        narrow = page.eval_on_selector_all(
+            ".wide", "all => all.map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        assert any(whole > seen for whole, seen in narrow), "scrolls inside of its box"
+    empty = page.locator(".wide td.number", has_not_text=re.compile(".")).count()
+    cells = page.locator(".wide td.number").count()
+    assert empty / cells < 0.25, "columns of blanks"
+    assert page.locator(".do a").bounding_box()["y"] < 900, "seen without scrolling"
+    assert messages == []
+
+
 FLOOR = CHECK | {"metric": "rmse_vs_persistence", "passed": True}
 COMPARED = {"metric": "rmse", "unit": "kW", "greater_is_better": False, "decisive": True}
 COMPARED |= {"candidate": 0.4312, "champion": 0.43903, "difference": -0.00783}
@@ -442,7 +619,7 @@ def test_gate_stands_right_below_the_sentence_that_says_what_followed():
         "better by 0.0078 (0.0051 to 0.0104), more than the margin of 0.001.",
         "bob has agreed: a <b> idea.",
         "Registered as wind_gbm version 5, @staging",
-        "Gate Metric Result Floor Candidate In production version 4 Difference 95 % interval",
+        "Gate Metric Result Floor Candidate In production then version 4 Difference 95 % interval",
         "rmse (kW) ↓ passed 0.4312 0.4390 \N{MINUS SIGN}0.0078 \N{MINUS SIGN}0.0104 to",
         "rmse_vs_persistence ↓ passed ≤ 0.5 0.4",
         "Margin: 0.001. Version 4 is old.",
@@ -451,15 +628,61 @@ def test_gate_stands_right_below_the_sentence_that_says_what_followed():
     ]
     places = [words.index(text) for text in expected]
     assert places == sorted(places)
-    assert '<a href="../../wind/old/report.html">In production</a>' in page
+    assert '<a href="../../wind/old/report.html">In production then</a>' in page
+    assert "less version 4, which was in production when this was decided" in words
     assert "a &lt;b&gt; idea" in page
 
 
 def test_gate_without_a_champion_shows_floors_only():
     words = text_of(run_page.build(gated_run(champion=(), registration=MADE | {"promoted": True})))
-    assert "Promoted: nothing is in production, and every floor is reached." in words
+    assert "Promoted: nothing was in production, and every floor was reached." in words
     assert "Gate Metric Result Floor Candidate rmse_vs_persistence" in words
     assert "Difference" not in words and "In production" not in words
+
+
+def test_page_never_says_that_nothing_is_and_something_is_in_production():
+    run = gated_run(champion=(), registration=MADE | {"promoted": True})
+    decision = json.loads((run.path / "gate.json").read_text())
+    decision["notes"] = ["nothing is in production under this name"]
+    (run.path / "gate.json").write_text(json.dumps(decision))
+    standing = {"champion": 5, "archived": "", "changes": []}
+    words = text_of(run_page.render(summarise(run), standing=standing))
+    assert "in production now" in words and "Nothing was in production under this name." in words
+    assert "othing is in production" not in words
+
+
+def metrics_of(page):
+    """Return the part of a page that is below the gate's table."""
+    return page[page.index("Metrics</h2>") :]
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ({}, "0.4390 \N{MINUS SIGN}0.0078 better, surely"),
+        ({"high": 0.001}, "0.4390 \N{MINUS SIGN}0.0078 better, not surely"),
+        ({"p_value": 0.2}, "0.4390 \N{MINUS SIGN}0.0078 better, not surely"),
+        ({"champion": 0.4312, "difference": 0.0}, "0.4312 no change"),
+    ],
+)
+@pytest.mark.parametrize("column", ["previous", "served"])
+def test_metrics_say_of_the_champion_what_the_gate_says(pair, said, column):
+    metrics = METRICS | {"rmse": 0.4312, "r2": 0.88, "r2_low": 0.8, "r2_high": 0.95}
+    run = gated_run(registration=MADE)
+    (run.path / "metrics.json").write_text(json.dumps(metrics))
+    decision = json.loads((run.path / "gate.json").read_text())
+    decision["rows"][0] |= pair
+    (run.path / "gate.json").write_text(json.dumps(decision))
+    other = {"rmse": 0.44, "r2": 0.9}
+    before = {"served": {"name": "wind_gbm", "version": 4, "alias": "production", "run_dir": ""}}
+    before["served"] |= {"metrics": other}
+    before["previous"] = summarise(make_run("wind/old", metrics=other))
+    page = metrics_of(run_page.render(summarise(run), **{column: before[column]}))
+    assert row_of(page, "rmse")[2] == said
+    assert row_of(page, "r2")[2].endswith("worse, inside the interval"), "not compared by the gate"
+    far = {"previous": before["previous"] | {"run_dir": "wind/else"}}
+    page = metrics_of(run_page.render(summarise(run), **far))
+    assert row_of(page, "rmse")[2].endswith("better"), "another run: the gate knows nothing of it"
 
 
 def test_undecided_run_waits_for_a_person_and_says_why():
