@@ -424,7 +424,9 @@ def _waiting(run: Run, title: str, what: str) -> str:
     is_over = known["state"] not in ("running", "unfinished")
     if is_over:
         badge, kind = summary.NOT_RUN, "not-executed"
-        text = f"{what} was not run: the run is {known['state']}. {known['reason']}"
+        state = known["state"]
+        how = f"has {state}" if state in ("passed", "failed") else f"was {state}"
+        text = f"{what} was not run: the run {how}. {known['reason']}"
     else:
         badge, kind = "waiting", "running"
         text = f"Waiting for {what}. The report appears here by itself."

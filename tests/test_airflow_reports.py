@@ -284,6 +284,35 @@ def test_stage_that_has_not_begun_waits_and_one_that_does_not_exist_is_not_found
     assert get("page/nothing/x/report.html").status_code == 404
 
 
+def test_stage_that_will_not_be_run_is_not_waited_for(get, folder):
+    failed = notebook("first words", state="ended")
+    failed["metadata"]["papermill"]["exception"] = True
+    (folder / "01_load.ipynb").write_text(json.dumps(failed))
+    text = get(f"page/{RUN}/02_features.html").text
+    assert "not run" in text and "02_features was not run: the run has failed." in text
+    assert "Waiting" not in text and ">waiting<" not in get(f"page/{REPORT}").text
+    assert get(f"state/{REPORT}").json()["live"] is False
+
+
+def test_run_that_was_closed_is_live_no_more(get, folder):
+    before = get(f"state/{REPORT}").json()
+    summary.close_run(open_run(RUN), "lost", "The machine went down")
+    after = get(f"state/{REPORT}").json()
+    assert before["live"] and not after["live"] and after["version"] != before["version"]
+    assert "The machine went down" in get(f"page/{REPORT}").text
+    assert "The machine went down" in get(f"page/{RUN}/02_features.html").text
+
+
+@pytest.mark.parametrize("stage", ["01_load", "02_features"])
+def test_page_of_a_stage_leads_on_by_itself(get, folder, stage):
+    text = get(f"page/{RUN}/{stage}.html").text
+    nav = text[text.index("<nav") : text.index("</nav>")]
+    assert 'href="../../index.html"' in nav and 'href="report.html"' in nav
+    other = "02_features" if stage == "01_load" else "01_load"
+    assert f'href="{other}.html"' in nav
+    assert "All runs" not in get(f"view/{RUN}/{stage}.html").text, "said once"
+
+
 def test_page_of_a_run_that_goes_on_links_the_stage_that_is_running(get, folder):
     text = get(f"page/{REPORT}").text
     assert 'href="01_load.html"' in text and 'href="02_features.html"' not in text
@@ -438,6 +467,10 @@ def test_airflow_shows_reports_to_those_logged_in_and_they_move_with_the_run(
     page.locator("a[href$='plugin/report']").click()
     expect(report.get_by_text(RUN.split("/")[1]).first).to_be_visible()
     report.locator("a[href='01_load.html']").first.click()
+    expect(report.locator("pre.stdout")).to_have_text("first words")
+    report.locator("nav a", has_text="2 · Features").click()
+    expect(report.get_by_text("Waiting for 02_features")).to_be_visible()
+    report.locator("nav a", has_text="1 · Load").click()
     expect(report.locator("pre.stdout")).to_have_text("first words")
 
     (folder / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))

@@ -172,6 +172,27 @@ def test_damaged_metric_is_left_out():
     assert change_of("rmse", METRICS | {"rmse": float("nan")}, METRICS)["change"] == "only in B"
 
 
+def test_numbers_of_a_metric_have_like_decimals_and_zero_is_zero(make):
+    runs = [{"accuracy": 1.0, "loss": 0.1}, {"accuracy": 0.99, "loss": 1.388e-17}]
+    a, b = (make(f"power/{n}", metrics=m) for n, m in zip("ab", runs, strict=True))
+    page = compare.render(a, b)
+    assert "<td>1.00</td><td>0.99</td>" in page and "<td>0.1</td><td>0</td>" in page
+    assert "e-" not in page[page.index("<tbody>") : page.index("</tbody>")]
+
+
+def test_numbers_that_differ_by_rounding_are_equal():
+    row = change_of("loss", {"loss": 0.0}, {"loss": 1.388e-17})
+    assert (row["change"], row["difference"]) == ("equal", 0.0)
+    assert change_of("loss", {"loss": 0.1 + 0.2}, {"loss": 0.3})["change"] == "equal"
+    assert change_of("loss", {"loss": 0.3}, {"loss": 0.300001})["change"] == "worse"
+
+
+def test_metric_of_unknown_direction_is_shown_and_not_judged(make):
+    a, b = (make(f"power/{n}", metrics={"uplift": v}) for n, v in (("a", 0.1), ("b", 0.2)))
+    page = compare.render(a, b)
+    assert '<td class="differs">differs</td>' in page and "is better" not in page
+
+
 def test_numbers_that_differ_look_different():
     assert differences.numbers(0.6943756, 0.6943766) == ["0.694376", "0.694377"]
     assert differences.numbers(10320.0, None) == ["10,320", ""]

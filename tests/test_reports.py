@@ -288,6 +288,113 @@ def test_write_html_puts_the_page_beside_the_notebook_and_leaves_the_notebook(tm
     assert path.read_bytes() == before
 
 
+STAGES = ("01_load", "02_features", "03_train")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a run of a pipeline with three stages, of which none has begun."""
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
+    monkeypatch.setattr(reports, "ROOT", tmp_path)
+    for stage in STAGES:
+        planned = tmp_path / "notebooks" / "wind" / f"{stage}.ipynb"
+        planned.parent.mkdir(parents=True, exist_ok=True)
+        planned.write_text("{}")
+    made = UPath(tmp_path / "outputs" / "wind" / "run-1")
+    made.mkdir(parents=True)
+    (made / "run.json").write_text("{}")
+    return made
+
+
+def execute(folder, stage, **record):
+    ended = {"end_time": "2026-01-02T04:06:10+01:00"}
+    made = notebook(new_markdown_cell("# X"), code_cell("1"), **(ended | record))
+    outcome.write_notebook(folder / f"{stage}.ipynb", made)
+    return reports.write_html(folder / f"{stage}.ipynb")
+
+
+def leads(page):
+    """Return where the links above a page lead."""
+    text = page.read_text()
+    if '<nav class="around"' not in text:
+        return []
+    return [a["href"] for a in Page(text[text.index("<nav") : text.index("</nav>")]).all("a")]
+
+
+INDEX, RUN = "../../index.html", "report.html"
+
+
+def test_page_of_a_stage_leads_to_all_runs_its_run_and_the_stages_around_it(folder):
+    assert leads(execute(folder, "01_load")) == [INDEX, RUN, "02_features.html"]
+    found = leads(execute(folder, "02_features"))
+    assert found == [INDEX, RUN, "01_load.html", "03_train.html"]
+    assert leads(execute(folder, "03_train")) == [INDEX, RUN, "02_features.html"]
+
+
+def test_stage_that_failed_leads_to_no_stage_that_will_never_be(folder):
+    execute(folder, "01_load")
+    assert leads(execute(folder, "02_features", exception=True)) == [INDEX, RUN, "01_load.html"]
+    execute(folder, "03_train")
+    again = leads(execute(folder, "02_features", exception=True))
+    assert again == [INDEX, RUN, "01_load.html", "03_train.html"]
+
+
+def test_stage_before_that_left_nothing_is_not_linked(folder):
+    assert leads(execute(folder, "02_features")) == [INDEX, RUN, "03_train.html"]
+
+
+def test_earlier_attempt_leads_to_the_same_stages(folder):
+    execute(folder, "01_load")
+    page = execute(folder, "02_features.attempt-1", exception=True)
+    assert leads(page) == [INDEX, RUN, "01_load.html"]
+
+
+def test_notebook_outside_of_a_run_leads_nowhere(folder, tmp_path):
+    (folder / "run.json").unlink()
+    assert leads(execute(folder, "01_load")) == []
+    elsewhere = UPath(tmp_path / "a" / "b")
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "run.json").write_text("{}")
+    assert leads(execute(elsewhere, "01_load")) == []
+
+
+@pytest.mark.kernel
+def test_links_work_from_a_file_and_are_taken_away_where_they_lead_nowhere(folder, browser_page):
+    from lib import run_page
+    from lib.run import open_run
+
+    for stage in STAGES:
+        execute(folder, stage)
+    run_page.publish(open_run("wind/run-1"))
+    page, messages = browser_page
+    page.goto((folder / "01_load.html").as_uri())
+    for text, place in (
+        ("2 · Features →", "02_features.html"),
+        ("3 · Train →", "03_train.html"),
+        ("← 2 · Features", "02_features.html"),
+        ("wind / run-1", "report.html"),
+        ("2 · Features", "02_features.html"),
+        ("All runs", "index.html"),
+    ):
+        page.click(f"a:text-is('{text}')")
+        assert page.url.endswith(f"/{place}")
+    assert messages == []
+    for name in ("02_features.html", "report.html"):  # as MLflow shows an artifact
+        text = (folder / name).read_text()
+        page.goto("about:blank")
+        page.evaluate(
+            "text => { const frame = document.createElement('iframe');"
+            "frame.sandbox = 'allow-scripts';"
+            "frame.src = URL.createObjectURL(new Blob([text], { type: 'text/html' }));"
+            "document.body.append(frame); }",
+            text,
+        )
+        frame = page.frame_locator("iframe")
+        frame.locator("h1").first.wait_for()
+        hrefs = frame.locator("a[href]").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+        assert all(href.startswith(("http", "#")) for href in hrefs), hrefs
+
+
 def test_rendering_a_long_notebook_is_quick_and_changes_nothing():
     rows = "".join(f"<tr><th>{i}</th><td>1.5</td><td>2.5</td></tr>" for i in range(60))
     table = html_output(f"<table><tbody>{rows}</tbody></table>")
