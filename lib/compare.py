@@ -24,6 +24,7 @@ from lib.differences import (
     metric_pairs,
     parameter_pairs,
     places,
+    share_text,
     unlike_tests,
     value_text,
 )
@@ -152,7 +153,9 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
     one, other = summarise(a), summarise(b)
     code = code_changes(a, b)
     title = a.pipeline if a.pipeline == b.pipeline else f"{a.pipeline} and {b.pipeline}"
+    index = f'<p class="dim"><a href="{html.escape(base)}index.html">All runs</a></p>'
     parts = [
+        index if base else "",  # in Airflow the page around this one leads there
         f"<h1>{html.escape(title)}: run against run</h1>",
         f'<div class="pair">{_card("A", a, one, base)}{_card("B", b, other, base)}</div>',
         _overview(differences(one, other, code)),
@@ -245,7 +248,8 @@ def _metric_table(rows: list[dict]) -> str:
         ]
         by = row["difference"]
         difference = f"{'+' if by > 0 else '-'}{plain(abs(by), 3)}" if by else ""
-        share = f"{by / abs(row['a']):+.1%}" if by and row["a"] else ""
+        share = share_text(abs(by / row["a"])) if by and row["a"] else ""
+        share = f"{'+' if by > 0 else '-'}{share}" if share[:1].isdigit() else share
         overlap = {True: "overlap", False: "apart", None: ""}[row["overlap"]] if by else ""
         direction = arrows[row["greater_is_better"]]
         hint = f" <small>{direction}</small>" if direction else ""

@@ -271,6 +271,11 @@ def _whole(value: float) -> float:
     return float(f"{value:.9g}") if abs(value) > ZERO else 0.0
 
 
+def share_text(share: float) -> str:
+    """Return a fraction, 0 or more, in percent; one that rounding would hide is "under 0.1%"."""
+    return f"{share:.1%}" if not 0 < share < 0.0005 else "under 0.1%"
+
+
 def value_text(value: object) -> str:
     """Return the value of a parameter or a fact as JSON, text as it is but without secrets."""
     return redact(value) if isinstance(value, str) else json.dumps(value)
@@ -368,7 +373,7 @@ def _by(row: dict) -> str:
     """Return how much a metric differs, with what the intervals say."""
     if not row["difference"]:
         return ""
-    share = f", {abs(row['difference'] / row['a']):.1%}" if row["a"] else ""
+    share = f", {share_text(abs(row['difference'] / row['a']))}" if row["a"] else ""
     intervals = {True: "; the intervals overlap", False: "; the intervals are apart", None: ""}
     return f" by {plain(abs(row['difference']), 3)}{share}{intervals[row['overlap']]}"
 

@@ -7,8 +7,8 @@ their content, SVG is shown as an image, and a Content-Security-Policy lets the 
 page's own few lines of script (named by their hash) and fetch nothing.
 
 The page of a stage of a run leads on, by addresses that are relative to the run folder: to all
-runs, to its run, to the stages before and after. Where they lead nowhere, as in MLflow's view of
-artifacts, the page's script takes them away.
+runs, to its run, to the stages before and after, and into JupyterLab. Where they lead nowhere, as
+in MLflow's view of artifacts, the page's script takes them away.
 """
 
 import base64
@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from lib import outcome
+from lib import outcome, workbench
 from lib.page import UNLINK, document, duration
 from lib.run import ROOT, outputs_dir, write_bytes
 
@@ -60,6 +60,7 @@ COLOURS = ("dim", "red", "green", "yellow", "blue", "magenta", "cyan", "dim")
 RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")
 FOLDED_LINES = 40  # longer text outputs scroll
 STAGE = re.compile(r"(\d+_\w+)(?:\.attempt-\d+)?", re.ASCII)
+OPENING = "A copy of the stage with its inputs, while make lab or make up runs"
 INDEX, RUN, STARTED = "../../index.html", "report.html", "run.json"
 
 CSS = """
@@ -186,9 +187,13 @@ def around(path: UPath, notebook: Mapping | None = None) -> str:
     after = [name for name in stages[at + 1 :][:1] if name in executed or is_going_on]
     steps = [_step(name, "← {}") for name in before] + [_step(name, "{} →") for name in after]
     run = html.escape(f"{pipeline} / {folder.name}")
+    opening = ""
+    if notebook is not None:
+        address = html.escape(workbench.link(f"{pipeline}/{folder.name}", stage[1]))
+        opening = f'<a href="{address}" title="{OPENING}">Open in JupyterLab</a>'
     return (
         f'<nav class="around" aria-label="Around this stage"><a href="{INDEX}">All runs</a>'
-        f'<a href="{RUN}">{run}</a><span>{"".join(steps)}</span></nav>'
+        f'<a href="{RUN}">{run}</a>{opening}<span>{"".join(steps)}</span></nav>'
     )
 
 

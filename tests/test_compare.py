@@ -180,6 +180,13 @@ def test_numbers_of_a_metric_have_like_decimals_and_zero_is_zero(make):
     assert "e-" not in page[page.index("<tbody>") : page.index("</tbody>")]
 
 
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.2, "20.0%"), (0.0004, "under 0.1%"), (0.0, "0.0%"), (0.0006, "0.1%")]
+)
+def test_share_that_is_small_is_not_said_to_be_none(share, text):
+    assert differences.share_text(share) == text
+
+
 def test_numbers_that_differ_by_rounding_are_equal():
     row = change_of("loss", {"loss": 0.0}, {"loss": 1.388e-17})
     assert (row["change"], row["difference"]) == ("equal", 0.0)

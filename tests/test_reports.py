@@ -3,11 +3,12 @@
 import base64
 import copy
 import hashlib
+import html
 import re
 import time
 from html.parser import HTMLParser
 
-from lib import outcome, reports
+from lib import outcome, reports, workbench
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -318,7 +319,9 @@ def leads(page):
     text = page.read_text()
     if '<nav class="around"' not in text:
         return []
-    return [a["href"] for a in Page(text[text.index("<nav") : text.index("</nav>")]).all("a")]
+    found = [a["href"] for a in Page(text[text.index("<nav") : text.index("</nav>")]).all("a")]
+    assert found.pop(2).startswith("http://127.0.0.1:"), "JupyterLab"
+    return found
 
 
 INDEX, RUN = "../../index.html", "report.html"
@@ -335,6 +338,8 @@ def test_stage_that_failed_leads_to_no_stage_that_will_never_be(folder):
     execute(folder, "01_load")
     assert leads(execute(folder, "02_features", exception=True)) == [INDEX, RUN, "01_load.html"]
     execute(folder, "03_train")
+    page = (folder / "02_features.html").read_text()
+    assert html.escape(workbench.link("wind/run-1", "02_features")) in page
     again = leads(execute(folder, "02_features", exception=True))
     assert again == [INDEX, RUN, "01_load.html", "03_train.html"]
 
