@@ -388,7 +388,7 @@ def render(place: Place, pipelines: list[str]) -> str:
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
     content = outcome.read_notebook(notebook)
     links = stage_page.around(notebook, content)
-    return stage_page.render(content, f"{run.name}/{notebook.stem}", links)
+    return stage_page.render(content, f"{run.name}/{notebook.stem}", links=links)
 
 
 def _index(pipelines: list[str]) -> str:

@@ -153,7 +153,7 @@ def write_html(notebook_path: UPath | str) -> UPath:
     path = UPath(notebook_path)
     page = path.with_suffix(".html")
     notebook = outcome.read_notebook(path)
-    text = render(notebook, f"{path.parent.name}/{path.stem}", around(path, notebook))
+    text = render(notebook, f"{path.parent.name}/{path.stem}", links=around(path, notebook))
     write_bytes(page, text.encode())
     return page
 
@@ -203,7 +203,7 @@ def _step(stage: str, arrow: str) -> str:
     return f'<a href="{stage}.html">{html.escape(arrow.format(title))}</a>'
 
 
-def render(notebook: Mapping, name: str, links: str = "") -> str:
+def render(notebook: Mapping, name: str, *, links: str = "") -> str:
     """Return the page for `notebook`.
 
     Parameters

@@ -406,7 +406,7 @@ def _verdict(summary: Mapping, standing: Mapping, mlflow_url: str) -> str:
     if state == "failed" and failed:
         lines += _failure(failed[0])
     if state in CLOSED:
-        lines += [_e(_full_stop(summary["reason"])), _stopped(summary["stages"])]
+        lines += [_e(_sentence(summary["reason"])), _stopped(summary["stages"])]
     checks = sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"])
     words = decided or [_check(check) for check in checks]
     if state == "passed" and not words:
@@ -1002,8 +1002,9 @@ def _value(value: object) -> str:
     return _e(value) if value != "" else '<span class="dim">empty</span>'
 
 
-def _full_stop(sentence: str) -> str:
-    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+def _sentence(text: str) -> str:
+    whole = f"{text[:1].upper()}{text[1:]}"
+    return whole if whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 def _memory(n_bytes: float) -> str:

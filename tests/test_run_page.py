@@ -4,6 +4,9 @@ import base64
 import html
 import json
 import re
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 from lib import gate, ledger, outcome, run_page, services, tracking, watcher, workbench
@@ -195,11 +198,11 @@ def test_run_that_was_closed_says_why_and_where_it_was_cut_off(state):
     notebook["metadata"]["papermill"]["end_time"] = None
     notebook["cells"][3]["metadata"]["papermill"]["status"] = "running"
     outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
-    close_run(run, state, "Ctrl-C in <make run>", at="2026-01-02T03:09:00+00:00")
+    close_run(run, state, "stopped in <make run>", at="2026-01-02T03:09:00+00:00")
     page = run_page.build(run)
     assert f'<span class="badge {state}">{state}</span>' in page
     box = page[page.index('<section class="verdict') : page.index("</section>")]
-    assert "Ctrl-C in &lt;make run&gt;." in box and opened(box)[1]
+    assert "Stopped in &lt;make run&gt;." in box and opened(box)[1]
     words = text_of(page)
     assert "Cut off in 2 · Evaluate after 2 of 3 cells." in words
     assert "is running" not in words and "2 · Evaluate failed" in words
@@ -754,3 +757,55 @@ def test_damaged_gate_is_named_and_costs_nothing_else():
     words = text_of(run_page.build(make_run(metrics=METRICS, verdict=verdict(), gate={"rows": 3})))
     assert "gate.json holds no decision" in words
     assert "rmse = 0.4, 0.1 below the 0.5 that is allowed at most: passed" in words
+
+
+@pytest.fixture
+def mlflow_server(tmp_path):
+    """A real MLflow server with one run, which has logged a page, and one registered version."""
+    import mlflow
+
+    store, port = f"sqlite:///{tmp_path}/mlflow.db", services.free_port(5480)
+    client = mlflow.MlflowClient(store)
+    experiment = client.create_experiment("wind", artifact_location=str(tmp_path / "artifacts"))
+    made = client.create_run(experiment, run_name="the run itself")
+    client.create_registered_model("wind_gbm")
+    client.create_model_version("wind_gbm", str(tmp_path), run_id=made.info.run_id)
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", store, "--no-serve-artifacts"]
+    command += ["--default-artifact-root", str(tmp_path / "artifacts")]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        while not services._answers(port):
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        yield client, made.info, f"http://127.0.0.1:{port}"
+    finally:
+        services._stop([server])
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(600)
+def test_links_lead_to_the_run_and_the_version_themselves_in_mlflow(mlflow_server, browser_page):
+    client, info, address = mlflow_server
+    known = {"run_id": info.run_id, "experiment_id": info.experiment_id, "tracking_uri": "sqlite:"}
+    run = make_run(mlflow=known, registration={"name": "wind_gbm", "version": 1})
+    page, _ = browser_page
+    page.set_default_timeout(120_000)
+    text = run_page.render(summarise(run), mlflow_url=address)
+    (run.path / "report.html").write_text(text)
+    client.log_artifact(info.run_id, str(run.path / "report.html"))
+    place = (run.path / "report.html").as_uri()
+    page.goto(place)
+    page.click(f"a:text-is('{info.run_id}')")
+    page.get_by_text("the run itself").first.wait_for()
+    page.goto(place)
+    page.click("a:text-is('wind_gbm version 1')")
+    page.get_by_role("heading", name="Version 1").wait_for()
+    page.goto(
+        f"{address}/#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts/report.html"
+    )
+    inside = page.frame_locator("iframe")
+    inside.locator("h1").first.wait_for()
+    hrefs = inside.locator("a[href]").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert hrefs and all(href.startswith("http") for href in hrefs), "no link without an end"
