@@ -1,4 +1,4 @@
-"""What every page of this project shares: colours, policy, the frame of an HTML document.
+"""What every page of this project shares: colours, policy, numbers, the frame of a document.
 
 A page is one file: no network, style and script inside, readable on a phone, in the dark and on
 paper. A Content-Security-Policy lets the browser run the page's own script, named by its hash, and

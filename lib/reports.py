@@ -172,7 +172,7 @@ def around(path: UPath, notebook: Mapping | None = None) -> str:
     -------
     str
         HTML. The stage after this one is linked if it has a page, or will have one: not if this
-        one has failed.
+        one has failed, or the run was closed.
     """
     folder, stage = path.parent, STAGE.fullmatch(path.stem)
     if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
@@ -183,6 +183,7 @@ def around(path: UPath, notebook: Mapping | None = None) -> str:
     stages = sorted({name for name in planned | executed if "." not in name} | {stage[1]})
     at = stages.index(stage[1])
     is_going_on = notebook is not None and outcome.state(notebook) in ("running", "completed")
+    is_going_on &= b'"closed"' not in (folder / STARTED).read_bytes()
     before = [name for name in stages[:at][-1:] if name in executed]
     after = [name for name in stages[at + 1 :][:1] if name in executed or is_going_on]
     steps = [_step(name, "← {}") for name in before] + [_step(name, "{} →") for name in after]

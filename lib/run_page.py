@@ -162,7 +162,20 @@ def publish(run: Run, *, ask_registry: bool = True) -> UPath:
     """
     summary = write_summary(run)
     run_index.write_index()
+    if summary["state"] in CLOSED:
+        _end_stages(run, summary)
     return _write_page(run, summary, ask_registry=ask_registry)
+
+
+def _end_stages(run: Run, summary: Mapping) -> None:
+    """Let the last stage that has passed no longer lead to one that will never be."""
+    from lib import reports
+
+    passed = [
+        s for s in summary["stages"] if s["state"] == "passed" and s["notebook"] and s["page"]
+    ]
+    for stage in passed[-1:]:
+        reports.write_html(run.path / stage["notebook"])
 
 
 def publish_beside(notebook: UPath) -> None:

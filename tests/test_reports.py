@@ -354,6 +354,19 @@ def test_earlier_attempt_leads_to_the_same_stages(folder):
     assert leads(page) == [INDEX, RUN, "01_load.html"]
 
 
+def test_run_that_was_closed_between_stages_leads_to_no_stage_that_will_never_be(
+    folder, monkeypatch, tmp_path
+):
+    from lib import run_page, summary
+    from lib.run import open_run
+
+    monkeypatch.setattr(summary, "ROOT", tmp_path)
+    assert leads(execute(folder, "01_load"))[-1] == "02_features.html"
+    summary.close_run(open_run("wind/run-1"), "cancelled", "Ctrl-C", at="2026-01-02T05:00:00+01:00")
+    run_page.publish(open_run("wind/run-1"), ask_registry=False)
+    assert leads(folder / "01_load.html") == [INDEX, RUN]
+
+
 def test_notebook_outside_of_a_run_leads_nowhere(folder, tmp_path):
     (folder / "run.json").unlink()
     assert leads(execute(folder, "01_load")) == []
