@@ -213,6 +213,7 @@ COMMAND = [sys.executable, "-m", "lib.cli", "run", "compare"]
 
 def start(folder):
     """Start a run in a process of its own and give it back once its notebook runs."""
+    before = len([*folder.glob("compare/*/stages/01_compare.json")])
     environment = {**os.environ, "OUTPUTS_DIR": str(folder)}
     log = (folder / "said").open("wb")
     process = subprocess.Popen(
@@ -221,7 +222,7 @@ def start(folder):
 
     def is_running():
         assert process.poll() is None, (folder / "said").read_text()
-        return [*folder.glob("compare/*/stages/01_compare.json")]
+        return len([*folder.glob("compare/*/stages/01_compare.json")]) > before
 
     wait_for(is_running, 120, "the notebook to run")
     return process
