@@ -2,41 +2,104 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIPELINE ?=
-PARAMS ?= {}
-RUN ?=
-STAGE ?=
-A ?=
-B ?=
-APPLY ?=
-export PARAMS RUN STAGE A B
+
+# Arguments are what is typed after `make`; the environment of the shell is not asked for them.
+PIPELINE :=
+PARAMS := {}
+RUN :=
+STAGE :=
+A :=
+B :=
+KEEP :=
+LAST :=
+DAYS :=
+APPLY :=
+MODEL :=
+VERSION :=
+REASON :=
+AT :=
+AIRFLOW_PORT :=
+MLFLOW_PORT :=
+LAB_PORT :=
+export PIPELINE PARAMS RUN STAGE A B LAST DAYS MODEL VERSION REASON AT
+export AIRFLOW_PORT MLFLOW_PORT LAB_PORT
 
 # These would make every import slow, or let another environment leak in.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 
+# The names that were typed, so that a misspelt one is an error rather than left out.
+TYPED = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+CLI = $(BIN)/python -m lib.cli $(if $(word 2,$(MAKECMDGOALS)),,--given "$(TYPED)")
+yes = $(filter-out 0 no false,$(1))
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test fast up lab open compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
-help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
+help:  ## show this
+	@printf 'make <target> [NAME=value ...]\n'
+	@awk -F ' *## *' '/^##@/ { printf "\n%s\n", substr($$2, 3) } \
+		/^[a-z]+:.*##/ { split($$1, name, ":"); n = split($$2, part, " *[|] *"); \
+		printf "  %-11s %s\n", name[1], part[1]; if (n > 1) printf "  %-11s %s\n", "", part[2] }' $(MAKEFILE_LIST)
+
+##@ Start
 
 install: $(VENV)/ready  ## make the environment, once (other targets do it on first use)
+	@printf 'Next: make run PIPELINE=power, then make up. make help lists everything.\n'
 
 $(VENV)/ready: requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
-	$(PYTHON) -m venv --clear $(VENV)
-	sed -n '/^uv==/,/^[a-z][^ ]*==/{/^uv==/p;/^    --hash/p}' requirements.lock > $(VENV)/uv.lock
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --compile-bytecode -e .
-	$(BIN)/python -m lib.cli prepare
-	@touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -m lib.install $(VENV)
 
-run: $(VENV)/ready  ## train all pipelines on sample data, or run one: PIPELINE=power PARAMS='{"source": "..."}'
-	@$(BIN)/python -m lib.cli run $(PIPELINE) --params "$$PARAMS"
+run: $(VENV)/ready  ## train all pipelines on sample data, or run one | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']
+	@$(CLI) run --params="$$PARAMS" -- $(PIPELINE)
 
-test: $(VENV)/ready  ## run every test, nbval included
-	$(BIN)/python -m pytest --nbval --nbval-current-env tests notebooks
+up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ctrl-C | [AIRFLOW_PORT=8080] [MLFLOW_PORT=5000] [LAB_PORT=8888]
+	@$(CLI) up --airflow-port="$$AIRFLOW_PORT" --mlflow-port="$$MLFLOW_PORT" --lab-port="$$LAB_PORT"
+
+lab: $(VENV)/ready  ## start JupyterLab alone | [LAB_PORT=8888]
+	@$(CLI) lab --lab-port="$$LAB_PORT"
+
+doctor: $(VENV)/ready  ## check kernel, servers, versions, disk, locks; name each problem and its fix
+	@$(CLI) doctor
+
+##@ Runs: one is <pipeline>/<run>, latest, or power/latest
+
+open: $(VENV)/ready  ## open a stage in JupyterLab, on a copy; by default the one that failed, else the evaluation | [RUN=latest] [STAGE=05_evaluate]
+	@$(CLI) open -- "$$RUN" "$$STAGE"
+
+compare: $(VENV)/ready  ## put two runs side by side on a page; by default the last two of one pipeline | [A=power/<run>] [B=power/latest] [PIPELINE=power]
+	@$(CLI) compare --pipeline="$$PIPELINE" -- "$$A" "$$B"
+
+reproduce: $(VENV)/ready  ## make a run again from its commit, data and seed, and compare the metrics | [RUN=latest] [KEEP=1]
+	@$(CLI) reproduce $(if $(call yes,$(KEEP)),--keep) -- "$$RUN"
+
+reports: $(VENV)/ready  ## write the page of one run anew, or of all, and the index | [RUN=latest]
+	@$(CLI) reports -- "$$RUN"
+
+prune: $(VENV)/ready  ## say which old runs nothing refers to; APPLY=1 deletes them | [LAST=10] [DAYS=30] [APPLY=1]
+	@$(CLI) prune --last="$${LAST:-10}" --days="$${DAYS:-30}" $(if $(call yes,$(APPLY)),--apply)
+
+##@ Models
+
+history: $(VENV)/ready  ## every change of a registered model's aliases | MODEL=<model>
+	@$(CLI) history -- "$$MODEL"
+
+champion: $(VENV)/ready  ## which version of a model is in production, or was | MODEL=<model> [AT=2026-11-01]
+	@$(CLI) champion --at="$$AT" -- "$$MODEL"
+
+promote: $(VENV)/ready  ## put a version into production | MODEL=<model> VERSION=latest REASON="why"
+	@$(CLI) promote --reason="$$REASON" -- "$$MODEL" "$$VERSION"
+
+rollback: $(VENV)/ready  ## put the champion before this one back | MODEL=<model> [REASON="why"]
+	@$(CLI) rollback --reason="$$REASON" -- "$$MODEL"
+
+reconcile: $(VENV)/ready  ## finish changes of aliases that were cut off | [MODEL=<model>]
+	@$(CLI) reconcile -- "$$MODEL"
+
+##@ Work on the project
+
+notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place | [PIPELINE=power]
+	@$(CLI) notebooks -- $(PIPELINE)
 
 fast: $(VENV)/ready  ## run the quick tests, which start no kernel, on all cores
 	$(BIN)/python -m pytest -q -n logical --dist loadscope -m "not kernel and not slow"
@@ -44,47 +107,8 @@ fast: $(VENV)/ready  ## run the quick tests, which start no kernel, on all cores
 regress: $(VENV)/ready  ## re-run the committed notebooks and compare their outputs (nbval)
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
-up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ctrl-C
-	@$(BIN)/python -m lib.cli up --airflow-port "$$AIRFLOW_PORT" --mlflow-port "$$MLFLOW_PORT" --lab-port "$$LAB_PORT"
-
-lab: $(VENV)/ready  ## start JupyterLab alone
-	@$(BIN)/python -m lib.cli lab --lab-port "$$LAB_PORT"
-
-open: $(VENV)/ready  ## open a stage of a run in JupyterLab, on a copy: RUN=power/... STAGE=05_evaluate
-	@$(BIN)/python -m lib.cli open "$$RUN" "$$STAGE"
-
-compare: $(VENV)/ready  ## put two runs side by side on a page: A=power/... B=power/...
-	@$(BIN)/python -m lib.cli compare "$$A" "$$B"
-
-reproduce: $(VENV)/ready  ## make a run again from its commit, and compare the metrics: RUN=power/...
-	@$(BIN)/python -m lib.cli reproduce "$$RUN"
-
-reports: $(VENV)/ready  ## write the pages of all runs anew, and their index
-	@$(BIN)/python -m lib.cli reports $(if $(RUN),"$$RUN")
-
-prune: $(VENV)/ready  ## say which old runs nothing refers to; APPLY=1 deletes them
-	@$(BIN)/python -m lib.cli prune $(if $(APPLY),--apply)
-
-history: $(VENV)/ready  ## every change of a registered model's aliases: MODEL=...
-	@$(BIN)/python -m lib.cli history "$$MODEL"
-
-champion: $(VENV)/ready  ## which version of a model is in production, or was: MODEL=... AT=2026-11-01
-	@$(BIN)/python -m lib.cli champion "$$MODEL" --at "$$AT"
-
-promote: $(VENV)/ready  ## put a version into production: MODEL=... VERSION=3 REASON="..."
-	@$(BIN)/python -m lib.cli promote "$$MODEL" "$$VERSION" --reason "$$REASON"
-
-rollback: $(VENV)/ready  ## put the champion before this one back: MODEL=... REASON="..."
-	@$(BIN)/python -m lib.cli rollback "$$MODEL" --reason "$$REASON"
-
-reconcile: $(VENV)/ready  ## finish changes of aliases that were cut off (MODEL=... for one)
-	@$(BIN)/python -m lib.cli reconcile "$$MODEL"
-
-doctor: $(VENV)/ready  ## check kernel, servers, versions, disk, locks; name each problem and its fix
-	@$(BIN)/python -m lib.cli doctor
-
-notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place (PIPELINE=power for one)
-	@$(BIN)/python -m lib.cli notebooks $(PIPELINE)
+test: $(VENV)/ready  ## run every test, nbval included
+	$(BIN)/python -m pytest --nbval --nbval-current-env tests notebooks
 
 format: $(VENV)/ready  ## lint and format Python files and notebooks
 	$(BIN)/ruff check --fix .

@@ -5,50 +5,62 @@ needs them.
 """
 
 import argparse
+import difflib
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from lib.run import ROOT, outputs_dir
 
 INTERRUPTED = 130  # exit status of a command that Ctrl-C has ended
+MODEL = "<model>"
+USAGE = {
+    "run": """make run [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']""",
+    "up": "make up [AIRFLOW_PORT=8080] [MLFLOW_PORT=5000] [LAB_PORT=8888]",
+    "lab": "make lab [LAB_PORT=8888]",
+    "doctor": "make doctor",
+    "notebooks": "make notebooks [PIPELINE=power]",
+    "reports": "make reports [RUN=latest]",
+    "compare": "make compare [A=power/<run>] [B=power/latest] [PIPELINE=power]",
+    "open": "make open [RUN=latest] [STAGE=05_evaluate]",
+    "reproduce": "make reproduce [RUN=latest] [KEEP=1]",
+    "prune": "make prune [LAST=10] [DAYS=30] [APPLY=1]",
+    "history": f"make history MODEL={MODEL}",
+    "champion": f"make champion MODEL={MODEL} [AT=2026-11-01]",
+    "promote": f'make promote MODEL={MODEL} VERSION=latest REASON="why"',
+    "rollback": f'make rollback MODEL={MODEL} [REASON="why"]',
+    "reconcile": f"make reconcile [MODEL={MODEL}]",
+}
+"""How each command is typed; what stands before an equals sign is what it takes."""
+
+ARGUMENT = re.compile(r"\b([A-Z][A-Z_]*)=")
+PLACES = ("DATA_DIR", "OUTPUTS_DIR", "MLFLOW_TRACKING_URI", "PYTHON")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse `arguments` and run the command; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lib.cli", description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run pipelines through Airflow, in this process")
-    run.add_argument("pipeline", nargs="*", help="by default all that register a model")
-    run.add_argument(
-        "--params", default="{}", help='parameters as a JSON object, {"source": "..."} for example'
-    )
-    run.set_defaults(call=lambda given: run_pipelines(given.pipeline, given.params))
-    everything = commands.add_parser("up", help="run Airflow, MLflow and JupyterLab until Ctrl-C")
-    for service in ("airflow", "mlflow", "lab"):
-        everything.add_argument(f"--{service}-port", default="", help="by default the next free")
-    everything.set_defaults(
-        call=lambda given: up(given.airflow_port, given.mlflow_port, given.lab_port)
-    )
-    alone = commands.add_parser("lab", help="run JupyterLab until Ctrl-C")
-    alone.add_argument("--lab-port", default="", help="by default 8888 or the next free")
-    alone.set_defaults(call=lambda given: lab(given.lab_port))
-    first = commands.add_parser("prepare", help="make the databases of Airflow and MLflow, once")
-    first.set_defaults(call=lambda _: prepare())
-    notebooks = commands.add_parser("notebooks", help="re-execute the committed notebooks in place")
-    notebooks.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
-    notebooks.set_defaults(call=lambda given: refresh_notebooks(given.pipeline))
+    parser = _Parser(prog="python -m lib.cli", description=__doc__.split("\n")[0])
+    parser.add_argument("--given", default="", help="arguments of make that were typed, by name")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_commands_to_start(commands)
     _add_commands_on_runs(commands)
     _add_commands_on_models(commands)
     given = parser.parse_args(arguments)
     try:
+        check_names(given.command, given.given.split())
         return given.call(given)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        if type(error).__name__ != "PromotionConflict":  # which no other argument can settle
+            sys.stderr.write(f"usage: {usage(given.command, getattr(given, 'model', ''))}\n")
+        return 2
+    except OSError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -56,57 +68,214 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments as every command does: an error, then its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        known = re.sub(r"^argument --([a-z]+)", lambda found: found[1].upper(), message)
+        sys.stderr.write(f"error: {known}\nusage: {usage(self.prog.split()[-1])}\n")
+        sys.exit(2)
+
+
+def usage(command: str, model: str = "") -> str:
+    """Return how a command is typed, with a registered model, the one most like `model`."""
+    text = USAGE.get(command, "make help")
+    if MODEL in text:
+        from lib import which
+
+        from mlflow import MlflowException
+
+        try:
+            known = which.model_names()
+            close = difflib.get_close_matches(model, known, n=1, cutoff=0.0 if model else 1.0)
+            return text.replace(MODEL, [*close, *known][0])
+        except (IndexError, OSError, MlflowException):  # none yet, or nobody to ask
+            return text
+    return text
+
+
+def check_names(command: str, names: list[str]) -> None:
+    """Check that the arguments that were typed are those of the command.
+
+    Make takes any ``NAME=value`` without a word, and one that is misspelt would be left out.
+
+    Parameters
+    ----------
+    command : str
+    names : list of str
+        What stood before the equals signs. One that is like no argument of any command may be a
+        variable of the environment, and is left alone.
+
+    Raises
+    ------
+    ValueError
+        If one is misspelt, or another command's.
+    """
+    if command not in USAGE:
+        return
+    takes, others = (
+        takes_of(command),
+        {n for text in USAGE.values() for n in ARGUMENT.findall(text)},
+    )
+    for name in names:
+        if name in takes or name in PLACES:
+            continue
+        (close, *_) = [*difflib.get_close_matches(name.upper(), takes, n=1, cutoff=0.75), ""]
+        if close:
+            raise ValueError(f"make {command} knows no {name}; did you mean {close}?")
+        if name in others:
+            some = f"it takes {', '.join(takes)}" if takes else "it takes none"
+            raise ValueError(f"make {command} knows no {name}; {some}")
+
+
+def takes_of(command: str) -> list[str]:
+    """Return the names of the arguments that a command takes, as make knows them."""
+    return list(dict.fromkeys(ARGUMENT.findall(USAGE[command])))
+
+
+def _add_command(
+    commands: "argparse._SubParsersAction", name: str, text: str, call: Callable[..., int]
+) -> argparse.ArgumentParser:
+    """Add a command that `call` carries out, given what was parsed, by name."""
+    command = commands.add_parser(name, help=text, description=text, usage=USAGE.get(name))
+    command.set_defaults(call=call)
+    return command
+
+
+def _add_commands_to_start(commands: "argparse._SubParsersAction") -> None:
+    """Add what runs pipelines, services and checks."""
+    run = _add_command(
+        commands,
+        "run",
+        "run pipelines through Airflow",
+        lambda given: run_pipelines(given.pipeline, given.params),
+    )
+    run.add_argument("pipeline", nargs="*", help="by default all that register a model")
+    run.add_argument(
+        "--params", default="{}", help='parameters as a JSON object, {"source": "..."} for example'
+    )
+    everything = _add_command(
+        commands,
+        "up",
+        "run Airflow, MLflow and JupyterLab until Ctrl-C",
+        lambda given: up(given.airflow_port, given.mlflow_port, given.lab_port),
+    )
+    for service in ("airflow", "mlflow", "lab"):
+        everything.add_argument(f"--{service}-port", default="", help="by default the next free")
+    alone = _add_command(
+        commands, "lab", "run JupyterLab until Ctrl-C", lambda given: lab(given.lab_port)
+    )
+    alone.add_argument("--lab-port", default="", help="by default 8888 or the next free")
+    _add_command(
+        commands, "prepare", "make the databases of Airflow and MLflow, once", lambda _: prepare()
+    )
+    notebooks = _add_command(
+        commands,
+        "notebooks",
+        "re-execute the committed notebooks in place",
+        lambda given: refresh_notebooks(given.pipeline),
+    )
+    notebooks.add_argument("pipeline", nargs="*", help="folders below notebooks/; all by default")
+    _add_command(
+        commands, "doctor", "check this machine, and name what to mend", lambda _: check_machine()
+    )
+
+
 def _add_commands_on_runs(commands: "argparse._SubParsersAction") -> None:
     """Add what can be done with runs that have been made."""
-    run = {"help": "<pipeline>/<run>, below OUTPUTS_DIR"}
-    reports = commands.add_parser("reports", help="write the page of every run anew, or of one")
-    reports.add_argument("run", nargs="?", default="", **run)
-    reports.set_defaults(call=lambda given: write_reports(given.run))
-    compare = commands.add_parser("compare", help="put two runs side by side on a page")
+    run = {"nargs": "?", "default": "", "help": "<pipeline>/<run>, latest, or <pipeline>/latest"}
+    reports = _add_command(
+        commands,
+        "reports",
+        "write the page of every run anew, or of one",
+        lambda given: write_reports(given.run),
+    )
+    reports.add_argument("run", **run)
+    compare = _add_command(
+        commands,
+        "compare",
+        "put two runs side by side on a page, by default the last two",
+        lambda given: compare_runs(given.a, given.b, given.pipeline),
+    )
     compare.add_argument("a", **run)
     compare.add_argument("b", **run)
-    compare.set_defaults(call=lambda given: compare_runs(given.a, given.b))
-    opened = commands.add_parser("open", help="a stage of a run as a notebook, on a copy")
+    compare.add_argument("--pipeline", default="", help="where to look for the last two")
+    opened = _add_command(
+        commands,
+        "open",
+        "a stage of a run as a notebook, on a copy",
+        lambda given: open_stage(given.run, given.stage),
+    )
     opened.add_argument("run", **run)
-    opened.add_argument("stage", help="05_evaluate for example")
-    opened.set_defaults(call=lambda given: open_stage(given.run, given.stage))
-    again = commands.add_parser("reproduce", help="make a run again and compare its metrics")
+    opened.add_argument(
+        "stage", nargs="?", default="", help="by default the failed one, else the evaluation"
+    )
+    again = _add_command(
+        commands,
+        "reproduce",
+        "make a run again and compare its metrics",
+        lambda given: reproduce(given.run, keep=given.keep),
+    )
     again.add_argument("run", **run)
     again.add_argument("--keep", action="store_true", help="keep the checkout and what it made")
-    again.set_defaults(call=lambda given: reproduce(given.run, keep=given.keep))
-    prune = commands.add_parser("prune", help="say which old runs nothing refers to")
-    prune.add_argument("--keep-last", type=int, default=10, help="of each pipeline (%(default)s)")
-    prune.add_argument("--days", type=int, default=30, help="younger ones stay (%(default)s)")
-    prune.add_argument("--apply", action="store_true", help="delete them")
-    prune.set_defaults(
-        call=lambda given: prune_runs(given.keep_last, given.days, apply=given.apply)
+    prune = _add_command(
+        commands,
+        "prune",
+        "say which old runs nothing refers to",
+        lambda given: prune_runs(given.last, given.days, apply=given.apply),
     )
-    doctor = commands.add_parser("doctor", help="check this machine, and name what to mend")
-    doctor.set_defaults(call=lambda _: check_machine())
+    prune.add_argument("--last", type=_number, default=10, help="of each pipeline")
+    prune.add_argument("--days", type=_number, default=30, help="younger ones stay")
+    prune.add_argument("--apply", action="store_true", help="delete them")
 
 
 def _add_commands_on_models(commands: "argparse._SubParsersAction") -> None:
     """Add what can be done with registered models."""
     reason = {"default": "", "help": "why; it stays on record"}
-    history = commands.add_parser("history", help="every change of an alias of a model")
-    champion = commands.add_parser("champion", help="which version of a model is in production")
-    promote = commands.add_parser("promote", help="put a version of a model into production")
-    rollback = commands.add_parser("rollback", help="put the champion before this one back")
-    reconcile = commands.add_parser("reconcile", help="finish changes of aliases that were cut off")
+    history = _add_command(
+        commands,
+        "history",
+        "every change of an alias of a model",
+        lambda given: show_history(given.model),
+    )
+    champion = _add_command(
+        commands,
+        "champion",
+        "which version of a model is in production",
+        lambda given: show_champion(given.model, given.at),
+    )
+    promote = _add_command(
+        commands,
+        "promote",
+        "put a version of a model into production",
+        lambda given: promote_version(given.model, given.version, given.reason),
+    )
+    rollback = _add_command(
+        commands,
+        "rollback",
+        "put the champion before this one back",
+        lambda given: roll_back(given.model, given.reason),
+    )
+    reconcile = _add_command(
+        commands,
+        "reconcile",
+        "finish changes of aliases that were cut off",
+        lambda given: reconcile_models(given.model),
+    )
     for command in (history, champion, promote, rollback):
-        command.add_argument("model", help="name of the registered model")
+        command.add_argument("model", nargs="?", default="", help="by default the only one")
     champion.add_argument("--at", default="", help="at that time, UTC: 2026-11-01 for example")
-    promote.add_argument("version", help="a number, or an alias as @staging")
+    promote.add_argument("version", nargs="?", default="", help="a number, @staging or latest")
     promote.add_argument("--reason", **reason)
     rollback.add_argument("--reason", **reason)
     reconcile.add_argument("model", nargs="?", default="", help="all by default")
-    history.set_defaults(call=lambda given: show_history(given.model))
-    champion.set_defaults(call=lambda given: show_champion(given.model, given.at))
-    promote.set_defaults(
-        call=lambda given: promote_version(given.model, given.version, given.reason)
-    )
-    rollback.set_defaults(call=lambda given: roll_back(given.model, given.reason))
-    reconcile.set_defaults(call=lambda given: reconcile_models(given.model))
+
+
+def _number(text: str) -> int:
+    """Return a whole number that was typed."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 0 or more")
+    return int(text)
 
 
 def write_reports(run_dir: str) -> int:
@@ -116,11 +285,11 @@ def write_reports(run_dir: str) -> int:
     return run_page.main(run_dir)
 
 
-def compare_runs(a: str, b: str) -> int:
+def compare_runs(a: str, b: str, pipeline: str) -> int:
     """Write a page that puts two runs side by side."""
     from lib import compare
 
-    return compare.compare(a, b)
+    return compare.compare(a, b, pipeline)
 
 
 def open_stage(run_dir: str, stage: str) -> int:

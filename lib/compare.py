@@ -6,7 +6,6 @@ overlap are no test.
 """
 
 import base64
-import difflib
 import hashlib
 import html
 import re
@@ -29,8 +28,9 @@ from lib.differences import (
     value_text,
 )
 from lib.page import document, duration, number, plain
-from lib.run import Run, open_run, outputs_dir, write_bytes
-from lib.summary import PAGE, list_runs, summarise
+from lib.run import Run, outputs_dir, write_bytes
+from lib.summary import PAGE, summarise
+from lib.which import find_pair
 
 FOLDER = ".compare"
 EMPTY = "&quot;&quot;"
@@ -84,47 +84,32 @@ figcaption { padding: .1rem 0 .9rem; }
 """
 
 
-def compare(a: str, b: str) -> int:
+def compare(a: str = "", b: str = "", pipeline: str = "") -> int:
     """Write the page that compares two runs, print where it is and what differs; return 0.
 
     Parameters
     ----------
-    a, b : str
-        The runs, ``<pipeline>/<run>``.
+    a, b, pipeline : str
+        The runs, as for `lib.which.find_pair`; by default the last two of the pipeline that ran
+        last.
 
     Raises
     ------
     ValueError
-        If there is no such run (names close ones), or both are the same.
+        If there is no such run (names those that there are), or both are the same.
     """
+    *runs, chosen = find_pair(a, b, pipeline)
+    a, b = (run.run_dir for run in runs)
     if a == b:
         raise ValueError(f"both runs are {a}: name two different ones")
-    runs = find_run(a), find_run(b)
     page = outputs_dir() / FOLDER / page_name(a, b)
     write_bytes(page, render(*runs).encode())
     one, other = (summarise(run) for run in runs)
-    lines = [("A", f"{a}  {_outcome(one)}"), ("B", f"{b}  {_outcome(other)}")]
+    lines = [("chosen", chosen)] if chosen else []
+    lines += [("A", f"{a}  {_outcome(one)}"), ("B", f"{b}  {_outcome(other)}")]
     lines += [*differences(one, other, code_changes(*runs)), ("page", str(page))]
     sys.stdout.write("".join(f"{topic:<12} {words}\n" for topic, words in lines))
     return 0
-
-
-def find_run(run_dir: str) -> Run:
-    """Open a run that exists, to look at it.
-
-    Raises
-    ------
-    ValueError
-        If `run_dir` is not of the form ``<pipeline>/<run>``, or there is no such folder; names
-        the runs whose names are closest.
-    """
-    run = open_run(run_dir)
-    if run.path.exists():
-        return run
-    known = sorted(found.run_dir for found in list_runs())
-    close = difflib.get_close_matches(run_dir, known, n=3, cutoff=0.5) or known[-3:]
-    hint = f"; there are {', '.join(close)}" if close else ""
-    raise ValueError(f"there is no run {run_dir!r} in {outputs_dir()}{hint}")
 
 
 def page_name(a: str, b: str) -> str:

@@ -283,11 +283,11 @@ def airflow_database() -> Finding:
     """Look whether Airflow's database is there and of this version."""
     if not _airflow_is_ready():
         what = f"there is none in {airflow_settings()['AIRFLOW_HOME']} yet"
-        return Finding("airflow database", WARNING, what, "python -m lib.cli prepare")
+        return Finding("airflow database", WARNING, what, "the next make run or make up makes it")
     error = _ask_airflow(str(ROOT / "dags"))["database"]
     if error:
         home = airflow_settings()["AIRFLOW_HOME"]
-        fix = f"rm {home}/ready, then python -m lib.cli prepare, which migrates it"
+        fix = f"rm {home}/ready; the next make run or make up migrates it"
         return Finding("airflow database", PROBLEM, redact(error), fix)
     return Finding("airflow database", OK, "ready and migrated")
 
@@ -352,7 +352,7 @@ def disk() -> Finding:
     free = {place: shutil.disk_usage(_existing(place)).free for place in places}
     place, least = min(free.items(), key=lambda item: item[1])
     what = f"{least / 1e9:.1f} GB free for {place}"
-    fix = "python -m lib.cli prune tells which old runs can go; a large run takes about 1 GB"
+    fix = "make prune tells which old runs can go; a large run takes about 1 GB"
     if least < TOO_FEW_BYTES:
         return Finding("disk", PROBLEM, what, fix)
     return Finding("disk", WARNING, what, fix) if least < FEW_BYTES else Finding("disk", OK, what)

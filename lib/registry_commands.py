@@ -1,8 +1,10 @@
 """What `make history`, `champion`, `promote`, `rollback` and `reconcile` print.
 
 Each function does what its command says through `lib.registry` and returns the exit status. Nothing
-is decided here. What cannot be done is a `ValueError`, whose message names what there is. After a
-change the pages of the runs that made the versions say which of them serves.
+is decided here. A model and a version are what `lib.which` understands, "" for the only model there
+is. What cannot be done is a `ValueError`, whose message names what there is; a registry that cannot
+be asked is a `ConnectionError`. After a change the pages of the runs that made the versions say
+which of them serves.
 """
 
 import sys
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from lib import ledger, registry, run_page, tracking
+from lib import ledger, registry, run_page, tracking, which
 from lib.data.sources import redact
 from lib.ledger import Entry
 from lib.registry import PRODUCTION
@@ -22,6 +24,7 @@ HEADINGS = ("when (UTC)", "alias", "change", "by", "why")
 def history(name: str) -> int:
     """Print every change of an alias of a model as a table, the oldest first."""
     with _asked():
+        name = which.find_model(name)
         entries, serves = registry.history(name), registry.champion(name)
     _say(f"{name}: {_serves(serves)}; {len(entries)} changes on record")
     rows = [HEADINGS, *map(_row, entries)] if entries else []
@@ -38,6 +41,7 @@ def champion(name: str, at: str) -> int:
     """Print which version is in production, or was at the time `at`, since when and why."""
     moment = _moment(at) if at else datetime.now(UTC)
     with _asked():
+        name = which.find_model(name)
         number = registry.champion(name, moment) if at else registry.champion(name)
         entries = [e for e in registry.history(name) if e.alias == PRODUCTION]
     known = [e for e in entries if datetime.fromisoformat(e.when) <= moment]
@@ -55,6 +59,8 @@ def champion(name: str, at: str) -> int:
 def promote(name: str, version: str, reason: str) -> int:
     """Put a version into production, and say what it replaces and how to undo that."""
     with _asked():
+        name = which.find_model(name)
+        version = which.find_version(name, version)
         entry = registry.promote(name, version, reason=reason)
         outcome = registry.version(name, entry.after).tags.get("gate.outcome", "")
         _publish(name, entry)
@@ -70,6 +76,7 @@ def promote(name: str, version: str, reason: str) -> int:
 def rollback(name: str, reason: str) -> int:
     """Put the champion before this one into production, and say how to undo that."""
     with _asked():
+        name = which.find_model(name)
         entry = registry.rollback(name, reason=reason)
         _publish(name, entry)
     _tell_change(name, entry)
@@ -95,7 +102,7 @@ def _asked() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise ValueError(
+        raise ConnectionError(
             f"{redact(tracking.tracking_uri())} could not do it: {redact(str(error))}. Look with "
             "make doctor; what was begun is finished by make reconcile"
         ) from error

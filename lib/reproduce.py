@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
-from lib.compare import find_run
 from lib.data.sources import redact
 from lib.differences import data_words
 from lib.parameters import Value
 from lib.run import ROOT, Run, data_dir
 from lib.summary import lock_digest, summarise
+from lib.which import find_run
 
 from upath import UPath
 
@@ -43,7 +43,7 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
     Parameters
     ----------
     run_dir : str
-        The run, ``<pipeline>/<run>``; it must have metrics.
+        The run, as for `lib.which.find_run`; it must have metrics.
     keep : bool, default False
         Leave worktree and outputs where they are, and say where.
 
@@ -58,9 +58,12 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
         If it cannot be done: no such run, no metrics, or the new run ended before it had any.
     """
     run = find_run(run_dir)
-    before = summarise(run)
+    run_dir, before = run.run_dir, summarise(run)
     if not before["metrics"]:
-        raise ValueError(f"{run_dir} has no metrics to agree with: it is {before['state']}")
+        raise ValueError(
+            f"{run_dir} has no metrics to agree with: it is {before['state']}. Name a run that was "
+            "evaluated"
+        )
     values = run_parameters(run)
     start = before["start"]
     commit, about_commit = known_commit(start.get("commit", ""))
@@ -78,7 +81,7 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
     if not after["metrics"]:
         raise ValueError(
             f"{run_dir} could not be made again, the new run {after['state']}: {after['reason']}. "
-            "With --keep its outputs stay"
+            "With KEEP=1 its outputs stay"
         )
     same_data = before["dataset"].get("digest") in (None, after["dataset"].get("digest"))
     _tell("data", data_words(before["dataset"], after["dataset"], ("then", "now")))

@@ -38,6 +38,7 @@ from lib.summary import (
     write_summary,
 )
 from lib.tracking import open_client, tagged_metrics, tracking_uri
+from lib.which import find_run
 
 from upath import UPath
 
@@ -188,14 +189,17 @@ def publish_beside(notebook: UPath) -> None:
 def main(run_dir: str = "") -> int:
     """Write the page of one run anew, or of every run, and the index; print where; return 0.
 
+    Parameters
+    ----------
+    run_dir : str, default ""
+        As for `lib.which.find_run`; empty for every run.
+
     Raises
     ------
     ValueError
         If there is no such run.
     """
-    runs = [open_run(run_dir)] if run_dir else list_runs()
-    if run_dir and not runs[0].path.exists():
-        raise ValueError(f"there is no run {run_dir}: {outputs_dir() / run_index.INDEX} lists all")
+    runs = [find_run(run_dir)] if run_dir else list_runs()
     summaries = [write_summary(run) for run in runs]
     index = run_index.write_index()
     for run, summary in zip(runs, summaries, strict=True):

@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib import outcome, services
+from lib import outcome, services, which
 from lib.parameters import PASSWORD, Parameter, Value, read_parameters
 from lib.run import BYTECODE, OPENED, RECORDS, ROOT, Run, is_local, open_run, outputs_dir
 from lib.summary import STARTED, list_runs, note_start, summarise
@@ -29,15 +29,23 @@ NEIGHBOUR = re.compile(r"\]\((?=\d+_\w+\.ipynb)")  # a card's link to another st
 CLONE = 0x40049409  # FICLONE of Linux: two files share their blocks until one of them changes
 
 
-def main(run_dir: str, stage: str) -> int:
+def main(run_dir: str = "", stage: str = "") -> int:
     """Open a stage, say where the notebook is and how to get there; return the exit status.
+
+    Parameters
+    ----------
+    run_dir : str, default ""
+        As for `lib.which.find_run`; by default the latest run.
+    stage : str, default ""
+        As for `lib.which.find_stage`; by default the one that failed, else the evaluation.
 
     Raises
     ------
     ValueError
         As `open_stage`.
     """
-    path = open_stage(run_dir, stage)
+    run = which.find_run(run_dir)
+    path = open_stage(run.run_dir, which.find_stage(summarise(run), stage))
     note = outcome.source_text(outcome.read_notebook(UPath(path))["cells"][0])
     place = lab_url(path) or f"make lab, then {path.relative_to(ROOT)}"
     sys.stdout.write(f"{note}\n\nnotebook  {path}\nopen      {place}\n")

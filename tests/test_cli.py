@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import subprocess
 from types import SimpleNamespace
 
@@ -42,12 +43,99 @@ def test_help_names_every_command(capsys):
     assert all(f"    {command}" in text for command in commands.split())
 
 
-def test_make_help_lists_every_target():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    targets = "run test fast up lab open compare reproduce reports prune doctor notebooks regress "
-    targets += "history champion promote rollback reconcile"
-    for target in f"{targets} format lock".split():
-        assert f"\n{target} " in f"\n{done.stdout}"
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def make(*arguments, **environment):
+    """Run make in the repository and return what it has done, as text."""
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_make_help_lists_every_target_in_groups_with_its_arguments():
+    text = make("help").stdout
+    targets = re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE)
+    assert len(targets) > 20
+    for target in targets:
+        assert re.search(rf"^  {target} +\S", text, re.MULTILINE), target
+    for group in ("Start", "Runs", "Models", "Work on the project"):
+        assert re.search(rf"^{group}\b", text, re.MULTILINE), group
+    for command, usage in cli.USAGE.items():
+        for argument in usage.split(" ", 2)[2:]:
+            assert f"\n{'':14}{argument}\n" in text, command
+
+
+def test_command_is_given_the_values_that_were_typed_and_none_of_the_environment(tmp_path):
+    odd = make("-n", "promote", "MODEL=house", 'REASON=--it\'s "better"')
+    assert odd.returncode == 0 and '--given "' in odd.stdout
+    typed = re.search(r'--given "(.*?)"', odd.stdout)[1].split()
+    assert sorted(typed) == ["MODEL", "REASON"]
+    found = make("compare", "A=no/such", "B=no/other", OUTPUTS_DIR=str(tmp_path), PIPELINE="power")
+    assert found.returncode == 2 and "there is no run 'no/such'" in found.stderr
+    stray = make("compare", OUTPUTS_DIR=str(tmp_path), A="no/such", VERSION="3")
+    assert "there is no run yet" in stray.stderr, "a variable of the shell is no argument"
+
+
+@pytest.mark.parametrize(
+    ("command", "names", "message"),
+    [
+        ("run", "PIPELIN", "make run knows no PIPELIN; did you mean PIPELINE?"),
+        ("run", "pipeline", "did you mean PIPELINE?"),
+        ("compare", "RUN", "make compare knows no RUN; it takes A, B, PIPELINE"),
+        ("doctor", "RUN", "make doctor knows no RUN; it takes none"),
+        ("up", "PARAMS", "it takes AIRFLOW_PORT, MLFLOW_PORT, LAB_PORT"),
+    ],
+)
+def test_argument_that_a_command_does_not_know_is_an_error(command, names, message, capsys):
+    assert cli.main(["--given", names, command]) == 2
+    told = capsys.readouterr().err
+    assert message in told and f"\nusage: make {command}" in told
+
+
+def test_arguments_that_a_command_knows_and_variables_of_others_are_let_through():
+    for command in cli.USAGE:
+        cli.check_names(command, [*cli.takes_of(command), "DATA_DIR", "NOTIFY_EMAIL", "CUDA_HOME"])
+    cli.check_names("prepare", ["RUN"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "usage"),
+    [
+        ("prune --days x", "DAYS: 'x': expected a whole number", "make prune [LAST"),
+        ("open --nothing", "unrecognized arguments: --nothing", "make help"),
+        ("nothing", "invalid choice: 'nothing'", "make help"),
+        ("run --params", "PARAMS: expected one argument", "make run [PIPELINE"),
+    ],
+)
+def test_what_cannot_be_parsed_is_an_error_with_the_usage_of_make(
+    arguments, message, usage, capsys
+):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments.split())
+    error, line = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and error.startswith("error: ") and message in error
+    assert line.startswith(f"usage: {usage}")
+
+
+@pytest.mark.parametrize("command", ["compare", "open", "reproduce", "reports latest"])
+def test_without_any_run_every_command_says_how_to_make_one(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    assert cli.main(command.split()) == 2
+    error, usage = capsys.readouterr().err.splitlines()
+    assert error == "error: there is no run yet, make one: make run PIPELINE=power"
+    assert usage == f"usage: {cli.USAGE[command.split()[0]]}"
+
+
+def test_usage_of_help_is_that_of_make(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {cli.USAGE['compare']}\n")
 
 
 def test_console_keeps_the_log_out_and_gives_output_back_afterwards(tmp_path, capfd):
@@ -205,8 +293,41 @@ def test_what_cannot_be_done_ends_with_status_2_and_changes_nothing(
 ):
     assert cli.main(arguments.split()) == 2
     told = capsys.readouterr()
-    assert told.err.startswith("error: ") and message in told.err and not told.out
+    error, usage = told.err.splitlines()
+    assert error.startswith("error: ") and message in error and not told.out
+    assert usage.startswith(f"usage: make {arguments.split()[0]} ") and "MODEL=house" in usage
     assert registry.history("house") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["promote"], "no version of house was named; there are: 1, 2, 3"),
+        (["promote", "", ""], "no version of house was named"),
+        (["promote", "", "latest"], "house version 3 was not promoted: no reason was given"),
+        (["rollback"], "house cannot be rolled back"),
+        (["champion", "--at", "x"], "'x' is no time"),
+    ],
+)
+def test_only_model_there_is_need_not_be_named(store, capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told and f"usage: make {arguments[0]} MODEL=house" in told
+
+
+def test_latest_version_can_be_promoted_by_that_word(store, said):
+    assert said("promote", "", "latest", "--reason", "newest")[0].startswith("house: version 3 ser")
+
+
+def test_several_models_are_listed_where_none_was_named(store, capsys):
+    ledger.establish(store, "garden")
+    for command in ("history", "champion", "promote", "rollback"):
+        assert cli.main([command]) == 2
+        error, usage = capsys.readouterr().err.splitlines()
+        assert error == "error: no model was named, and there are several: garden, house"
+        assert usage.startswith(f"usage: make {command} MODEL=garden")
+    assert cli.main(["promote", "house"]) == 2
+    assert "usage: make promote MODEL=house VERSION=latest" in capsys.readouterr().err
 
 
 def test_registry_that_refuses_is_named_without_its_password(store, capsys, monkeypatch):
@@ -218,3 +339,5 @@ def test_registry_that_refuses_is_named_without_its_password(store, capsys, monk
     assert cli.main(["history", "house"]) == 2
     told = capsys.readouterr().err
     assert "registry.example could not do it: connection refused" in told and "geheim" not in told
+    assert "usage:" not in told, "no other argument would help"
+    assert cli.usage("history") == "make history MODEL=<model>"

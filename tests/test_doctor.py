@@ -256,7 +256,7 @@ def test_registry_is_not_asked_where_tracking_is_not_well(outputs):
 
 
 def test_missing_database_of_airflow_is_a_warning():
-    assert is_warning(doctor.airflow_database(), "lib.cli prepare")
+    assert is_warning(doctor.airflow_database(), "make run")
 
 
 def test_what_airflow_says_of_its_database_and_of_dag_files_is_told(outputs, monkeypatch):
@@ -267,7 +267,7 @@ def test_what_airflow_says_of_its_database_and_of_dag_files_is_told(outputs, mon
     assert is_ok(doctor.airflow_database()) and is_ok(doctor.dags())
     said["database"] = "TimeoutError: There are still unapplied migrations"
     said["errors"] = {"/x/dags/power.py": "ImportError: no lib.dog"}
-    assert is_problem(doctor.airflow_database(), "unapplied migrations", "prepare")
+    assert is_problem(doctor.airflow_database(), "unapplied migrations", "make up migrates it")
     assert is_problem(doctor.dags(), "power.py: ImportError: no lib.dog")
 
 

@@ -521,7 +521,7 @@ def test_pages_of_all_runs_are_made_anew_on_demand(capsys):
     assert run_page.main() == 0
     assert all((run.path / "report.html").exists() for run in runs)
     assert capsys.readouterr().out.count("report.html") == 2
-    with pytest.raises(ValueError, match="there is no run wind/c"):
+    with pytest.raises(ValueError, match="there is no run 'wind/c'"):
         run_page.main("wind/c")
 
 
