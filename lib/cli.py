@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         if type(error).__name__ != "PromotionConflict":  # which no other argument can settle
             sys.stderr.write(f"usage: {usage(given.command, getattr(given, 'model', ''))}\n")
         return 2
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # not by what was typed
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -364,7 +365,14 @@ def _watch(started: dict[str, subprocess.Popen], waiting: dict, logs: Path) -> i
         if any_waiting and not waiting:
             any_waiting = False
             _say("all up; Ctrl-C stops everything")
+            threading.Thread(target=_let_links_follow, daemon=True).start()
         time.sleep(0.5)
+
+
+def _let_links_follow() -> None:
+    from lib import links
+
+    links.follow(running())
 
 
 def _answers(port: int) -> bool:

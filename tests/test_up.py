@@ -8,15 +8,17 @@ import contextlib
 import json
 import re
 import signal
+import stat
 import subprocess
 import sys
 import urllib.request
 from datetime import UTC, datetime
 
-from lib import summary, tracking
+from lib import services, summary, tracking
 from lib.clock import GRACE
 from lib.parameters import merge_parameters, read_stages
 from lib.run import ROOT, open_run, run_folder_name
+from lib.workbench import link
 
 import psutil
 import pytest
@@ -288,6 +290,28 @@ def test_kernel_of_jupyterlab_answers(up):
     assert text == "42\n"
 
 
+def test_addresses_are_on_record_and_a_second_start_is_refused_with_them(up):
+    found = {name: up[name] for name in ("airflow", "mlflow")} | {"lab": up["lab"][0]}
+    assert services.running() == found and services.scheduler_is_alive()
+    place = services.state_dir() / services.RECORD
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    assert not any(secret in place.read_text() for secret in (up["password"], up["lab"][1]))
+    assert link("power/a", "01_load").startswith(f"{up['lab'][0]}/open-stage?run=power%2Fa")
+
+    def again(command):
+        command = [sys.executable, "-m", "lib.cli", command]
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    second = again("up")
+    assert second.returncode == 2 and second.stderr.startswith("error: make up runs already on")
+    assert up["airflow"] in second.stderr and "kill " in second.stderr
+    alone = again("lab")
+    assert alone.returncode == 0 and "runs already, by make up" in alone.stdout
+    assert f"token={up['lab'][1]}" in alone.stdout, "its own user is told how to get in"
+
+
 def test_interrupt_stops_every_process(up):
     own = psutil.Process(up["process"].pid).children(recursive=True)
     assert len(own) >= 6
@@ -295,3 +319,4 @@ def test_interrupt_stops_every_process(up):
     assert up["process"].wait(60) == 0
     _, alive = psutil.wait_procs(own, timeout=10)
     assert not alive, [p.cmdline() for p in alive]
+    assert services.running() == {} and not (services.state_dir() / services.RECORD).exists()
