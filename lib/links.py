@@ -15,7 +15,7 @@ from lib.run import is_local, outputs_dir, state_dir
 from lib.services import HOST, PORTS
 
 MARK = ".links-elsewhere"  # pages may hold other addresses than the usual ones
-KINDS = {"/open-stage?": "lab", "/#/experiments/": "mlflow", "/dags/": "airflow"}
+KINDS = {"/open-stage?": "lab", "/#/": "mlflow", "/dags/": "airflow"}
 LINK = re.compile(rf'(href=")http://{re.escape(HOST)}:\d+({"|".join(map(re.escape, KINDS))})')
 
 

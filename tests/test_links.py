@@ -17,6 +17,7 @@ def text(airflow, mlflow, lab):
     return (
         f'<a href="{opened}">open</a> <a href="{mlflow}/#/experiments/1/runs/2">m</a>'
         f'<a href="{airflow}/dags/wind/runs/a">r</a> http://127.0.0.1:8888/open-stage?'
+        f'<a href="{mlflow}/#/models/house/versions/2">v</a>'
         '<a href="http://127.0.0.1:8080/other"><a href="http://10.0.0.1:8888/open-stage?">'
     )
 
