@@ -71,9 +71,10 @@ const main = document.querySelector("main"), nav = document.querySelector("nav")
 const note = nav.querySelector("b"), apart = nav.querySelector("[data-apart]");
 const { page, state, pages, views, base } = main.dataset;
 let frame = null, next = null, again = false, version = main.dataset.version, kept = null;
+let busy = false;
 
 function show() {  // the old report stays in sight until the new one is there
-  again = next !== null;
+  again = next !== null || busy;
   if (again) return;
   next = document.createElement("iframe");
   next.setAttribute("sandbox", "allow-scripts");
@@ -122,6 +123,8 @@ addEventListener("message", ({ source, data }) => {
   if (!frame || source !== frame.contentWindow) return;
   if (typeof data?.link === "string") return follow(data.link, data.apart === true);
   if (typeof data?.scroll !== "number" || !Array.isArray(data.open)) return;
+  busy = data.busy === true;  // a figure fills the window: it is not taken from under its reader
+  if (again && !busy && !next) show();
   const hash = String(data.hash);
   kept = { scroll: data.scroll, open: data.open, hash: hash.startsWith("#") ? hash : "" };
   if (kept.hash !== location.hash) history.replaceState(null, "", kept.hash || location.pathname +
@@ -165,7 +168,7 @@ PAGE_SCRIPT = """
 if (parent !== window) {
   const folds = () => [...document.querySelectorAll("details")];
   const tell = () => parent.postMessage({ scroll: scrollY, hash: location.hash,
-    open: folds().map((fold) => fold.open) }, "*");
+    open: folds().map((fold) => fold.open), busy: !!document.querySelector("dialog[open]") }, "*");
   const follow = (event) => {
     const link = event.target.closest?.("a[href]");
     if (!link || link.getAttribute("href").startsWith("#") || event.button > 1) return;
@@ -182,7 +185,7 @@ if (parent !== window) {
   });
   let due = 0;
   const soon = () => { clearTimeout(due); due = setTimeout(tell, 100); };
-  for (const name of ["scroll", "toggle", "hashchange", "click", "input", "change"])
+  for (const name of ["scroll", "toggle", "hashchange", "click", "input", "change", "close"])
     addEventListener(name, soon, { capture: true, passive: true });
 }
 """
@@ -388,7 +391,8 @@ def render(place: Place, pipelines: list[str]) -> str:
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
     content = outcome.read_notebook(notebook)
     links = stage_page.around(notebook, content)
-    return stage_page.render(content, f"{run.name}/{notebook.stem}", links=links)
+    name, figure = f"{run.name}/{notebook.stem}", stage_page.figures(notebook)
+    return stage_page.render(content, name, figure, links=links)
 
 
 def _index(pipelines: list[str]) -> str:

@@ -5,7 +5,6 @@ comparison carries: it says where two runs were not judged by the same test, and
 overlap are no test.
 """
 
-import base64
 import hashlib
 import html
 import re
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from lib import viewer
 from lib.differences import (
     code_changes,
     data_words,
@@ -152,7 +152,12 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
         _stages_section(one["stages"], other["stages"]),
         _figures_section(a, b, one["stages"], other["stages"]),
     ]
-    return document(f"{a.run_dir} and {b.run_dir}", "\n".join(filter(None, parts)), css=CSS)
+    return document(
+        f"{a.run_dir} and {b.run_dir}",
+        "\n".join(filter(None, parts)),
+        css=CSS + viewer.CSS,
+        script=viewer.SCRIPT,
+    )
 
 
 def _outcome(summary: dict) -> str:
@@ -387,8 +392,8 @@ def _image(run: Run, name: str) -> bytes | None:
 def _figure(name: str, image: bytes | None, caption: str) -> str:
     if image is None:
         return f"<figure><figcaption>{html.escape(caption)}: no figure</figcaption></figure>"
-    data = base64.b64encode(image).decode()
+    label = name if caption == name else f"{name}, {caption}"
     return (
-        f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
+        f"<figure>{viewer.image(image, label)}"
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )

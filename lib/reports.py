@@ -15,10 +15,10 @@ import base64
 import functools
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from lib import outcome, workbench
+from lib import outcome, viewer, workbench
 from lib.page import UNLINK, document, duration
 from lib.run import ROOT, outputs_dir, write_bytes
 
@@ -56,6 +56,8 @@ DROPPED = re.compile(
 )
 IMAGE_DATA = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml)[;,]", re.IGNORECASE)
 ANSI_CODE = re.compile(r"\x1b\[([0-9;]*)m|\x1b\[[0-9;?]*[A-Za-ln-z]")
+WRITTEN = re.compile(r'run\.write\(\s*"([\w.-]+\.png)"')
+PNG = b"\x89PNG\r\n"
 COLOURS = ("dim", "red", "green", "yellow", "blue", "magenta", "cyan", "dim")
 RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")
 FOLDED_LINES = 40  # longer text outputs scroll
@@ -153,9 +155,32 @@ def write_html(notebook_path: UPath | str) -> UPath:
     path = UPath(notebook_path)
     page = path.with_suffix(".html")
     notebook = outcome.read_notebook(path)
-    text = render(notebook, f"{path.parent.name}/{path.stem}", links=around(path, notebook))
+    name, links = f"{path.parent.name}/{path.stem}", around(path, notebook)
+    text = render(notebook, name, figures(path), links=links)
     write_bytes(page, text.encode())
     return page
+
+
+def figures(notebook_path: UPath) -> Callable[[str], str]:
+    """Return what gives HTML for a figure by the name of its file, as it lies beside a notebook.
+
+    It gives "" where there is no such file. An earlier attempt has left none: its stage has written
+    them anew.
+    """
+
+    def figure(name: str) -> str:
+        path = notebook_path.with_name(name)
+        try:
+            content = path.read_bytes() if ".attempt-" not in notebook_path.name else b""
+            panels = viewer.beside(path) if content.startswith(PNG) else []
+        except OSError:
+            return ""
+        except ValueError:  # no chart: the run's page says so
+            panels = []
+        label = name.removesuffix(".png").replace("_", " ")
+        return viewer.image(content, label, panels) if content.startswith(PNG) else ""
+
+    return figure
 
 
 def around(path: UPath, notebook: Mapping | None = None) -> str:
@@ -204,7 +229,13 @@ def _step(stage: str, arrow: str) -> str:
     return f'<a href="{stage}.html">{html.escape(arrow.format(title))}</a>'
 
 
-def render(notebook: Mapping, name: str, *, links: str = "") -> str:
+def render(
+    notebook: Mapping,
+    name: str,
+    figure: Callable[[str], str] = lambda _name: "",
+    *,
+    links: str = "",
+) -> str:
     """Return the page for `notebook`.
 
     Parameters
@@ -213,6 +244,9 @@ def render(notebook: Mapping, name: str, *, links: str = "") -> str:
         A notebook of nbformat 4 as JSON, executed or not.
     name : str
         What to call it where it has no heading of its own.
+    figure : callable, optional
+        Gives HTML for a figure that a cell has written, by the name of the file, or "" for the
+        small picture in the notebook; see `figures`.
     links : str, default ""
         HTML that stands above everything, from `around`.
 
@@ -223,12 +257,12 @@ def render(notebook: Mapping, name: str, *, links: str = "") -> str:
     """
     language = notebook["metadata"].get("kernelspec", {}).get("language", "python")
     cells = notebook["cells"]
-    body = "\n".join(_cell(cell, language) for cell in cells)
+    body = "\n".join(_cell(cell, language, figure) for cell in cells)
     return document(
         _title(cells) or name,
         f"{links}{_header(notebook, name)}\n<main>\n{body}\n</main>",
-        css=CSS,
-        script=SCRIPT,
+        css=CSS + viewer.CSS,
+        script=SCRIPT + viewer.SCRIPT,
     )
 
 
@@ -288,7 +322,7 @@ def _header(notebook: Mapping, name: str) -> str:
     )
 
 
-def _cell(cell: Mapping, language: str) -> str:
+def _cell(cell: Mapping, language: str, figure: Callable[[str], str]) -> str:
     source = outcome.source_text(cell)
     status = cell["metadata"].get("papermill", {}).get("status") or ""
     if cell["cell_type"] == "markdown":
@@ -300,10 +334,23 @@ def _cell(cell: Mapping, language: str) -> str:
         return f'<section class="{kind}">{text}</section>'
     if cell["cell_type"] != "code":
         return f'<section class="cell text"><pre>{html.escape(source)}</pre></section>'
-    outputs = "\n".join(_output(output) for output in cell["outputs"])
+    outputs = _outputs(cell, source, figure)
     return (
         f'<section class="cell {html.escape(status)}">{_code(cell, source, status, language)}'
         f"{outputs}</section>"
+    )
+
+
+def _outputs(cell: Mapping, source: str, figure: Callable[[str], str]) -> str:
+    """Return what a cell has shown, and the figure it has written for its small picture."""
+    names = WRITTEN.findall(source)
+    pictures = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
+    large = figure(names[0]) if len(names) == len(pictures) == 1 else ""
+    return "\n".join(
+        f'<div class="output"><figure>{large}</figure></div>'
+        if large and output is pictures[0]
+        else _output(output)
+        for output in cell["outputs"]
     )
 
 

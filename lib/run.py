@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = "stages"
 OPENED = "opened"  # in a copy made to work on a stage: the stage's notebook as it was in its run
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
+DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 AIRFLOW_ID = re.compile(r"[a-z_]+__[0-9T:.+-]+(_\w+)?")
 WRITES = re.compile(r"\*\*Writes\*\*(.*?)(?:\*\*Reads\*\*|\Z)", re.DOTALL)
@@ -426,9 +427,10 @@ def _encode(name: str, content: "Content") -> bytes:
 
             np.savez_compressed(buffer, **content)
         case ".json":
-            buffer.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+            style = {"separators": (",", ":")} if name.endswith(".chart.json") else {"indent": 2}
+            buffer.write((json.dumps(content, allow_nan=False, **style) + "\n").encode())
         case ".png":
-            content.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
+            content.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
         case suffix:
             raise ValueError(
                 f"{name}: no format for {suffix!r}; use .parquet, .csv, .npz, .json or .png, or "

@@ -6,7 +6,6 @@ but its neighbours in the run folder. `render` makes the page of what it is give
 nothing; `build` gathers that: figures, the run before, the version that serves.
 """
 
-import base64
 import html
 import os
 import re
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from lib import run_index, services, workbench
+from lib import run_index, services, viewer, workbench
 from lib.gate import alpha, cells, headings, signed
 from lib.page import UNLINK, decimals, document, duration, number, plain
 from lib.run import Run, open_run, outputs_dir, write_bytes
@@ -228,15 +227,19 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
             served, standing = serving(summary), standing_of(summary)
         except Exception as error:  # whatever a registry raises; the page says so
             problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
-    figures = {}
+    figures, panels = {}, {}
     for name in (name for stage in summary["stages"] for name in stage["figures"]):
         try:
             figures[name] = (run.path / name).read_bytes()
+            panels[name] = viewer.beside(run.path / name)
         except OSError as error:
             problems.append(f"{name} cannot be read: {type(error).__name__}")
+        except ValueError as error:
+            problems.append(str(error))
     return render(
         summary | {"problems": problems},
         figures=figures,
+        panels=panels,
         previous=previous_run(summary),
         served=served,
         standing=standing,
@@ -355,6 +358,7 @@ def render(
     summary: Mapping,
     *,
     figures: Mapping[str, bytes] | None = None,
+    panels: Mapping[str, list[dict]] | None = None,
     previous: Mapping | None = None,
     served: Mapping | None = None,
     standing: Mapping | None = None,
@@ -369,6 +373,8 @@ def render(
         What `lib.summary.summarise` returns.
     figures : mapping of str to bytes, optional
         PNG files by name; those that are not there are not shown.
+    panels : mapping of str to list, optional
+        Charts by the name of the PNG file that they stand beside, from `lib.viewer.parse`.
     previous : mapping, optional
         Summary of the run to compare with.
     served : mapping, optional
@@ -400,12 +406,17 @@ def render(
         _comparison(summary.get("comparison", {})),
         _metrics(summary, previous or {}, served or {}),
         _stages(summary),
-        _figures(summary, figures or {}),
+        _figures(summary, figures or {}, panels or {}),
         _parameters(summary),
         _details(summary, airflow_url, mlflow_url),
     ]
     body = "\n".join(part for part in parts if part)
-    return document(title, f"<main>\n{body}\n</main>", css=CSS, script=SCRIPT)
+    return document(
+        title,
+        f"<main>\n{body}\n</main>",
+        css=CSS + viewer.CSS,
+        script=SCRIPT + viewer.SCRIPT,
+    )
 
 
 def _write_page(run: Run, summary: Mapping, *, ask_registry: bool = True) -> UPath:
@@ -864,20 +875,27 @@ def _stage(summary: Mapping, stage: Mapping, columns: Mapping[str, str]) -> str:
     return f'<tr><th scope="row">{_link(stage["page"], stage["title"])}</th>{cells}</tr>'
 
 
-def _figures(summary: Mapping, figures: Mapping[str, bytes]) -> str:
-    """Return the figures: those of the evaluation first, later stages before earlier ones."""
+def _figures(
+    summary: Mapping, figures: Mapping[str, bytes], panels: Mapping[str, list[dict]]
+) -> str:
+    """Return the figures: those of the evaluation first, later stages before earlier ones.
+
+    The first few are in sight, and all that have charts.
+    """
     stages = sorted(
         reversed(summary["stages"]), key=lambda stage: not stage["name"].endswith("_evaluate")
     )
-    drawn = [
-        _figure(name, stage["title"], figures[name])
+    drawn = {
+        name: _figure(name, stage["title"], figures[name], panels.get(name, []))
         for stage in stages
         for name in stage["figures"]
         if name in figures
-    ]
+    }
     if not drawn:
         return ""
-    shown, folded = drawn[:SHOWN_FIGURES], drawn[SHOWN_FIGURES:]
+    in_sight = {*list(drawn)[:SHOWN_FIGURES], *(name for name in drawn if panels.get(name))}
+    shown = [figure for name, figure in drawn.items() if name in in_sight]
+    folded = [figure for name, figure in drawn.items() if name not in in_sight]
     text = f'<h2>Figures</h2><div class="figures">{"".join(shown)}</div>'
     if folded:
         text += (
@@ -887,11 +905,10 @@ def _figures(summary: Mapping, figures: Mapping[str, bytes]) -> str:
     return text
 
 
-def _figure(name: str, stage: str, content: bytes) -> str:
+def _figure(name: str, stage: str, content: bytes, panels: list[dict]) -> str:
     label = name.removesuffix(".png").replace("_", " ").replace("/", " / ")
-    data = base64.b64encode(content).decode()
     return (
-        f'<figure><img alt="{_e(label)}" src="data:image/png;base64,{data}">'
+        f"<figure>{viewer.image(content, label, panels)}"
         f"<figcaption>{_e(label.capitalize())}, from {_e(stage)}</figcaption></figure>"
     )
 

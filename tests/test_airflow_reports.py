@@ -1,5 +1,6 @@
 """Reports inside Airflow: who may read them, what can be asked for, how they keep up to date."""
 
+import base64
 import json
 import os
 import re
@@ -18,6 +19,18 @@ RUN_ID = "manual__2026-01-02T03:04:05+00:00"
 RUN = f"power/{run_folder_name(RUN_ID)}"
 REPORT = f"{RUN}/report.html"
 SECRET = "do not show this"
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+CHART = {
+    "x": {"label": "hour", "time": False, "start": 0, "steps": 1},
+    "y": {"label": "power (kW)"},
+    "series": [
+        {"label": "power", "kind": "line", "muted": False, "hidden": False, "values": [1, 2, 3]}
+    ],
+    "note": "",
+}
 PLACES = (
     "index.html",
     REPORT,
@@ -46,6 +59,15 @@ def notebook(*outputs, state="running"):
         record["end_time"] = "2026-01-02T03:04:09+00:00"
     metadata = {"kernelspec": {"language": "python"}, "papermill": record}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def with_figure(*outputs):
+    """The same, with a figure that the first cell has written."""
+    made = notebook(*outputs)
+    cell = made["cells"][0]
+    cell["source"] = 'run.write("forecast.png", figure);'
+    cell["outputs"].append({"output_type": "display_data", "data": {"image/png": PIXEL}})
+    return made
 
 
 @pytest.fixture
@@ -475,4 +497,16 @@ def test_airflow_shows_reports_to_those_logged_in_and_they_move_with_the_run(
 
     (folder / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))
     expect(report.locator("pre.stdout").nth(1)).to_have_text("second words")
+
+    (folder / "forecast.png").write_bytes(base64.b64decode(PIXEL))
+    (folder / "forecast.chart.json").write_text(json.dumps(CHART))
+    (folder / "01_load.ipynb").write_text(json.dumps(with_figure("third words")))
+    report.locator("figcaption button").click()
+    report.locator(".plot > svg").hover()
+    expect(report.locator(".read")).to_contain_text("power 2")
+    (folder / "01_load.ipynb").write_text(json.dumps(with_figure("third words", "fourth words")))
+    page.wait_for_timeout(5000)
+    assert report.locator("dialog[open]").count() == 1
+    report.get_by_role("button", name="Close").click()
+    expect(report.locator("pre.stdout").nth(1)).to_have_text("fourth words")
     assert refused == []

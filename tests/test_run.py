@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -188,6 +189,7 @@ def test_figure_is_written_the_same_every_time(local):
     for _ in range(2):
         run.write("line.png", figure)
         pictures.append((run.path / "line.png").read_bytes())
+    assert struct.unpack(">2I", pictures[0][16:24]) == (320, 160)  # twice what a notebook shows
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
 
 

@@ -9,10 +9,11 @@ import sys
 import time
 from types import SimpleNamespace
 
-from lib import gate, ledger, outcome, run_page, services, tracking, watcher, workbench
+from lib import charts, gate, ledger, outcome, run_page, services, tracking, watcher, workbench
 from lib.run import ROOT, open_run
 from lib.summary import close_run, summarise, write_summary
 
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from upath import UPath
@@ -422,6 +423,19 @@ def test_four_figures_are_shown_the_evaluation_first_and_a_lost_one_is_named():
     assert re.findall(r'alt="(\w+)"', shown) == ["f1", "f2", "f3", "f4"]
     assert re.findall(r'alt="(\w+)"', folded) == ["f5", "raw"]
     assert "lost.png cannot be read: FileNotFoundError" in page
+
+
+def test_figure_with_a_chart_is_in_sight_wherever_it_comes_from():
+    names = [f"f{number}.png" for number in range(1, 7)]
+    run = make_run(figures=names)
+    for name in names:
+        (run.path / name).write_bytes(PIXEL)
+    chart = charts.lines(pd.DataFrame({"a": [1.0, 2.0]}), xlabel="x", ylabel="y")
+    (run.path / "f6.chart.json").write_text(json.dumps(chart))
+    page = run_page.build(run)
+    shown, folded = page[page.index("Figures</h2>") :].split("<details>")[:2]
+    assert re.findall(r'alt="(\w+)"', shown) == ["f1", "f2", "f3", "f4", "f6"]
+    assert re.findall(r'alt="(\w+)"', folded) == ["f5"]
 
 
 def test_text_of_a_run_is_never_markup():
