@@ -15,6 +15,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 TRUTH = "0.35"
+MOST_DRIFT = 1000  # a distance over its threshold that is larger is drawn as this
+DRIFT_TICKS = (0, 0.5, 1, 2, 5, 10, 100, MOST_DRIFT)
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 
 
@@ -728,13 +730,19 @@ def plot_history(
     return ax
 
 
-def plot_drift(columns: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = None) -> Axes:
     """Plot how far each column is from the training data, over its own threshold.
+
+    The farthest column stands on top, those in alarm in red; past the threshold the scale is that
+    of a logarithm where a distance is large. Columns beyond `n_columns` share the last row, with
+    the largest distance of any of them.
 
     Parameters
     ----------
     columns : pandas.DataFrame of shape (n_columns, n_distances)
         Index the column, values each distance over its threshold; above 1 is an alarm.
+    n_columns : int, default 20
+        Rows to show.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -742,17 +750,35 @@ def plot_drift(columns: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
     """
-    ax = _axes(ax)
-    places = np.arange(len(columns))
-    height = 0.8 / columns.shape[1]
-    for k, name in enumerate(columns.columns):
-        shift = (k - (columns.shape[1] - 1) / 2) * height
-        ax.barh(places + shift, columns[name], height, color=COLOURS[k], label=_words(name))
+    known = columns.fillna(0).clip(upper=MOST_DRIFT)
+    known = known.loc[known.max(axis=1).sort_values(ascending=False, kind="stable").index]
+    shown, others = known.iloc[:n_columns], known.iloc[n_columns:]
+    names = [_words(name) for name in shown.index]
+    if len(others):
+        shown = pd.concat([shown, others.max().to_frame().T])
+        n_alarms = int((others.max(axis=1) > 1).sum())
+        names.append(f"{len(others)} others" + (f", {n_alarms} in alarm" if n_alarms else ""))
+    if ax is None:
+        inches = min(4.0, max(3.0, 1.0 + 0.16 * len(shown)))
+        ax = plt.subplots(figsize=(8, inches), dpi=80, layout="constrained")[1]
+    places, largest = np.arange(len(shown)), shown.max(axis=1)
+    alarms = (largest > 1).to_numpy()
+    ax.hlines(places, 0, largest, color=np.where(alarms, COLOURS[3], "0.8"), linewidth=1)
+    colours = [colour for colour in COLOURS if colour != COLOURS[3]]  # red is an alarm
+    for colour, marker, name in zip(colours, "oDs^v", columns.columns, strict=False):
+        dots = {"color": colour, "alpha": 0.8, "markersize": 4, "clip_on": False, "zorder": 3}
+        ax.plot(shown[name].where(shown[name] > 0), places, marker, label=_words(name), **dots)
     ax.axvline(1, color=TRUTH, linestyle=":")
-    ax.set(xlabel="distance over its threshold", yticks=places, ylim=(len(columns) - 0.4, -0.6))
-    ax.set_yticklabels([_words(name) for name in columns.index])
-    ax.set_ylabel("column")
-    ax.legend(fontsize="small")
+    if largest.max() > 5:
+        ax.set_xscale("symlog", linthresh=1, linscale=0.6)
+        ax.set_xticks([tick for tick in DRIFT_TICKS if tick <= max(10, largest.max())])
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    ax.set(xlabel="distance over its threshold", ylabel="column", ylim=(len(shown) - 0.4, -0.6))
+    ax.set_xlim(0, max(1.2, 1.08 * largest.max()))
+    ax.set_yticks(places, names, fontsize="small" if len(shown) <= 12 else "x-small")
+    for label, alarm in zip(ax.get_yticklabels(), alarms, strict=True):
+        label.set_color(COLOURS[3] if alarm else "black")
+    ax.legend(fontsize="small", loc="lower right")
     return ax
 
 

@@ -1,5 +1,7 @@
 """What is drawn is what was given, and every axis has a label with its unit."""
 
+from itertools import pairwise
+
 from lib import plots
 
 import matplotlib as mpl
@@ -334,11 +336,39 @@ def test_images_that_one_version_names_are_drawn_to_its_side_and_counted_without
     assert not any("-" in label.get_text() for label in ax.get_xticklabels())
 
 
-def test_drift_shows_each_distance_and_the_line_of_an_alarm():
+def test_drift_shows_each_distance_the_farthest_first_and_the_line_of_an_alarm():
     ax = plots.plot_drift(DISTANCES)
-    assert [bar.get_width() for bar in ax.patches] == [0.4, 1.6, 0.5, 1.2]
-    assert list(ax.lines[0].get_xdata()) == [1, 1]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["power kw", "voltage v"]
+    drawn = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
+    assert drawn["psi"] == [1.6, 0.4] and drawn["ks"] == [1.2, 0.5]
+    assert list(ax.lines[-1].get_xdata()) == [1, 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["voltage v", "power kw"]
+
+
+def test_drift_of_a_hundred_columns_shows_the_farthest_and_folds_the_rest_into_a_row():
+    names = [f"sensor_{k}_temperature" for k in range(100)]
+    psi = np.linspace(2.0, 0.02, 100)[::-1]  # those from 50 on are above 1
+    distances = pd.DataFrame({"psi": psi, "ks": psi / 2}, names)
+    ax = plots.plot_drift(distances)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[:2] == ["sensor 99 temperature", "sensor 98 temperature"]
+    assert len(labels) == 21 and labels[-1] == "80 others, 30 in alarm"
+    psi_line = next(line for line in ax.lines if line.get_label() == "psi")
+    assert psi_line.get_xdata()[-1] == pytest.approx(psi[79])
+    ax.figure.canvas.draw()
+    assert ax.figure.get_size_inches()[1] <= 4
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert not any(box.overlaps(other) for box, other in pairwise(boxes))
+    assert plots.plot_drift(distances / 2).get_yticklabels()[-1].get_text() == "80 others"
+
+
+def test_drift_that_is_a_hundredfold_leaves_the_threshold_in_sight():
+    distances = pd.DataFrame({"psi": [500.0, 0.5], "ks": [np.inf, np.nan]}, ["a", "b"])
+    ax = plots.plot_drift(distances)
+    ax.figure.canvas.draw()
+    left, right = ax.get_xlim()
+    place = ax.transData.transform([(left, 0), (1, 0), (right, 0)])[:, 0]
+    assert (place[1] - place[0]) / (place[2] - place[0]) > 0.1
+    assert [ax.get_xticks()[0], ax.get_xticks()[-1]] == [0, plots.MOST_DRIFT]
 
 
 def test_scored_shows_predictions_over_time_or_counts_of_classes(power):
