@@ -29,7 +29,9 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.charts import lines
 from lib.splits import Fold
+from lib.viewer import MAX_TEXT
 
 import lightgbm as lgb
 import numpy as np
@@ -458,6 +460,36 @@ def plot_history(study: optuna.Study, *, unit: str = "kW", ax: "Axes | None" = N
     ax.set(xlabel="trial", ylabel=f"mean validation RMSE ({unit})", title="Search history")
     ax.legend(fontsize="small")
     return ax
+
+
+def history_chart(study: optuna.Study, *, unit: str = "kW") -> dict:
+    """Return the search as a chart for `run.write`: every trial with its parameters, and the best.
+
+    Pruned trials are hidden at first: their value is the mean over the folds that they saw.
+    """
+    trials = trials_frame(study)
+    complete = trials["rmse"].where(trials["state"] == "complete")
+    frame = pd.DataFrame({"complete": complete, "best": complete.cummin().ffill()}, trials.index)
+    partial = "pruned, over fewer folds"
+    frame[partial] = trials["rmse"].where(trials["state"] == "pruned")
+    names = trials.columns.drop(["state", "rmse", "n_folds"])
+    return lines(
+        frame,
+        xlabel="trial",
+        ylabel=f"mean validation RMSE ({unit})",
+        kinds={"complete": "points", "best": "step", partial: "points"},
+        muted=[partial],
+        hidden=[partial],
+        about=[
+            f"{row['state']}: {_settings(row[names].dropna())}"[:MAX_TEXT]
+            for _, row in trials.iterrows()
+        ],
+    )
+
+
+def _settings(params: pd.Series) -> str:
+    parts = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items())
+    return ", ".join(parts)
 
 
 def plot_importance(study: optuna.Study, *, ax: "Axes | None" = None) -> "Axes":

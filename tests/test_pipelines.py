@@ -81,7 +81,7 @@ def test_card_names_the_files_that_the_code_reads_and_writes(path):
     code = "\n".join(c.source for c in code_cells(path))
     written = set(re.findall(r'run\.(?:write|writing)\(\s*"([\w./-]+)"', code))
     read = set(re.findall(r'run\.(?:read|local)\(\s*"([\w./-]+)"', code)) - written
-    pictures = {name for name in written if name.endswith(".png")}
+    pictures = {name for name in written if name.endswith((".png", ".chart.json"))}
     assert written - pictures <= named_files(card(path), "Writes"), "written but not on the card"
     assert read <= named_files(card(path), "Reads"), "read but not on the card"
 

@@ -455,6 +455,21 @@ def test_plots_show_the_best_and_every_parameter(data, folds, path):
     assert sum(bar.get_width() for bar in importance.patches) == pytest.approx(1.0)
 
 
+def test_chart_of_the_search_has_every_trial_with_its_parameters_and_the_best_so_far(
+    data, folds, path
+):
+    study = tune(*data, folds, path, n_trials=8, **QUICK)
+    frame, chart = trials_frame(study), tuning.history_chart(study)
+    series = {one["label"]: one["values"] for one in chart["series"]}
+    assert chart["x"] == {"label": "trial", "time": False, "start": 0, "steps": 1}
+    assert series["best"][-1] == pytest.approx(study.best_value, rel=1e-3)
+    complete = frame["rmse"].where(frame["state"] == "complete")
+    assert [v is None for v in series["complete"]] == complete.isna().tolist()
+    third = frame.loc[3]
+    expected = f"num_leaves {third['num_leaves']}, lambda_l2 {third['lambda_l2']:.4g}"
+    assert chart["about"][3] == f"{third['state']}: {expected}"
+
+
 def test_importance_of_a_single_trial_says_so(data, folds, path):
     study = tune(*data, folds, path, n_trials=1, **QUICK)
     assert tuning.plot_importance(study).texts[0].get_text() == "too few complete trials"
