@@ -28,7 +28,7 @@ button.enlarge { all: unset; display: block; max-width: 100%; cursor: zoom-in;
   border-radius: .3rem; }
 button.enlarge:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 button.enlarge > img { vertical-align: top; }
-figcaption button { margin-left: .5rem; }
+figcaption button { margin-left: .5rem; } .output figcaption button { margin-left: 0; }
 dialog.enlarged { width: 100vw; height: 100vh; height: 100dvh; max-width: none; max-height: none;
   margin: 0; padding: 0; border: 0; overflow: hidden; background: var(--page); color: var(--ink); }
 dialog.enlarged[open] { display: flex; flex-direction: column; }

@@ -124,6 +124,33 @@ def test_chart_is_zoomed_moved_reset_and_read(browser_page, report):
     assert messages == []
 
 
+def test_fingers_zoom_and_move_a_chart(browser_page, report):
+    address = report(forecast())
+    options = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    context = browser_page[0].context.browser.new_context(**options)
+    browser = context.new_page()
+    browser.goto(address)
+    browser.locator("button.enlarge").first.tap()
+    session = context.new_cdp_session(browser)
+
+    def touch(*fingers):
+        for kind, places in (("touchStart", fingers), ("touchMove", fingers), ("touchEnd", [])):
+            step = 40 * (kind == "touchMove")
+            moved = [x - step if k == 0 else x + step for k, x in enumerate(places)]
+            points = [{"x": x, "y": 400, "id": k} for k, x in enumerate(moved)]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        return pd.DatetimeIndex(shown(browser))
+
+    whole = pd.DatetimeIndex(shown(browser))
+    near = touch(170, 250)
+    assert near[1] - near[0] == pytest.approx((whole[1] - whole[0]) / 2, rel=0.02)
+    moved = touch(250)
+    assert moved[0] > near[0]
+    assert moved[1] - moved[0] == pytest.approx(near[1] - near[0], abs=pd.Timedelta(seconds=2))
+    browser.touchscreen.tap(200, 400)
+    assert "model" in browser.locator(".read").inner_text()
+
+
 def test_chart_shows_its_first_series_as_asked_and_a_note_to_each_row(browser_page, report):
     frame = pd.DataFrame({"complete": [3.0, 1.0], "best": [3.0, 1.0], "pruned": [2.0, 2.0]})
     about = ["leaves 31", "leaves 63, <i>rate</i> 0.1"]
