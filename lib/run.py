@@ -3,7 +3,8 @@
 `open_run` gives a notebook its folder, the same one under JupyterLab, papermill, nbval and
 Airflow. Files appear whole or not at all, and every stage keeps a record of what it read and
 wrote, with digests. A file is handed to a later stage only if the stage that wrote it finished,
-the file is still what was written, and it was not made from files that have changed since.
+the file is still what was written, and it was not made from files that have changed since. Who
+works by hand is told at once what to do, and may begin from a run that is there (`lib.handover`).
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +32,14 @@ from upath import UPath
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from IPython.core.interactiveshell import InteractiveShell
     from matplotlib.figure import Figure
 
     Content = pd.DataFrame | dict[str, np.ndarray] | dict | list | Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = "stages"
-OPENED = "opened"  # in a copy made to work on a stage: the stage's notebook as it was in its run
+OPENED = "opened"  # in a copy made to work on a stage: its notebook as it was in the run, or kept
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
 DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
@@ -89,11 +92,40 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def is_interactive() -> bool:
+    """Say whether a person runs the cells of this kernel, in JupyterLab for example.
+
+    Papermill, nbval and whatever else only executes a notebook tells the kernel with each cell that
+    nobody is there to answer a question.
+    """
+    kernel = getattr(_shell(), "kernel", None)
+    request = kernel.get_parent("shell") if kernel else {}
+    return bool(request.get("content", {}).get("allow_stdin"))
+
+
+@contextmanager
+def told_briefly() -> Iterator[None]:
+    """Let a person's notebook show a refusal as its message, without the way through `lib`.
+
+    The reports of executed notebooks keep the whole traceback, and so does what is no refusal: an
+    error of a library.
+    """
+    try:
+        yield
+    except ValueError as error:
+        is_refusal = type(error) is ValueError or type(error).__module__.startswith("lib.")
+        if is_refusal and is_interactive():
+            error._render_traceback_ = partial(_only_message, error)  # IPython asks for it
+        raise
+
+
 def open_run(run_dir: str, stage: str = "") -> "Run":
     """Open the run folder `run_dir` for `stage`, creating it if needed.
 
     Under IPython the values of the notebook's parameters cell are checked against their declared
-    types and domains, and kept in the stage's record.
+    types and domains, and kept in the stage's record. Where a person runs the notebook and the
+    folder has nothing of the earlier stages, it begins from the newest run that fits, and says so:
+    see `lib.handover`.
 
     Parameters
     ----------
@@ -112,18 +144,21 @@ def open_run(run_dir: str, stage: str = "") -> "Run":
     ValueError
         If `run_dir` is not of that form (it may not leave `OUTPUTS_DIR`), or a parameter lies
         outside of its domain.
+    UnfinishedStage
+        If the folder has begun from a run whose parameters are no longer those of this notebook.
     OSError
         If the folder cannot be created or written; names the folder.
     """
-    parts = run_dir.split("/")
-    if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
-        raise ValueError(
-            f"run_dir = {run_dir!r}: expected '<pipeline>/<run>', a folder below OUTPUTS_DIR, "
-            "in letters, digits and . _ = + -"
-        )
-    run = Run(outputs_dir() / parts[0] / parts[1], parts[0], parts[1], stage)
-    if stage:
-        run._start()
+    with told_briefly():
+        parts = run_dir.split("/")
+        if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
+            raise ValueError(
+                f"run_dir = {run_dir!r}: expected '<pipeline>/<run>', a folder below OUTPUTS_DIR, "
+                "in letters, digits and . _ = + -"
+            )
+        run = Run(outputs_dir() / parts[0] / parts[1], parts[0], parts[1], stage)
+        if stage:
+            run._start()
     return run
 
 
@@ -154,6 +189,11 @@ class Run:
     def run_dir(self) -> str:
         """The folder as notebooks name it: ``<pipeline>/<run>``."""
         return f"{self.pipeline}/{self.name}"
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """The values of the notebook that runs, checked; {} outside of one."""
+        return dict(self._parameters)
 
     @property
     def scratch(self) -> Path:
@@ -212,7 +252,7 @@ class Run:
             If the file is missing, its stage did not finish, the file is not what that stage
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
-        self._check(name)
+        self.check(name)
         return _decode(name, (self.path / name).read_bytes())
 
     @contextmanager
@@ -242,7 +282,7 @@ class Run:
         UnfinishedStage
             As `read`.
         """
-        self._check(name)
+        self.check(name)
         if is_local(self.path):
             return Path((self.path / name).path)
         copy = self.scratch / "local" / name
@@ -252,6 +292,29 @@ class Run:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
         return copy
+
+    def check(self, name: str) -> None:
+        """See that the file or folder `name` may be read, and note in the record that it is.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`. A person is told the shortest way on first.
+        """
+        with told_briefly():
+            _check_name(name)
+            records = self.records()
+            try:
+                writer = self._writer(name, records)
+                self._refuse_stale(name, writer, records)
+            except UnfinishedStage as error:
+                if not self.stage or not is_interactive():
+                    raise
+                from lib import handover
+
+                raise UnfinishedStage(handover.way_on(self, name, str(error))) from error
+        if writer != self.stage:
+            self._reads[name] = records[writer]["writes"][name]
 
     def finish(self) -> None:
         """Mark the stage finished: later stages may now read what it wrote."""
@@ -272,6 +335,11 @@ class Run:
         """Check the parameters and that the folder can be written; old results stay valid."""
         self._parameters.update(_notebook_parameters(self))
         self.prepare()
+        if is_interactive():
+            from lib import handover
+
+            if line := handover.begin(self):
+                sys.stdout.write(f"{line}\n")
         record = self.record(self.stage)
         if record.get("state") == "finished":
             self._write_record(record | {"opened": now()})
@@ -298,14 +366,6 @@ class Run:
     def _settle(self, name: str) -> None:
         self._writes[name] = digest(self.path / name)
         self._save_record("running", {})
-
-    def _check(self, name: str) -> None:
-        _check_name(name)
-        records = self.records()
-        writer = self._writer(name, records)
-        self._refuse_stale(name, writer, records)
-        if writer != self.stage:
-            self._reads[name] = records[writer]["writes"][name]
 
     def _writer(self, name: str, records: dict[str, dict]) -> str:
         """Return the stage that wrote `name`, once sure that the file is whole."""
@@ -462,7 +522,7 @@ def _decode(name: str, data: bytes) -> "Content":
 
 def _notebook_parameters(run: Run) -> dict[str, Value]:
     """Return the checked values of the parameters cell of the notebook that runs here."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell = _shell()
     if shell is None:
         return {}
     own = run.path / OPENED / f"{run.stage}.ipynb"
@@ -472,6 +532,15 @@ def _notebook_parameters(run: Run) -> dict[str, Value]:
     declared = read_parameters(notebook)
     values = {name: shell.user_ns[name] for name in declared if name in shell.user_ns}
     return check_values(declared, values, owner=f"{run.pipeline}/{run.stage}")
+
+
+def _shell() -> "InteractiveShell | None":
+    """Return the IPython that runs here, if one does."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def _only_message(error: ValueError) -> list[str]:
+    return [f"\x1b[0;31m{type(error).__name__}\x1b[0m: {error}"]
 
 
 def _stage_that_writes(pipeline: str, name: str) -> str:

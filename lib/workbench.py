@@ -19,7 +19,18 @@ from pathlib import Path
 
 from lib import outcome, services, which
 from lib.parameters import PASSWORD, Parameter, Value, read_parameters
-from lib.run import BYTECODE, OPENED, RECORDS, ROOT, Run, is_local, open_run, outputs_dir
+from lib.run import (
+    BYTECODE,
+    OPENED,
+    RECORDS,
+    ROOT,
+    Run,
+    is_interactive,
+    is_local,
+    open_run,
+    outputs_dir,
+    write_bytes,
+)
 from lib.summary import STARTED, list_runs, note_start, summarise
 
 from upath import UPath
@@ -71,6 +82,16 @@ def lab_url(notebook: Path) -> str:
             below = urllib.parse.quote(notebook.relative_to(root).as_posix())
             token = f"?token={server['token']}" if server.get("token") else ""
             return f"{server['url']}lab/tree/{below}{token}"
+    return ""
+
+
+def lab_link(run_dir: str, stage: str) -> str:
+    """Return `link` for the JupyterLab of this project that runs; "" if none does."""
+    from jupyter_server.serverapp import list_running_servers
+
+    for server in list_running_servers():
+        if Path(server["root_dir"]) == ROOT:
+            return link(run_dir, stage, lab=server["url"].rstrip("/"))
     return ""
 
 
@@ -136,10 +157,7 @@ def open_stage(run_dir: str, stage: str, root: Path = ROOT) -> Path:
     earlier = {name: record for name, record in run.records().items() if name < stage}
     copy, path = _claim(run, stage, root)
     note_start(copy, run_type="opened", opened=run.run_dir)
-    for name in sorted({name for record in earlier.values() for name in record["writes"]}):
-        _copy(run.path / name, copy.path / name)
-    for name in earlier:  # after the files: a copy cut short is not taken for a whole one
-        _copy(run.path / RECORDS / f"{name}.json", copy.path / RECORDS / f"{name}.json")
+    take(run, copy, earlier)
     note = _note(run, copy, found, source, declared, values)
     notebook = _opened(source, values | {"run_dir": copy.run_dir}, note, run.pipeline)
     outcome.write_notebook(copy.path / OPENED / f"{stage}.ipynb", notebook)
@@ -147,9 +165,41 @@ def open_stage(run_dir: str, stage: str, root: Path = ROOT) -> Path:
     return path
 
 
+def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
+    """Copy what the stages of a run wrote to another run of the same pipeline, and their records.
+
+    Parameters
+    ----------
+    run, target : Run
+        Nothing done in `target` reaches `run` afterwards.
+    records : mapping of str to mapping
+        By stage, as they are to stand in `target`.
+    """
+    for name in sorted({name for record in records.values() for name in record["writes"]}):
+        if (target.path / name).is_dir():
+            target.path.fs.rm((target.path / name).path, recursive=True)
+        _copy(run.path / name, target.path / name)
+    for stage, record in records.items():  # after the files: a rest is not taken for the whole
+        text = json.dumps(record, indent=2) + "\n"
+        write_bytes(target.path / RECORDS / f"{stage}.json", text.encode())
+
+
 def copied_from(run: Run) -> str:
     """Return the ``run_dir`` of the run that `run` is an opened copy of; "" if it is none."""
     return _start(run).get("opened", "")
+
+
+def is_by_hand(run: Run) -> bool:
+    """Say whether a person works in a run: no Airflow run has begun it, or the kernel is theirs."""
+    return is_interactive() or not _start(run).get("dag_id")
+
+
+def code_changed(run: Run, stage: str) -> bool:
+    """Say whether a stage's code in `notebooks/` is another than the run has executed."""
+    executed, committed = run.path / f"{stage}.ipynb", UPath(_committed(run, stage))
+    if not executed.exists() or not committed.exists():
+        return False
+    return _code(outcome.read_notebook(executed)) != _code(outcome.read_notebook(committed))
 
 
 def _source(run: Run, stage: str) -> UPath:
@@ -229,7 +279,7 @@ def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: s
             f'os.environ["OUTPUTS_DIR"] = {there}  # where run_dir lies',
             *lines,
         ]
-    injected = _code({"id": "injected-parameters"}, "\n".join(lines), "injected-parameters")
+    injected = _code_cell({"id": "injected-parameters"}, "\n".join(lines), "injected-parameters")
     cells = [_marker("opened-stage", note)]
     for cell in source["cells"]:
         tags = cell["metadata"].get("tags", [])
@@ -240,7 +290,7 @@ def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: s
         kept = {key: cell[key] for key in ("id", "attachments") if key in cell}
         text = outcome.source_text(cell)
         if cell["cell_type"] == "code":
-            cells.append(_code(kept, text, *tags))
+            cells.append(_code_cell(kept, text, *tags))
         else:
             kind = {"cell_type": cell["cell_type"], "metadata": {"tags": tags}}
             text = NEIGHBOUR.sub(f"](../../notebooks/{pipeline}/", text)
@@ -251,7 +301,7 @@ def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: s
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
 
 
-def _code(kept: Mapping, source: str, *tags: str) -> dict:
+def _code_cell(kept: Mapping, source: str, *tags: str) -> dict:
     head = {"cell_type": "code", "metadata": {"tags": list(tags)}}
     return dict(kept) | head | {"source": source, "outputs": [], "execution_count": None}
 
@@ -294,7 +344,7 @@ def _note(
     if any("registry.register(" in outcome.source_text(c) for c in source["cells"]):
         lines.append(
             "- `registry.register` refuses a copy, unless you add `from_copy=True`: that makes a "
-            "new version of the registered model and moves its alias."
+            "new version of the registered model and moves `@staging` to it."
         )
     lines.append(f"- To keep a change, make it in {committed} too.")
     return "\n".join(lines)
@@ -313,7 +363,7 @@ def _changes(
         changed = [p for p in declared | now if declared.get(p) != now.get(p)]
         if changed:
             lines.append(f"- {name} now declares otherwise: {', '.join(changed)}.")
-        if _cells(source) != _cells(outcome.read_notebook(UPath(path))):
+        if code_changed(run, stage):
             lines.append(f"- The code of {name} has changed since the run.")
     then, here = _start(run).get("commit", ""), _start(copy)["commit"]
     if then != here and then:
@@ -321,7 +371,7 @@ def _changes(
     return lines
 
 
-def _cells(notebook: Mapping) -> list[str]:
+def _code(notebook: Mapping) -> list[str]:
     """Return the code of a notebook, without what a run has put in."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     return [

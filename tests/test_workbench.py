@@ -376,6 +376,58 @@ def test_executed_notebook_runs_again_as_it_is(sample, tmp_path, monkeypatch):
     assert run.read("metrics.json") == metrics
 
 
+def run_all(path, folder, *more):
+    """Run a notebook's cells, and more, as a person in JupyterLab does; return all outputs."""
+    import nbformat
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(cwd=str(folder))
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = []
+    try:
+        for source in [*(c.source for c in cells if c.cell_type == "code"), *more]:
+            client.execute_interactive(
+                source, allow_stdin=True, output_hook=outputs.append, timeout=120
+            )
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return [found["content"] for found in outputs if found["msg_type"] != "execute_input"]
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(600)
+def test_person_runs_all_in_a_committed_notebook_after_a_run(sample, tmp_path, monkeypatch):
+    folder = tmp_path / "outputs" / sample.run_dir
+    shutil.copytree(sample.path.path, folder)
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
+    before, notebook = fingerprint(folder), ROOT / "notebooks/power/05_evaluate.ipynb"
+    again = "seed = 1\nopen_run(run_dir, stage='05_evaluate')"
+    found = run_all(notebook, tmp_path, again)
+    (printed,) = [one["text"] for one in found if one.get("name") == "stdout"]
+    (error,) = [one for one in found if "traceback" in one]
+    assert printed.startswith(f"power/dev is empty: begins from {sample.run_dir} of ")
+    assert open_run("power/dev").read("metrics.json") == sample.read("metrics.json")
+    assert open_run("power/dev").record("04_train")["from"] == sample.run_dir
+    assert fingerprint(folder) == before
+    (shown,) = error["traceback"]
+    assert error["ename"] == "UnfinishedStage" and "made with seed = 0 (here 1)" in shown
+    assert len(shown.splitlines()) <= 3, "no tower of tracebacks"
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(300)
+def test_notebook_that_is_executed_on_an_empty_folder_begins_from_no_run(outputs, tmp_path):
+    import nbclient.exceptions
+
+    make_run()
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="run 01_load first") as caught:
+        execute(ROOT / "notebooks/power/05_evaluate.ipynb", tmp_path)
+    shown = outcome.ANSI.sub("", caught.value.traceback)
+    assert "raise UnfinishedStage" in shown and "lib/run.py" in shown, "all of it, for the report"
+    assert list(open_run("power/dev").records()) == ["05_evaluate"]
+
+
 @pytest.mark.kernel
 @pytest.mark.timeout(300)
 def test_failed_stage_fails_in_the_same_cell_again_when_opened(outputs, tmp_path):

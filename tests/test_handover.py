@@ -1,0 +1,299 @@
+"""Beginning by hand: from the newest run that fits, or with the way on in the first line."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+from lib import handover, workbench
+from lib.parameters import read_parameters
+from lib.run import ROOT, UnfinishedStage, open_run, write_bytes
+from lib.summary import note_start
+
+import IPython
+import pytest
+
+STAGES = ["01_load", "02_features", "03_tune", "04_train", "05_evaluate"]
+OLD, NEW = "power/manual__2026-01-02T03-04-05", "power/manual__2026-01-03T03-04-05"
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
+    monkeypatch.setattr(handover, "lab_link", lambda run_dir, stage: "")
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """Let this process be a kernel, of a person or of papermill; return its names."""
+
+    def enter(stage, *, person=True, run_dir="power/dev", **changed):
+        declared = read_parameters(ROOT / "notebooks" / "power" / f"{stage}.ipynb")
+        names = {name: p.default for name, p in declared.items()} | {"run_dir": run_dir} | changed
+        request = {"content": {"allow_stdin": person}}
+        shell = SimpleNamespace(user_ns=names)
+        shell.kernel = SimpleNamespace(get_parent=lambda channel: request)
+        monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+        return open_run(run_dir, stage=stage)
+
+    return enter
+
+
+def make_run(run_dir, day="02", stages=STAGES, **changed):
+    """Leave a run as `make run` does: every stage reads the file of the one before."""
+    note_start(open_run(run_dir), dag_id="power", run_id=run_dir)
+    for number, stage in enumerate(stages):
+        run = open_run(run_dir, stage=stage)
+        declared = read_parameters(ROOT / "notebooks" / "power" / f"{stage}.ipynb")
+        values = {name: p.default for name, p in declared.items()}
+        known = {name: changed[name] for name in changed if name in values}
+        run._parameters.update(values | known | {"run_dir": run_dir})
+        before = run.read(f"{stages[number - 1]}.json") if number else {}
+        run.write(f"{stage}.json", before | {stage: run_dir})
+        if stage == "04_train":
+            with run.writing("model") as path:
+                path.mkdir()
+                (path / "MLmodel").write_text(run_dir)
+        run.finish()
+        times = {"started": f"2026-01-{day}T03:0{number}:00+00:00"}
+        times |= {"finished": f"2026-01-{day}T03:0{number}:30+00:00"}
+        record = run.record(stage) | times
+        write_bytes(run.path / "stages" / f"{stage}.json", json.dumps(record).encode())
+    return open_run(run_dir)
+
+
+def fingerprint(folder):
+    return {
+        str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.is_file() and p.read_bytes())
+        for p in sorted(folder.rglob("*"))
+    }
+
+
+def test_empty_folder_begins_from_the_newest_run_that_fits(outputs, kernel, capsys):
+    make_run(OLD)
+    make_run(NEW, day="03")
+    make_run("power/manual__2026-01-04", day="04", horizon=24)
+    before = fingerprint(outputs / NEW)
+    run = kernel("05_evaluate")
+    assert capsys.readouterr().out == (
+        f"power/dev is empty: begins from {NEW} of 3 Jan 03:00 UTC, stages 01 to 04\n"
+    )
+    assert run.read("04_train.json")["04_train"] == NEW
+    assert (run.local("model") / "MLmodel").read_text() == NEW
+    assert {s: r.get("from") for s, r in run.records().items()} == {
+        **dict.fromkeys(STAGES[:4], NEW),
+        "05_evaluate": None,
+    }
+    assert not (outputs / "power/dev/05_evaluate.json").exists(), "of the stage itself"
+    run.write("04_train.json", {"mine": 1})
+    (outputs / "power/dev/model/MLmodel").write_text("mine")
+    assert fingerprint(outputs / NEW) == before
+
+
+def test_notebook_that_is_only_executed_takes_nothing_and_fails_as_before(outputs, kernel, capsys):
+    make_run(OLD)
+    run = kernel("05_evaluate", person=False)
+    with pytest.raises(
+        UnfinishedStage, match=r"raw.parquet is not in .*: run 01_load first, to its last cell$"
+    ) as caught:
+        run.read("raw.parquet")
+    assert not hasattr(caught.value, "_render_traceback_"), "its report keeps the traceback"
+    assert capsys.readouterr().out == "" and list(run.records()) == ["05_evaluate"]
+
+
+def test_folder_goes_on_from_its_run_until_there_is_a_newer_one(outputs, kernel, capsys):
+    make_run(OLD)
+    kernel("03_tune")
+    kernel("05_evaluate")
+    kernel("05_evaluate")
+    make_run(NEW, day="03")
+    run = kernel("05_evaluate")
+    assert [line.partition(" of ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        f"power/dev is empty: begins from {OLD}",
+        f"power/dev begins from {OLD}",
+        f"power/dev goes on from {OLD}",
+        f"power/dev begins from {NEW}",
+    ]
+    assert (run.local("model") / "MLmodel").read_text() == NEW
+
+
+def test_stage_run_by_hand_is_never_replaced(outputs, kernel, capsys):
+    make_run(OLD)
+    run = kernel("02_features")
+    run.write("02_features.json", run.read("01_load.json") | {"mine": 1})
+    run.finish()
+    make_run(NEW, day="03")
+    capsys.readouterr()
+    run = kernel("03_tune")
+    assert capsys.readouterr().out == f"power/dev has stage 01 from {OLD}\n"
+    assert run.read("02_features.json")["mine"] == 1
+
+
+def test_next_stage_by_hand_reads_what_was_done_and_what_was_taken(outputs, kernel, capsys):
+    make_run(OLD)
+    run = kernel("05_evaluate")
+    run.write("metrics.json", {"rmse": float(len(run.read("04_train.json")))})
+    run.finish()
+    capsys.readouterr()
+    run = kernel("06_register")
+    assert capsys.readouterr().out == f"power/dev has stages 01 to 04 from {OLD}\n"
+    assert run.read("metrics.json") == {"rmse": 4.0} and run.local("model").is_dir()
+
+
+def spoil(run, how):
+    match how:
+        case "a file is damaged":
+            (run.path / "02_features.json").write_text("{}")
+        case "a file is gone":
+            shutil.rmtree(run.path / "model")
+        case "a stage has not finished":
+            open_run(run.run_dir, stage="03_tune").write("03_tune.json", {})
+        case "a stage is missing":
+            (run.path / "stages/02_features.json").unlink()
+        case "it is a copy":
+            facts = json.loads((run.path / "run.json").read_text()) | {"opened": "power/x"}
+            (run.path / "run.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a file is damaged",
+        "a file is gone",
+        "a stage has not finished",
+        "a stage is missing",
+        "it is a copy",
+    ],
+)
+def test_run_that_is_not_whole_is_passed_over(outputs, kernel, capsys, how):
+    make_run(OLD)
+    spoil(make_run(NEW, day="03"), how)
+    kernel("05_evaluate")
+    assert f"begins from {OLD} " in capsys.readouterr().out
+
+
+def test_parameters_that_differ_are_named_with_the_way_out_first(outputs, kernel, capsys):
+    make_run(OLD, horizon=24, seed=3)
+    run = kernel("05_evaluate", seed=1, block_days=3)
+    with pytest.raises(UnfinishedStage) as caught:
+        run.read("raw.parquet")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"make open RUN={OLD} STAGE=05_evaluate opens this stage")
+    assert first.endswith("made with seed = 3 (here 1), horizon = 24 (here 1).")
+    assert second.startswith("power/dev is empty.")
+    assert second.endswith("""make run PIPELINE=power PARAMS='{"seed": 1}'""")
+    (shown,) = caught.value._render_traceback_()
+    assert shown == f"\x1b[0;31mUnfinishedStage\x1b[0m: {caught.value}"
+    assert capsys.readouterr().out == ""
+
+
+def test_parameter_changed_after_beginning_is_refused(outputs, kernel):
+    make_run(OLD)
+    kernel("05_evaluate", n_resamples=100)
+    with pytest.raises(UnfinishedStage, match=rf"power/dev has .* from {OLD}, made with seed = 0 "):
+        kernel("05_evaluate", seed=1)
+    kernel("05_evaluate", n_resamples=200)
+
+
+def test_without_any_run_the_stages_to_run_are_named(outputs, kernel):
+    run = kernel("05_evaluate")
+    with pytest.raises(UnfinishedStage) as caught:
+        run.read("raw.parquet")
+    assert str(caught.value).splitlines() == [
+        "Run stages 01 to 04 of power first, or make run PIPELINE=power once.",
+        "power/dev is empty, and there is no finished run to begin from.",
+    ]
+
+
+def test_stages_run_in_part_name_the_next_one_first(outputs, kernel):
+    make_run(OLD)
+    for stage in STAGES[:2]:
+        run = open_run("power/dev", stage=stage)
+        run.write(f"{stage}.json", {})
+        run.finish()
+    run = kernel("05_evaluate")
+    with pytest.raises(UnfinishedStage) as caught:
+        run.read("model")
+    assert str(caught.value).splitlines() == [
+        "Run 03_tune next, to its last cell: power/dev has stages 01 to 02 only.",
+        f"Or, on the newest run: make open RUN={OLD} STAGE=05_evaluate",
+    ]
+
+
+def test_running_lab_is_offered_as_a_link(outputs, kernel, monkeypatch):
+    monkeypatch.setattr(handover, "lab_link", workbench.lab_link)
+    servers = [{"root_dir": "/elsewhere", "url": "http://127.0.0.1:1/"}]
+    servers.append({"root_dir": str(ROOT), "url": "http://127.0.0.1:2/base/"})
+    monkeypatch.setattr("jupyter_server.serverapp.list_running_servers", lambda: iter(servers))
+    make_run(OLD, horizon=24)
+    run = kernel("05_evaluate")
+    with pytest.raises(UnfinishedStage) as caught:
+        run.read("raw.parquet")
+    address = workbench.link(OLD, "05_evaluate", lab="http://127.0.0.1:2/base")
+    assert str(caught.value).splitlines()[1] == f"In this JupyterLab: {address}"
+
+
+def test_stage_made_from_older_files_says_first_which_to_run_again(outputs, kernel):
+    make_run(OLD)
+    kernel("05_evaluate")
+    run = kernel("03_tune")
+    run.write("03_tune.json", {"mine": 1})
+    run.finish()
+    run = kernel("05_evaluate")
+    with pytest.raises(UnfinishedStage) as caught:
+        run.read("04_train.json")
+    first, second = str(caught.value).splitlines()
+    assert "was made from an older 03_tune.json" in first and "run 04_train again" in first
+    assert second == f"Or, on the newest run: make open RUN={OLD} STAGE=05_evaluate"
+
+
+def test_misspelt_file_is_only_refused(outputs, kernel):
+    make_run(OLD)
+    run = kernel("05_evaluate")
+    with pytest.raises(UnfinishedStage) as caught:
+        run.read("raw.parket")
+    assert "make open" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("facts", [{"dag_id": "power"}, {"opened": "power/x"}])
+def test_runs_of_airflow_and_copies_are_left_as_they_are(outputs, kernel, capsys, facts):
+    make_run(OLD)
+    note_start(open_run("power/other"), **facts)
+    run = kernel("05_evaluate", run_dir="power/other")
+    assert capsys.readouterr().out == "" and list(run.records()) == ["05_evaluate"]
+    with pytest.raises(UnfinishedStage, match="run 01_load first, to its last cell$"):
+        run.read("raw.parquet")
+
+
+def test_code_that_has_changed_since_is_named(outputs, kernel, capsys):
+    run = make_run(OLD)
+    for stage in STAGES[:3]:
+        shutil.copy(ROOT / f"notebooks/power/{stage}.ipynb", run.path.path)
+    path = run.path / "02_features.ipynb"
+    changed = json.loads(path.read_text())
+    changed["cells"][-1]["source"] = ["run.finish()  # as it was"]
+    path.write_text(json.dumps(changed))
+    kernel("05_evaluate")
+    assert capsys.readouterr().out.endswith("stages 01 to 04; 02_features changed since\n")
+
+
+def test_first_stage_has_nothing_to_begin_from(outputs, kernel, capsys):
+    make_run(OLD)
+    run = kernel("01_load")
+    assert capsys.readouterr().out == "" and list(run.records()) == ["01_load"]
+
+
+def test_wrong_parameter_is_told_briefly_to_a_person_only(outputs, kernel):
+    for person in (True, False):
+        with pytest.raises(ValueError, match="block_days = 61") as caught:
+            kernel("05_evaluate", person=person, block_days=61)
+        assert hasattr(caught.value, "_render_traceback_") is person
+
+
+def test_error_of_a_library_keeps_its_traceback(outputs, kernel):
+    make_run(OLD)
+    run = kernel("05_evaluate")
+    (outputs / "power/dev/stages/01_load.json").write_text("{")
+    with pytest.raises(json.JSONDecodeError) as caught:
+        run.read("04_train.json")
+    assert not hasattr(caught.value, "_render_traceback_")
