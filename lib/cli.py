@@ -465,17 +465,9 @@ def refresh_notebooks(asked: list[str]) -> int:
 
     A notebook that fails, or that writes to stderr, is left as it was.
     """
-    from lib.notebooks import refresh
+    from lib.notebooks import refresh_all
 
-    for pipeline in asked or sorted(p.name for p in (ROOT / "notebooks").iterdir() if p.is_dir()):
-        for path in sorted((ROOT / "notebooks" / pipeline).glob("[0-9]*.ipynb")):
-            started = time.monotonic()
-            changed = refresh(path)
-            word = "changed" if changed else "unchanged"
-            sys.stdout.write(
-                f"{pipeline}/{path.stem:14} {word:9} {time.monotonic() - started:5.1f} s\n"
-            )
-            sys.stdout.flush()
+    refresh_all(asked or sorted(p.name for p in (ROOT / "notebooks").iterdir() if p.is_dir()))
     return 0
 
 

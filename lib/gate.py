@@ -6,6 +6,7 @@ be compared is left to a person. Each outcome has its sentence, and nothing here
 """
 
 import math
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ OUTCOMES = {
 """What each outcome of the gate means."""
 
 PROMOTED = ("first", "better")
+BY_HAND = "Run by hand, it goes to @staging at most; make promote puts it into production."
+HELD = {"metric": "run by hand", "result": "@staging at most"}
 MAX_CHARACTERS = 1000  # of a reason: MLflow's tags and descriptions take few thousand
 SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\[]<>|`*"})
 
@@ -46,7 +49,7 @@ def judge(
         Of `lib.registry.check`: the floors.
     found : mapping
         Of `lib.scoring.rematch`: ``champion``, ``test``, ``candidate``, ``champion_predictions``,
-        ``problem`` and ``notes``.
+        ``problem``, ``notes`` and ``by_hand``.
     margin : float, default 0
         As in `decide`.
     level : float, default 0.95
@@ -77,6 +80,7 @@ def judge(
         problem=problem,
         notes=found["notes"],
         level=level,
+        by_hand=found["by_hand"],
     )
 
 
@@ -89,6 +93,7 @@ def decide(
     problem: str = "",
     notes: Sequence[str] = (),
     level: float = 0.95,
+    by_hand: bool = False,
 ) -> dict:
     """Return what the gate says of a model, ready to be kept as ``gate.json``.
 
@@ -109,6 +114,9 @@ def decide(
         What else a reader should know, sentences.
     level : float, default 0.95
         Of the two-sided intervals of `rows`.
+    by_hand : bool, default False
+        Whether a person has run the notebook: what the gate finds is the same, but nothing enters
+        production because somebody tries something.
 
     Returns
     -------
@@ -119,7 +127,8 @@ def decide(
             production; ``better``, the lower end of the improvement is above the margin and
             McNemar's p, where there is one, below ``1 - level``; else ``not_better``.
         ``promote``
-            Whether it may be promoted without a person: ``first`` and ``better`` only.
+            Whether it may be promoted without a person: ``first`` and ``better`` only, and not by
+            hand.
         ``reason``
             Why, one sentence without its full stop.
         ``rows``
@@ -127,7 +136,7 @@ def decide(
             ``metric``, ``unit``, ``greater_is_better``, ``floor``, ``candidate``, ``champion``,
             ``difference``, ``low``, ``high``, ``p_value`` (None where there is none),
             ``decisive``, and ``passed``, None where a metric is only shown.
-        ``champion``, ``margin``, ``level``, ``notes``
+        ``champion``, ``margin``, ``level``, ``notes``, ``by_hand``
             As given.
 
     Raises
@@ -142,22 +151,29 @@ def decide(
     outcome, reason = _outcome(verdict, champion, deciding, margin, problem, level)
     return {
         "outcome": outcome,
-        "promote": outcome in PROMOTED,
+        "promote": outcome in PROMOTED and not by_hand,
         "reason": reason,
         "champion": dict(champion) if champion else None,
         "rows": _table(verdict, compared, margin, level),
         "margin": float(margin),
         "level": float(level),
         "notes": list(notes),
+        "by_hand": by_hand,
     }
 
 
 def words(gate: Mapping) -> str:
-    """Return the decision of the gate in one sentence."""
+    """Return the decision of the gate in one sentence, and a second where it is not followed."""
     outcome = gate["outcome"].replace("_", " ").capitalize()
     if gate["outcome"] == "undecided":
         outcome = f"{outcome}, a person must decide"
-    return f"{outcome}: {gate['reason']}."
+    said = f"{outcome}: {gate['reason']}."
+    return f"{said} {BY_HAND}" if is_held(gate) else said
+
+
+def is_held(gate: Mapping) -> bool:
+    """Say whether a version stays out of production only because it was made by hand."""
+    return bool(gate.get("by_hand")) and gate["outcome"] in PROMOTED
 
 
 def is_promoted(registration: Mapping, promotion: Mapping) -> bool:
@@ -209,7 +225,15 @@ def settled(gate: Mapping, registration: Mapping, promotion: Mapping) -> list[st
     }.get(str(outcome), "")
     if not promotion and registration and policy == "approval":
         follow = "Waits for a person to approve it."
+    if is_held(gate):
+        follow = f"To promote it: {how_to_promote(registration)}." if registration else ""
     return [words(gate), follow] if follow else [words(gate)]
+
+
+def how_to_promote(registration: Mapping) -> str:
+    """Return the command that puts the version of a run into production."""
+    name, version = registration["name"], registration["version"]
+    return f'make promote MODEL={shlex.quote(name)} VERSION={version} REASON="..."'
 
 
 def cells(row: Mapping) -> dict[str, str]:
@@ -292,6 +316,8 @@ def table(gate: Mapping) -> "pd.DataFrame":
 
     heads = headings(gate)
     frame = pd.DataFrame([cells(row) for row in gate["rows"]], columns=list(heads))
+    if is_held(gate):
+        frame.loc[len(frame)] = dict.fromkeys(frame, "") | HELD
     shown = ["metric", *(key for key in frame if key != "metric" and (frame[key] != "").any())]
     return frame[shown].rename(columns=heads).set_index("metric")
 

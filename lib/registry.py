@@ -20,8 +20,8 @@ from uuid import uuid4
 from lib import ledger, tracking
 from lib.directions import GREATER_IS_BETTER, closest, reaches
 from lib.ledger import Entry, EntryTaken, insist, serving
-from lib.run import Run, now
-from lib.workbench import copied_from
+from lib.run import Run, now, told_briefly
+from lib.workbench import copied_from, is_by_hand
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -133,7 +133,8 @@ def register(
     """Make the model of `run` a version of `name`, and move the aliases that its policy names.
 
     A retry finds the version that an earlier try has made and completes it. ``@staging`` never
-    moves back to an older version.
+    moves back to an older version. A run by hand never moves ``@production``, whatever policy and
+    gate say: a person who wants that calls `promote`.
 
     Parameters
     ----------
@@ -170,20 +171,11 @@ def register(
     mlflow.MlflowException
         If the registry refuses or cannot be reached.
     """
-    if promote not in POLICIES:
-        raise ValueError(f"promote = {promote!r}: expected one of {', '.join(POLICIES)}")
-    verdict = run.read("verdict.json")
-    floors = explain(verdict)
-    if not verdict["passed"]:
-        raise GateError(f"{name} was not registered: {floors}")
-    original = copied_from(run)
-    if original and not from_copy:
-        raise ValueError(
-            f"{name} was not registered: {run.run_dir} is a copy of {original}, opened to work on "
-            "a stage. To register its model all the same, call registry.register(..., "
-            "from_copy=True)"
-        )
+    with told_briefly():
+        floors = _check_run(run, name, promote, from_copy=from_copy)
     run.local("model")
+    if gate and is_by_hand(run):
+        gate = gate | {"by_hand": True, "promote": False}
     name = full_name(run, name)
     known = tracking.mirror(run)
     client = tracking.open_client()
@@ -402,6 +394,24 @@ def troubles() -> list[str]:
             else:
                 found += [f"{model.name}: {text}" for text in _disagreements(state)]
     return found
+
+
+def _check_run(run: Run, name: str, policy: str, *, from_copy: bool) -> str:
+    """See that the model of a run may become a version; return its floors in words."""
+    if policy not in POLICIES:
+        raise ValueError(f"promote = {policy!r}: expected one of {', '.join(POLICIES)}")
+    verdict = run.read("verdict.json")
+    floors = explain(verdict)
+    if not verdict["passed"]:
+        raise GateError(f"{name} was not registered: {floors}")
+    original = copied_from(run)
+    if original and not from_copy:
+        raise ValueError(
+            f"{name} was not registered: {run.run_dir} is a copy of {original}, opened to work on "
+            "a stage. To register its model all the same, at @staging, call registry.register(..., "
+            "from_copy=True)"
+        )
+    return floors
 
 
 @dataclass(frozen=True)
@@ -674,16 +684,20 @@ def _account(state: _State, name: str, number: int, policy: str, gate: dict | No
         "uri": f"models:/{name}@{alias}" if alias else f"models:/{name}/{number}",
         "policy": policy,
         "outcome": gate["outcome"] if gate else "",
-        "reason": _why(gate, policy) if gate else "",
+        "reason": _why(gate, policy, {"name": name, "version": number}) if gate else "",
         "promoted": points[PRODUCTION] == number,
         "champion": points[PRODUCTION],
     }
 
 
-def _why(gate: dict, policy: str) -> str:
-    """Return the gate's reason, and the policy where that is what kept a version back."""
-    if gate["promote"] and policy in ("staging", "never"):
+def _why(gate: dict, policy: str, version: dict) -> str:
+    """Return the gate's reason, and what else has kept a version back."""
+    from lib.gate import how_to_promote, is_held
+
+    if gate["outcome"] in BACKED and policy in ("staging", "never"):
         return f"{gate['reason']}; the policy {policy!r} leaves it there"
+    if is_held(gate):
+        return f"{gate['reason']}; run by hand, so not promoted: {how_to_promote(version)}"
     return gate["reason"]
 
 

@@ -18,6 +18,7 @@ from lib import tracking
 from lib.packaging import load_packed
 from lib.parameters import Value
 from lib.run import Run
+from lib.workbench import is_by_hand
 
 import numpy as np
 import pandas as pd
@@ -333,6 +334,7 @@ def rematch(run: Run, name: str, candidate: np.ndarray | None = None) -> dict:
         production. ``test``, ``candidate`` and ``champion_predictions``: the rows that both can
         forecast; the last is None where the champion could say nothing. ``problem``: why a person
         must decide, a sentence; "" if nothing is in the way. ``notes``: list of sentences.
+        ``by_hand``: whether a person works in the run.
     """
     test = test_of_run(run)
     candidate = candidate_predictions(run, test) if candidate is None else candidate
@@ -343,6 +345,7 @@ def rematch(run: Run, name: str, candidate: np.ndarray | None = None) -> dict:
         "champion_predictions": None,
         "problem": "",
         "notes": [],
+        "by_hand": is_by_hand(run),
     }
     version = _in_production(name if test.source != "sample" else _sample_name(name))
     if version is None:

@@ -214,12 +214,32 @@ def test_what_followed_is_said_after_what_the_gate_said(decision, made, followed
     assert promoted == found[0].startswith("Promoted")
 
 
-def found(champion=CHAMPION, said=None, problem=""):
+@pytest.mark.parametrize("rows", [[BETTER], [CLOSE]])
+def test_by_hand_the_gate_finds_the_same_and_promotes_nothing(rows):
+    by_airflow, by_hand = decide(rows=rows), decide(rows=rows, by_hand=True)
+    assert by_hand | {"promote": by_airflow["promote"], "by_hand": False} == by_airflow
+    assert by_hand["promote"] is False
+    held = rows == [BETTER]  # what is not better stays where it is in any case
+    assert ("Run by hand, it goes to @staging at most" in gate.words(by_hand)) is held
+    assert gate.words(by_hand).startswith(gate.words(by_airflow))
+    assert ("run by hand" in gate.table(by_hand).index) is held
+    assert gate.markdown(by_hand).splitlines()[0] == gate.words(by_hand)
+
+
+def test_page_of_a_run_by_hand_gives_the_command_that_promotes():
+    made = {"name": "house_lightgbm", "version": 5, "policy": "auto", "promoted": False}
+    said, how = gate.settled(decide(by_hand=True), made, {})
+    assert said.startswith("Better: ") and said.endswith("puts it into production.")
+    assert how == 'To promote it: make promote MODEL=house_lightgbm VERSION=5 REASON="...".'
+    assert gate.settled(decide(by_hand=True), {}, {}) == [said]
+
+
+def found(champion=CHAMPION, said=None, problem="", by_hand=False):
     """Return what a rematch has found of a champion that says `said`."""
     truth = pd.Series(np.zeros(60))
     test = TestSet("power", pd.DataFrame(), truth, None, {}, 5, "", "", "")
     match = {"champion": champion, "test": test, "candidate": np.ones(60), "problem": problem}
-    return match | {"champion_predictions": said, "notes": ["a note"]}
+    return match | {"champion_predictions": said, "notes": ["a note"], "by_hand": by_hand}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +258,8 @@ def test_model_is_judged_by_what_the_rematch_has_found(match, outcome, n_compare
     decision = gate.judge(PASSED, match)
     assert decision["outcome"] == outcome and reason in decision["reason"]
     assert sum(row["difference"] is not None for row in decision["rows"]) == n_compared
-    assert decision["notes"] == ["a note"]
+    assert decision["notes"] == ["a note"] and decision["by_hand"] is False
+    assert gate.judge(PASSED, match | {"by_hand": True})["by_hand"] is True
 
 
 def test_gate_needs_no_numbers_library_to_decide():

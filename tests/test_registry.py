@@ -11,6 +11,7 @@ from lib import registry, run_page, summary, tracking
 from lib.gate import decide, markdown
 from lib.registry import GateError, PromotionConflict
 from lib.run import open_run
+from lib.summary import note_start
 
 import mlflow
 import numpy as np
@@ -53,9 +54,11 @@ def model(tmp_path_factory):
 def make_run(store, model, request):
     """Make a run folder as the power pipeline leaves it before its last stage."""
 
-    def make(name=None, source="file.csv", passed=True, rmse=0.4, horizon=1):
+    def make(name=None, source="file.csv", passed=True, rmse=0.4, horizon=1, dag_id="power"):
         run_dir = f"power/{name or request.node.name}"
         stage = open_run(run_dir, stage="01_load")
+        if dag_id:
+            note_start(stage, dag_id=dag_id, run_id="manual__1")
         stage._parameters.update({"run_dir": run_dir, "source": source, "horizon": horizon})
         index = pd.date_range("2025-01-01", periods=3, freq="h", name="ts")
         stage.write("raw.parquet", pd.DataFrame({"power_kw": [1.0, 2.0, np.nan]}, index=index))
@@ -167,6 +170,37 @@ def test_policy_and_gate_say_which_alias_moves(shared_run, policy, outcome, alia
     assert moved == (wanted if promoted else wanted[:1] if alias else [])
     tags = registry.version(name, 1).tags
     assert tags.get("gate.outcome") == outcome and "gate.override" not in tags
+
+
+@pytest.mark.parametrize(
+    ("policy", "alias", "why"),
+    [
+        (
+            "auto",
+            "staging",
+            "says first; run by hand, so not promoted: make promote MODEL=hand_auto ",
+        ),
+        ("staging", "staging", "says first; the policy 'staging' leaves it there"),
+        ("never", "", "the policy 'never'"),
+    ],
+)
+def test_run_by_hand_moves_staging_at_most_and_says_how_to_promote(make_run, policy, alias, why):
+    run, name = make_run("by-hand", dag_id=""), f"hand_{policy}"
+    made = registry.register(run, name, promote=policy, gate=gate("first"))
+    assert (made["alias"], made["promoted"], made["champion"]) == (alias, False, None)
+    assert made["outcome"] == "first" and why in made["reason"]
+    assert {e.alias for e in registry.history(name)} == ({alias} if alias else set())
+    version = registry.version(name, made["version"])
+    assert "@staging at most" in version.description
+    assert version.tags["gate.outcome"] == "first"
+    entry = registry.promote(name, made["version"], reason="the words that the reason asks for")
+    assert (entry.after, entry.override) == (1, False), "what the gate found still backs it"
+
+
+def test_person_in_the_kernel_of_an_airflow_run_moves_staging_at_most(shared_run, monkeypatch):
+    monkeypatch.setattr("lib.workbench.is_interactive", lambda: True)
+    made = registry.register(shared_run, "looked_at", gate=gate("first"))
+    assert (made["alias"], registry.champion("looked_at")) == ("staging", None)
 
 
 def test_version_bears_the_words_of_its_gate(shared_run):
