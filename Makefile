@@ -8,6 +8,7 @@ PIPELINE :=
 PARAMS := {}
 RUN :=
 STAGE :=
+NOTEBOOK :=
 A :=
 B :=
 KEEP :=
@@ -21,7 +22,7 @@ AT :=
 AIRFLOW_PORT :=
 MLFLOW_PORT :=
 LAB_PORT :=
-export PIPELINE PARAMS RUN STAGE A B LAST DAYS MODEL VERSION REASON AT
+export PIPELINE PARAMS RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT
 export AIRFLOW_PORT MLFLOW_PORT LAB_PORT
 
 # These would make every import slow, or let another environment leak in.
@@ -33,7 +34,7 @@ CLI = $(BIN)/python -m lib.cli $(if $(word 2,$(MAKECMDGOALS)),,--given "$(TYPED)
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fast up lab open compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: help install run test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -66,6 +67,9 @@ doctor: $(VENV)/ready  ## check kernel, servers, versions, disk, locks; name eac
 
 open: $(VENV)/ready  ## open a stage in JupyterLab, on a copy; by default the one that failed, else the evaluation | [RUN=latest] [STAGE=05_evaluate]
 	@$(CLI) open -- "$$RUN" "$$STAGE"
+
+keep: $(VENV)/ready  ## show what changed in an opened stage and bring it into notebooks/ after a yes | [NOTEBOOK=latest] [APPLY=1]
+	@$(CLI) keep $(if $(call yes,$(APPLY)),--apply) -- "$$NOTEBOOK"
 
 compare: $(VENV)/ready  ## put two runs side by side on a page; by default the last two of one pipeline | [A=power/<run>] [B=power/latest] [PIPELINE=power]
 	@$(CLI) compare --pipeline="$$PIPELINE" -- "$$A" "$$B"

@@ -29,6 +29,7 @@ USAGE = {
     "reports": "make reports [RUN=latest]",
     "compare": "make compare [A=power/<run>] [B=power/latest] [PIPELINE=power]",
     "open": "make open [RUN=latest] [STAGE=05_evaluate]",
+    "keep": "make keep [NOTEBOOK=latest] [APPLY=1]",
     "reproduce": "make reproduce [RUN=latest] [KEEP=1]",
     "prune": "make prune [LAST=10] [DAYS=30] [APPLY=1]",
     "history": f"make history MODEL={MODEL}",
@@ -210,6 +211,14 @@ def _add_commands_on_runs(commands: "argparse._SubParsersAction") -> None:
     opened.add_argument(
         "stage", nargs="?", default="", help="by default the failed one, else the evaluation"
     )
+    kept = _add_command(
+        commands,
+        "keep",
+        "bring what has changed in an opened stage into notebooks/",
+        lambda given: keep_changes(given.notebook, apply=given.apply),
+    )
+    kept.add_argument("notebook", nargs="?", default="", help="below workbench/, or latest")
+    kept.add_argument("--apply", action="store_true", help="write it, ask nothing")
     again = _add_command(
         commands,
         "reproduce",
@@ -297,6 +306,13 @@ def open_stage(run_dir: str, stage: str) -> int:
     from lib import workbench
 
     return workbench.main(run_dir, stage)
+
+
+def keep_changes(notebook: str, *, apply: bool) -> int:
+    """Show what an opened notebook would change in the committed one, ask, and write it."""
+    from lib import keep
+
+    return keep.main(notebook, apply=apply)
 
 
 def reproduce(run_dir: str, *, keep: bool) -> int:

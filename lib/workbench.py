@@ -159,7 +159,12 @@ def open_stage(run_dir: str, stage: str, root: Path = ROOT) -> Path:
     note_start(copy, run_type="opened", opened=run.run_dir)
     take(run, copy, earlier)
     note = _note(run, copy, found, source, declared, values)
+    note += (
+        f"\n- To keep a change, save it and `make keep NOTEBOOK={path.relative_to(root)}`: that "
+        f"shows the difference, asks, and brings it into `notebooks/{run.pipeline}/{stage}.ipynb`."
+    )
     notebook = _opened(source, values | {"run_dir": copy.run_dir}, note, run.pipeline)
+    notebook["metadata"][OPENED] = {"run_dir": copy.run_dir, "stage": stage}  # for `lib.keep`
     outcome.write_notebook(copy.path / OPENED / f"{stage}.ipynb", notebook)
     outcome.write_notebook(UPath(path), notebook)
     return path
@@ -346,7 +351,6 @@ def _note(
             "- `registry.register` refuses a copy, unless you add `from_copy=True`: that makes a "
             "new version of the registered model and moves `@staging` to it."
         )
-    lines.append(f"- To keep a change, make it in {committed} too.")
     return "\n".join(lines)
 
 
