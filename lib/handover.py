@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from lib.parameters import Value, read_parameters
 from lib.run import ROOT, Run, UnfinishedStage, now
 from lib.summary import STARTED, list_runs
-from lib.workbench import code_changed, copied_from, lab_link, take
+from lib.workbench import code_changed, lab_link, take
 
 TAKEN = "from"  # in a stage's record: the run that it was taken from
 SHOWN = 4  # parameters that are named when more differ
@@ -171,7 +171,7 @@ def _finished(run: Run, earlier: list[str]) -> Iterator[tuple[Run, Records]]:
         whole = len(records) == len(earlier) and all(
             record["state"] == "finished" and TAKEN not in record for record in records.values()
         )
-        if whole and other.name != run.name and not copied_from(other):
+        if whole and other.name != run.name:
             found.append((max(r["finished"] for r in records.values()), other, records))
     for _, other, records in sorted(found, key=lambda one: one[0], reverse=True):
         yield other, records

@@ -87,12 +87,8 @@ def lab_url(notebook: Path) -> str:
 
 def lab_link(run_dir: str, stage: str) -> str:
     """Return `link` for the JupyterLab of this project that runs; "" if none does."""
-    from jupyter_server.serverapp import list_running_servers
-
-    for server in list_running_servers():
-        if Path(server["root_dir"]) == ROOT:
-            return link(run_dir, stage, lab=server["url"].rstrip("/"))
-    return ""
+    lab = services.running().get("lab")
+    return link(run_dir, stage, lab) if lab else ""
 
 
 def find_stage(run_dir: str, stage: str) -> tuple[Run, dict]:

@@ -2,9 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
-from lib import handover, workbench
+from lib import workbench
 from lib.parameters import read_parameters
 from lib.run import ROOT, UnfinishedStage, open_run, write_bytes
 from lib.summary import note_start
@@ -19,7 +20,6 @@ OLD, NEW = "power/manual__2026-01-02T03-04-05", "power/manual__2026-01-03T03-04-
 @pytest.fixture
 def outputs(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
-    monkeypatch.setattr(handover, "lab_link", lambda run_dir, stage: "")
     return tmp_path / "outputs"
 
 
@@ -151,8 +151,8 @@ def spoil(run, how):
         case "a stage is missing":
             (run.path / "stages/02_features.json").unlink()
         case "it is a copy":
-            facts = json.loads((run.path / "run.json").read_text()) | {"opened": "power/x"}
-            (run.path / "run.json").write_text(json.dumps(facts))
+            workbench.open_stage(run.run_dir, "05_evaluate", Path(run.path.path).parents[2])
+            shutil.rmtree(run.path)
 
 
 @pytest.mark.parametrize(
@@ -221,15 +221,12 @@ def test_stages_run_in_part_name_the_next_one_first(outputs, kernel):
 
 
 def test_running_lab_is_offered_as_a_link(outputs, kernel, monkeypatch):
-    monkeypatch.setattr(handover, "lab_link", workbench.lab_link)
-    servers = [{"root_dir": "/elsewhere", "url": "http://127.0.0.1:1/"}]
-    servers.append({"root_dir": str(ROOT), "url": "http://127.0.0.1:2/base/"})
-    monkeypatch.setattr("jupyter_server.serverapp.list_running_servers", lambda: iter(servers))
+    monkeypatch.setattr("lib.services.running", lambda: {"lab": "http://127.0.0.1:2"})
     make_run(OLD, horizon=24)
     run = kernel("05_evaluate")
     with pytest.raises(UnfinishedStage) as caught:
         run.read("raw.parquet")
-    address = workbench.link(OLD, "05_evaluate", lab="http://127.0.0.1:2/base")
+    address = workbench.link(OLD, "05_evaluate", lab="http://127.0.0.1:2")
     assert str(caught.value).splitlines()[1] == f"In this JupyterLab: {address}"
 
 

@@ -58,7 +58,7 @@ def make_run(store, model, request):
         run_dir = f"power/{name or request.node.name}"
         stage = open_run(run_dir, stage="01_load")
         if dag_id:
-            note_start(stage, dag_id=dag_id, run_id="manual__1")
+            note_start(stage, dag_id=dag_id, run_id=run_dir)
         stage._parameters.update({"run_dir": run_dir, "source": source, "horizon": horizon})
         index = pd.date_range("2025-01-01", periods=3, freq="h", name="ts")
         stage.write("raw.parquet", pd.DataFrame({"power_kw": [1.0, 2.0, np.nan]}, index=index))
@@ -275,8 +275,8 @@ def test_mirror_again_adds_nothing_and_keeps_the_mlflow_run(make_run):
 
 
 def test_changed_parameter_starts_a_new_mlflow_run(make_run):
-    first = tracking.mirror(make_run("tuned"))
-    second = tracking.mirror(make_run("tuned", horizon=2))
+    first = tracking.mirror(make_run("tuned", dag_id=""))
+    second = tracking.mirror(make_run("tuned", horizon=2, dag_id=""))
     assert second["run_id"] != first["run_id"]
     found = tracking.open_client().get_run(second["run_id"])
     assert found.data.params["horizon"] == "2" and found.data.metrics["rmse"] == 0.4
