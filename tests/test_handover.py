@@ -117,6 +117,24 @@ def test_folder_goes_on_from_its_run_until_there_is_a_newer_one(outputs, kernel,
     assert (run.local("model") / "MLmodel").read_text() == NEW
 
 
+def test_run_that_was_made_again_in_its_folder_is_taken_anew(outputs, kernel, capsys):
+    make_run(OLD)
+    kernel("05_evaluate")
+    make_run(OLD, day="05")
+    capsys.readouterr()
+    kernel("05_evaluate")
+    assert capsys.readouterr().out.startswith(f"power/dev begins from {OLD} of 5 Jan")
+
+
+def test_folder_that_has_taken_stages_is_no_run_to_begin_from(outputs, kernel, capsys):
+    make_run(OLD)
+    kernel("05_evaluate", run_dir="power/mine")
+    shutil.rmtree(outputs / OLD)
+    capsys.readouterr()
+    kernel("05_evaluate")
+    assert capsys.readouterr().out == ""
+
+
 def test_stage_run_by_hand_is_never_replaced(outputs, kernel, capsys):
     make_run(OLD)
     run = kernel("02_features")
