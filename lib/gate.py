@@ -26,7 +26,7 @@ OUTCOMES = {
 """What each outcome of the gate means."""
 
 PROMOTED = ("first", "better")
-BY_HAND = "Run by hand, it goes to @staging at most; make promote puts it into production."
+BY_HAND = "Run by hand, it goes to @staging at most, and further only by make promote."
 HELD = {"metric": "run by hand", "result": "@staging at most"}
 MAX_CHARACTERS = 1000  # of a reason: MLflow's tags and descriptions take few thousand
 SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\[]<>|`*"})
@@ -226,7 +226,9 @@ def settled(gate: Mapping, registration: Mapping, promotion: Mapping) -> list[st
     if not promotion and registration and policy == "approval":
         follow = "Waits for a person to approve it."
     if is_held(gate):
-        follow = f"To promote it: {how_to_promote(registration)}." if registration else ""
+        follow = (
+            f"Only a person promotes it: {how_to_promote(registration)}." if registration else ""
+        )
     return [words(gate), follow] if follow else [words(gate)]
 
 

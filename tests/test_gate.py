@@ -229,8 +229,11 @@ def test_by_hand_the_gate_finds_the_same_and_promotes_nothing(rows):
 def test_page_of_a_run_by_hand_gives_the_command_that_promotes():
     made = {"name": "house_lightgbm", "version": 5, "policy": "auto", "promoted": False}
     said, how = gate.settled(decide(by_hand=True), made, {})
-    assert said.startswith("Better: ") and said.endswith("puts it into production.")
-    assert how == 'To promote it: make promote MODEL=house_lightgbm VERSION=5 REASON="...".'
+    assert said.startswith("Better: ") and said.endswith("further only by make promote.")
+    assert (
+        how
+        == 'Only a person promotes it: make promote MODEL=house_lightgbm VERSION=5 REASON="...".'
+    )
     assert gate.settled(decide(by_hand=True), {}, {}) == [said]
 
 
