@@ -11,7 +11,6 @@ from lib import registry, run_page, summary, tracking
 from lib.gate import decide, markdown
 from lib.registry import GateError, PromotionConflict
 from lib.run import open_run
-from lib.summary import note_start
 
 import mlflow
 import numpy as np
@@ -54,11 +53,9 @@ def model(tmp_path_factory):
 def make_run(store, model, request):
     """Make a run folder as the power pipeline leaves it before its last stage."""
 
-    def make(name=None, source="file.csv", passed=True, rmse=0.4, horizon=1, dag_id="power"):
+    def make(name=None, source="file.csv", passed=True, rmse=0.4, horizon=1):
         run_dir = f"power/{name or request.node.name}"
         stage = open_run(run_dir, stage="01_load")
-        if dag_id:
-            note_start(stage, dag_id=dag_id, run_id=run_dir)
         stage._parameters.update({"run_dir": run_dir, "source": source, "horizon": horizon})
         index = pd.date_range("2025-01-01", periods=3, freq="h", name="ts")
         stage.write("raw.parquet", pd.DataFrame({"power_kw": [1.0, 2.0, np.nan]}, index=index))
@@ -139,7 +136,7 @@ def gate(outcome="first", champion=None, **more):
 
 @pytest.fixture
 def shared_run(make_run):
-    return make_run("shared")
+    return by_airflow(make_run("shared"))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +182,7 @@ def test_policy_and_gate_say_which_alias_moves(shared_run, policy, outcome, alia
     ],
 )
 def test_run_by_hand_moves_staging_at_most_and_says_how_to_promote(make_run, policy, alias, why):
-    run, name = make_run("by-hand", dag_id=""), f"hand_{policy}"
+    run, name = make_run("by-hand"), f"hand_{policy}"
     made = registry.register(run, name, promote=policy, gate=gate("first"))
     assert (made["alias"], made["promoted"], made["champion"]) == (alias, False, None)
     assert made["outcome"] == "first" and why in made["reason"]
@@ -275,8 +272,8 @@ def test_mirror_again_adds_nothing_and_keeps_the_mlflow_run(make_run):
 
 
 def test_changed_parameter_starts_a_new_mlflow_run(make_run):
-    first = tracking.mirror(make_run("tuned", dag_id=""))
-    second = tracking.mirror(make_run("tuned", horizon=2, dag_id=""))
+    first = tracking.mirror(make_run("tuned"))
+    second = tracking.mirror(make_run("tuned", horizon=2))
     assert second["run_id"] != first["run_id"]
     found = tracking.open_client().get_run(second["run_id"])
     assert found.data.params["horizon"] == "2" and found.data.metrics["rmse"] == 0.4
@@ -398,7 +395,7 @@ def test_floor_that_cannot_be_checked_is_named_with_what_there_is(floors, messag
 
 
 def test_metric_of_ones_own_reaches_gate_registry_and_page_by_its_floor_alone(make_run):
-    stage = open_run(make_run().run_dir, stage="05_evaluate")
+    stage = open_run(by_airflow(make_run()).run_dir, stage="05_evaluate")
     metrics = {"uplift": 1.25, "always_no_uplift": 1.0}
     stage.write("metrics.json", metrics)
     stage.write("verdict.json", registry.check(metrics, minimum={"uplift": 1.1}))
