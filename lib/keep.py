@@ -114,7 +114,7 @@ def find(notebook: str) -> Path:
         opened = (p for p in saved if OPENED in outcome.read_notebook(UPath(p))["metadata"])
         if found := next(opened, None):
             return found
-        raise ValueError(f"no opened stage below {WORKBENCH}/: make open RUN=... STAGE=... first")
+        raise ValueError(f"no opened stage below {WORKBENCH}/: make open first")
     path = ROOT / notebook
     if not path.is_file():
         known = [str(one.relative_to(ROOT)) for one in saved[:3]]
