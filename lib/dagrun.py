@@ -165,7 +165,7 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
     dag = load_dag(pipeline)
     asked = configuration(pipeline, params)
     account = Account(console)
-    console.write(f"{pipeline}  source {asked['source']}\n")
+    console.write(f"{pipeline}  source {asked['source'] or '-'}\n")
     printed = logging.getLogger(PRINTED)
     get_listener_manager().add_listener(account)
     printed.addHandler(account)
@@ -243,7 +243,7 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
     from airflow.utils.types import DagRunTriggeredByType
 
     asked = configuration(pipeline, params)
-    console.write(f"{pipeline}  source {asked['source']}, by the scheduler of `make up`\n")
+    console.write(f"{pipeline}  source {asked['source'] or '-'}, by the scheduler of `make up`\n")
     _wait_until_parsed(pipeline)
     shown = Account(console)
     with interruptible(shown) as stopped, _switched_on(pipeline, console):
@@ -292,9 +292,13 @@ def _wait_until_parsed(pipeline: str) -> None:
 def _switched_on(pipeline: str, console: TextIO) -> Iterator[None]:
     """Switch a DAG on that is off, and off again at the end: a DAG that is off runs nothing."""
     from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
 
     def switch(*, off: bool) -> None:
-        DagModel.get_current(pipeline).set_is_paused(is_paused=off)
+        change = update(DagModel).where(DagModel.dag_id == pipeline).values(is_paused=off)
+        with create_session() as session:
+            session.execute(change)
 
     if not DagModel.get_current(pipeline).is_paused:
         yield

@@ -255,7 +255,7 @@ def test_interrupt_of_a_run_beside_a_scheduler_stops_it_there(airflow, sent):
     process = command("compare")
     said = ""
     while "01_compare" not in said:
-        said += process.stdout.read(1)
+        said += process.stdout.readline(9) or pytest.fail(said)
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[0]
     assert process.returncode == 130, said
