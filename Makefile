@@ -112,7 +112,7 @@ regress: $(VENV)/ready  ## re-run the committed notebooks and compare their outp
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
 test: $(VENV)/ready  ## run every test, nbval included
-	$(BIN)/python -m pytest --nbval --nbval-current-env -n logical --dist loadgroup tests notebooks
+	$(BIN)/python -m pytest --nbval --nbval-current-env -n logical --dist loadscope tests notebooks
 
 format: $(VENV)/ready  ## lint and format Python files and notebooks
 	$(BIN)/ruff check --fix .

@@ -24,24 +24,40 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, in one process, what belongs together, the longest first.
-
-    A pipeline's notebooks read what the ones before them wrote. Tests of a module share a run.
-    """
+    """Let the longest groups come first, where several processes share the work."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        return
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        path = Path(item.path)
-        name = path.parent.name if path.suffix == ".ipynb" else path.stem
-        item.add_marker(pytest.mark.xdist_group(name))
-        groups.setdefault(name, []).append(item)
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        by_length = sorted(groups.values(), key=_n_long, reverse=True)
-        items[:] = [item for group in by_length for item in group]
+        groups.setdefault(group_of(item.nodeid), []).append(item)
+    by_length = sorted(groups.values(), key=_n_long, reverse=True)
+    items[:] = [item for group in by_length for item in group]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep together, in one process, what belongs together: see `group_of`."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """Return what a test has to run beside: a pipeline's notebooks, or the tests of its module.
+
+    A notebook reads what the ones before it wrote. Tests of a module share a run.
+    """
+    path = nodeid.split("::")[0]
+    return path.rpartition("/")[0] if path.endswith(".ipynb") else path
 
 
 def _n_long(items: list[pytest.Item]) -> int:
     """Return how many of `items` start a kernel, as the cells of a notebook do."""
     return sum(
-        item.get_closest_marker("kernel") is not None or Path(item.path).suffix == ".ipynb"
-        for item in items
+        item.get_closest_marker("kernel") is not None or ".ipynb" in item.nodeid for item in items
     )

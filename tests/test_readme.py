@@ -14,7 +14,11 @@ BENCHMARKS = re.findall(
     README,
     re.MULTILINE,
 )
-PAGES = [ROOT / "README.md", *ROOT.glob("outputs/README.md"), *ROOT.glob("notebooks/*/README.md")]
+PAGES = [
+    *ROOT.glob("README*.md"),
+    *ROOT.glob("outputs/README.md"),
+    *ROOT.glob("notebooks/*/README.md"),
+]
 COLUMNS = {
     "mnist": "accuracy f1_score loss expected_calibration_error logistic_accuracy",
     "cifar10": "accuracy one_view_accuracy f1_score expected_calibration_error logistic_accuracy",
@@ -72,3 +76,44 @@ def test_links_lead_somewhere(path):
     text = re.sub(r"`[^`]*`", "", path.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (path.parent / target).exists(), target
+
+
+KOREAN = (ROOT / "README.ko.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\]\(([^)]+)\)")
+
+
+def blocks(text):
+    return re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def inline_commands(text):
+    """The commands in running text, not cut at the end of a line."""
+    return set(re.findall(r"`(make [^`]+)`", re.sub(r"\s*\n\s*", " ", text)))
+
+
+def rows(text, start):
+    """The first cells of the first table below the heading that begins with `start`."""
+    part = text.split(f"\n## {start}", 1)[1].split("\n## ", 1)[0]
+    return [line.split(" | ")[0] for line in part.splitlines() if line.startswith("| `")]
+
+
+def test_korean_page_has_the_commands_of_the_english_one():
+    assert rows(KOREAN, "명령") == rows(README, "Commands")
+    assert inline_commands(KOREAN) <= inline_commands(README)
+    tour, english = (t.split("\n1. **", 1)[1].split("\n## ", 1)[0] for t in (KOREAN, README))
+    assert inline_commands(tour) == inline_commands(english)
+
+
+def test_korean_page_has_code_and_links_of_the_english_one_and_no_others():
+    own = blocks(KOREAN)
+    assert len(own) == 3 and set(own) <= set(blocks(README))
+    links = set(LINK.findall(KOREAN)) - {"README.md"}
+    assert links and links <= set(LINK.findall(README))
+    assert "](README.ko.md)" in README and "](README.md)" in KOREAN
+
+
+def test_every_target_is_in_the_table_of_commands():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE)) - {"help", "install"}
+    named = set(re.findall(r"make ([a-z]+)", " ".join(rows(README, "Commands"))))
+    assert named == targets
