@@ -18,11 +18,11 @@ from lib import outcome
 from lib.differences import line_diff
 from lib.parameters import parse_parameters
 from lib.run import OPENED, ROOT, open_run, write_bytes
+from lib.which import LATEST
 from lib.workbench import WORKBENCH
 
 from upath import UPath
 
-LATEST = "latest"
 COLOURS = {"+": "32", "-": "31", "…": "2", "=": "1"}  # of a terminal, by the sign of a line
 
 

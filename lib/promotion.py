@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lib.gate import PROMOTED, markdown
 from lib.notify import report_link, tell_promotion
-from lib.operator import open_run_of, publish_page, runs_without_server
+from lib.operator import (
+    interrupt_is_final,
+    open_run_of,
+    publish_page,
+    runs_without_server,
+)
 from lib.run import now, write_bytes
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -66,7 +71,7 @@ class PromotionOperator(ApprovalOperator):
         reason = Param(
             "",
             source="task",
-            type="string",
+            type=["string", "null"],  # else the form demands one for every answer
             title="Reason",
             description="Why. Needed to promote a version that the gate did not find better",
         )
@@ -80,6 +85,10 @@ class PromotionOperator(ApprovalOperator):
 
     def execute(self, context: "Context") -> str:
         """Note what was done, or ask a person and wait; return the version in words."""
+        with interrupt_is_final():
+            return self._decide(context)
+
+    def _decide(self, context: "Context") -> str:
         run = open_run_of(self.pipeline, context)
         registered, gate = run.read("registration.json"), run.read("gate.json")
         if registered["policy"] != "approval":

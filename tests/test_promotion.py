@@ -152,6 +152,14 @@ def test_person_is_asked_with_the_verdict_and_a_limit(run, promoted, context, mo
     assert "rmse" in asked["body"] and "0.41" in asked["body"] and "version 1" in asked["body"]
     assert asked["options"] == ["Approve", "Reject"] and asked["defaults"] == ["Reject"]
     assert list(asked["params"]) == ["reason"]
+    assert (
+        "null"
+        in PromotionOperator(
+            task_id="promote", pipeline="power", response_timeout=timedelta(days=3)
+        )
+        .params.get_param("reason")
+        .schema["type"]
+    ), "no reason is needed for what the gate has found"
     assert not promoted.calls and not read_decision(run)
 
 

@@ -111,6 +111,8 @@ def test_airflow_listens_on_loopback_and_keeps_everything_below_the_outputs(monk
     assert settings["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:8123"
     assert Path(settings["AIRFLOW_HOME"]).is_relative_to(tmp_path)
     assert settings["MLFLOW_TRACKING_URI"].startswith(f"sqlite:///{tmp_path}")
+    limits = ("CORE__DAGBAG_IMPORT_TIMEOUT", "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT")
+    assert all(int(settings[f"AIRFLOW__{name}"]) >= 300 for name in limits), "a busy laptop's"
 
 
 def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp_path):
