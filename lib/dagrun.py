@@ -6,6 +6,7 @@ has the database (`make up`), the run is triggered, followed and, on an interrup
 
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -59,6 +60,11 @@ class Account(logging.Handler):
             self.cut_off()
             self.console.write(f"    {line}\n")
             self.console.flush()
+
+    def interject(self, line: str) -> None:
+        """Show a line from a signal handler, which may come while another one is being written."""
+        start, self.open_line = "\n" * bool(self.open_line), ""
+        os.write(self.console.fileno(), f"{start}    {line}\n".encode())
 
     def cut_off(self) -> None:
         """End the line of a task that is still open."""
@@ -220,7 +226,7 @@ class Interrupt:
         if self._noted:
             return
         self._noted = True
-        self._account.show(["interrupted: stopping, a moment"])
+        self._account.interject("interrupted: stopping, a moment")
         raise KeyboardInterrupt
 
 

@@ -86,6 +86,8 @@ class NotebookOperator(PapermillOperator):
         self.pipeline, self.stage = notebook.split("/")
         self.timeout = timeout
         self.silent_timeout = silent_timeout
+        dag = self.get_dag()  # its parameters now: Airflow puts a run's values into them
+        self.written = {name: param.value for name, param in dag.params.items()} if dag else {}
 
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
@@ -147,12 +149,11 @@ class NotebookOperator(PapermillOperator):
         """
         declared = merge_parameters(read_stages(Path(self.input_nb).parent))
         del declared["run_dir"]  # follows from the DAG run
-        written = {name: param.value for name, param in context["dag"].params.items()}
-        values = values_of_run(declared, written, context["dag_run"].conf or {})
+        values = values_of_run(declared, self.written, context["dag_run"].conf or {})
         templates = {
             name: value
             for name, value in values.items()
-            if isinstance(value, str) and "{{" in value and value == written.get(name)
+            if isinstance(value, str) and "{{" in value and value == self.written.get(name)
         }
         values |= {n: self.render_template(t, context) for n, t in templates.items()}
         return check_values(declared, values, owner=self.pipeline)

@@ -225,6 +225,15 @@ def test_dag_file_is_short_and_imports_airflow_from_its_sdk_only(path):
     assert set(imported) <= {"lib.dag", "airflow.sdk"}
 
 
+def test_values_of_a_run_do_not_pass_for_those_that_the_dag_file_writes():
+    from airflow.dag_processing.dagbag import DagBag
+
+    dag = DagBag(ROOT / "dags" / "power.py").dags["power"]
+    (tune,) = [task for task in dag.tasks if task.task_id == "03_tune"]
+    dag.params["n_trials"] = 7  # as Airflow does with what a run was triggered with
+    assert tune.written["n_trials"] == 40 and tune.written["source"] == "uci"
+
+
 @pytest.mark.slow
 @each_dag_file
 def test_parsing_a_dag_file_imports_nothing_heavy(path):

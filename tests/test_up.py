@@ -205,14 +205,18 @@ def test_sample_in_the_form_takes_small_values_and_is_one_run_of_mlflow(page, up
     open_form(page, up, "power")
     page.get_by_text("1 · Load").click()
     page.locator("#element_source").fill("sample")
+    page.get_by_text("3 · Tune").click()
+    page.locator("#element_n_trials input").fill("4")
+    page.keyboard.press("Tab")
     run_id = send_form(page)
     assert airflow.wait_for_run("power", run_id, 600) == "success"
     run = open_run(f"power/{run_folder_name(run_id)}")
     declared = merge_parameters(read_stages(ROOT / "notebooks" / "power"))
     used = {name: v for r in run.records().values() for name, v in r["parameters"].items()}
-    assert {name: p.default for name, p in declared.items() if name != "run_dir"} == {
-        name: value for name, value in used.items() if name != "run_dir"
-    }, "the sample's own values, though the form sends those of the DAG"
+    own = {name: parameter.default for name, parameter in declared.items()}
+    assert used == own | {"n_trials": 4, "run_dir": run.run_dir}, (
+        "the sample's own values, though the form sends those of the DAG, and the one changed"
+    )
 
     register = {"dag_run_id": run_id, "task_ids": ["06_register"]}
     register |= {"dry_run": False, "only_failed": False}
