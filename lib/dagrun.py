@@ -38,6 +38,7 @@ PRINTED = "lib.executor.stream"  # the log of what notebooks print
 POLL_S = 1.0
 SCHEDULER_S = 60.0  # a scheduler that has not reported for so long is gone
 PARSED_S = 120.0
+STOP_S = 20.0
 
 
 class Account(logging.Handler):
@@ -263,12 +264,24 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
         try:
             state = _follow(pipeline, run.run_id, shown)
         except KeyboardInterrupt:
+            scheduling.fail_in_airflow(pipeline, run.run_id)
+            _wait_until_stopped(pipeline, run.run_id)
             scheduling.close_run(pipeline, run.run_id, "cancelled", "stopped by Ctrl-C")
     if stopped():
         _tell_cancelled(pipeline, run.run_id, console)
         return "cancelled"
     _tell(pipeline, run.run_id, console)
     return state
+
+
+def _wait_until_stopped(pipeline: str, run_id: str) -> None:
+    """Wait for the task of a failed run to end: it finds out at its next sign of life."""
+    run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
+    deadline = time.monotonic() + STOP_S
+    while time.monotonic() < deadline:
+        if run.path.exists() and summarise(run)["state"] != "running":
+            return
+        time.sleep(POLL_S)
 
 
 def _wait_until_parsed(pipeline: str) -> None:

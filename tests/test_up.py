@@ -6,6 +6,7 @@ run on public data ends at once, in its load stage, with the reason.
 
 import contextlib
 import json
+import os
 import re
 import signal
 import stat
@@ -262,7 +263,7 @@ def test_interrupt_of_a_run_beside_a_scheduler_stops_it_there(airflow, sent):
     process = command("compare")
     said = ""
     while "01_compare" not in said:
-        said += process.stdout.readline(9) or pytest.fail(said)
+        said += os.read(process.stdout.fileno(), 4096).decode() or pytest.fail(said)
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[0]
     assert process.returncode == 130, said
