@@ -15,7 +15,7 @@ from lib.notify import failure_callbacks
 from lib.operator import NotebookOperator
 from lib.parameters import Parameter, Value, check_values, merge_parameters, read_stages
 from lib.promotion import PromotionOperator
-from lib.run import ROOT
+from lib.run import ROOT, stage_title
 
 from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, Param
 
@@ -159,7 +159,6 @@ def clock_tag(cron: str) -> str:
 
 
 def _param(parameter: Parameter, value: Value, stage: str) -> Param:
-    number, verb = re.fullmatch(r"(\d+)_(.+)", stage).groups()
     text = parameter.meaning[0].upper() + parameter.meaning[1:]
     text += f" [{parameter.domain}]" if parameter.domain else ""
     if value != parameter.default and parameter.name != "source":
@@ -169,6 +168,6 @@ def _param(parameter: Parameter, value: Value, stage: str) -> Param:
         value,
         title=parameter.name,
         description=text,
-        section=f"{int(number)} · {verb.replace('_', ' ').capitalize()}",
+        section=stage_title(stage),
         **parameter.schema(),
     )

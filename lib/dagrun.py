@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 from lib import registry, scheduling, tracking
 from lib.executor import SIGNALS, import_papermill
 from lib.parameters import Value, check_values, merge_parameters, read_stages
-from lib.run import ROOT, Run, open_run, run_folder_name
+from lib.run import ROOT, Run, run_of_airflow
 from lib.summary import PAGE, account, read_summary, summarise
 
 import_papermill()  # before Airflow, which is then quicker to import
@@ -189,11 +189,11 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
     finally:
         printed.removeHandler(account)
         get_listener_manager().pm.unregister(account)
-    if stopped():
-        _tell_cancelled(pipeline, run_id, console)
-        return "cancelled"
-    _tell(pipeline, run_id, console)
-    return "passed" if done.state == "success" else "failed"
+    state = "cancelled"
+    if not stopped():
+        state = "passed" if done.state == "success" else "failed"
+    _tell(pipeline, run_id, state, console)
+    return state
 
 
 @contextmanager
@@ -253,7 +253,7 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
     console.write(f"{pipeline}  source {asked['source'] or '-'}, by the scheduler of `make up`\n")
     _wait_until_parsed(pipeline)
     shown = Account(console)
-    with interruptible(shown) as stopped, _switched_on(pipeline, console):
+    with interruptible(shown), _switched_on(pipeline, console):
         run = trigger_dag(
             pipeline,
             triggered_by=DagRunTriggeredByType.CLI,
@@ -267,16 +267,13 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
             scheduling.fail_in_airflow(pipeline, run.run_id)
             _wait_until_stopped(pipeline, run.run_id)
             scheduling.close_run(pipeline, run.run_id, "cancelled", "stopped by Ctrl-C")
-    if stopped():
-        _tell_cancelled(pipeline, run.run_id, console)
-        return "cancelled"
-    _tell(pipeline, run.run_id, console)
+    _tell(pipeline, run.run_id, state, console)
     return state
 
 
 def _wait_until_stopped(pipeline: str, run_id: str) -> None:
     """Wait for the task of a failed run to end: it finds out at its next sign of life."""
-    run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
+    run = run_of_airflow(pipeline, run_id)
     deadline = time.monotonic() + STOP_S
     while time.monotonic() < deadline:
         if run.path.exists() and summarise(run)["state"] != "running":
@@ -382,17 +379,19 @@ def _tell_what_is_before(pipeline: str, run_id: str, session: object, console: T
 
 def _tell_task(task: "TaskInstance", told: dict[str, str], logs: "_Logs", shown: "Account") -> None:
     """Print what is new of a task: that it has begun, what its notebook prints, how it ended."""
-    before, now = told.get(task.task_id), f"{task.state} {task.try_number}"
-    if task.start_date is None or task.state in (None, "scheduled", "queued") or before == now:
-        if before == now and task.state == "running":
-            shown.show(logs.fresh(task.task_id, task.try_number))
+    if task.start_date is None or task.state in (None, "scheduled", "queued"):
         return
+    now = f"{task.state} {task.try_number}"
+    is_new = told.get(task.task_id) != now
     told[task.task_id] = now
-    took = ((task.end_date or datetime.now(UTC)) - task.start_date).total_seconds()
-    if task.state == "running":
+    if task.state == "running" and is_new:
         shown.begin(task.task_id)
         return
-    shown.show(logs.fresh(task.task_id, task.try_number))
+    if task.state == "running" or is_new:
+        shown.show(logs.fresh(task.task_id, task.try_number))
+    if not is_new:
+        return
+    took = ((task.end_date or datetime.now(UTC)) - task.start_date).total_seconds()
     words = {"success": "ok", "skipped": "skipped", "up_for_retry": "FAILED", "failed": "FAILED"}
     if task.state in words:
         shown.end(task.task_id, words[task.state], _why(logs.run, task), took)
@@ -416,7 +415,7 @@ class _Logs:
         from airflow.sdk.configuration import conf
 
         base = Path(conf.get("logging", "base_log_folder"))
-        self.run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
+        self.run = run_of_airflow(pipeline, run_id)
         self._folder = base / f"dag_id={pipeline}" / f"run_id={run_id}"
         self._read: dict[Path, int] = {}
 
@@ -440,21 +439,23 @@ class _Logs:
         return found
 
 
-def _tell_cancelled(pipeline: str, run_id: str, console: TextIO) -> None:
+def _tell_cancelled(run: Run, console: TextIO) -> None:
     """Say what is left of a run that was interrupted, and how to go on."""
-    run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
     console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
     if (run.path / PAGE).exists():
         console.write(f"  report   {run.path / PAGE}\n")
     console.write(
-        f"  go on    `make up`, and in Airflow clear the stopped task of {pipeline}: it goes on "
-        "there\n           or start a new run by the same command\n"
+        f"  go on    `make up`, and in Airflow clear the stopped task of {run.pipeline}: it goes "
+        "on there\n           or start a new run by the same command\n"
     )
 
 
-def _tell(pipeline: str, run_id: str, console: TextIO) -> None:
+def _tell(pipeline: str, run_id: str, state: str, console: TextIO) -> None:
     """Print where the report, the MLflow run and the model are, and what became of the model."""
-    run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
+    run = run_of_airflow(pipeline, run_id)
+    if state == "cancelled":
+        _tell_cancelled(run, console)
+        return
     page = run.path / PAGE
     console.write(f"  report   {page if page.exists() else f'no page was written to {run.path}'}\n")
     known = tracking.link(run)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from lib.parameters import Value, read_parameters
-from lib.run import ROOT, Run, UnfinishedStage, now
-from lib.summary import STARTED, list_runs
+from lib.run import ROOT, STARTED, Run, UnfinishedStage, now
+from lib.summary import list_runs
 from lib.workbench import code_changed, lab_link, take
 
 TAKEN = "from"  # in a stage's record: the run that it was taken from

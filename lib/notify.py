@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 
 from lib.data.sources import redact
 from lib.gate import is_promoted
-from lib.run import Run, open_run, run_folder_name
+from lib.run import Run, run_of_airflow
 from lib.summary import PAGE, decision, summarise
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def tell_promotion(run: Run) -> None:
 def failure(context: "Context") -> Message:
     """Return the message about the failed DAG run that `context` describes."""
     pipeline, run_id = context["dag"].dag_id, context["run_id"]
-    run = open_run(f"{pipeline}/{run_folder_name(run_id)}")
+    run = run_of_airflow(pipeline, run_id)
     summary = summarise(run)
     failed = [stage for stage in summary["stages"] if stage["state"] == "failed"]
     task = getattr(context.get("ti"), "task_id", "")

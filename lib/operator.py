@@ -30,7 +30,7 @@ from lib.parameters import (
     read_stages,
     values_of_run,
 )
-from lib.run import ROOT, open_run, run_folder_name
+from lib.run import ROOT, run_of_airflow
 from lib.scheduling import TEST
 from lib.summary import PAGE, note_start
 
@@ -187,7 +187,7 @@ class NotebookOperator(PapermillOperator):
 
 def open_run_of(pipeline: str, context: "Context") -> "Run":
     """Return the run folder of the DAG run of `context`."""
-    return open_run(f"{pipeline}/{run_folder_name(context['run_id'])}")
+    return run_of_airflow(pipeline, context["run_id"])
 
 
 def runs_without_server(context: "Context") -> bool:

@@ -10,7 +10,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from lib.gate import PROMOTED, markdown
+from lib.gate import PROMOTED, how_to_promote, markdown
 from lib.notify import report_link, tell_promotion
 from lib.operator import (
     interrupt_is_final,
@@ -114,7 +114,7 @@ class PromotionOperator(ApprovalOperator):
             text = (
                 f"{_version(registered)} was not promoted: the gate says "
                 f"{gate['outcome'].replace('_', ' ')}, and to promote it all the same a reason is "
-                f"needed. Clear this task to be asked again, or {_command(registered)}"
+                f"needed. Clear this task to be asked again, or {how_to_promote(registered)}"
             )
             self._refuse(run, registered, who, text)
         reason = reason or f"approved: {gate['reason']}"
@@ -239,12 +239,8 @@ def _version(registered: dict) -> str:
     return f"{registered['name']} version {registered['version']}"
 
 
-def _command(registered: dict) -> str:
-    return f'make promote MODEL={registered["name"]} VERSION={registered["version"]} REASON="..."'
-
-
 def _how_to_decide(registered: dict) -> str:
     return (
         f"it waits at @staging for a person, and no Airflow server runs to answer at: "
-        f"{_command(registered)} promotes it"
+        f"{how_to_promote(registered)} promotes it"
     )

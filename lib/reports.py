@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 
 from lib import outcome, viewer, workbench
 from lib.page import UNLINK, document, duration
-from lib.run import ROOT, outputs_dir, write_bytes
+from lib.run import ROOT, STARTED, outputs_dir, stage_title, write_bytes
+from lib.summary import PAGE
 
 import bleach
 import mistune
@@ -63,7 +64,7 @@ RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")
 FOLDED_LINES = 40  # longer text outputs scroll
 STAGE = re.compile(r"(\d+_\w+)(?:\.attempt-\d+)?", re.ASCII)
 OPENING = "A copy of the stage with its inputs, while make lab or make up runs"
-INDEX, RUN, STARTED = "../../index.html", "report.html", "run.json"
+INDEX = "../../index.html"
 
 CSS = """
 .around { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .875rem; margin: 0 0 .6rem;
@@ -219,14 +220,13 @@ def around(path: UPath, notebook: Mapping | None = None) -> str:
         opening = f'<a href="{address}" title="{OPENING}">Open in JupyterLab</a>'
     return (
         f'<nav class="around" aria-label="Around this stage"><a href="{INDEX}">All runs</a>'
-        f'<a href="{RUN}">{run}</a>{opening}<span>{"".join(steps)}</span></nav>'
+        f'<a href="{PAGE}">{run}</a>{opening}<span>{"".join(steps)}</span></nav>'
     )
 
 
 def _step(stage: str, arrow: str) -> str:
-    number, _, verb = stage.partition("_")
-    title = f"{int(number)} · {verb.replace('_', ' ').capitalize()}"
-    return f'<a href="{stage}.html">{html.escape(arrow.format(title))}</a>'
+    text = html.escape(arrow.format(stage_title(stage)))
+    return f'<a href="{stage}.html">{text}</a>'
 
 
 def render(

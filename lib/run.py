@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = "stages"
+STARTED = "run.json"  # what only the starter of a run knows, see `lib.summary.note_start`
 OPENED = "opened"  # in a copy made to work on a stage: its notebook as it was in the run, or kept
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
 DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
@@ -85,6 +86,23 @@ def run_folder_name(run_id: str) -> str:
     if (not AIRFLOW_ID.fullmatch(run_id) and name != run_id) or not NAME.fullmatch(name):
         name = f"run-{name.lstrip('._=+-')}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
     return name
+
+
+def run_of_airflow(dag_id: str, run_id: str) -> "Run":
+    """Return the run folder of a DAG run, opened to look at it."""
+    return open_run(f"{dag_id}/{run_folder_name(run_id)}")
+
+
+def stage_title(stage: str) -> str:
+    """Return a stage as pages and forms call it.
+
+    Examples
+    --------
+    >>> stage_title("05_evaluate")
+    '5 \N{MIDDLE DOT} Evaluate'
+    """
+    number, _, verb = stage.partition("_")
+    return f"{int(number)} \N{MIDDLE DOT} {verb.replace('_', ' ').capitalize()}"
 
 
 def now() -> str:

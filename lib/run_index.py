@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.page import document
-from lib.run import NAME, is_local, open_run, outputs_dir, write_bytes
-from lib.summary import PAGE, STARTED, STATES, SUMMARY, is_copy, read_summary, summarise
+from lib.run import NAME, STARTED, is_local, open_run, outputs_dir, write_bytes
+from lib.summary import PAGE, STATES, SUMMARY, is_copy, read_summary, summarise
 from lib.tracking import locked
 
 from upath import UPath

@@ -37,7 +37,7 @@ from lib.summary import (
     write_summary,
 )
 from lib.tracking import open_client, tagged_metrics, tracking_uri
-from lib.which import find_run
+from lib.which import find_run, stage_to_open
 
 from upath import UPath
 
@@ -454,7 +454,8 @@ def _verdict(summary: Mapping, standing: Mapping, mlflow_url: str) -> str:
 
 def _to_do(summary: Mapping) -> str:
     """Return what a reader can do about a run that ended badly: go where it failed, and look."""
-    stage = _stage_to_open(summary)
+    executed = [stage for stage in summary["stages"] if stage["notebook"]]
+    stage = stage_to_open(summary["state"], executed)
     if not stage:
         return ""
     address = _e(workbench.link(summary["run_dir"], stage["name"]))
@@ -974,16 +975,6 @@ def _details(summary: Mapping, airflow_url: str, mlflow_url: str) -> str:
         lines = "".join(f"<li>{_e(_public(problem))}</li>" for problem in summary["problems"])
         text += f'<h2>What could not be read</h2><ul class="problems">{lines}</ul>'
     return text
-
-
-def _stage_to_open(summary: Mapping) -> Mapping:
-    """Return the stage that a reader will want to open: the failed, else the evaluation or last."""
-    executed = [stage for stage in summary["stages"] if stage["notebook"]]
-    is_refused = summary["state"] == "refused"
-    wanted = [stage for stage in executed if not is_refused and stage["state"] == "failed"]
-    wanted += [stage for stage in executed if stage["name"].endswith("_evaluate")]
-    wanted += executed[::-1]
-    return wanted[0] if wanted else {}
 
 
 def _mlflow(known: Mapping, base: str) -> str:

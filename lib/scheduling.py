@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lib.run import open_run, run_folder_name, state_dir
+from lib.run import run_folder_name, run_of_airflow, state_dir
 
 from sqlalchemy import Row, create_engine, text
 
@@ -198,7 +198,7 @@ def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
     from lib import run_page, summary, tracking
 
     fail_in_airflow(dag_id, run_id)
-    run = open_run(f"{dag_id}/{run_folder_name(run_id)}")
+    run = run_of_airflow(dag_id, run_id)
     if not run.path.exists():
         return
     tracking.close(run)

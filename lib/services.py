@@ -6,7 +6,6 @@ only, so that the shell that called stays as it was. What runs is on record besi
 or a password.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -17,22 +16,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lib import scheduling
 from lib.run import ROOT, state_dir
-from lib.tracking import artifact_root, open_client, tracking_uri
+from lib.tracking import artifact_root, locked, open_client, tracking_uri
 
 import psutil
 
 HOST = "127.0.0.1"
 PORTS = {"airflow": 8080, "mlflow": 5000, "lab": 8888}
 STOP_SECONDS = 15
-RECORD, RECORD_LOCK = ".services.json", ".services.lock"
+RECORD = ".services.json"
 SCHEDULER = "airflow-scheduler"
 TITLES = {"airflow": "Airflow", "mlflow": "MLflow", "lab": "JupyterLab"}
 ADDRESSED = {"airflow": "airflow-api", "mlflow": "mlflow", "lab": "jupyterlab"}
@@ -114,7 +112,7 @@ def _note(service: Service, pid: int, by: str) -> None:
     """
     created = psutil.Process(pid).create_time()
     entry = {"pid": pid, "created": created, "address": service.address, "by": by}
-    with _record_lock():
+    with locked("services"):
         alive = processes()
         if service.name in alive:
             raise ValueError(_already({service.name: alive[service.name]}))
@@ -139,17 +137,8 @@ def _already(alive: Mapping[str, Mapping]) -> str:
 
 def _forget(pids: set[int]) -> None:
     """Take services that have ended off the record."""
-    with _record_lock():
+    with locked("services"):
         _write_record({n: entry for n, entry in processes().items() if entry["pid"] not in pids})
-
-
-@contextmanager
-def _record_lock() -> Iterator[None]:
-    """Let one process at a time change the record."""
-    state_dir().mkdir(parents=True, exist_ok=True)
-    with (state_dir() / RECORD_LOCK).open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write_record(entries: Mapping[str, Mapping]) -> None:

@@ -21,11 +21,21 @@ from pathlib import Path
 from lib import outcome
 from lib.gate import markdown, settled
 from lib.parameters import read_stages
-from lib.run import NAME, ROOT, Run, now, open_run, outputs_dir, write_bytes
+from lib.run import (
+    NAME,
+    ROOT,
+    STARTED,
+    Run,
+    now,
+    open_run,
+    outputs_dir,
+    stage_title,
+    write_bytes,
+)
 
 from upath import UPath
 
-STARTED, SUMMARY, PAGE = "run.json", "summary.json", "report.html"
+SUMMARY, PAGE = "summary.json", "report.html"
 FILES = ("run", "metrics", "verdict", "comparison", "gate", "registration", "promotion")
 FILES += ("watch", "dataset", "mlflow")
 STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfinished")
@@ -388,10 +398,9 @@ def _stage(
     problems: list[str],
 ) -> dict:
     notebook = _json(run.path / f"{name}.ipynb", problems) if executed else {}
-    number, _, verb = name.partition("_")
     found = {
         "name": name,
-        "title": f"{int(number)} · {verb.replace('_', ' ').capitalize()}",
+        "title": stage_title(name),
         "state": "waiting",
         "started": record.get("started"),
         "ended": record.get("finished"),

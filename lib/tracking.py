@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.parameters import Value
-from lib.run import ROOT, Run, now, outputs_dir, state_dir, write_bytes
+from lib.run import ROOT, STARTED, Run, now, outputs_dir, state_dir, write_bytes
 
 from upath import UPath
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress bars are off
 
 LINK = "mlflow.json"
-STARTED = "run.json"  # what the starter of a run knows, see `lib.summary.note_start`
 CHANGED = "changed_parameters"  # tag: JSON of those that differ from what was logged first
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # without it MLflow makes a folder where it stands
 HEADLINES = ("rank_ic", "accuracy", "rmse")  # the first that a run has names it in lists
@@ -134,11 +133,12 @@ def mirror(
         values |= record["parameters"]
     values.pop("run_dir", None)
     texts = {name: _text(value) for name, value in values.items()}
-    identity = _identity(run)
+    start = _object(run.path / STARTED)
+    identity = _identity(start)
     known = _open_mlflow_run(client, run, texts, identity)
     changed = {k: v for k, v in texts.items() if known["values"].get(k, v) != v}
     tags = {**_tags(run), **identity, **(tags or {}), **_change(changed)}
-    tags["mlflow.runName"] = _title(run, values)
+    tags["mlflow.runName"] = _title(run, start, records, values)
     fresh = {s: r for s, r in records.items() if known["logged"].get(s) != _fingerprint(run, s, r)}
     known = _log_model(client, run, known, fresh)
     written = {name for r in fresh.values() if r["state"] == "finished" for name in r["writes"]}
@@ -172,7 +172,7 @@ def mirror(
 def close(run: Run, status: str = "KILLED") -> None:
     """End the MLflow run of `run`, if it has one that says it is going on."""
     known = link(run)
-    identity = _identity(run)
+    identity = _identity(_object(run.path / STARTED))
     if not known and not identity:
         return
     client = open_client()
@@ -231,9 +231,8 @@ def _tags(run: Run) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _identity(run: Run) -> dict[str, str]:
-    """Return the tags that name the Airflow run which `run` is; {} for a run by hand."""
-    start = _object(run.path / STARTED)
+def _identity(start: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that name the Airflow run which has begun so; {} for a run by hand."""
     if not start.get("dag_id") or not start.get("run_id"):
         return {}
     return {"airflow_dag": start["dag_id"], "airflow_run": start["run_id"]}
@@ -279,12 +278,13 @@ def _change(changed: dict[str, str]) -> dict[str, str]:
     return {CHANGED: json.dumps(changed, sort_keys=True)} if changed else {}
 
 
-def _title(run: Run, values: Mapping[str, Value]) -> str:
+def _title(
+    run: Run, start: Mapping[str, str], records: Mapping[str, dict], values: Mapping[str, Value]
+) -> str:
     """Return what to call a run in a list: pipeline, time (UTC), the gate's metric, the data."""
-    known = _object(run.path / STARTED)
-    begun = [known.get("started"), *(r.get("started") for r in run.records().values())]
+    begun = [start.get("started"), *(record.get("started") for record in records.values())]
     moment = min((time for time in begun if time), default=now())
-    by = "" if known.get("run_id") else " by hand"
+    by = "" if start.get("run_id") else " by hand"
     parts = [f"{run.pipeline}{by} {datetime.fromisoformat(moment):%d %b %H:%M}"]
     parts += [text for text in (_headline(run), _short_source(values)) if text]
     return " \N{MIDDLE DOT} ".join(parts)

@@ -5,7 +5,7 @@ the same everywhere and what cannot be found is answered with what there is.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lib.run import Run, is_local, open_run, outputs_dir, run_folder_name
@@ -127,13 +127,26 @@ def find_stage(summary: Mapping, text: str = "") -> str:
             f"{summary['run_dir']} has no stage {text!r}; it has {', '.join(names) or 'none'}"
         )
     begun = [stage for stage in summary["stages"] if stage["notebook"] or stage["started"]]
-    is_refused = summary["state"] == "refused"  # then it is the evaluation that says why
-    wanted = [s["name"] for s in begun if s["state"] == "failed" and not is_refused]
-    wanted += [stage["name"] for stage in begun if stage["name"].endswith("_evaluate")]
-    wanted += [stage["name"] for stage in begun[::-1]]
+    wanted = stage_to_open(summary["state"], begun)
     if not wanted:
         raise ValueError(f"no stage of {summary['run_dir']} has run: there is nothing to open yet")
-    return wanted[0]
+    return wanted["name"]
+
+
+def stage_to_open(state: str, stages: Sequence[Mapping]) -> Mapping:
+    """Return the stage that a reader will want to open: the failed, else the evaluation or last.
+
+    Parameters
+    ----------
+    state : str
+        Of the run. Of one that its gate refused it is the evaluation that says why.
+    stages : sequence of mapping
+        As in `lib.summary.summarise`, those that can be opened; {} is returned where there is none.
+    """
+    wanted = [stage for stage in stages if state != "refused" and stage["state"] == "failed"]
+    wanted += [stage for stage in stages if stage["name"].endswith("_evaluate")]
+    wanted += stages[::-1]
+    return wanted[0] if wanted else {}
 
 
 def model_names() -> list[str]:

@@ -24,6 +24,7 @@ from lib.run import (
     OPENED,
     RECORDS,
     ROOT,
+    STARTED,
     Run,
     is_interactive,
     is_local,
@@ -31,7 +32,7 @@ from lib.run import (
     outputs_dir,
     write_bytes,
 )
-from lib.summary import STARTED, list_runs, note_start, summarise
+from lib.summary import list_runs, note_start, summarise
 
 from upath import UPath
 
