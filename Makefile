@@ -30,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 
 # The names that were typed, so that a misspelt one is an error rather than left out.
 TYPED = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-CLI = $(BIN)/python -m lib.cli $(if $(word 2,$(MAKECMDGOALS)),,--given "$(TYPED)")
+CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given "$(TYPED)")
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
@@ -49,7 +49,7 @@ install: $(VENV)/ready  ## make the environment, once (other targets do it on fi
 
 $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
-	@$(PYTHON) -m lib.install $(VENV)
+	@$(PYTHON) -m lib.commands.install $(VENV)
 
 run: $(VENV)/ready  ## train all pipelines on sample data, or run one | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']
 	@$(CLI) run --params="$$PARAMS" -- $(PIPELINE)

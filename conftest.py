@@ -12,7 +12,7 @@ os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from lib.services import airflow_settings  # noqa: E402
+from lib.commands.services import airflow_settings  # noqa: E402
 
 os.environ.update(airflow_settings())  # before anything imports Airflow
 del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests change

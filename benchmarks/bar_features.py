@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 
-from lib.indicators import DEFAULT_OPTIONS, FeatureOptions, bar_features
+from lib.tick.indicators import DEFAULT_OPTIONS, FeatureOptions, bar_features
 
 import numpy as np
 import pandas as pd

@@ -1,10 +1,10 @@
-"""Count the alarms of `lib.drift` in data that are as in training, and in data that are not.
+"""Count the alarms of `lib.registry.drift` in data that are as in training, or not.
 
 A made-up house is watched week by week and a made-up stock day by day, for two years and for a
 hundred days after the training data. Undisturbed, every alarm is a false one; then the same weeks
 and days are disturbed, each in one way. Beside it stands what the usual thresholds would have done:
 a stability index above 0.2, or a Kolmogorov-Smirnov test of independent rows at 5 %, corrected for
-the number of columns. The margin of `lib.drift` was chosen on the houses 11, 12 and 13.
+the number of columns. The margin of `lib.registry.drift` was chosen on the houses 11, 12 and 13.
 
 Exit code 1 if more than 5 of 100 undisturbed weeks of any house raise an alarm.
 """
@@ -13,11 +13,11 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from lib import drift
-from lib.bars import to_bars
-from lib.data.power import aggregate_power
-from lib.data.power_sample import sample_power
-from lib.data.tick_sample import sample_days
+from lib.power.load import aggregate_power
+from lib.power.sample import sample_power
+from lib.registry import drift
+from lib.tick.bars import to_bars
+from lib.tick.sample import sample_days
 
 import numpy as np
 import pandas as pd

@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lib import gate
-from lib.paired import compare
-from lib.scoring import TestSet
+from lib.registry import gate
+from lib.registry.paired import compare
+from lib.registry.scoring import TestSet
 
 import numpy as np
 import pandas as pd

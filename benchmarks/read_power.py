@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.data.power import COLUMNS, load_power
-from lib.data.power_sample import sample_power, write_uci_text
+from lib.power.load import COLUMNS, load_power
+from lib.power.sample import sample_power, write_uci_text
 
 import numpy as np
 import pandas as pd

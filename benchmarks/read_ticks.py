@@ -20,9 +20,9 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
-from lib.bars import to_bars
-from lib.data.tick_sample import sample_ticks
-from lib.data.ticks import iter_ticks, load_ticks
+from lib.tick.bars import to_bars
+from lib.tick.load import iter_ticks, load_ticks
+from lib.tick.sample import sample_ticks
 
 import polars as pl
 import pyarrow as arrow

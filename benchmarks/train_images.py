@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.backend import choose_precision, import_keras
-from lib.executor import execute_notebook, import_papermill
+from lib.machine.executor import execute_notebook, import_papermill
 from lib.run import ROOT, open_run, outputs_dir
 
 import numpy as np
@@ -31,7 +31,7 @@ import psutil
 
 def values_of_the_dag(pipeline: str) -> dict:
     """Return the defaults of the trigger form."""
-    from lib.dagrun import load_dag
+    from lib.dag.dagrun import load_dag
 
     return dict(load_dag(pipeline).params)
 

@@ -1,4 +1,4 @@
-"""Compare `lib.tuning.tune` with the plain Optuna loop on the real hourly power data.
+"""Compare `lib.power.tuning.tune` with the plain Optuna loop on the real hourly power data.
 
 Both sides search the same space on the same folds with the same TPE seed and the same wall time,
 one after the other, in one run. The plain loop is what a notebook usually holds: for every trial
@@ -23,10 +23,9 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
-from lib.data.power import load_power
-from lib.features import forward_value, power_features, time_split
-from lib.run import data_dir
-from lib.tuning import (
+from lib.power.features import forward_value, power_features, time_split
+from lib.power.load import load_power
+from lib.power.tuning import (
     FIXED,
     Fold,
     Params,
@@ -37,6 +36,7 @@ from lib.tuning import (
     trials_frame,
     tune,
 )
+from lib.run import data_dir
 
 import lightgbm as lgb
 import numpy as np

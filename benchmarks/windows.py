@@ -17,8 +17,8 @@ import sys
 import time
 import tracemalloc
 
+from lib.tick.windows import WindowBatches, window_ends
 from lib.training import keras_dataset
-from lib.windows import WindowBatches, window_ends
 
 import numpy as np
 

@@ -5,7 +5,7 @@ ImageNet; it is registered when it names enough of the test images rightly. Note
 `notebooks/cifar10/`; run folders: `outputs/cifar10/`.
 """
 
-from lib.dag import (
+from lib.dag.form import (
     DAG_DEFAULTS,
     clock_or,
     data_asset,

@@ -5,7 +5,7 @@ ones on made-up readings. It registers nothing and moves no alias. Notebook: `no
 run folders: `outputs/compare/`.
 """
 
-from lib.dag import DAG_DEFAULTS, notebook_params, notebook_task
+from lib.dag.form import DAG_DEFAULTS, notebook_params, notebook_task
 
 from airflow.sdk import DAG
 

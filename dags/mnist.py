@@ -4,7 +4,7 @@ A convolutional network beside a regression on pixels; it is registered when it 
 test images rightly. Notebooks: `notebooks/mnist/`; run folders: `outputs/mnist/`.
 """
 
-from lib.dag import (
+from lib.dag.form import (
     DAG_DEFAULTS,
     clock_or,
     data_asset,

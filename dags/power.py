@@ -5,7 +5,7 @@ the untouched last part of the data is low enough against persistence. Notebooks
 `notebooks/power/`; run folders: `outputs/power/`.
 """
 
-from lib.dag import (
+from lib.dag.form import (
     DAG_DEFAULTS,
     clock_or,
     data_asset,

@@ -6,7 +6,7 @@ as in training, the last task updates an asset on which training starts. Noteboo
 `notebooks/score/`; run folders: `outputs/score/`.
 """
 
-from lib.dag import (
+from lib.dag.form import (
     DAG_DEFAULTS,
     PROMOTED_MODEL,
     alarm_task,

@@ -5,7 +5,7 @@ best on validation is registered when it orders the returns of the test days. A 
 later than its own date. Notebooks: `notebooks/tick/`; run folders: `outputs/tick/`.
 """
 
-from lib.dag import (
+from lib.dag.form import (
     DAG_DEFAULTS,
     RUN_DATE,
     clock_or,

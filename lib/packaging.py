@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 LIB = Path(__file__).resolve().parent
-IMPORT = re.compile(r"^from lib\.(\w+) import ", re.MULTILINE)
+IMPORT = re.compile(r"^from lib\.([\w.]+) import ", re.MULTILINE)
 
 
 class BadInput(MlflowException, ValueError):
@@ -113,7 +113,8 @@ def packed_code(modules: Sequence[str], model_class: str) -> Iterator[tuple[Path
     Parameters
     ----------
     modules : sequence of str
-        Names without ``lib.``; they may import each other and nothing else of the project.
+        Names without ``lib.``, such as ``power.model``; they may import each other and nothing
+        else of the project.
     model_class : str
         ``<module>.<class>``, a `mlflow.pyfunc.PythonModel` that is made without arguments.
 
@@ -127,19 +128,22 @@ def packed_code(modules: Sequence[str], model_class: str) -> Iterator[tuple[Path
     ValueError
         If a module imports one of `lib` that is not copied.
     """
-    texts = {name: (LIB / f"{name}.py").read_text(encoding="utf-8") for name in modules}
+    texts = {name: _place(LIB, name).read_text(encoding="utf-8") for name in modules}
     for name, text in texts.items():
         for needed in IMPORT.findall(text):
             if needed not in texts:
                 raise ValueError(f"lib.{name} imports lib.{needed}: copy that module as well")
     name = "model_code_" + hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:12]
-    module, class_name = model_class.split(".")
+    module, _, class_name = model_class.rpartition(".")
     with tempfile.TemporaryDirectory() as folder:
         package, script = Path(folder, name), Path(folder, "model.py")
         package.mkdir()
         (package / "__init__.py").write_text('"""What the model needs of its project."""\n')
-        for file, text in texts.items():
-            (package / f"{file}.py").write_text(IMPORT.sub(r"from .\1 import ", text), "utf-8")
+        for module_name, text in texts.items():
+            file = _place(package, module_name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            (file.parent / "__init__.py").touch()
+            file.write_text(IMPORT.sub(rf"from {name}.\1 import ", text), "utf-8")
         script.write_text(
             f"from {name}.{module} import {class_name}\n\n"
             f"from mlflow.models import set_model\n\nset_model({class_name}())\n",
@@ -150,3 +154,8 @@ def packed_code(modules: Sequence[str], model_class: str) -> Iterator[tuple[Path
             yield script, package
         finally:
             sys.path.remove(folder)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Return the file of the module `name` below `folder`."""
+    return folder.joinpath(*name.split(".")).with_suffix(".py")

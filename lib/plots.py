@@ -30,7 +30,7 @@ def plot_split(
     series : pandas.Series of shape (n,)
         Values with a time index.
     parts : mapping of str to slice
-        Positions of each part, such as `lib.features.time_split` returns.
+        Positions of each part, such as `lib.power.features.time_split` returns.
     unit : str, default "kW"
         Unit of the values.
     ax : matplotlib.axes.Axes, optional
@@ -215,7 +215,7 @@ def plot_differences(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = 
     Parameters
     ----------
     rows : sequence of mapping
-        Of `lib.paired.compare`, with A as the champion: ``metric``, ``greater_is_better``,
+        Of `lib.registry.paired.compare`, with A as the champion: ``metric``, ``greater_is_better``,
         ``champion``, ``difference``, ``low`` and ``high``.
     ax : matplotlib.axes.Axes, optional
         Where to draw.

@@ -4,7 +4,8 @@
 Airflow. Files appear whole or not at all, and every stage keeps a record of what it read and
 wrote, with digests. A file is handed to a later stage only if the stage that wrote it finished,
 the file is still what was written, and it was not made from files that have changed since. Who
-works by hand is told at once what to do, and may begin from a run that is there (`lib.handover`).
+works by hand is told at once what to do, and may begin from a run that is there
+(`lib.machine.handover`).
 """
 
 import hashlib
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = "stages"
-STARTED = "run.json"  # what only the starter of a run knows, see `lib.summary.note_start`
+STARTED = "run.json"  # what only the starter of a run knows, see `lib.pages.summary.note_start`
 OPENED = "opened"  # in a copy made to work on a stage: its notebook as it was in the run, or kept
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
 DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
@@ -143,7 +144,7 @@ def open_run(run_dir: str, stage: str = "") -> "Run":
     Under IPython the values of the notebook's parameters cell are checked against their declared
     types and domains, and kept in the stage's record. Where a person runs the notebook and the
     folder has nothing of the earlier stages, it begins from the newest run that fits, and says so:
-    see `lib.handover`.
+    see `lib.machine.handover`.
 
     Parameters
     ----------
@@ -328,7 +329,7 @@ class Run:
             except UnfinishedStage as error:
                 if not self.stage or not is_interactive():
                     raise
-                from lib import handover
+                from lib.machine import handover
 
                 raise UnfinishedStage(handover.way_on(self, name, str(error))) from error
         if writer != self.stage:
@@ -354,7 +355,7 @@ class Run:
         self._parameters.update(_notebook_parameters(self))
         self.prepare()
         if is_interactive():
-            from lib import handover
+            from lib.machine import handover
 
             if line := handover.begin(self):
                 sys.stdout.write(f"{line}\n")

@@ -29,7 +29,7 @@ SLOW_S = 60.0  # trainings that take longer are reported with their pace
 
 
 class Batches(Protocol):
-    """What is learned from: `lib.windows.WindowBatches`, `lib.augment.ImageBatches`.
+    """What is learned from: `lib.tick.windows.WindowBatches`, `lib.images.augment.ImageBatches`.
 
     Order and content of the batches of an epoch depend on its number alone.
     """

@@ -1,6 +1,6 @@
 """The clock of this project's DAGs, which Airflow must know by name."""
 
-from lib.clock import LiveCronTimetable
+from lib.dag.clock import LiveCronTimetable
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 

@@ -19,7 +19,7 @@ ICON = (
 
 async def app(scope: MutableMapping, receive: Callable, send: Callable[..., Awaitable]) -> None:
     """Answer a request for a report."""
-    from lib.airflow_reports import reports
+    from lib.dag.reports import reports
 
     await reports()(scope, receive, send)
 

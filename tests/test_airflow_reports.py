@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from lib import services, summary
+from lib.commands import services
+from lib.pages import summary
 from lib.run import ROOT, open_run, outputs_dir, run_folder_name
 
 import pytest
@@ -103,7 +104,7 @@ def tokens():
 @pytest.fixture
 def client(tokens):
     """A client of the reports as Airflow mounts them; it follows no redirect."""
-    from lib.airflow_reports import reports
+    from lib.dag.reports import reports
 
     from fastapi import FastAPI
     from fastapi.testclient import TestClient

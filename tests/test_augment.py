@@ -1,6 +1,6 @@
 """Varied images: what is changed, by how much, and the same again for every epoch."""
 
-from lib.augment import Augmentation, ImageBatches, resize, rotate, shift
+from lib.images.augment import Augmentation, ImageBatches, resize, rotate, shift
 
 import numpy as np
 import pytest

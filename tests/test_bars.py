@@ -4,8 +4,8 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from lib.bars import KINDS, to_bars
-from lib.indicators import BAR_COLUMNS, check_bars
+from lib.tick.bars import KINDS, to_bars
+from lib.tick.indicators import BAR_COLUMNS, check_bars
 
 import numpy as np
 import pandas as pd

@@ -2,7 +2,7 @@
 
 import json
 
-from lib import charts, viewer
+from lib.pages import charts, viewer
 from lib.run import open_run
 
 import numpy as np

@@ -7,7 +7,9 @@ import re
 import subprocess
 from types import SimpleNamespace
 
-from lib import cli, ledger, registry, tracking
+from lib import tracking
+from lib.commands import cli
+from lib.registry import ledger, lifecycle
 from lib.run import ROOT
 
 import pytest
@@ -154,7 +156,7 @@ def test_console_keeps_the_log_out_and_gives_output_back_afterwards(tmp_path, ca
 
 
 def test_account_shows_tasks_and_what_their_notebooks_print():
-    from lib.dagrun import Account
+    from lib.dag.dagrun import Account
 
     console = io.StringIO()
     account = Account(console)
@@ -181,8 +183,8 @@ def store(monkeypatch, tmp_path):
     client = MemoryClient()
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     monkeypatch.setattr(tracking, "open_client", lambda: client)
-    monkeypatch.setattr(registry, "PAUSE_S", 0.0)
-    monkeypatch.setattr(registry, "_user", lambda: "anna")
+    monkeypatch.setattr(lifecycle, "PAUSE_S", 0.0)
+    monkeypatch.setattr(lifecycle, "_user", lambda: "anna")
     ledger.establish(client, "house")
     for outcome in ("first", "not_better", ""):
         client.create_model_version("house", "", {"gate.outcome": outcome} if outcome else {})
@@ -238,11 +240,11 @@ def test_history_is_a_table_that_shows_overrides_and_what_is_not_finished(store,
     assert said("history", "house") == ["house: no version in production; 0 changes on record"]
     said("promote", "house", "1", "--reason", "the first")
     monkeypatch.setattr(ledger, "finish", lambda *given: None)
-    registry.promote("house", 2, reason="a\ntrial", who="bob", run_dir="power/r2")
+    lifecycle.promote("house", 2, reason="a\ntrial", who="bob", run_dir="power/r2")
     lines = said("history", "house")
     assert lines[0] == "house: version 2 in production; 2 changes on record"
     assert lines[1].split("  ")[0] == "when (UTC)"
-    when = registry.history("house")[0].when[:16].replace("T", " ")
+    when = lifecycle.history("house")[0].when[:16].replace("T", " ")
     assert lines[2] == f"{when}  production  - -> 1 promote  anna               the first"
     assert "1 -> 2 promote  bob, run power/r2  OVERRIDE: a trial (NOT FINISHED)" in lines[3]
     assert lines[4] == "To finish what was cut off: make reconcile MODEL=house"
@@ -251,10 +253,10 @@ def test_history_is_a_table_that_shows_overrides_and_what_is_not_finished(store,
 def test_champion_is_one_line_for_now_or_for_a_time(store, said, monkeypatch):
     assert said("champion", "house") == ["house: no version in production"]
     assert said("champion", "house", "--at", "2026-11-01")[0].endswith("the ledger has no entry")
-    monkeypatch.setattr(registry, "now", lambda: "2026-11-01T12:00:00.000+00:00")
-    registry.promote("house", 1, reason="the first")
-    monkeypatch.setattr(registry, "now", lambda: "2026-11-02T12:00:00.000+00:00")
-    registry.promote("house", 2, reason="the second")
+    monkeypatch.setattr(lifecycle, "now", lambda: "2026-11-01T12:00:00.000+00:00")
+    lifecycle.promote("house", 1, reason="the first")
+    monkeypatch.setattr(lifecycle, "now", lambda: "2026-11-02T12:00:00.000+00:00")
+    lifecycle.promote("house", 2, reason="the second")
     since = "since 2026-11-01 12:00 UTC by anna: the first"
     (line,) = said("champion", "house", "--at", "2026-11-02")
     assert line == f"house: version 1 in production at 2026-11-02 00:00 UTC, {since}"
@@ -302,7 +304,7 @@ def test_what_cannot_be_done_ends_with_status_2_and_changes_nothing(
     error, usage = told.err.splitlines()
     assert error.startswith("error: ") and message in error and not told.out
     assert usage.startswith(f"usage: make {arguments.split()[0]} ") and "MODEL=house" in usage
-    assert registry.history("house") == []
+    assert lifecycle.history("house") == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import copy
 import json
 
-from lib import compare, differences
+from lib.pages import differences, two_runs
 from lib.run import open_run
 
 import pytest
@@ -90,13 +90,13 @@ def test_metric_of_one_run_only_is_named_and_not_judged():
 def test_parameters_that_differ_are_listed_and_others_counted(make):
     a = make("power/a", {"horizon": 1, "lags": [1, 2], "source": "sample"})
     b = make("power/b", {"horizon": 24, "lags": [1, 2], "source": "sample", "extra": True})
-    summaries = [compare.summarise(run) for run in (a, b)]
+    summaries = [two_runs.summarise(run) for run in (a, b)]
     pairs = differences.parameter_pairs(*(summary["parameters"] for summary in summaries))
     assert [(p["name"], p["a"], p["b"]) for p in pairs] == [
         ("horizon", "1", "24"),
         ("extra", None, "true"),
     ]
-    page = compare.render(a, b)
+    page = two_runs.render(a, b)
     assert ">2 agree.<" in page and "1 only in B" in page and "extra = true" in page
     words = dict(differences.differences(*summaries, {}))["parameters"]
     assert words == "1 of 3 differ: horizon 1 → 24, 1 only in B"
@@ -105,7 +105,7 @@ def test_parameters_that_differ_are_listed_and_others_counted(make):
 def test_password_in_a_source_is_not_shown(make):
     secret = "sql:postgresql://reader:geheim@db.example/energy#readings"
     a, b = make("power/a", {"source": "sample"}), make("power/b", {"source": secret})
-    page = compare.render(a, b)
+    page = two_runs.render(a, b)
     assert "geheim" not in page and "db.example" in page
 
 
@@ -157,9 +157,9 @@ def test_lines_far_from_a_change_are_left_out():
 )
 def test_runs_with_different_tests_are_not_compared_without_a_warning(make, change, reason):
     runs = make("power/a"), make("power/b", **change)
-    said = differences.unlike_tests(*(compare.summarise(run) for run in runs))
+    said = differences.unlike_tests(*(two_runs.summarise(run) for run in runs))
     assert said.startswith(reason) and bool(said) == bool(reason)
-    assert ("Take care" in compare.render(*runs)) == bool(reason)
+    assert ("Take care" in two_runs.render(*runs)) == bool(reason)
 
 
 def test_baseline_that_differs_is_no_achievement():
@@ -175,7 +175,7 @@ def test_damaged_metric_is_left_out():
 def test_numbers_of_a_metric_have_like_decimals_and_zero_is_zero(make):
     runs = [{"accuracy": 1.0, "loss": 0.1}, {"accuracy": 0.99, "loss": 1.388e-17}]
     a, b = (make(f"power/{n}", metrics=m) for n, m in zip("ab", runs, strict=True))
-    page = compare.render(a, b)
+    page = two_runs.render(a, b)
     assert "<td>1.00</td><td>0.99</td>" in page and "<td>0.1</td><td>0</td>" in page
     assert "e-" not in page[page.index("<tbody>") : page.index("</tbody>")]
 
@@ -196,7 +196,7 @@ def test_numbers_that_differ_by_rounding_are_equal():
 
 def test_metric_of_unknown_direction_is_shown_and_not_judged(make):
     a, b = (make(f"power/{n}", metrics={"uplift": v}) for n, v in (("a", 0.1), ("b", 0.2)))
-    page = compare.render(a, b)
+    page = two_runs.render(a, b)
     assert '<td class="differs">differs</td>' in page and "is better" not in page
 
 
@@ -218,14 +218,14 @@ def test_names_and_code_from_runs_are_escaped(make):
     evil = "</pre><script>alert(1)</script>"
     a = make("power/a", {"country": evil})
     b = make("power/b", cells=[*FIRST, code(evil)], dataset=DATA | {"source": evil, "digest": evil})
-    page = compare.render(a, b)
+    page = two_runs.render(a, b)
     assert page.count("<script") == 1 and page.count("&lt;script&gt;") >= 3
 
 
 def test_figures_stand_beside_each_other_unless_they_are_the_same(make):
     a = make("power/a", figures={"forecast.png": PNG + b"a", "errors.png": PNG, "old.png": PNG})
     b = make("power/b", figures={"forecast.png": PNG + b"b", "errors.png": PNG})
-    page = compare.render(a, b)
+    page = two_runs.render(a, b)
     assert page.count("<img") == 4  # forecast twice, errors once, old of A
     assert "1 of 3 are the same" in page and "B: no figure" in page
 
@@ -233,12 +233,12 @@ def test_figures_stand_beside_each_other_unless_they_are_the_same(make):
 def test_figure_outside_of_the_run_folder_is_not_read(make, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
     runs = [make(f"power/{name}", figures={"../../secret.png": b""}) for name in "ab"]
-    assert "<img" not in compare.render(*runs)
+    assert "<img" not in two_runs.render(*runs)
 
 
 def test_runs_of_different_pipelines_are_compared_without_code_and_told_apart(make):
     runs = make("power/a", {"seed": 0}), make("tick/a", {"seed": 1})
-    page = compare.render(*runs)
+    page = two_runs.render(*runs)
     assert "the pipelines differ" in page and differences.PARTLY in page
     assert 'id="code"' not in page and ">seed<" in page
 
@@ -247,7 +247,7 @@ def test_damaged_run_still_has_a_page_that_names_the_damage(make):
     a, b = make("power/a"), make("power/b")
     (b.path / "metrics.json").write_text("{")
     (b.path / "01_load.ipynb").write_text("{")
-    page = compare.render(a, b)
+    page = two_runs.render(a, b)
     assert "metrics.json cannot be read" in page
     assert "01_load is not compared: no readable notebook in B" in page
 
@@ -257,7 +257,7 @@ def test_command_writes_the_page_and_prints_what_differs(make, tmp_path, capsys)
     verdict = {"passed": True, "checks": [verdict | {"passed": True}]}
     make("power/a", {"horizon": 1}, verdict=verdict)
     make("power/b", {"horizon": 2}, verdict=verdict, metrics=METRICS | {"rmse": 0.4})
-    assert compare.compare("power/a", "power/b") == 0
+    assert two_runs.compare("power/a", "power/b") == 0
     page = tmp_path / ".compare/power.a--power.b.html"
     assert page.read_text().endswith("</html>\n")
     said = capsys.readouterr().out
@@ -268,16 +268,16 @@ def test_command_writes_the_page_and_prints_what_differs(make, tmp_path, capsys)
 def test_unknown_run_is_an_error_that_names_close_ones_and_makes_no_folder(make, tmp_path):
     make("power/monday")
     with pytest.raises(ValueError, match=r"no run 'power/munday'.*; there are power/monday"):
-        compare.compare("power/munday", "power/monday")
+        two_runs.compare("power/munday", "power/monday")
     assert not (tmp_path / "power/munday").exists()
 
 
 def test_run_against_itself_is_refused(make):
     make("power/a")
     with pytest.raises(ValueError, match="name two different ones"):
-        compare.compare("power/a", "power/a")
+        two_runs.compare("power/a", "power/a")
 
 
 def test_page_names_of_long_runs_fit_and_differ():
-    names = [compare.page_name(f"power/{'x' * 240}{end}", "power/b") for end in "12"]
+    names = [two_runs.page_name(f"power/{'x' * 240}{end}", "power/b") for end in "12"]
     assert len(names[0].encode()) < 255 and names[0] != names[1]

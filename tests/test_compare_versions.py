@@ -6,10 +6,13 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
-from lib import run_page, scoring, services, summary, tracking, versions
+from lib import tracking
+from lib.commands import services
+from lib.pages import run_page, summary
+from lib.registry import scoring, versions
+from lib.registry.scoring import IMAGE_PIPELINES, NotComparable, TestSet
+from lib.registry.versions import Contender
 from lib.run import ROOT, open_run
-from lib.scoring import IMAGE_PIPELINES, NotComparable, TestSet
-from lib.versions import Contender
 
 import matplotlib as mpl
 import numpy as np
@@ -335,10 +338,10 @@ def registered(number: str, run_dir: str = "power/one") -> SimpleNamespace:
     ids=["the same", "two pipelines", "no run"],
 )
 def test_versions_that_cannot_be_compared_are_refused(monkeypatch, found, message):
-    from lib import registry
+    from lib.registry import lifecycle
 
     answers = dict(zip(("@production", "@staging"), found, strict=True))
-    monkeypatch.setattr(registry, "version", lambda name, which: answers[which])
+    monkeypatch.setattr(lifecycle, "version", lambda name, which: answers[which])
     with pytest.raises(ValueError, match=message):
         versions.open_pair("house", "@production", "@staging")
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture(scope="module")
 def convnet():
-    from lib import convnet
+    from lib.images import network as convnet
 
     return convnet
 

@@ -7,8 +7,8 @@ import sqlite3
 import zipfile
 from pathlib import Path
 
-from lib.data.frames import frame_digest, gap_report, grid_step
-from lib.data.power import (
+from lib.frames import frame_digest, gap_report, grid_step
+from lib.power.load import (
     COLUMNS,
     UCI_ARCHIVE,
     aggregate_power,
@@ -17,9 +17,9 @@ from lib.data.power import (
     fetch_uci,
     load_power,
 )
-from lib.data.power_sample import sample_power, write_uci_text
-from lib.data.sources import redact
+from lib.power.sample import sample_power, write_uci_text
 from lib.run import data_dir
+from lib.sources import redact
 
 import numpy as np
 import pandas as pd
@@ -115,7 +115,7 @@ def test_pieces_read_apart_give_what_one_piece_gives(put, monkeypatch):
     path = put(b"")
     frame = sample_power(3, seed=5)
     write_uci_text(frame, path)
-    monkeypatch.setattr("lib.data.power.PIECE", 10_000)
+    monkeypatch.setattr("lib.power.load.PIECE", 10_000)
     pd.testing.assert_frame_equal(load_power(path), frame)
 
 
@@ -125,7 +125,7 @@ def test_a_bad_line_in_a_later_piece_is_named_by_its_line(put, monkeypatch):
     lines = path.read_bytes().splitlines(keepends=True)
     lines[2000] = lines[2000].replace(b";", b";x", 3)
     path.write_bytes(b"".join(lines))
-    monkeypatch.setattr("lib.data.power.PIECE", 10_000)
+    monkeypatch.setattr("lib.power.load.PIECE", 10_000)
     with pytest.raises(ValueError, match="line 2001, column Time"):
         load_power(str(path))
 
@@ -478,7 +478,7 @@ def test_uci_download_with_other_content_is_refused_and_removed(tmp_path, monkey
 def test_uci_archive_is_fetched_once_and_checked_each_time(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     text = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00")
-    monkeypatch.setattr("lib.data.power.UCI_TEXT_SHA256", hashlib.sha256(text).hexdigest())
+    monkeypatch.setattr("lib.power.load.UCI_TEXT_SHA256", hashlib.sha256(text).hexdigest())
     archive, downloads = tmp_path / "power" / UCI_ARCHIVE, []
 
     def download(*_args, **_options):

@@ -21,7 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import doctor, outcome, scheduling, services
+from lib import outcome
+from lib.commands import doctor, services
+from lib.dag import scheduling
 from lib.run import open_run, outputs_dir, write_bytes
 
 import pytest
@@ -73,7 +75,7 @@ def test_every_check_is_made():
         function
         for name, function in inspect.getmembers(doctor, inspect.isfunction)
         if not name.startswith("_")
-        and function.__module__ == "lib.doctor"
+        and function.__module__ == "lib.commands.doctor"
         and inspect.signature(function).return_annotation is doctor.Finding
         and not inspect.signature(function).parameters
     ]
@@ -237,13 +239,13 @@ def test_tracking_server_is_asked(monkeypatch):
 
 
 def test_aliases_that_are_not_where_the_ledger_says_are_a_problem(monkeypatch):
-    from lib import registry
+    from lib.registry import lifecycle
 
     said = []
     monkeypatch.setattr(
         doctor, "tracking", lambda: doctor.Finding("tracking", doctor.OK, "is well")
     )
-    monkeypatch.setattr(registry, "troubles", lambda: said)
+    monkeypatch.setattr(lifecycle, "troubles", lambda: said)
     assert is_ok(doctor.registry())
     said.append("house: @production points to version 3, the ledger says version 2")
     assert is_problem(doctor.registry(), "house: @production points to version 3", "make reconcile")

@@ -3,7 +3,7 @@
 import json
 import math
 
-from lib import drift
+from lib.registry import drift
 
 import numpy as np
 import pandas as pd
@@ -134,8 +134,8 @@ def test_a_day_with_a_few_bars_less_is_compared(learned, profile):
 
 
 def test_house_shows_a_changed_unit_by_its_power_factor():
-    from lib.data.power import aggregate_power
-    from lib.data.power_sample import sample_power
+    from lib.power.load import aggregate_power
+    from lib.power.sample import sample_power
 
     raw = aggregate_power(sample_power(28, seed=5, gaps=False), "hour")
     factor = drift.power_columns(raw, min_voltage_v=207)["power_factor"]

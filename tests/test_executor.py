@@ -13,7 +13,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lib import executor, outcome
+from lib import outcome
+from lib.machine import executor
 from lib.run import write_bytes
 
 import nbformat
@@ -149,7 +150,7 @@ def test_report_cannot_be_broken_by_backticks_in_an_error():
     notebook = stuck_notebook()
     outcome.mark_failed(notebook, 2, "ValueError", "a ```fence``` inside\n# no heading", at=AT)
     assert "\n````text\n" in notebook["cells"][0]["source"]
-    from lib import reports
+    from lib.pages import notebook as reports
 
     page = reports.render(notebook, "x")
     assert "<h1" not in page
@@ -266,7 +267,7 @@ def test_watcher_starts_at_once_and_leaves_a_finished_execution_alone(tmp_path):
 
 def test_papermill_is_imported_without_storage_back_ends():
     code = (
-        "import sys; from lib.executor import import_papermill; import_papermill(); "
+        "import sys; from lib.machine.executor import import_papermill; import_papermill(); "
         "assert 'papermill' in sys.modules; print(*[name for name in "
         "('boto3', 'azure', 'gcsfs', 'github', 'pyarrow', 'rfc3987_syntax', 'lark') "
         "if name in sys.modules]); from papermill.iorw import papermill_io, S3\n"
@@ -280,7 +281,7 @@ def test_papermill_is_imported_without_storage_back_ends():
 
 
 def test_carriage_returns_leave_what_a_terminal_shows():
-    from lib.engine import as_shown
+    from lib.machine.engine import as_shown
 
     assert as_shown("1 %\r2 %\r3 %") == "3 %"
     assert as_shown("1 %\r2 %\r") == "2 %\r"  # still there until something is written over it
@@ -402,7 +403,7 @@ def start_elsewhere(folder, source):
     """Execute a notebook in a process of its own; return it, and the pids of all it started."""
     save_notebook(folder / "in.ipynb", source)
     code = (
-        "from lib.executor import execute_notebook; "
+        "from lib.machine.executor import execute_notebook; "
         f"execute_notebook({str(folder / 'in.ipynb')!r}, {str(folder / 'out.ipynb')!r}, "
         f"{{'n': 5}}, cwd={str(folder)!r})"
     )
@@ -482,7 +483,7 @@ def test_retry_keeps_the_report_of_the_failed_attempt(tmp_path):
 
 @pytest.mark.kernel
 def test_outputs_and_log(tmp_path, caplog):
-    caplog.set_level(logging.INFO, logger="lib.executor")
+    caplog.set_level(logging.INFO, logger="lib.machine.executor")
     bars = "import sys\nfor i in range(5000):\n    print(f'\\r{i + 1}/5000', end='', flush=True)"
     lines = "for i in range(100_000):\n    print('line', i)"
     slow = "import time\nprint('one')\ntime.sleep(1.5)\nprint('two')"
@@ -512,7 +513,7 @@ def test_outputs_and_log(tmp_path, caplog):
 @pytest.mark.kernel
 def test_no_output_is_lost_when_it_comes_faster_than_it_is_read(tmp_path, monkeypatch):
     executor.import_papermill()
-    from lib import engine
+    from lib.machine import engine
 
     read_message = engine._Client.process_message
 
@@ -556,7 +557,7 @@ def test_exception_from_a_timer_of_the_caller_ends_kernel_and_report(tmp_path, i
 
     before = signal.signal(signal.SIGALRM, alarm)
     executor.import_papermill()
-    from lib import engine  # noqa: F401  no import while the clock ticks
+    from lib.machine import engine  # noqa: F401  no import while the clock ticks
 
     begun = time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, 3)

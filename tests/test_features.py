@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from lib.features import (
+from lib.power.features import (
     POWER_COLUMNS,
     PowerOptions,
     calendar_features,

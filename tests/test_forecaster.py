@@ -9,8 +9,14 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from lib.features import POWER_COLUMNS, PowerOptions, forward_value, needed_rows, power_features
-from lib.forecaster import (
+from lib.power.features import (
+    POWER_COLUMNS,
+    PowerOptions,
+    forward_value,
+    needed_rows,
+    power_features,
+)
+from lib.power.model import (
     forecast,
     load_forecaster,
     make_spec,
@@ -222,7 +228,7 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
     assert package.startswith("model_code_")
-    modules = ("__init__", "features", "forecaster", "packaging")
+    modules = ("__init__", "packaging", "power/__init__", "power/features", "power/model")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 

@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 from benchmarks.gate_rates import Scenario, count_promoted
-from lib import gate
+from lib.registry import gate
+from lib.registry.scoring import TestSet
 from lib.run import ROOT
-from lib.scoring import TestSet
 
 import numpy as np
 import pandas as pd
@@ -266,7 +266,9 @@ def test_model_is_judged_by_what_the_rematch_has_found(match, outcome, n_compare
 
 
 def test_gate_needs_no_numbers_library_to_decide():
-    code = "import sys, lib.gate; sys.exit('numpy' in sys.modules or 'mlflow' in sys.modules)"
+    code = (
+        "import sys, lib.registry.gate; sys.exit('numpy' in sys.modules or 'mlflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

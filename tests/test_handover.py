@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import workbench
+from lib.commands import workbench
+from lib.pages.summary import note_start
 from lib.parameters import read_parameters
 from lib.run import ROOT, UnfinishedStage, open_run, write_bytes
-from lib.summary import note_start
 
 import IPython
 import pytest
@@ -239,7 +239,7 @@ def test_stages_run_in_part_name_the_next_one_first(outputs, kernel):
 
 
 def test_running_lab_is_offered_as_a_link(outputs, kernel, monkeypatch):
-    monkeypatch.setattr("lib.services.running", lambda: {"lab": "http://127.0.0.1:2"})
+    monkeypatch.setattr("lib.commands.services.running", lambda: {"lab": "http://127.0.0.1:2"})
     make_run(OLD, horizon=24)
     run = kernel("05_evaluate")
     with pytest.raises(UnfinishedStage) as caught:

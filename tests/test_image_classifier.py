@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from lib.image_classifier import (
+from lib.images.model import (
     BadImages,
     image_signature,
     load_image_classifier,
@@ -383,7 +383,7 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder, kera
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
-    modules = ("__init__", "backend", "image_classifier", "packaging")
+    modules = ("__init__", "backend", "images/__init__", "images/model", "packaging")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
     assert (folder / "artifacts" / "model.keras").read_bytes() == keras_file.read_bytes()

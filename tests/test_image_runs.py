@@ -5,10 +5,12 @@ import json
 import tarfile
 from pathlib import Path
 
-from lib import registry, services, tracking
-from lib.data.image_sample import sample_objects
-from lib.executor import execute_notebook, import_papermill
-from lib.image_classifier import load_image_classifier
+from lib import tracking
+from lib.commands import services
+from lib.images.model import load_image_classifier
+from lib.images.sample import sample_objects
+from lib.machine.executor import execute_notebook, import_papermill
+from lib.registry import lifecycle
 from lib.run import ROOT, data_dir, open_run, outputs_dir, state_dir
 
 import mlflow
@@ -57,7 +59,7 @@ def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
     assert "28, 28" in data.dataset.schema
     registered = run.read("registration.json")
     assert registered["name"] == "mnist_cnn_sample"
-    assert registry.find(registered["uri"]).tags["run_dir"] == run.run_dir
+    assert lifecycle.find(registered["uri"]).tags["run_dir"] == run.run_dir
     kept, images = run.read("predictions.npz"), run.read("images.npz")
     model = mlflow.pyfunc.load_model(registered["uri"])
     made = model.predict(images["x_test"]).drop(columns="label")

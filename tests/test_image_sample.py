@@ -2,8 +2,8 @@
 
 import time
 
-from lib.data.image_sample import PATTERNS, sample_digits, sample_objects
-from lib.data.images import count_duplicates, count_images, images_digest, load_images
+from lib.images.load import count_duplicates, count_images, images_digest, load_images
+from lib.images.sample import PATTERNS, sample_digits, sample_objects
 
 import numpy as np
 import pytest

@@ -16,8 +16,8 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from lib.data import cifar_files
-from lib.data.images import (
+from lib.images import cifar_files
+from lib.images.load import (
     CLASSES,
     KERAS_FILES,
     count_duplicates,

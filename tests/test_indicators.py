@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-import lib.indicators
-from lib.indicators import (
+import lib.tick.indicators
+from lib.tick.indicators import (
     DEFAULT_OPTIONS,
     FeatureOptions,
     bar_features,
@@ -325,7 +325,7 @@ def test_features_of_a_day_do_not_depend_on_other_days():
 def test_features_do_not_depend_on_how_many_days_are_computed_at_once(monkeypatch, block_rows):
     bars = bars_of([70, 1, 3, 20, 90])
     features = bar_features(bars, OPTIONS)
-    monkeypatch.setattr(lib.indicators, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(lib.tick.indicators, "BLOCK_ROWS", block_rows)
     pd.testing.assert_frame_equal(bar_features(bars, OPTIONS), features, check_exact=True)
 
 
@@ -469,7 +469,7 @@ def test_bars_that_no_features_can_be_made_of_are_refused(use, bars, message):
 
 
 def test_module_that_travels_with_models_needs_three_packages_only():
-    tree = ast.parse(Path(lib.indicators.__file__).read_text())
+    tree = ast.parse(Path(lib.tick.indicators.__file__).read_text())
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from lib import install
+from lib.commands import install
 from lib.run import ROOT
 
 import pytest

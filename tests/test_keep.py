@@ -5,9 +5,10 @@ import os
 import shutil
 
 import lib.run
-from lib import cli, keep, outcome, workbench
+from lib import outcome
+from lib.commands import cli, keep, workbench
+from lib.commands.workbench import open_stage
 from lib.run import ROOT, open_run
-from lib.workbench import open_stage
 
 import nbformat
 import pytest

@@ -12,9 +12,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from lib import ledger, registry, services, tracking
-from lib.ledger import EntryTaken
-from lib.registry import PRODUCTION, STAGING, PromotionConflict
+from lib import tracking
+from lib.commands import services
+from lib.registry import ledger, lifecycle
+from lib.registry.ledger import EntryTaken
+from lib.registry.lifecycle import PRODUCTION, STAGING, PromotionConflict
 from lib.run import ROOT
 
 import pytest
@@ -31,7 +33,7 @@ def store(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUTPUTS_DIR", str(tmp_path_factory.mktemp("store")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(registry, "PAUSE_S", 0.0)
+        patch.setattr(lifecycle, "PAUSE_S", 0.0)
         if request.param == "memory":
             client = MemoryClient()
             patch.setattr(tracking, "open_client", lambda: client)
@@ -63,7 +65,7 @@ def make_model(client, name, n_versions=4, outcome="better"):
 
 def put(name, *versions):
     for version in versions:
-        registry.promote(name, version, reason=f"for {version}", who="anna")
+        lifecycle.promote(name, version, reason=f"for {version}", who="anna")
 
 
 def aliases(name):
@@ -72,11 +74,11 @@ def aliases(name):
 
 
 def changes(name):
-    return [(e.action, e.alias, e.before, e.after) for e in registry.history(name)]
+    return [(e.action, e.alias, e.before, e.after) for e in lifecycle.history(name)]
 
 
 def tags(name, version):
-    return registry.version(name, version).tags
+    return lifecycle.version(name, version).tags
 
 
 def versions(name):
@@ -85,13 +87,13 @@ def versions(name):
 
 
 def troubles(name):
-    return [t.removeprefix(f"{name}: ") for t in registry.troubles() if t.startswith(f"{name}: ")]
+    return [t.removeprefix(f"{name}: ") for t in lifecycle.troubles() if t.startswith(f"{name}: ")]
 
 
 def settled(name):
     """Say whether aliases, tags and ledger agree, and every entry is finished."""
-    entries = registry.history(name)
-    champion = registry.champion(name)
+    entries = lifecycle.history(name)
+    champion = lifecycle.champion(name)
     known = {int(v.version) for v in versions(name)}
     served = {e.after for e in entries if e.alias == PRODUCTION} & known
     archived = {v for v in served if "archived" in tags(name, v)}
@@ -108,14 +110,14 @@ def settled(name):
 
 def test_promotion_is_on_record_before_and_after(model):
     put(model, 1)
-    made = registry.promote(model, 2, reason=" less error ", run_dir="power/r2", verdict="passed")
-    first, second = registry.history(model)
+    made = lifecycle.promote(model, 2, reason=" less error ", run_dir="power/r2", verdict="passed")
+    first, second = lifecycle.history(model)
     assert (second.before, second.after, second.reason) == (1, 2, "less error")
     assert (second.who, second.run_dir, second.verdict) == ("", "power/r2", "passed")
     assert (first.who, first.verdict) == ("anna", "ok")
     assert (made.number, made.id) == (second.number, second.id) and second.done
     assert datetime.fromisoformat(second.when).utcoffset() == timedelta(0)
-    assert aliases(model) == {PRODUCTION: 2} and registry.champion(model) == 2
+    assert aliases(model) == {PRODUCTION: 2} and lifecycle.champion(model) == 2
     assert tags(model, 1)["archived"] == second.when and "archived" not in tags(model, 2)
     assert settled(model)
 
@@ -123,65 +125,65 @@ def test_promotion_is_on_record_before_and_after(model):
 def test_version_that_returns_is_archived_no_more(model):
     put(model, 1, 2, 1)
     assert "archived" not in tags(model, 1) and "archived" in tags(model, 2)
-    assert int(registry.version(model, "@production").version) == 1
+    assert int(lifecycle.version(model, "@production").version) == 1
 
 
 def test_rollback_goes_back_step_by_step_and_never_forth(model):
     put(model, 1, 2, 3)
-    assert (registry.rollback(model, who="bob").after, registry.champion(model)) == (2, 2)
-    undone = registry.rollback(model, reason="slow")
+    assert (lifecycle.rollback(model, who="bob").after, lifecycle.champion(model)) == (2, 2)
+    undone = lifecycle.rollback(model, reason="slow")
     assert (undone.before, undone.after, undone.reason, undone.action) == (2, 1, "slow", "rollback")
     with pytest.raises(ValueError, match="version 1 is in production, and no earlier champion"):
-        registry.rollback(model)
+        lifecycle.rollback(model)
     put(model, 4)
-    assert registry.rollback(model).after == 1, "not 2 or 3, which were rolled back from"
+    assert lifecycle.rollback(model).after == 1, "not 2 or 3, which were rolled back from"
     assert settled(model) and "archived" not in tags(model, 1)
 
 
 def test_rollback_passes_over_what_was_deleted_and_says_when_nothing_is_left(store, model):
     with pytest.raises(ValueError, match="cannot be rolled back: no version is in production"):
-        registry.rollback(model)
+        lifecycle.rollback(model)
     put(model, 1, 2, 3)
     store.delete_model_version(model, "2")
-    assert registry.rollback(model).after == 1
+    assert lifecycle.rollback(model).after == 1
     put(model, 4)
     store.delete_model_version(model, "1")
     with pytest.raises(ValueError, match="no earlier champion is left. To choose another version"):
-        registry.rollback(model)
-    assert registry.champion(model) == 4 and settled(model)
+        lifecycle.rollback(model)
+    assert lifecycle.champion(model) == 4 and settled(model)
 
 
 def test_champion_at_a_time_is_read_from_the_ledger(model, monkeypatch):
     days = iter(range(1, 30))
-    monkeypatch.setattr(registry, "now", lambda: f"2026-11-{next(days):02}T00:00:00+00:00")
+    monkeypatch.setattr(lifecycle, "now", lambda: f"2026-11-{next(days):02}T00:00:00+00:00")
     put(model, 1)  # takes a day to the end
     put(model, 3)
-    registry.rollback(model)
-    first, second, third = (datetime.fromisoformat(e.when) for e in registry.history(model))
+    lifecycle.rollback(model)
+    first, second, third = (datetime.fromisoformat(e.when) for e in lifecycle.history(model))
     moment = timedelta(seconds=1)
-    assert registry.champion(model, first - moment) is None
-    assert registry.champion(model, first) == registry.champion(model, second - moment) == 1
-    assert registry.champion(model, second.replace(tzinfo=None)) == 3
-    assert registry.champion(model, third) == registry.champion(model) == 1
+    assert lifecycle.champion(model, first - moment) is None
+    assert lifecycle.champion(model, first) == lifecycle.champion(model, second - moment) == 1
+    assert lifecycle.champion(model, second.replace(tzinfo=None)) == 3
+    assert lifecycle.champion(model, third) == lifecycle.champion(model) == 1
 
 
 def test_clock_that_goes_back_does_not_turn_the_order_round(model, monkeypatch):
     put(model, 1)
-    monkeypatch.setattr(registry, "now", lambda: "2001-01-01T00:00:00.000+00:00")
+    monkeypatch.setattr(lifecycle, "now", lambda: "2001-01-01T00:00:00.000+00:00")
     put(model, 2)
-    first, second = registry.history(model)
-    assert second.when == first.when and registry.champion(model, datetime.now(UTC)) == 2
+    first, second = lifecycle.history(model)
+    assert second.when == first.when and lifecycle.champion(model, datetime.now(UTC)) == 2
 
 
 def test_override_needs_a_reason_and_stays_visible(store):
     name = make_model(store, f"model_{next(NUMBERS)}", outcome="not_better")
     store.set_model_version_tag(name, "3", "gate.outcome", "better")
     with pytest.raises(ValueError, match="no reason was given"):
-        registry.promote(name, 1, reason="  ")
-    assert registry.history(name) == [] and aliases(name) == {}
+        lifecycle.promote(name, 1, reason="  ")
+    assert lifecycle.history(name) == [] and aliases(name) == {}
     put(name, 1, 3)
-    assert [e.override for e in registry.history(name)] == [True, False]
-    registry.rollback(name)
+    assert [e.override for e in lifecycle.history(name)] == [True, False]
+    lifecycle.rollback(name)
     assert tags(name, 1)["gate.override"] == "for 1" and "gate.override" not in tags(name, 3)
     store.delete_model_version_tag(name, "1", "gate.override")
     put(name, 3, 1)
@@ -199,13 +201,13 @@ def test_what_cannot_be_promoted_is_refused_by_name(model):
     with pytest.raises(ValueError, match=rf"no registered model 'nobody'; there are: .*{model}"):
         put("nobody", 1)
     with pytest.raises(ValueError, match="2000 characters is too long .* at most 1500"):
-        registry.promote(model, 2, reason="x" * 2000)
-    assert len(registry.history(model)) == 1
+        lifecycle.promote(model, 2, reason="x" * 2000)
+    assert len(lifecycle.history(model)) == 1
 
 
 def test_entry_cannot_be_changed_and_its_number_is_given_once(store, model):
     put(model, 1)
-    (entry,) = registry.history(model)
+    (entry,) = lifecycle.history(model)
     run_id = store.get_registered_model(model).tags[ledger.TAG]
     with pytest.raises(MlflowException, match="Changing param values is not allowed"):
         store.log_param(run_id, "000001", "{}")
@@ -214,14 +216,14 @@ def test_entry_cannot_be_changed_and_its_number_is_given_once(store, model):
     with pytest.raises(EntryTaken):
         ledger.append(store, run_id, ledger.Entry(**vars(entry) | {"id": "another"}))
     ledger.finish(store, run_id, entry)
-    assert registry.history(model) == [entry]
+    assert lifecycle.history(model) == [entry]
 
 
 def test_longest_entry_fits(model):
-    made = registry.promote(
+    made = lifecycle.promote(
         model, 1, reason='"\n' * 750, verdict="v" * 2000, run_dir="p/" + "r" * 250
     )
-    assert registry.history(model)[0].reason == made.reason == ('"\n' * 750).strip()
+    assert lifecycle.history(model)[0].reason == made.reason == ('"\n' * 750).strip()
 
 
 # Changes made past the ledger -------------------------------------------------------------------
@@ -231,37 +233,37 @@ def test_alias_moved_by_hand_is_seen_entered_and_can_be_undone(store, model):
     put(model, 1, 2)
     store.set_registered_model_alias(model, PRODUCTION, "4")
     assert troubles(model) == ["@production points to version 4, the ledger says version 2"]
-    assert registry.champion(model) == 2
-    (said,) = registry.reconcile(model)
+    assert lifecycle.champion(model) == 2
+    (said,) = lifecycle.reconcile(model)
     assert said.startswith("entered into the ledger: @production from version 2 to version 4")
     assert changes(model)[-1] == ("found", PRODUCTION, 2, 4) and settled(model)
-    assert registry.reconcile(model) == []
-    assert registry.rollback(model).after == 2
+    assert lifecycle.reconcile(model) == []
+    assert lifecycle.rollback(model).after == 2
 
 
 def test_history_survives_the_deletion_of_the_alias(store, model):
     put(model, 1, 2)
     store.delete_registered_model_alias(model, PRODUCTION)
     assert troubles(model)
-    registry.reconcile(model)
+    lifecycle.reconcile(model)
     assert changes(model)[-1] == ("found", PRODUCTION, 2, None)
-    assert registry.champion(model) is None and settled(model)
-    assert registry.rollback(model).after == 2 and registry.rollback(model).after == 1
+    assert lifecycle.champion(model) is None and settled(model)
+    assert lifecycle.rollback(model).after == 2 and lifecycle.rollback(model).after == 1
 
 
 def test_deleted_champion_leaves_none_and_the_way_back(store, model):
     put(model, 1, 2)
     store.delete_model_version(model, "2")
-    registry.reconcile(model)
-    assert registry.champion(model) is None
-    assert registry.rollback(model).after == 1
+    lifecycle.reconcile(model)
+    assert lifecycle.champion(model) is None
+    assert lifecycle.rollback(model).after == 1
 
 
 def test_promotion_sees_what_was_moved_by_hand(store, model):
     put(model, 1)
     store.set_registered_model_alias(model, PRODUCTION, "2")
     with pytest.raises(PromotionConflict, match="version 1 was expected .* version 2 is there"):
-        registry.promote(model, 3, reason="better", expected=1)
+        lifecycle.promote(model, 3, reason="better", expected=1)
     put(model, 3)
     assert changes(model)[1:] == [("found", PRODUCTION, 1, 2), ("promote", PRODUCTION, 2, 3)]
 
@@ -271,11 +273,11 @@ def test_model_from_before_gets_a_ledger_on_its_first_change(store):
     store.create_registered_model(name)
     for _ in range(3):
         store.create_model_version(name, SOURCE)
-    assert registry.reconcile(name) == [] and registry.history(name) == []
+    assert lifecycle.reconcile(name) == [] and lifecycle.history(name) == []
     assert ledger.TAG not in store.get_registered_model(name).tags
     store.set_registered_model_alias(name, PRODUCTION, "1")
     store.set_registered_model_alias(name, STAGING, "2")
-    assert registry.champion(name) == 1
+    assert lifecycle.champion(name) == 1
     assert not troubles(name)
     put(name, 3)
     assert changes(name) == [
@@ -283,7 +285,7 @@ def test_model_from_before_gets_a_ledger_on_its_first_change(store):
         ("found", STAGING, None, 2),
         ("promote", PRODUCTION, 1, 3),
     ]
-    assert registry.history(name)[-1].override and settled(name)
+    assert lifecycle.history(name)[-1].override and settled(name)
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -311,7 +313,7 @@ def test_deleted_ledger_is_a_trouble_that_says_how_to_restore_it(store, model):
     put(model, 2)
     store.set_registered_model_tag(model, ledger.TAG, "f" * 32)
     with pytest.raises(ValueError, match=f"is gone.*delete the tag {ledger.TAG}"):
-        registry.history(model)
+        lifecycle.history(model)
     store.set_registered_model_tag(model, ledger.TAG, run_id)
 
 
@@ -340,13 +342,13 @@ def together(call, values):
 @pytest.fixture
 def unlocked(monkeypatch):
     """As between machines: no lock of this project is shared."""
-    monkeypatch.setattr(registry.tracking, "locked", lambda name: nullcontext())
+    monkeypatch.setattr(lifecycle.tracking, "locked", lambda name: nullcontext())
 
 
 def test_of_promotions_at_once_one_wins_and_the_others_are_told(model, unlocked):
     put(model, 1)
     made = together(
-        lambda v: registry.promote(model, v, reason="better", who=f"user {v}", expected=1),
+        lambda v: lifecycle.promote(model, v, reason="better", who=f"user {v}", expected=1),
         [2, 3, 4],
     )
     (winner,) = (one for one in made if not isinstance(one, Exception))
@@ -355,7 +357,7 @@ def test_of_promotions_at_once_one_wins_and_the_others_are_told(model, unlocked)
             assert isinstance(error, PromotionConflict), error
             assert f"version {winner.after} is there since" in str(error)
             assert f"user {winner.after}" in str(error) and "again" in str(error)
-    assert registry.champion(model) == winner.after and len(registry.history(model)) == 2
+    assert lifecycle.champion(model) == winner.after and len(lifecycle.history(model)) == 2
     assert settled(model)
 
 
@@ -380,8 +382,8 @@ def test_staging_at_the_same_time_does_not_make_a_promotion_fail(model, unlocked
     def move(version):
         client = tracking.open_client()
         if version > 1:
-            return registry._stage(client, model, version, {})
-        return registry.promote(model, 1, reason="better", expected=None)
+            return lifecycle._stage(client, model, version, {})
+        return lifecycle.promote(model, 1, reason="better", expected=None)
 
     made = together(move, [1, 2, 3, 4])
     assert not [one for one in made if isinstance(one, Exception)]
@@ -403,7 +405,7 @@ def test_promotion_that_was_overtaken_moves_the_alias_no_further_back(store, mod
         move(client, name, alias, version)
 
     monkeypatch.setattr(type(store), "set_registered_model_alias", hold)
-    monkeypatch.setattr(registry.tracking, "locked", lambda name: nullcontext())
+    monkeypatch.setattr(lifecycle.tracking, "locked", lambda name: nullcontext())
     slow = threading.Thread(target=put, args=(model, 2), name="held")
     slow.start()
     assert held.wait(30)
@@ -411,7 +413,7 @@ def test_promotion_that_was_overtaken_moves_the_alias_no_further_back(store, mod
     go_on.set()
     slow.join()
     assert changes(model)[1:] == [("promote", PRODUCTION, 1, 2), ("promote", PRODUCTION, 2, 3)]
-    assert registry.champion(model) == 3 and settled(model)
+    assert lifecycle.champion(model) == 3 and settled(model)
 
 
 @pytest.mark.slow
@@ -422,18 +424,18 @@ def test_whatever_comes_between_registry_and_ledger_end_up_agreeing(in_memory, u
     name = make_model(in_memory, f"model_{next(NUMBERS)}", n_versions=6)
     put(name, 1, 2)
     calls = {
-        "first": lambda: registry.promote(name, 3, reason="better", who="anna", expected=2),
-        "second": lambda: registry.promote(name, 4, reason="better", who="bob", expected=2),
-        "third": lambda: registry.rollback(name),
-        "older": lambda: registry._stage(in_memory, name, 5, {}),
-        "newer": lambda: registry._stage(in_memory, name, 6, {}),
-        "doctor": lambda: registry.reconcile(name),
+        "first": lambda: lifecycle.promote(name, 3, reason="better", who="anna", expected=2),
+        "second": lambda: lifecycle.promote(name, 4, reason="better", who="bob", expected=2),
+        "third": lambda: lifecycle.rollback(name),
+        "older": lambda: lifecycle._stage(in_memory, name, 5, {}),
+        "newer": lambda: lifecycle._stage(in_memory, name, 6, {}),
+        "doctor": lambda: lifecycle.reconcile(name),
     }
     made = dict(zip(calls, together(lambda key: calls[key](), list(calls)), strict=True))
     errors = [e for e in made.values() if isinstance(e, Exception)]
     assert all(isinstance(e, PromotionConflict) for e in errors), errors
     assert not {"older", "newer", "doctor"} & {k for k, v in made.items() if v in errors}
-    entries = registry.history(name)
+    entries = lifecycle.history(name)
     assert [e.number for e in entries] == list(range(1, len(entries) + 1))
     for alias in (PRODUCTION, STAGING):
         ours = [e for e in entries if e.alias == alias]
@@ -481,10 +483,10 @@ def test_of_processes_at_once_one_wins(store, model):
     put(model, 1)
     said = in_processes(model, [2, 3, 4])
     assert sorted(text.split()[0] for text in said) == ["conflict", "conflict", "won"]
-    winner = registry.champion(model)
+    winner = lifecycle.champion(model)
     assert said[winner - 2] == "won\n"
     assert all(f"version {winner} is there" in text for text in said if text != "won\n")
-    assert len(registry.history(model)) == 2 and settled(model)
+    assert len(lifecycle.history(model)) == 2 and settled(model)
 
 
 # Cut off ----------------------------------------------------------------------------------------
@@ -525,13 +527,13 @@ def killed_after(n_calls):
 
 def do(action, name):
     if action == "promote":
-        registry.promote(name, 3, reason="better", who="anna")
+        lifecycle.promote(name, 3, reason="better", who="anna")
     elif action == "rollback":
-        registry.rollback(name)
+        lifecycle.rollback(name)
     elif action == "found":
-        registry.reconcile(name)
+        lifecycle.reconcile(name)
     else:
-        registry._stage(tracking.open_client(), name, 4, {})
+        lifecycle._stage(tracking.open_client(), name, 4, {})
 
 
 @pytest.mark.parametrize(
@@ -546,36 +548,36 @@ def test_cut_off_at_any_step_can_be_finished_and_loses_nothing(store, action, af
             store.set_registered_model_alias(name, PRODUCTION, "4")
         with killed_after(n_calls):
             do(action, name)
-        written = [replace(entry, done="") for entry in registry.history(name)]
+        written = [replace(entry, done="") for entry in lifecycle.history(name)]
         said = troubles(name)
         assert bool(said) == (n_calls < n_steps and (n_calls > 0 or action == "found")), n_calls
         assert aliases(name)[PRODUCTION] in (2, after), "one champion, the old or the new one"
-        assert bool(registry.reconcile(name)) == bool(said)
-        kept = [replace(entry, done="") for entry in registry.history(name)]
+        assert bool(lifecycle.reconcile(name)) == bool(said)
+        kept = [replace(entry, done="") for entry in lifecycle.history(name)]
         assert kept[: len(written)] == written, "nothing is lost or altered"
-        assert settled(name) and registry.reconcile(name) == []
+        assert settled(name) and lifecycle.reconcile(name) == []
         done = n_calls > 0 or action == "found"
-        assert registry.champion(name) == (after if done else 2)
+        assert lifecycle.champion(name) == (after if done else 2)
         assert aliases(name).get(STAGING) == (4 if done and action == "stage" else None)
 
 
 def test_next_change_finishes_what_was_cut_off(model):
     put(model, 1)
     with killed_after(1):
-        registry.promote(model, 2, reason="better", who="anna")
-    assert aliases(model)[PRODUCTION] == 1 and registry.champion(model) == 2
-    registry.promote(model, 3, reason="better still", who="bob", expected=2)
-    assert [e.after for e in registry.history(model)] == [1, 2, 3] and settled(model)
+        lifecycle.promote(model, 2, reason="better", who="anna")
+    assert aliases(model)[PRODUCTION] == 1 and lifecycle.champion(model) == 2
+    lifecycle.promote(model, 3, reason="better still", who="bob", expected=2)
+    assert [e.after for e in lifecycle.history(model)] == [1, 2, 3] and settled(model)
 
 
 def test_cut_off_promotion_of_a_version_since_deleted_ends_where_the_alias_is(store, model):
     put(model, 1)
     with killed_after(1):
-        registry.promote(model, 2, reason="better", who="anna")
+        lifecycle.promote(model, 2, reason="better", who="anna")
     store.delete_model_version(model, "2")
-    registry.reconcile(model)
+    lifecycle.reconcile(model)
     assert changes(model)[-1] == ("found", PRODUCTION, 2, 1)
-    assert registry.champion(model) == 1 and settled(model)
+    assert lifecycle.champion(model) == 1 and settled(model)
 
 
 # A server ---------------------------------------------------------------------------------------
@@ -593,7 +595,7 @@ def server(tmp_path_factory, monkeypatch):
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(registry, "PAUSE_S", 0.0)
+    monkeypatch.setattr(lifecycle, "PAUSE_S", 0.0)
     wait_for(port, process)
     yield tracking.open_client()
     process.terminate()
@@ -616,27 +618,27 @@ def wait_for(port, process):
 def test_all_of_it_through_a_server(server, unlocked):
     name = make_model(server, "served")
     with pytest.raises(ValueError, match="no registered model 'nobody'; there are: served"):
-        registry.history("nobody")
+        lifecycle.history("nobody")
     with pytest.raises(ValueError, match="served has no version 9"):
         put(name, 9)
     put(name, 1)
     said = in_processes(name, [2, 3])
     assert sorted(text.split()[0] for text in said) == ["conflict", "won"]
-    assert registry.rollback(name).after == 1
+    assert lifecycle.rollback(name).after == 1
     with pytest.raises(ValueError, match="no earlier champion"):
-        registry.rollback(name)
+        lifecycle.rollback(name)
     run_id = server.get_registered_model(name).tags[ledger.TAG]
     with pytest.raises(MlflowException, match="Changing param values is not allowed"):
         server.log_param(run_id, "000001", "{}")
     for n_calls in range(1, 6):  # the fourth call is the last, and the fifth from the second round
         with killed_after(n_calls):
-            registry.promote(name, 4, reason="better", who="anna")
-        assert bool(troubles(name)) == bool(registry.reconcile(name)) == (n_calls < 5)
-        assert registry.champion(name) == 4 and settled(name)
-        registry.rollback(name)
+            lifecycle.promote(name, 4, reason="better", who="anna")
+        assert bool(troubles(name)) == bool(lifecycle.reconcile(name)) == (n_calls < 5)
+        assert lifecycle.champion(name) == 4 and settled(name)
+        lifecycle.rollback(name)
     server.set_registered_model_alias(name, PRODUCTION, "2")
-    assert registry.reconcile(name) and changes(name)[-1][0] == "found" and settled(name)
+    assert lifecycle.reconcile(name) and changes(name)[-1][0] == "found" and settled(name)
     server.create_registered_model("older")
     server.create_model_version("older", SOURCE)
     server.set_registered_model_alias("older", PRODUCTION, "1")
-    assert registry.reconcile("older") and registry.champion("older") == 1 and settled("older")
+    assert lifecycle.reconcile("older") and lifecycle.champion("older") == 1 and settled("older")

@@ -2,7 +2,8 @@
 
 import os
 
-from lib import links, services, workbench
+from lib.commands import services, workbench
+from lib.pages import links
 
 import pytest
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from lib import notebooks
+from lib.commands import notebooks
 
 import nbformat
 import pytest

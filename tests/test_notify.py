@@ -11,7 +11,9 @@ import threading
 from email import policy
 from types import SimpleNamespace
 
-from lib import notify, outcome, services
+from lib import outcome
+from lib.commands import services
+from lib.dag import notify
 from lib.run import ROOT, open_run, write_bytes
 
 import pytest
@@ -242,7 +244,7 @@ def test_failed_dag_run_is_told_by_mail_and_webhook_with_the_report(receivers, t
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "broken.py").write_text(
-        "from lib.notify import failure_callbacks\n"
+        "from lib.dag.notify import failure_callbacks\n"
         "from tests.test_notify import failed_run\n"
         "from lib.run import run_folder_name\n"
         "from airflow.sdk import DAG, task\n"

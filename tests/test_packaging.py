@@ -19,7 +19,7 @@ def test_copy_can_be_imported_beside_the_project_and_is_gone_afterwards():
 
 def test_module_that_needs_another_one_is_refused_by_name():
     with (
-        pytest.raises(ValueError, match=r"lib\.forecaster imports lib\.features"),
-        packed_code(["forecaster"], "forecaster.PowerForecaster"),
+        pytest.raises(ValueError, match=r"lib\.power\.model imports lib\.power\.features"),
+        packed_code(["packaging", "power.model"], "power.model.PowerForecaster"),
     ):
         pass

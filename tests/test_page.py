@@ -1,6 +1,6 @@
 """How numbers look on every page: like decimals for what is compared, and no noise of rounding."""
 
-from lib import page
+from lib.pages import html as page
 
 import pytest
 

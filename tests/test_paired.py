@@ -1,8 +1,8 @@
 """Paired comparison: values and intervals by hand and by oracles, and what is refused."""
 
 from lib.metrics import block_bootstrap
-from lib.paired import compare, mcnemar
-from lib.scoring import TestSet
+from lib.registry.paired import compare, mcnemar
+from lib.registry.scoring import TestSet
 
 import numpy as np
 import pandas as pd

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from threading import Thread
 from types import SimpleNamespace
 
-from lib import predictions, tracking
-from lib.predictions import Served, Store, score
+from lib import tracking
+from lib.pages.summary import list_runs
+from lib.registry import predictions
+from lib.registry.predictions import Served, Store, score
 from lib.run import ROOT, open_run, outputs_dir
-from lib.summary import list_runs
 
 import numpy as np
 import pandas as pd
@@ -216,7 +217,7 @@ def test_keys_of_equal_times_are_told_apart():
 
 
 def test_image_is_known_by_its_pixels_wherever_it_stands(monkeypatch):
-    from lib.data import images
+    from lib.images import load as images
 
     served = Served("digits", 1, "mnist", MeanOfThree(), "mnist/a", "sample", "", {}, {})
     rows = predictions.load_rows(served, "sample", seed=0)
@@ -231,7 +232,7 @@ def test_image_is_known_by_its_pixels_wherever_it_stands(monkeypatch):
 
 
 def test_store_is_no_run_and_outlives_them(tmp_path, monkeypatch):
-    from lib import prune
+    from lib.commands import prune
 
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     run = open_run("score/old", stage="01_score")

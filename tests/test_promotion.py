@@ -5,9 +5,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from lib import promotion, registry, services
-from lib.dag import model_asset, promotion_task
-from lib.promotion import PromotionOperator, question, read_decision
+from lib.commands import services
+from lib.dag import promotion
+from lib.dag.form import model_asset, promotion_task
+from lib.dag.promotion import PromotionOperator, question, read_decision
+from lib.registry import lifecycle
 from lib.run import open_run
 
 import pytest
@@ -82,15 +84,15 @@ def promoted(monkeypatch):
 
     def promote(name, version, *, expected, **more):
         if champion[0] != expected:
-            raise registry.PromotionConflict(
+            raise lifecycle.PromotionConflict(
                 f"{name}: version {champion[0]} was promoted meanwhile"
             )
         calls.append({"name": name, "version": version} | more)
         champion[0] = version
 
-    monkeypatch.setattr(registry, "promote", promote)
-    monkeypatch.setattr(registry, "reconcile", lambda name: [])
-    monkeypatch.setattr(registry, "champion", lambda name: champion[0])
+    monkeypatch.setattr(lifecycle, "promote", promote)
+    monkeypatch.setattr(lifecycle, "reconcile", lambda name: [])
+    monkeypatch.setattr(lifecycle, "champion", lambda name: champion[0])
     return SimpleNamespace(calls=calls, champion=champion)
 
 
@@ -231,7 +233,7 @@ def test_retry_after_an_approval_does_not_ask_again(run, promoted, context, monk
 
     leave(run, registration(), gate())
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "reconcile", unreachable)
+        patch.setattr(lifecycle, "reconcile", unreachable)
         with pytest.raises(ConnectionError):
             answered(context, "Approve", reason="fine")
     assert read_decision(run)["outcome"] == "approved"

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import prune, services, tracking
+from lib import tracking
+from lib.commands import prune, services
 from lib.run import open_run, write_bytes
 
 import pytest

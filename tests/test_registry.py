@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 
-from lib import registry, run_page, summary, tracking
-from lib.gate import decide, markdown
-from lib.registry import GateError, PromotionConflict
+from lib import tracking
+from lib.pages import run_page, summary
+from lib.registry import lifecycle
+from lib.registry.gate import decide, markdown
+from lib.registry.lifecycle import GateError, PromotionConflict
 from lib.run import open_run
 
 import mlflow
@@ -68,7 +70,7 @@ def make_run(store, model, request):
         stage.finish()
         stage = open_run(run_dir, stage="05_evaluate")
         stage.write("metrics.json", {"rmse": rmse, "persistence_rmse": 0.6})
-        verdict = registry.check({"rmse": rmse}, {"rmse": 0.5})
+        verdict = lifecycle.check({"rmse": rmse}, {"rmse": 0.5})
         assert verdict["passed"] is passed
         stage.write("verdict.json", verdict)
         stage.finish()
@@ -84,9 +86,9 @@ def versions(name):
 
 
 def test_passed_run_becomes_a_staging_version_with_its_facts(make_run):
-    registered = registry.register(make_run(), "house_lightgbm")
+    registered = lifecycle.register(make_run(), "house_lightgbm")
     assert (registered["name"], registered["version"]) == ("house_lightgbm", 1)
-    version = registry.find("models:/house_lightgbm@staging")
+    version = lifecycle.find("models:/house_lightgbm@staging")
     assert version.tags["source"] == "file.csv" and version.tags["data_digest"] == "f" * 64
     assert version.tags["metric.rmse"] == "0.4"
     loaded = mlflow.pyfunc.load_model(registered["uri"])
@@ -95,40 +97,40 @@ def test_passed_run_becomes_a_staging_version_with_its_facts(make_run):
 
 def test_failed_gate_registers_nothing_and_gives_the_reason(make_run):
     with pytest.raises(GateError, match=r"rmse = 0\.7, required <= 0\.5: FAILED"):
-        registry.register(make_run(passed=False, rmse=0.7), "never_lightgbm")
+        lifecycle.register(make_run(passed=False, rmse=0.7), "never_lightgbm")
     assert versions("never_lightgbm") == []
 
 
 def test_model_of_sample_data_has_a_name_of_its_own(make_run):
-    registered = registry.register(make_run(source="sample"), "other_lightgbm")
+    registered = lifecycle.register(make_run(source="sample"), "other_lightgbm")
     assert registered["name"] == "other_lightgbm_sample"
     assert versions("other_lightgbm") == []
 
 
 def test_registering_again_completes_the_same_version(make_run):
     run = make_run()
-    first = registry.register(run, "twice_lightgbm")
+    first = lifecycle.register(run, "twice_lightgbm")
     tracking.open_client().delete_registered_model_alias("twice_lightgbm", "staging")
-    assert registry.register(run, "twice_lightgbm") == first
+    assert lifecycle.register(run, "twice_lightgbm") == first
     assert len(versions("twice_lightgbm")) == 1
-    assert int(registry.find(first["uri"]).version) == first["version"]
+    assert int(lifecycle.find(first["uri"]).version) == first["version"]
 
 
 def test_alias_moves_to_the_newest_version_that_passed_and_never_back(make_run):
-    first = registry.register(make_run("older"), "moving_lightgbm")
-    second = registry.register(make_run("newer"), "moving_lightgbm")
+    first = lifecycle.register(make_run("older"), "moving_lightgbm")
+    second = lifecycle.register(make_run("newer"), "moving_lightgbm")
     assert (first["version"], second["version"]) == (1, 2)
-    again = registry.register(open_run("power/older"), "moving_lightgbm")
+    again = lifecycle.register(open_run("power/older"), "moving_lightgbm")
     assert (again["version"], again["alias"]) == (1, "")
-    assert int(registry.find(again["uri"]).version) == 1
-    assert int(registry.find("models:/moving_lightgbm@staging").version) == 2
+    assert int(lifecycle.find(again["uri"]).version) == 1
+    assert int(lifecycle.find("models:/moving_lightgbm@staging").version) == 2
 
 
 # The gate and the policy -----------------------------------------------------------------------
 
 
 def gate(outcome="first", champion=None, **more):
-    """Return what `lib.gate.decide` gives."""
+    """Return what `lib.registry.gate.decide` gives."""
     known = {"outcome": outcome, "promote": outcome in ("first", "better"), "rows": [], "notes": []}
     known |= {"reason": f"the gate says {outcome}", "margin": 0.0, "level": 0.95}
     return known | {"champion": champion and {"name": "x", "version": champion}} | more
@@ -153,19 +155,19 @@ def shared_run(make_run):
 def test_policy_and_gate_say_which_alias_moves(shared_run, policy, outcome, alias, why):
     name = f"{policy}_{outcome}"
     decided = gate(outcome) if outcome else None
-    made = registry.register(shared_run, name, promote=policy, gate=decided)
+    made = lifecycle.register(shared_run, name, promote=policy, gate=decided)
     promoted = alias == "production"
     assert (made["alias"], made["policy"], made["outcome"]) == (alias, policy, outcome or "")
     assert why in made["reason"] and made["promoted"] is promoted
-    assert made["champion"] == registry.champion(name) == (1 if promoted else None)
-    assert int(registry.find(made["uri"]).version) == 1
-    moved = [(e.action, e.alias, e.after, e.run_dir) for e in registry.history(name)]
+    assert made["champion"] == lifecycle.champion(name) == (1 if promoted else None)
+    assert int(lifecycle.find(made["uri"]).version) == 1
+    moved = [(e.action, e.alias, e.after, e.run_dir) for e in lifecycle.history(name)]
     wanted = [
         ("register", "staging", 1, "power/shared"),
         ("promote", "production", 1, "power/shared"),
     ]
     assert moved == (wanted if promoted else wanted[:1] if alias else [])
-    tags = registry.version(name, 1).tags
+    tags = lifecycle.version(name, 1).tags
     assert tags.get("gate.outcome") == outcome and "gate.override" not in tags
 
 
@@ -183,50 +185,50 @@ def test_policy_and_gate_say_which_alias_moves(shared_run, policy, outcome, alia
 )
 def test_run_by_hand_moves_staging_at_most_and_says_how_to_promote(make_run, policy, alias, why):
     run, name = make_run("by-hand"), f"hand_{policy}"
-    made = registry.register(run, name, promote=policy, gate=gate("first"))
+    made = lifecycle.register(run, name, promote=policy, gate=gate("first"))
     assert (made["alias"], made["promoted"], made["champion"]) == (alias, False, None)
     assert made["outcome"] == "first" and why in made["reason"]
-    assert {e.alias for e in registry.history(name)} == ({alias} if alias else set())
-    version = registry.version(name, made["version"])
+    assert {e.alias for e in lifecycle.history(name)} == ({alias} if alias else set())
+    version = lifecycle.version(name, made["version"])
     assert "@staging at most" in version.description
     assert version.tags["gate.outcome"] == "first"
-    entry = registry.promote(name, made["version"], reason="the words that the reason asks for")
+    entry = lifecycle.promote(name, made["version"], reason="the words that the reason asks for")
     assert (entry.after, entry.override) == (1, False), "what the gate found still backs it"
 
 
 def test_person_in_the_kernel_of_an_airflow_run_moves_staging_at_most(shared_run, monkeypatch):
-    monkeypatch.setattr("lib.workbench.is_interactive", lambda: True)
-    made = registry.register(shared_run, "looked_at", gate=gate("first"))
-    assert (made["alias"], registry.champion("looked_at")) == ("staging", None)
+    monkeypatch.setattr("lib.commands.workbench.is_interactive", lambda: True)
+    made = lifecycle.register(shared_run, "looked_at", gate=gate("first"))
+    assert (made["alias"], lifecycle.champion("looked_at")) == ("staging", None)
 
 
 def test_version_bears_the_words_of_its_gate(shared_run):
-    made = registry.register(shared_run, "described", gate=gate("undecided"))
-    version = registry.version("described", made["version"])
+    made = lifecycle.register(shared_run, "described", gate=gate("undecided"))
+    version = lifecycle.version("described", made["version"])
     assert version.tags["gate.reason"] == "the gate says undecided"
     assert "undecided" in version.description.lower()
     assert version.tags["verdict"] == made["verdict"]
 
 
 def test_champion_that_is_not_the_one_compared_with_is_a_conflict_and_a_retry_mends_it(shared_run):
-    other = registry.register(shared_run, "contested", gate=gate())
+    other = lifecycle.register(shared_run, "contested", gate=gate())
     client = tracking.open_client()
     client.delete_model_version_tag("contested", str(other["version"]), "model_id")
     with pytest.raises(PromotionConflict, match="version 2 was not promoted: no version was expec"):
-        registry.register(shared_run, "contested", gate=gate())
-    assert registry.champion("contested") == 1
-    assert int(registry.version("contested", "@staging").version) == 2
-    made = registry.register(shared_run, "contested", gate=gate("better", champion=1))
+        lifecycle.register(shared_run, "contested", gate=gate())
+    assert lifecycle.champion("contested") == 1
+    assert int(lifecycle.version("contested", "@staging").version) == 2
+    made = lifecycle.register(shared_run, "contested", gate=gate("better", champion=1))
     assert (made["version"], made["alias"], made["champion"]) == (2, "production", 2)
-    again = registry.register(shared_run, "contested", gate=gate("not_better", champion=2))
+    again = lifecycle.register(shared_run, "contested", gate=gate("not_better", champion=2))
     assert (again["version"], again["alias"], again["promoted"]) == (2, "production", True)
-    assert registry.version("contested", 2).tags["gate.outcome"] == "better"
-    assert [e.after for e in registry.history("contested")] == [1, 1, 2, 2]
+    assert lifecycle.version("contested", 2).tags["gate.outcome"] == "better"
+    assert [e.after for e in lifecycle.history("contested")] == [1, 1, 2, 2]
 
 
 def test_unknown_policy_registers_nothing(shared_run):
     with pytest.raises(ValueError, match="promote = 'yes': expected one of auto, staging, app"):
-        registry.register(shared_run, "unwanted", promote="yes")
+        lifecycle.register(shared_run, "unwanted", promote="yes")
     assert versions("unwanted") == []
 
 
@@ -235,9 +237,9 @@ def test_version_tells_until_when_its_model_has_learned(make_run):
     stage = open_run(run.run_dir, stage="02_features")
     stage.write("split.json", {"valid_end": "2025-01-02", "horizon": 3, "rows_per_day": 24})
     stage.finish()
-    made = registry.register(run, "learned")
+    made = lifecycle.register(run, "learned")
     assert (
-        registry.version("learned", made["version"]).tags["learned_until"] == "2025-01-02T03:00:00"
+        lifecycle.version("learned", made["version"]).tags["learned_until"] == "2025-01-02T03:00:00"
     )
 
 
@@ -353,24 +355,24 @@ def test_two_processes_may_make_the_same_new_store(tmp_path):
 
 
 def test_check_compares_in_the_direction_of_each_metric():
-    verdict = registry.check({"rmse": 0.5, "r2": 0.7}, {"rmse": 0.5, "r2": 0.71})
+    verdict = lifecycle.check({"rmse": 0.5, "r2": 0.7}, {"rmse": 0.5, "r2": 0.71})
     assert [c["passed"] for c in verdict["checks"]] == [True, False]
     assert not verdict["passed"]
-    assert registry.explain(verdict) == (
+    assert lifecycle.explain(verdict) == (
         "rmse = 0.5, required <= 0.5: passed; r2 = 0.7, required >= 0.71: FAILED"
     )
 
 
 def test_value_that_is_no_number_fails_its_check():
-    verdict = registry.check({"rmse": float("nan")}, {"rmse": 0.5})
-    assert not verdict["passed"] and "rmse = missing" in registry.explain(verdict)
+    verdict = lifecycle.check({"rmse": float("nan")}, {"rmse": 0.5})
+    assert not verdict["passed"] and "rmse = missing" in lifecycle.explain(verdict)
 
 
 def test_floor_states_the_direction_of_a_metric_that_nobody_knows():
     found = {"uplift": 1.2, "queue_s": 3.0, "rmse": 0.4}
-    verdict = registry.check(found, {"rmse": 0.5}, minimum={"uplift": 1}, maximum={"queue_s": 2})
+    verdict = lifecycle.check(found, {"rmse": 0.5}, minimum={"uplift": 1}, maximum={"queue_s": 2})
     assert [c["passed"] for c in verdict["checks"]] == [True, True, False]
-    assert registry.explain(verdict).endswith(
+    assert lifecycle.explain(verdict).endswith(
         "uplift = 1.2, required >= 1: passed; queue_s = 3, required <= 2: FAILED"
     )
 
@@ -391,20 +393,20 @@ def test_floor_states_the_direction_of_a_metric_that_nobody_knows():
 def test_floor_that_cannot_be_checked_is_named_with_what_there_is(floors, message):
     known, *least = floors
     with pytest.raises(ValueError, match=message):
-        registry.check({"rmse": 0.4, "uplift": 1.2}, known, minimum=least[0] if least else None)
+        lifecycle.check({"rmse": 0.4, "uplift": 1.2}, known, minimum=least[0] if least else None)
 
 
 def test_metric_of_ones_own_reaches_gate_registry_and_page_by_its_floor_alone(make_run):
     stage = open_run(by_airflow(make_run()).run_dir, stage="05_evaluate")
     metrics = {"uplift": 1.25, "always_no_uplift": 1.0}
     stage.write("metrics.json", metrics)
-    stage.write("verdict.json", registry.check(metrics, minimum={"uplift": 1.1}))
+    stage.write("verdict.json", lifecycle.check(metrics, minimum={"uplift": 1.1}))
     stage.finish()
     run = open_run(stage.run_dir, stage="06_register")
     decision = decide(run.read("verdict.json"), champion=None)
     assert decision["outcome"] == "first"
     assert "| uplift ↑ | passed | ≥ 1.1 | 1.25 |" in markdown(decision)
-    registered = registry.register(run, "uplift_lightgbm", promote="auto", gate=decision)
+    registered = lifecycle.register(run, "uplift_lightgbm", promote="auto", gate=decision)
     assert registered["promoted"]
     assert registered["verdict"] == "uplift = 1.25, required >= 1.1: passed"
     page = run_page.render(summary.summarise(run))
@@ -412,4 +414,4 @@ def test_metric_of_ones_own_reaches_gate_registry_and_page_by_its_floor_alone(ma
 
 
 def test_no_check_at_all_is_no_pass():
-    assert registry.check({"rmse": 0.1}, {})["passed"] is False
+    assert lifecycle.check({"rmse": 0.1}, {})["passed"] is False

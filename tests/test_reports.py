@@ -8,7 +8,9 @@ import re
 import time
 from html.parser import HTMLParser
 
-from lib import outcome, reports, workbench
+from lib import outcome
+from lib.commands import workbench
+from lib.pages import notebook as reports
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -357,7 +359,7 @@ def test_earlier_attempt_leads_to_the_same_stages(folder):
 def test_run_that_was_closed_between_stages_leads_to_no_stage_that_will_never_be(
     folder, monkeypatch, tmp_path
 ):
-    from lib import run_page, summary
+    from lib.pages import run_page, summary
     from lib.run import open_run
 
     monkeypatch.setattr(summary, "ROOT", tmp_path)
@@ -378,7 +380,7 @@ def test_notebook_outside_of_a_run_leads_nowhere(folder, tmp_path):
 
 @pytest.mark.kernel
 def test_links_work_from_a_file_and_are_taken_away_where_they_lead_nowhere(folder, browser_page):
-    from lib import run_page
+    from lib.pages import run_page
     from lib.run import open_run
 
     for stage in STAGES:

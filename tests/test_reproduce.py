@@ -8,7 +8,8 @@ import json
 import platform
 import subprocess
 
-from lib import reproduce, summary
+from lib.commands import reproduce
+from lib.pages import summary
 from lib.run import ROOT
 
 import pytest
@@ -48,12 +49,13 @@ def git(folder, *arguments):
 def repository(tmp_path, monkeypatch):
     """Two commits: the pipeline gives an RMSE of 0.5 in the first and of 0.6 in the second."""
     folder = tmp_path / "project"
-    (folder / "lib").mkdir(parents=True)
+    (folder / "lib" / "commands").mkdir(parents=True)
     (folder / "lib/__init__.py").touch()
+    (folder / "lib/commands/__init__.py").touch()
     (folder / "requirements.lock").write_text(LOCK)
     git(folder, "init", "--quiet")
     for rmse in (0.5, 0.6):
-        (folder / "lib/cli.py").write_text(CLI.replace("RMSE", str(rmse)))
+        (folder / "lib/commands/cli.py").write_text(CLI.replace("RMSE", str(rmse)))
         git(folder, "add", ".")
         git(folder, "commit", "--quiet", "--message", f"Reach {rmse}")
     for module in (reproduce, summary):

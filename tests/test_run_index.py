@@ -7,9 +7,9 @@ import re
 import shutil
 import time
 
-from lib import run_index
+from lib.pages import run_index
+from lib.pages.summary import close_run, summarise, write_summary
 from lib.run import open_run
-from lib.summary import close_run, summarise, write_summary
 
 import pytest
 from upath import UPath

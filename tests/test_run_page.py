@@ -9,9 +9,13 @@ import sys
 import time
 from types import SimpleNamespace
 
-from lib import charts, gate, ledger, outcome, run_page, services, tracking, watcher, workbench
+from lib import outcome, tracking
+from lib.commands import services, workbench
+from lib.machine import watcher
+from lib.pages import charts, run_page
+from lib.pages.summary import close_run, summarise, write_summary
+from lib.registry import gate, ledger
 from lib.run import ROOT, open_run
-from lib.summary import close_run, summarise, write_summary
 
 import pandas as pd
 import pytest
@@ -210,7 +214,7 @@ def test_run_that_was_closed_says_why_and_where_it_was_cut_off(state):
 
 
 def test_stages_that_a_failed_run_never_reached_are_not_waited_for(monkeypatch, tmp_path):
-    monkeypatch.setattr("lib.summary.ROOT", tmp_path)
+    monkeypatch.setattr("lib.pages.summary.ROOT", tmp_path)
     folder = tmp_path / "notebooks" / "wind"
     folder.mkdir(parents=True)
     for stage in ("01_load", "02_evaluate", "03_register"):

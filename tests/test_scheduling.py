@@ -7,8 +7,9 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
-from lib import clock, scheduling, services
-from lib.dag import clock_tag
+from lib.commands import services
+from lib.dag import clock, scheduling
+from lib.dag.form import clock_tag
 from lib.run import ROOT, state_dir
 
 import pendulum
@@ -90,7 +91,7 @@ def holder(outputs):
 
     def start(place):
         code = (
-            "import sys; from lib import scheduling\n"
+            "import sys; from lib.dag import scheduling\n"
             "scheduling.scheduler_lives = lambda: False\n"
             f"with scheduling.{place}:\n    print('held', flush=True); sys.stdin.read()"
         )
@@ -143,7 +144,7 @@ def test_run_is_alive_while_its_process_holds_it_and_unknown_afterwards(outputs)
     run = ("power", "manual__2026-01-02T03:04:05+00:00")
     assert scheduling.is_alive(*run) is None
     code = (
-        "import sys, time; from lib import scheduling\n"
+        "import sys, time; from lib.dag import scheduling\n"
         f"with scheduling.alive(*{run!r}):\n    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
@@ -208,7 +209,7 @@ def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(output
     assert scheduling.ghosts() == [scheduling.Ghost("power", "a")]
 
 
-COMMAND = [sys.executable, "-m", "lib.cli", "run", "compare"]
+COMMAND = [sys.executable, "-m", "lib.commands.cli", "run", "compare"]
 
 
 def start(folder):

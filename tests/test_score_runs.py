@@ -4,8 +4,10 @@ import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from lib import drift, predictions, scoring, services, tracking
-from lib.dag import PROMOTED_MODEL, drift_asset, model_asset
+from lib import tracking
+from lib.commands import services
+from lib.dag.form import PROMOTED_MODEL, drift_asset, model_asset
+from lib.registry import drift, predictions, scoring
 from lib.run import outputs_dir
 
 import jinja2

@@ -5,15 +5,15 @@ import json
 import shutil
 from types import SimpleNamespace
 
-from lib import scoring
-from lib.bars import to_bars
-from lib.data.tick_sample import sample_days
-from lib.features import forward_value, measured
-from lib.indicators import bar_features, forward_return, warm_up
 from lib.packaging import load_packed
+from lib.power.features import forward_value, measured
+from lib.registry import scoring
+from lib.registry.scoring import NotComparable
 from lib.run import open_run
-from lib.scoring import NotComparable
-from lib.tick_forecaster import fit_scaler, make_tick_spec, save_tick_forecaster
+from lib.tick.bars import to_bars
+from lib.tick.indicators import bar_features, forward_return, warm_up
+from lib.tick.model import fit_scaler, make_tick_spec, save_tick_forecaster
+from lib.tick.sample import sample_days
 
 import numpy as np
 import pandas as pd
@@ -279,7 +279,7 @@ def test_rows_further_apart_than_the_model_s_are_refused_without_the_password_of
     power_run, few, monkeypatch
 ):
     days = power_run.read("raw.parquet").iloc[::24]
-    monkeypatch.setattr("lib.data.power.load_power", lambda source, **options: days)
+    monkeypatch.setattr("lib.power.load.load_power", lambda source, **options: days)
     with pytest.raises(NotComparable, match="are 1 days 00:00:00 apart") as refused:
         scoring.load_test("power", "https://ann:hunter2@example.org/days.parquet", few)
     assert "example.org/days.parquet" in str(refused.value)

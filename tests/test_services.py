@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import services
+from lib.commands import services
 
 import pytest
 from whole_runs import wait_for

@@ -7,7 +7,8 @@ and served from its alias by MLflow in a process that knows nothing of this proj
 import json
 import re
 
-from lib import registry, scoring, tracking
+from lib import tracking
+from lib.registry import lifecycle, scoring
 
 import numpy as np
 import pandas as pd
@@ -49,9 +50,9 @@ def run(request):
     """A run whose model is in production."""
     pipeline = request.param
     run = evaluated(f"{pipeline}/served", **SMALL[pipeline])
-    registered = registry.register(run, NAMES[pipeline])
+    registered = lifecycle.register(run, NAMES[pipeline])
     assert registered["name"] == f"{NAMES[pipeline]}_sample"
-    registry.promote(registered["name"], registered["version"], reason="to be served")
+    lifecycle.promote(registered["name"], registered["version"], reason="to be served")
     return run
 
 

@@ -2,7 +2,8 @@
 
 import json
 
-from lib import outcome, summary
+from lib import outcome
+from lib.pages import summary
 from lib.run import open_run
 
 import pytest

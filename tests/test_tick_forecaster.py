@@ -7,7 +7,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from lib.indicators import (
+from lib.splits import walk_forward
+from lib.tick.indicators import (
     BAR_COLUMNS,
     PRICES,
     FeatureOptions,
@@ -15,8 +16,7 @@ from lib.indicators import (
     feature_names,
     warm_up,
 )
-from lib.splits import walk_forward
-from lib.tick_forecaster import (
+from lib.tick.model import (
     fit_scaler,
     forecast,
     load_members,
@@ -412,7 +412,7 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
-    modules = ("__init__", "backend", "indicators", "packaging", "tick_forecaster")
+    modules = ("__init__", "backend", "packaging", "tick/__init__", "tick/indicators", "tick/model")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 

@@ -3,9 +3,11 @@
 import json
 from datetime import UTC, date, datetime
 
-from lib import registry, services, tracking
-from lib.data.tick_sample import sample_ticks
+from lib import tracking
+from lib.commands import services
+from lib.registry import lifecycle
 from lib.run import data_dir, open_run, run_folder_name, state_dir
+from lib.tick.sample import sample_ticks
 
 import mlflow
 import numpy as np
@@ -53,7 +55,7 @@ def test_sample_run_registers_what_it_evaluated(tick):
     assert registered["name"] == "tick_first_sample"
     assert (registered["alias"], tasks["promote"].state) == ("production", "success")
     assert [name for name, _ in asset_events(done)] == ["models/tick"]
-    assert registry.find(registered["uri"]).tags["run_dir"] == run.run_dir
+    assert lifecycle.find(registered["uri"]).tags["run_dir"] == run.run_dir
     model = mlflow.pyfunc.load_model(registered["uri"])
     bars, judged = run.read("bars.parquet"), run.read("forecasts.parquet")
     test = bars[bars["day"].isin(run.read("split.json")["test_days"])]

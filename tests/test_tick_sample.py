@@ -3,7 +3,7 @@
 import time
 from datetime import date
 
-from lib.data.tick_sample import LAST_DAY, best_forecast, sample_days, sample_ticks
+from lib.tick.sample import LAST_DAY, best_forecast, sample_days, sample_ticks
 
 import numpy as np
 import pandas as pd

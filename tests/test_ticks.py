@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from lib.data.tick_files import date_in_name
-from lib.data.tick_sample import sample_days
-from lib.data.ticks import COUNTS, describe_ticks, iter_ticks, load_ticks, read_day
 from lib.run import data_dir
+from lib.tick.files import date_in_name
+from lib.tick.load import COUNTS, describe_ticks, iter_ticks, load_ticks, read_day
+from lib.tick.sample import sample_days
 
 import numpy as np
 import pandas as pd

@@ -2,10 +2,10 @@
 
 import json
 
-from lib.augment import ImageBatches
 from lib.backend import import_keras
+from lib.images.augment import ImageBatches
+from lib.tick.windows import WindowBatches, window_ends
 from lib.training import Trainer
-from lib.windows import WindowBatches, window_ends
 
 import numpy as np
 import pytest

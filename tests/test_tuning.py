@@ -11,10 +11,10 @@ from multiprocessing import Pipe, active_children
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import tuning
+from lib.power import tuning
+from lib.power.tuning import score, search_space, shared_datasets, time_folds, trials_frame, tune
 from lib.run import ROOT
 from lib.splits import Fold
-from lib.tuning import score, search_space, shared_datasets, time_folds, trials_frame, tune
 
 import lightgbm as lgb
 import numpy as np
@@ -381,7 +381,7 @@ def test_workers_die_with_a_killed_parent_and_the_search_resumes(data, folds, tm
             from multiprocessing import active_children
             from pathlib import Path
             import numpy as np
-            from lib.tuning import time_folds, tune
+            from lib.power.tuning import time_folds, tune
 
             def show(line):
                 print(*[child.pid for child in active_children()], flush=True)

@@ -15,11 +15,13 @@ import sys
 import urllib.request
 from datetime import UTC, datetime
 
-from lib import services, summary, tracking
-from lib.clock import GRACE
+from lib import tracking
+from lib.commands import services
+from lib.commands.workbench import link
+from lib.dag.clock import GRACE
+from lib.pages import summary
 from lib.parameters import merge_parameters, read_stages
 from lib.run import ROOT, open_run, run_folder_name
-from lib.workbench import link
 
 import psutil
 import pytest
@@ -57,7 +59,7 @@ def up(tmp_path_factory):
         patch.setenv(name, "127.0.0.1,localhost")
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lib.cli", "up"], cwd=ROOT, stdout=file, stderr=file
+            [sys.executable, "-m", "lib.commands.cli", "up"], cwd=ROOT, stdout=file, stderr=file
         )
 
     def started():
@@ -237,7 +239,7 @@ def test_sample_in_the_form_takes_small_values_and_is_one_run_of_mlflow(page, up
 
 def command(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "lib.cli", "run", *arguments],
+        [sys.executable, "-m", "lib.commands.cli", "run", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -307,7 +309,7 @@ def test_addresses_are_on_record_and_a_second_start_is_refused_with_them(up):
     assert link("power/a", "01_load").startswith(f"{up['lab'][0]}/open-stage?run=power%2Fa")
 
     def again(command):
-        command = [sys.executable, "-m", "lib.cli", command]
+        command = [sys.executable, "-m", "lib.commands.cli", command]
         return subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )

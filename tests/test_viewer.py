@@ -4,7 +4,9 @@ import base64
 import io
 import json
 
-from lib import charts, compare, page, reports, run_page, viewer
+from lib.pages import charts, run_page, two_runs, viewer
+from lib.pages import html as page
+from lib.pages import notebook as reports
 from lib.run import open_run
 from tests.test_run_page import make_run
 
@@ -260,7 +262,7 @@ def test_figures_of_two_runs_are_enlarged_in_turn(browser_page, tmp_path):
     runs = [make_run(f"wind/{name}", figures=["forecast.png"]) for name in "ab"]
     for run, height in zip(runs, (2, 3), strict=True):
         (run.path / "forecast.png").write_bytes(picture(8, height))
-    (tmp_path / "pair.html").write_text(compare.render(*runs))
+    (tmp_path / "pair.html").write_text(two_runs.render(*runs))
     browser, messages = browser_page
     browser.goto((tmp_path / "pair.html").as_uri())
     titles = []

@@ -2,9 +2,11 @@
 
 import json
 
-from lib import registry, tracking, which
+from lib import tracking
+from lib.commands import which
+from lib.commands.workbench import open_stage
+from lib.registry import lifecycle
 from lib.run import open_run
-from lib.workbench import open_stage
 
 import pytest
 from memory_store import MemoryClient
@@ -177,7 +179,7 @@ def test_version_is_a_number_an_alias_or_the_latest_and_never_guessed(store):
     store.create_registered_model("house")
     for _ in range(11):
         store.create_model_version("house", "", {})
-    store.set_registered_model_alias("house", registry.STAGING, "3")
+    store.set_registered_model_alias("house", lifecycle.STAGING, "3")
     known = {"2": "2", "latest": "11", "staging": "@staging", "@staging": "@staging", "x": "x"}
     assert {text: which.find_version("house", text) for text in known} == known
     with pytest.raises(

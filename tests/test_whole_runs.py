@@ -14,7 +14,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from lib import outcome, registry, reproduce, services, tracking
+from lib import outcome, tracking
+from lib.commands import reproduce, services
+from lib.registry import lifecycle
 from lib.run import ROOT, data_dir, outputs_dir
 
 import mlflow
@@ -53,7 +55,7 @@ def n_versions(name="household_power_lightgbm_sample"):
 def test_command_line_runs_the_sample_and_says_where_everything_is():
     params = {"model_name": "power_by_command"}  # the first of its name, so it is promoted
     done = subprocess.run(
-        [sys.executable, "-m", "lib.cli", "run", "power", "--params", json.dumps(params)],
+        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", json.dumps(params)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -110,7 +112,7 @@ def test_sample_run_leaves_folder_mlflow_run_and_staging_model(sample):
     assert '<section class="verdict passed">' in page and tracking.link(run)["run_id"] in page
     assert f'"power","{run.name}","passed"' in (outputs_dir() / "index.html").read_text()
     assert n_versions() == before + 1
-    version = registry.version("household_power_lightgbm_sample", "@staging")
+    version = lifecycle.version("household_power_lightgbm_sample", "@staging")
     assert version.tags["run_dir"] == run.run_dir
 
 
@@ -147,7 +149,7 @@ def test_first_version_enters_production_with_a_record_and_an_event(weak):
     assert done.state == "success" and tasks["promote"].state == "success"
     decision, made = run.read("gate.json"), run.read("registration.json")
     assert (decision["outcome"], made["alias"], made["version"]) == ("first", "production", 1)
-    entry = registry.history(GATED)[-1]
+    entry = lifecycle.history(GATED)[-1]
     assert (entry.alias, entry.before, entry.after) == ("production", None, 1)
     assert entry.run_dir == run.run_dir and entry.done
     assert events(done) == [("models/power", 1)]
@@ -162,32 +164,32 @@ def test_better_version_takes_over_and_the_page_shows_by_how_much(weak, sample, 
     assert rmse["metric"] == "rmse" and rmse["high"] < 0
     assert rmse["champion"] == pytest.approx(weak[2].read("metrics.json")["rmse"])
     assert rmse["candidate"] == pytest.approx(run.read("metrics.json")["rmse"])
-    assert (made["alias"], made["version"], registry.champion(GATED)) == ("production", 2, 2)
-    assert registry.version(GATED, 1).tags["archived"]
+    assert (made["alias"], made["version"], lifecycle.champion(GATED)) == ("production", 2, 2)
+    assert lifecycle.version(GATED, 1).tags["archived"]
     assert events(done) == [("models/power", 2)]
     page = (run.path / "report.html").read_text()
     assert "version 1" in page and "better" in page
 
 
 def test_worse_version_stops_at_staging_and_the_champion_stays(weak, sample, power):
-    champion = registry.champion(GATED)
+    champion = lifecycle.champion(GATED)
     done, tasks, run = register_again(power, weak[2])
     assert done.state == "success" and tasks["promote"].state == "skipped"
     decision, made = run.read("gate.json"), run.read("registration.json")
     assert (decision["outcome"], made["alias"]) == ("not_better", "staging")
-    assert registry.champion(GATED) == champion and not events(done)
-    assert int(registry.version(GATED, "@staging").version) == made["version"]
+    assert lifecycle.champion(GATED) == champion and not events(done)
+    assert int(lifecycle.version(GATED, "@staging").version) == made["version"]
     assert json.loads((run.path / "promotion.json").read_text())["outcome"] == "kept"
 
 
 @pytest.mark.parametrize(("policy", "alias"), [("staging", "staging"), ("never", "")])
 def test_policy_that_stops_before_production_stops(weak, sample, power, policy, alias):
-    before = registry.version(GATED, "@staging").version
+    before = lifecycle.version(GATED, "@staging").version
     done, tasks, run = register_again(power, sample[2], model_name="power_gated", promote=policy)
     assert done.state == "success" and tasks["promote"].state == "skipped"
     made = run.read("registration.json")
     assert (made["alias"], made["policy"]) == (alias, policy)
-    moved = registry.version(GATED, "@staging").version != before
+    moved = lifecycle.version(GATED, "@staging").version != before
     assert moved == (policy == "staging") and not events(done)
 
 
@@ -206,14 +208,14 @@ def test_champion_that_no_longer_loads_leaves_the_decision_to_a_person(weak, sam
     name = "power_lost"
     first = register_again(power, weak[2], model_name=name)
     assert first[1]["promote"].state == "success"
-    version = registry.version(f"{name}_sample", "@production")
+    version = lifecycle.version(f"{name}_sample", "@production")
     folder = Path(tracking.open_client().get_model_version_download_uri(version.name, 1))
     (folder / "MLmodel").write_text("damaged")
     done, tasks, run = register_again(power, sample[2], model_name=name)
     assert done.state == "success" and tasks["promote"].state == "skipped"
     decision = run.read("gate.json")
     assert decision["outcome"] == "undecided" and "cannot be loaded" in decision["reason"]
-    assert registry.champion(version.name) == 1
+    assert lifecycle.champion(version.name) == 1
     assert "cannot be loaded" in (run.path / "report.html").read_text()
 
 
@@ -256,7 +258,7 @@ def test_real_hourly_data_reach_the_registry_under_the_real_name(power):
 def test_bad_parameter_starts_nothing(params, reason):
     before = {path.name for path in (outputs_dir() / "power").glob("*")}
     done = subprocess.run(
-        [sys.executable, "-m", "lib.cli", "run", "power", "--params", json.dumps(params)],
+        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", json.dumps(params)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -278,7 +280,7 @@ def test_unknown_parameter_of_a_triggered_run_fails_before_a_kernel_starts(power
 
 
 def test_truncated_input_file_fails_the_first_stage_with_file_and_reason(power, tmp_path):
-    from lib.data.power_sample import sample_power, write_uci_text
+    from lib.power.sample import sample_power, write_uci_text
 
     path = tmp_path / "power.txt"
     write_uci_text(sample_power(n_days=40, seed=1), path)
@@ -331,7 +333,7 @@ def test_model_below_its_floor_is_red_and_not_registered(power):
 
 
 def test_unwritable_run_folder_is_red_and_named(power, monkeypatch, tmp_path):
-    from lib.dagrun import Account
+    from lib.dag.dagrun import Account
 
     from airflow.sdk.listener import get_listener_manager
 
@@ -350,7 +352,7 @@ def test_unwritable_run_folder_is_red_and_named(power, monkeypatch, tmp_path):
 
 
 def test_two_runs_at_once_both_pass_and_share_nothing():
-    command = [sys.executable, "-m", "lib.cli", "run", "power"]
+    command = [sys.executable, "-m", "lib.commands.cli", "run", "power"]
     running = [
         subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -368,7 +370,15 @@ def test_killed_task_leaves_a_finished_report(power, tmp_path):
     log = tmp_path / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lib.cli", "run", "power", "--params", '{"n_trials": 500}'],
+            [
+                sys.executable,
+                "-m",
+                "lib.commands.cli",
+                "run",
+                "power",
+                "--params",
+                '{"n_trials": 500}',
+            ],
             cwd=ROOT,
             stdout=file,
             stderr=file,
@@ -405,7 +415,7 @@ def test_run_folder_on_s3_holds_the_same_run(bucket, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLFLOW"))}
     environment |= {"OUTPUTS_DIR": f"s3://{bucket}/outputs", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-m", "lib.cli", "run", "power", "--params", '{"n_trials": 2}'],
+        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", '{"n_trials": 2}'],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -2,8 +2,8 @@
 
 import tracemalloc
 
+from lib.tick.windows import WindowBatches, take_windows, window_ends, windows_view
 from lib.training import keras_dataset
-from lib.windows import WindowBatches, take_windows, window_ends, windows_view
 
 import numpy as np
 import pandas as pd

@@ -15,10 +15,12 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import outcome, registry, tracking, workbench
+from lib import outcome, tracking
+from lib.commands import workbench
+from lib.commands.workbench import copied_from, link, open_stage
+from lib.pages.summary import list_runs, summarise
+from lib.registry import lifecycle
 from lib.run import ROOT, UnfinishedStage, open_run, write_bytes
-from lib.summary import list_runs, summarise
-from lib.workbench import copied_from, link, open_stage
 
 import IPython
 import pandas as pd
@@ -292,10 +294,10 @@ def test_model_of_a_copy_is_registered_only_when_asked_for_in_words(outputs, tmp
     monkeypatch.setattr(tracking, "mirror", lambda run: {}["reached MLflow"])
     copy = open_run("power/open-06_register-of-r1", stage="06_register")
     with pytest.raises(ValueError, match=r"not registered: .* is a copy of power/r1.*from_copy"):
-        registry.register(copy, "household")
+        lifecycle.register(copy, "household")
     for given, options in ((copy, {"from_copy": True}), (open_run("power/r1"), {})):
         with pytest.raises(KeyError, match="reached MLflow"):
-            registry.register(given, "household", **options)
+            lifecycle.register(given, "household", **options)
     assert "from_copy=True" in sources(tmp_path / "workbench/power-r1/06_register.ipynb")[0]
 
 
@@ -334,7 +336,7 @@ def sample():
         evaluated_here = run.record("05_evaluate").get("parameters", {}).get("run_dir")
         if evaluated_here == run.run_dir and summarise(run)["state"] == "passed":
             return run
-    from lib import services
+    from lib.commands import services
 
     from whole_runs import go, impatient
 
@@ -431,7 +433,7 @@ def test_notebook_that_is_executed_on_an_empty_folder_begins_from_no_run(outputs
 @pytest.mark.kernel
 @pytest.mark.timeout(300)
 def test_failed_stage_fails_in_the_same_cell_again_when_opened(outputs, tmp_path):
-    from lib.executor import execute_notebook, import_papermill
+    from lib.machine.executor import execute_notebook, import_papermill
 
     import nbclient.exceptions
 
@@ -494,7 +496,7 @@ def jupyter(outputs, tmp_path):
         "ServerApp.root_dir": tmp_path,
         "ServerApp.open_browser": False,
         "ServerApp.allow_root": True,
-        "ServerApp.jpserver_extensions": {"lib.lab_extension": True, "jupyterlab": False},
+        "ServerApp.jpserver_extensions": {"lib.commands.lab_extension": True, "jupyterlab": False},
         "IdentityProvider.token": "secret",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]

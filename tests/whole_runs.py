@@ -18,7 +18,7 @@ NOW = object()
 
 def impatient(pipeline):
     """Return the DAG of `pipeline`, with no wait before a retry."""
-    from lib.dagrun import load_dag
+    from lib.dag.dagrun import load_dag
 
     dag = load_dag(pipeline)
     for task in dag.tasks:
@@ -28,7 +28,7 @@ def impatient(pipeline):
 
 def go(dag, *, logical_date=NOW, **params):
     """Run `dag` and return the state of the run, its tasks and its folder."""
-    from lib.dagrun import configuration
+    from lib.dag.dagrun import configuration
 
     known = configuration(dag.dag_id, {k: v for k, v in params.items() if k != "horizont"})
     date = {} if logical_date is NOW else {"logical_date": logical_date}
@@ -43,7 +43,7 @@ def register_again(dag, earlier, **params):
 
     The copy is another run to the registry: with a folder, a model and an MLflow run of its own.
     """
-    from lib.dagrun import configuration
+    from lib.dag.dagrun import configuration
 
     moment = datetime.now(UTC)
     run = open_run(f"{dag.dag_id}/{run_folder_name(f'manual__{moment.isoformat()}')}")
@@ -115,7 +115,7 @@ def kernels():
     """Yield the kernels that this process has started and that still run."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # gone since it was listed
-            if any(word.endswith("lib/kernel.py") for word in process.cmdline()):
+            if any(word.endswith("lib/machine/kernel.py") for word in process.cmdline()):
                 yield process
 
 

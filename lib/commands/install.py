@@ -1,0 +1,251 @@
+"""Make the project's environment, and say what is done: ``python -m lib.commands.install``.
+
+Runs before anything is installed, so it needs nothing but Python itself. Every package comes from
+`requirements.lock`, checked by its hash. Two that start at once do not meet: the second waits for
+the first and finds its work. One that was interrupted left no ``ready`` behind, and the next one
+begins anew.
+"""
+
+import argparse
+import fcntl
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+LOCK, READY = "requirements.lock", "ready"
+N_STEPS = 4
+SIZE = "about 1 GB to download, 3.5 GB on disk"  # measured on Linux, x86-64
+WIDTH = 79
+BEAT_S = 10.0  # of the lines that show progress where there is no terminal
+LARGE = re.compile(r"^Downloading (\S+) \((.+)\)$")
+DONE = re.compile(r"^ +(?:Downloaded|Built) (\S+)")
+INSTALLED = re.compile(r"^Installed (\d+) packages?")
+SHOWN = 3
+UNITS = {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+PHASES = {"Resolved": "downloading", "Prepared": "unpacking", "Installed": "compiling"}
+
+
+class Failed(Exception):
+    """A step did not work; the message says which, and what its program said."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the environment in the folder that is named; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.commands.install", description=__doc__)
+    parser.add_argument("folder", type=Path, help="of the environment: .venv")
+    folder = parser.parse_args(arguments).folder
+    try:
+        with alone(Path(LOCK), sys.stdout):
+            if is_ready(folder):  # whoever was waited for has made it
+                return 0
+            install(folder)
+    except Failed as failure:
+        sys.stderr.write(f"error: {failure}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the next make begins anew\n")
+        return 130
+    return 0
+
+
+def install(folder: Path) -> None:
+    """Make the environment in `folder`, step by step, each told before it is done.
+
+    Raises
+    ------
+    Failed
+        If a step did not work.
+    """
+    began = time.monotonic()
+    python, lock = folder / "bin" / "python", Path(LOCK).read_text(encoding="utf-8")
+    (folder / READY).unlink(missing_ok=True)
+    with step(1, f"Python environment in {folder} (Python {sys.version.split()[0]})"):
+        make_environment(folder)
+    wanted = pinned(lock, "uv")
+    with step(2, f"{wanted.split()[0].replace('==', ' ')}, which installs the rest"):
+        (folder / "uv.lock").write_text(wanted, encoding="utf-8")
+        call([python, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r",
+              folder / "uv.lock"])  # fmt: skip
+    uv = [folder / "bin" / "uv", "pip", "install", "--python", python, "--compile-bytecode"]
+    what = (
+        f"{len(names(lock))} packages from {LOCK} (TensorFlow, Airflow, MLflow, JupyterLab ...), "
+    )
+    with step(3, f"{what}{SIZE} unless uv has them from before"):
+        call_with_progress([*uv, "--require-hashes", "-r", LOCK])
+        call([*uv, "--no-deps", "--no-build-isolation", "-e", "."])
+    with step(4, "databases of Airflow and MLflow"):
+        call([python, "-m", "lib.commands.cli", "prepare"])
+    (folder / READY).touch()
+    say(f"ready after {duration(time.monotonic() - began)}")
+
+
+def is_ready(folder: Path) -> bool:
+    """Say whether the environment in `folder` is whole, and not older than the lock file."""
+    ready = folder / READY
+    return ready.exists() and ready.stat().st_mtime >= Path(LOCK).stat().st_mtime
+
+
+@contextmanager
+def alone(file: Path, out: TextIO) -> Iterator[None]:
+    """Let one process at a time into the block; say so where another one has to be waited for."""
+    with file.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            out.write("another make is installing here; waiting for it to end\n")
+            out.flush()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def pinned(lock: str, name: str) -> str:
+    """Return the lines of a lock file about one package: its version and its hashes."""
+    found = re.search(rf"^{re.escape(name)}==.*\n(?:    --hash.*\n?)*", lock, re.MULTILINE)
+    if not found:
+        raise Failed(f"{LOCK} has no {name}: it was not made by make lock")
+    return found[0]
+
+
+def names(lock: str) -> list[str]:
+    """Return the names of all packages of a lock file."""
+    return re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", lock, re.MULTILINE)
+
+
+@contextmanager
+def step(number: int, what: str) -> Iterator[None]:
+    """Say what a step is, and then how long it took."""
+    began = time.monotonic()
+    say(f"[{number}/{N_STEPS}] {what}")
+    yield
+    say(f"      done in {duration(time.monotonic() - began)}")
+
+
+def make_environment(folder: Path) -> None:
+    """Make an empty environment with pip in it, in place of what is there.
+
+    Raises
+    ------
+    Failed
+        If Python's own `venv` cannot; says what to install.
+    """
+    try:
+        venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(folder)
+    except (subprocess.CalledProcessError, OSError) as error:
+        said = getattr(error, "output", None) or error
+        text = said.decode(errors="replace") if isinstance(said, bytes) else said
+        raise Failed(
+            f"Python cannot make an environment: {text}\nOn Debian and Ubuntu: apt install "
+            "python3-venv. Or try another Python: make PYTHON=python3.12"
+        ) from error
+
+
+def call(command: list[str | Path]) -> None:
+    """Run a program, quietly where all is well.
+
+    Raises
+    ------
+    Failed
+        If it fails, with everything that it said.
+    """
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(failure(command, done.stdout.splitlines()))
+
+
+def call_with_progress(command: list[str | Path]) -> None:
+    """Run uv, and show what it is at: on a terminal in one line, else in a line now and then.
+
+    Raises
+    ------
+    Failed
+        If it fails, with everything that it said.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+    )
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
+    reader.start()
+    show = sys.stdout.isatty()
+    began = told = time.monotonic()
+    while process.poll() is None:
+        now = time.monotonic()
+        if show or now - told >= BEAT_S:
+            text = f"      {duration(now - began)}  {phase(lines)}"
+            say(f"\r{text[:WIDTH]:{WIDTH}}" if show else text, end="" if show else "\n")
+            told = now
+        time.sleep(0.2)
+    reader.join()
+    if show:
+        say(f"\r{'':{WIDTH}}\r", end="")
+    if process.returncode:
+        raise Failed(failure(command, lines))
+    for line in lines:
+        if INSTALLED.match(line):
+            say(f"      {line.strip().lower()}")
+
+
+def phase(lines: list[str]) -> str:
+    """Return what uv is at, from what it has printed so far."""
+    at, open_ends = "looking what is needed", {}
+    for line in list(lines):
+        at = PHASES.get(line.split(" ", 1)[0], at)
+        if large := LARGE.match(line):
+            open_ends[large[1]] = large[2]
+        elif done := DONE.match(line):
+            open_ends.pop(done[1], None)
+    if at == "downloading" and open_ends:
+        largest = sorted(open_ends, key=lambda name: bytes_of(open_ends[name]), reverse=True)
+        more = f" and {len(largest) - SHOWN} more" if len(largest) > SHOWN else ""
+        return f"{at} {', '.join(f'{name} ({open_ends[name]})' for name in largest[:SHOWN])}{more}"
+    return at
+
+
+def bytes_of(size: str) -> float:
+    """Return a size as uv prints it, ``545.9MiB``, in bytes."""
+    number = re.match(r"[\d.]+", size)
+    return float(number[0]) * UNITS.get(size[number.end() :], 1.0) if number else 0.0
+
+
+def failure(command: list[str | Path], lines: list[str]) -> str:
+    """Return what failed and what it said, without the packages that were installed before."""
+    said = "\n".join(line.rstrip() for line in lines if not line.startswith(" + "))
+    return f"{' '.join(map(str, command))}\n{said}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``4 s``, ``1 min 12 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print at once."""
+    sys.stdout.write(f"{text}{end}")
+    sys.stdout.flush()
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for pip and uv: without variables that would lead them elsewhere."""
+    left_out = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return kept | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

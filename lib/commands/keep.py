@@ -1,0 +1,305 @@
+"""A change made in an opened stage, brought back into the committed notebook.
+
+`keep` shows what would change in `notebooks/<pipeline>/<stage>.ipynb`, cell by cell, and writes it
+only after a yes. What opening has put in (parameters of the run, note, marks) stays out. Whoever
+has changed the committed notebook since keeps their changes: both are merged, and where both have
+changed the same lines nothing is written.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from lib import outcome
+from lib.commands.which import LATEST
+from lib.commands.workbench import WORKBENCH
+from lib.pages.differences import line_diff
+from lib.parameters import parse_parameters
+from lib.run import OPENED, ROOT, open_run, write_bytes
+
+from upath import UPath
+
+COLOURS = {"+": "32", "-": "31", "…": "2", "=": "1"}  # of a terminal, by the sign of a line
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What bringing back an opened notebook comes to; made by `propose`.
+
+    Attributes
+    ----------
+    target : Path
+        The committed notebook.
+    text : str
+        What it holds now.
+    before, after : dict
+        It as it is, and as it would be, see `bare`.
+    base : UPath
+        Where it stands what the opened notebook and the committed one have in common.
+    edited : dict
+        The opened notebook, bare.
+    """
+
+    target: Path
+    text: str
+    before: dict
+    after: dict
+    base: UPath
+    edited: dict
+
+
+def main(notebook: str, *, apply: bool) -> int:
+    """Show what an opened notebook would change, ask, and write it; return the exit status.
+
+    Parameters
+    ----------
+    notebook : str
+        A notebook below `workbench/`, or ``latest`` or "" for the one that was
+        saved last.
+    apply : bool
+        Whether to write without asking, as where nobody can be asked.
+
+    Raises
+    ------
+    ValueError
+        As `propose` and `write`.
+    """
+    path = find(notebook)
+    found = propose(path)
+    name = found.target.relative_to(ROOT).as_posix()
+    shown = changes(found.before, found.after)
+    if not shown:
+        opened = path.relative_to(ROOT)
+        why = f"{name} has all that {opened} has, as it was saved"
+        if found.edited != found.before:
+            why = f"{opened} is as it was opened or kept last, and {name} has changed since"
+        _say(f"nothing to keep: {why}")
+        return 0
+    _say(f"{path.relative_to(ROOT)} would change {name}:\n")
+    _say("\n".join(_coloured(*line) for line in shown[:-1]))
+    if not apply:
+        if not sys.stdin.isatty():
+            _say("\nnothing was written; APPLY=1 writes it")
+            return 0
+        sys.stdout.write(f"\nWrite this into {name}? [y/N] ")
+        sys.stdout.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            _say("nothing was written")
+            return 0
+    is_run = write(found)
+    _say(f"\nwritten   {name}")
+    if not is_run:
+        pipeline = found.target.parent.name
+        _say(
+            f"next      make notebooks PIPELINE={pipeline}, which makes its outputs anew: they are"
+        )
+        _say("          cleared, as its code has changed")
+    return 0
+
+
+def find(notebook: str) -> Path:
+    """Return the path of an opened notebook.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    saved = sorted((ROOT / WORKBENCH).glob("*/*.ipynb"), key=lambda path: -path.stat().st_mtime)
+    if notebook in ("", LATEST):
+        opened = (p for p in saved if OPENED in outcome.read_notebook(UPath(p))["metadata"])
+        if found := next(opened, None):
+            return found
+        raise ValueError(f"no opened stage below {WORKBENCH}/: make open first")
+    path = ROOT / notebook
+    if not path.is_file():
+        known = [str(one.relative_to(ROOT)) for one in saved[:3]]
+        there = f"the last that were saved are {', '.join(known)}" if known else "there is none yet"
+        raise ValueError(f"no notebook {notebook}; expected one below {WORKBENCH}/, {there}")
+    return path
+
+
+def propose(path: Path) -> Proposal:
+    """Return what the committed notebook of an opened one would become.
+
+    Raises
+    ------
+    ValueError
+        If the notebook was not opened from a run, its copy or the committed notebook is gone, both
+        have changed the same lines, or its parameters cell is malformed.
+    """
+    opened = outcome.read_notebook(UPath(path))
+    origin = opened["metadata"].get(OPENED, {})
+    if not {"run_dir", "stage"} <= origin.keys():
+        raise ValueError(f"{path} does not say what it was opened from; open the stage anew")
+    copy, stage = open_run(origin["run_dir"]), origin["stage"]
+    target = ROOT / "notebooks" / copy.pipeline / f"{stage}.ipynb"
+    base = copy.path / OPENED / f"{stage}.ipynb"
+    for needed, what in ((base, "the notebook as it was opened"), (target, "the notebook")):
+        if not needed.exists():
+            raise ValueError(f"{path.name} cannot be kept: {what} is gone, {needed}")
+    text = target.read_text(encoding="utf-8")
+    before = bare(outcome.read_notebook(UPath(target)), copy.pipeline)
+    common = bare(outcome.read_notebook(base), copy.pipeline)
+    edited = bare(opened, copy.pipeline)
+    after = edited if before == common else _merge(common, before, edited, target)
+    _check_parameters(after, path)
+    return Proposal(target, text, before, after, base, edited)
+
+
+def bare(notebook: Mapping, pipeline: str) -> dict:
+    """Return a notebook's own cells: no outputs, nothing that a run or opening has put in.
+
+    Parameters
+    ----------
+    notebook : mapping
+        Committed, executed or opened; of nbformat 4, as JSON.
+    pipeline : str
+        Links that opening has turned to this folder of `notebooks/` are turned back.
+    """
+    there = re.compile(rf"\]\(\.\./\.\./notebooks/{re.escape(pipeline)}/")
+    cells = []
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if outcome.is_marker(cell) or "injected-parameters" in tags:
+            continue
+        kept = {key: cell[key] for key in ("cell_type", "id", "attachments") if key in cell}
+        kept |= {"metadata": {"tags": tags}, "source": outcome.source_text(cell)}
+        if cell["cell_type"] == "code":
+            kept |= {"outputs": [], "execution_count": None}
+        else:
+            kept["source"] = there.sub("](", kept["source"])
+        cells.append(kept)
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def changes(before: Mapping, after: Mapping) -> list[tuple[str, str]]:
+    """Return how two bare notebooks differ, as lines with their sign.
+
+    Returns
+    -------
+    list of (str, str)
+        ``"="`` and the head of a cell: number (in `before` where it goes), kind, what happens to
+        it; then its lines as of `lib.pages.differences.line_diff`.
+    """
+    old = {cell["id"]: (number, cell) for number, cell in enumerate(before["cells"], start=1)}
+    new = {cell["id"]: (number, cell) for number, cell in enumerate(after["cells"], start=1)}
+    lines: list[tuple[str, str]] = []
+    for tag, a, b, c, d in difflib.SequenceMatcher(
+        None, [*old], [*new], autojunk=False
+    ).get_opcodes():
+        for identity in [*old][a:b]:
+            if identity not in new:
+                lines += _told(old[identity], "goes", old[identity][1]["source"], "")
+        for identity in [*new][c:d]:
+            number, cell = new[identity]
+            _, was = old.get(identity, (0, None))
+            if was is None:
+                lines += _told(new[identity], "is new", "", cell["source"])
+            elif was != cell or tag != "equal":
+                word = "changes" if tag == "equal" else "moves"
+                more = "" if was["metadata"] == cell["metadata"] else ", its tags too"
+                lines += _told((number, cell), word + more, was["source"], cell["source"])
+    return lines
+
+
+def write(found: Proposal) -> bool:
+    """Write the committed notebook, whole or not at all; say whether it keeps its outputs.
+
+    It does where no code has changed. From then on it is what later changes are told from.
+
+    Raises
+    ------
+    ValueError
+        If somebody has changed it since `found` was made.
+    """
+    import nbformat
+
+    if found.target.read_text(encoding="utf-8") != found.text:
+        raise ValueError(
+            f"{found.target.name} was changed just now; nothing was written, try again"
+        )
+    notebook = nbformat.reads(found.text, as_version=4)
+    outputs = {cell["id"]: cell for cell in notebook.cells if cell.cell_type == "code"}
+    is_run = _code(found.before) == _code(found.after)
+    cells = []
+    for cell in found.after["cells"]:
+        known = outputs.get(cell["id"], {}) if is_run and cell["cell_type"] == "code" else {}
+        kept = {key: known[key] for key in ("outputs", "execution_count") if key in known}
+        cells.append(nbformat.from_dict(cell | kept))
+    notebook.cells = cells
+    nbformat.validate(notebook)
+    write_bytes(UPath(found.target), f"{nbformat.writes(notebook)}\n".encode())
+    outcome.write_notebook(found.base, found.edited)
+    return is_run
+
+
+def _merge(common: dict, committed: dict, edited: dict, target: Path) -> dict:
+    """Return the changes of both since what they have in common, or say where they collide."""
+    import nbformat
+    from nbdime.merging.notebooks import merge_notebooks
+
+    options = SimpleNamespace(log_level="WARNING", ignore_transients=True)
+    options.merge_strategy = "mergetool"  # leaves conflicts open
+    options.input_strategy = options.output_strategy = None
+    three = [nbformat.from_dict(notebook) for notebook in (common, committed, edited)]
+    merged, decisions = merge_notebooks(*three, options)
+    if any(decision.conflict for decision in decisions):
+        theirs, mine = (_touched(common, other) for other in (committed, edited))
+        both = sorted(theirs & mine) or sorted(theirs | mine)
+        raise ValueError(
+            f"notebooks/{target.parent.name}/{target.name} has changed since the stage was opened, "
+            f"in the same place as the opened notebook: near cell {', '.join(map(str, both))}. "
+            "Nothing was written. Make your change there by hand, or open the stage anew"
+        )
+    return bare(merged, target.parent.name)
+
+
+def _touched(common: Mapping, other: Mapping) -> set[int]:
+    """Return the numbers, in `common`, of the cells that have changed, gone or got a new one."""
+    known = {cell["id"]: cell for cell in other["cells"]}
+    touched = {
+        number
+        for number, cell in enumerate(common["cells"], start=1)
+        if known.get(cell["id"]) != cell
+    }
+    numbers = {cell["id"]: number for number, cell in enumerate(common["cells"], start=1)}
+    last = 1
+    for cell in other["cells"]:
+        last = numbers.get(cell["id"], last)
+        if cell["id"] not in numbers:
+            touched.add(last)
+    return touched
+
+
+def _check_parameters(notebook: Mapping, path: Path) -> None:
+    """See that there is one parameters cell that the rest of the project can read."""
+    tagged = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{path} has {len(tagged)} cells tagged 'parameters', expected one")
+    parse_parameters(tagged[0]["source"], str(path))
+
+
+def _code(notebook: Mapping) -> Sequence[tuple[str, str, Mapping]]:
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [(cell["id"], cell["source"], cell["metadata"]) for cell in code]
+
+
+def _told(place: tuple[int, Mapping], word: str, old: str, new: str) -> list[tuple[str, str]]:
+    number, cell = place
+    return [("=", f"cell {number}, {cell['cell_type']}, {word}"), *line_diff(old, new), (" ", "")]
+
+
+def _coloured(sign: str, line: str) -> str:
+    text = line if sign == "=" else f"  {sign} {line}".rstrip()
+    if sign in COLOURS and sys.stdout.isatty():
+        return f"\x1b[{COLOURS[sign]}m{text}\x1b[0m"
+    return text
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

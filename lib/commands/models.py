@@ -1,0 +1,166 @@
+"""What `make history`, `champion`, `promote`, `rollback` and `reconcile` print.
+
+Each function does what its command says through `lib.registry.lifecycle` and returns the exit
+status. Nothing is decided here. A model and a version are what `lib.commands.which` understands, ""
+for the only model there is. What cannot be done is a `ValueError`, whose message names what there
+is; a registry that cannot be asked is a `ConnectionError`. After a change the pages of the runs
+that made the versions say which of them serves.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from lib import tracking
+from lib.commands import which
+from lib.pages import run_page
+from lib.registry import ledger, lifecycle
+from lib.registry.ledger import Entry
+from lib.registry.lifecycle import PRODUCTION
+from lib.run import open_run
+from lib.sources import redact
+
+HEADINGS = ("when (UTC)", "alias", "change", "by", "why")
+
+
+def history(name: str) -> int:
+    """Print every change of an alias of a model as a table, the oldest first."""
+    with _asked():
+        name = which.find_model(name)
+        entries, serves = lifecycle.history(name), lifecycle.champion(name)
+    _say(f"{name}: {_serves(serves)}; {len(entries)} changes on record")
+    rows = [HEADINGS, *map(_row, entries)] if entries else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        _say("  ".join(cells).rstrip())
+    if any(not entry.done for entry in entries):
+        _say(f"To finish what was cut off: make reconcile MODEL={name}")
+    return 0
+
+
+def champion(name: str, at: str) -> int:
+    """Print which version is in production, or was at the time `at`, since when and why."""
+    moment = _moment(at) if at else datetime.now(UTC)
+    with _asked():
+        name = which.find_model(name)
+        number = lifecycle.champion(name, moment) if at else lifecycle.champion(name)
+        entries = [e for e in lifecycle.history(name) if e.alias == PRODUCTION]
+    known = [e for e in entries if datetime.fromisoformat(e.when) <= moment]
+    when = f" at {_minute(moment)} UTC" if at else ""
+    if number is not None and known:
+        when += f", since {_time(known[-1])} UTC by {lifecycle.caused_by(known[-1])}: "
+        when += _one_line(known[-1].reason)
+    elif at and not known:
+        begins = f"begins at {_time(entries[0])} UTC" if entries else "has no entry"
+        when += f", as far as is known: the ledger {begins}"
+    _say(f"{name}: {_serves(number)}{when}")
+    return 0
+
+
+def promote(name: str, version: str, reason: str) -> int:
+    """Put a version into production, and say what it replaces and how to undo that."""
+    with _asked():
+        name = which.find_model(name)
+        version = which.find_version(name, version)
+        entry = lifecycle.promote(name, version, reason=reason)
+        outcome = lifecycle.version(name, entry.after).tags.get("gate.outcome", "")
+        _publish(name, entry)
+    _tell_change(name, entry)
+    if entry.override:
+        said = f"its gate says {outcome!r}" if outcome else "it has passed no gate"
+        _say(f"  override  {said}; the reason stays on record")
+    if entry.before is not None:
+        _say(f"  undo      make rollback MODEL={name}")
+    return 0
+
+
+def rollback(name: str, reason: str) -> int:
+    """Put the champion before this one into production, and say how to undo that."""
+    with _asked():
+        name = which.find_model(name)
+        entry = lifecycle.rollback(name, reason=reason)
+        _publish(name, entry)
+    _tell_change(name, entry)
+    _say(f'  undo      make promote MODEL={name} VERSION={entry.before or "..."} REASON="..."')
+    return 0
+
+
+def reconcile(name: str) -> int:
+    """Finish what was cut off, of one model or of all where `name` is empty; say what was done."""
+    with _asked():
+        names = [name] if name else [m.name for m in ledger.models(tracking.open_client())]
+        done = [f"{one}: {text}" for one in names for text in lifecycle.reconcile(one)]
+    for line in done or ["nothing to do: aliases and ledger agree"]:
+        _say(line)
+    return 0
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """Turn what a tracking server or database refuses into an error that names it."""
+    from mlflow import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise ConnectionError(
+            f"{redact(tracking.tracking_uri())} could not do it: {redact(str(error))}. Look with "
+            "make doctor; what was begun is finished by make reconcile"
+        ) from error
+
+
+def _publish(name: str, entry: Entry) -> None:
+    """Write anew the pages of the runs that made the versions, where those runs are still there."""
+    left = tracking.open_client().search_model_versions(f"name = '{name}'")
+    changed = [v for v in left if int(v.version) in (entry.before, entry.after)]
+    folders = {version.tags["run_dir"] for version in changed if "run_dir" in version.tags}
+    for run in map(open_run, sorted(folders)):
+        if run.path.exists():
+            run_page.publish(run)
+
+
+def _tell_change(name: str, entry: Entry) -> None:
+    before = "none did before" if entry.before is None else f"version {entry.before} did before"
+    _say(f"{name}: version {entry.after} serves now, {before}")
+    _say(f"  why       {_one_line(entry.reason)}")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    change = f"{entry.before or '-'} -> {entry.after or '-'}"
+    why = "OVERRIDE: " if entry.override else ""
+    why += _one_line(entry.reason) + ("" if entry.done else " (NOT FINISHED)")
+    by = lifecycle.caused_by(entry)
+    return _time(entry), entry.alias, f"{change} {entry.action}", by, why
+
+
+def _serves(number: int | None) -> str:
+    return "no version in production" if number is None else f"version {number} in production"
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is no time: expected a date or more, as 2026-11-01 (its first moment, UTC) "
+            "or 2026-11-01T18:30+01:00"
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _time(entry: Entry) -> str:
+    return _minute(datetime.fromisoformat(entry.when))
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

@@ -1,0 +1,98 @@
+"""The committed notebooks: executed on their defaults, cleaned, written back whole."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib.run import ROOT, write_bytes
+
+import nbformat
+from nbformat import NotebookNode
+from upath import UPath
+
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """Return `notebook` as it is committed: kernel, tags, ids, counts and outputs, nothing else."""
+    from nbstripout import strip_output
+
+    keys = ["metadata.language_info", "metadata.papermill", "cell.metadata.execution"]
+    keys += ["cell.metadata.papermill", "cell.metadata.jupyter"]
+    stripped = strip_output(
+        notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=keys
+    )
+    stripped.metadata["kernelspec"] = dict(KERNEL)
+    return stripped
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Let notebooks run in an empty folder, with a registry of its own, that goes afterwards.
+
+    What they write and register touches neither the runs nor the models of whoever calls.
+    """
+    names = ("OUTPUTS_DIR", "MLFLOW_TRACKING_URI")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
+            os.environ["OUTPUTS_DIR"] = folder
+            yield
+    finally:
+        os.environ.pop("OUTPUTS_DIR", None)
+        os.environ.update(before)
+
+
+def execute(path: Path) -> NotebookNode:
+    """Return the notebook `path`, executed from top to bottom on its own defaults.
+
+    Raises
+    ------
+    ValueError
+        If a cell fails, or writes to stderr: warnings do not belong into a committed notebook.
+    """
+    from lib.machine.executor import execute_notebook, import_papermill
+
+    import_papermill()
+    from papermill.exceptions import PapermillExecutionError
+
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / path.name
+        try:
+            execute_notebook(path, output, cwd=path.parent)
+        except PapermillExecutionError as error:
+            raise ValueError(f"{path.name} failed and was left as it was: {error}") from error
+        notebook = nbformat.read(output, as_version=4)
+    for number, cell in enumerate(notebook.cells, start=1):
+        noise = [o.text for o in cell.get("outputs", ()) if o.get("name") == "stderr"]
+        if noise:
+            raise ValueError(f"{path.name}, cell {number} wrote to stderr: {noise[0].strip()}")
+    return notebook
+
+
+def refresh_all(pipelines: list[str]) -> None:
+    """Execute and clean all notebooks of the pipelines, and say of each whether it changed.
+
+    A pipeline's stages share one folder, and its registry is empty at first: see `apart`.
+    """
+    for pipeline in pipelines:
+        with apart():
+            for path in sorted((ROOT / "notebooks" / pipeline).glob("[0-9]*.ipynb")):
+                started = time.monotonic()
+                word = "changed" if refresh(path) else "unchanged"
+                seconds = time.monotonic() - started
+                sys.stdout.write(f"{pipeline}/{path.stem:14} {word:9} {seconds:5.1f} s\n")
+                sys.stdout.flush()
+
+
+def refresh(path: Path) -> bool:
+    """Execute and clean the notebook `path`, write it back, and say whether it changed."""
+    text = nbformat.writes(clean(execute(path))) + "\n"
+    if text == path.read_text(encoding="utf-8"):
+        return False
+    write_bytes(UPath(path), text.encode())
+    return True

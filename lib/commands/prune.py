@@ -1,0 +1,348 @@
+"""Old run folders go by a stated rule, and nothing goes that anything refers to.
+
+A run goes when its last stage ended more than N days ago, it is not among the last K of its
+pipeline, and none of `REASONS` keeps it. Copies that were opened to work on a stage do not count
+among the last K. Where the registry cannot be asked, nothing goes. The rule is applied to what is
+found when it is asked for; without `apply` it is only told.
+
+The folder goes with its scratch files, and its MLflow run is marked as deleted. That can be undone
+(`mlflow.MlflowClient().restore_run`), until ``mlflow gc`` removes such runs and their artifacts.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib import tracking
+from lib.pages.summary import list_runs, summarise
+from lib.run import ROOT, Run, is_local, outputs_dir, state_dir
+from lib.sources import redact
+
+from upath import UPath
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BY_HAND = "dev"
+REFERENCE = "reference"
+PRUNED = ".pruned-"
+REASONS = {
+    "by hand": "it is where notebooks run by hand",
+    "in git": "its files are kept in git, or it is a reference run",
+    "link": "its folder is a link, or lies outside of OUTPUTS_DIR",
+    "running": "it says that it is running",
+    "registered": "a registered model version refers to it",
+    "elsewhere": "another tracking server than the one that is asked may refer to it",
+    "opened": "a younger copy was opened from it",
+    "unknown": "it does not say when it ran",
+    "last": "among the last of its pipeline",
+    "young": "not old enough",
+}
+"""Why a run stays, the first that applies."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run, as far as the rule is about it.
+
+    Attributes
+    ----------
+    run : Run
+    kept : str
+        A key of `REASONS` that holds whatever its age, or "".
+    last : datetime or None
+        When something last ended, began or was opened in it (UTC).
+    origin : str
+        The ``run_dir`` it was opened from; "" for a run of its own.
+    """
+
+    run: Run
+    kept: str
+    last: datetime | None
+    origin: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a run: `reason` is a key of `REASONS`, or "" where the run goes."""
+
+    found: Found
+    reason: str
+
+
+def main(*, keep_last: int = 10, older_than_days: int = 30, apply: bool = False) -> int:
+    """Tell which runs go by the rule, and with `apply` delete them; return the exit status.
+
+    Parameters
+    ----------
+    keep_last : int, default 10
+        So many of each pipeline stay however old they are.
+    older_than_days : int, default 30
+        Runs that ended within so many days stay.
+    apply : bool, default False
+        Delete; else nothing is changed.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative, or the registry cannot be asked. Nothing has been deleted then.
+    """
+    if keep_last < 0 or older_than_days < 0:
+        raise ValueError(
+            f"keep_last = {keep_last}, older_than_days = {older_than_days}: expected 0 or more"
+        )
+    client = _ask_registry()
+    referred = _referred(client)
+    runs = [look(run, *referred) for run in list_runs(copies=True)]
+    decided = decide(runs, keep_last, datetime.now(UTC) - timedelta(days=older_than_days))
+    _say(
+        f"A run goes when it is older than {older_than_days} days, not among the last {keep_last} "
+        "of its pipeline, and nothing refers to it."
+    )
+    _tell(decided)
+    going = [one.found for one in decided if not one.reason]
+    rest = leftovers()
+    if not apply:
+        if going or rest:
+            _say("Nothing was deleted. To delete it: make prune APPLY=1, or --apply")
+        return 0
+    for place in rest:
+        _remove(place)
+    for found in going:
+        delete(found.run, client)
+        _say(f"deleted  {found.run.run_dir}")
+    if going:
+        _say(
+            "Their MLflow runs are marked as deleted and can be restored; `mlflow gc` removes them "
+            "with their artifacts."
+        )
+        from lib.pages.run_index import write_index
+
+        write_index()
+    return 0
+
+
+def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str]) -> Found:
+    """Return what the rule has to know of `run`.
+
+    Parameters
+    ----------
+    run : Run
+    run_dirs, mlflow_runs : set of str
+        What registered versions refer to: run folders, and ids of MLflow runs.
+    tracked : set of str
+        Run folders with files in git.
+    """
+    summary = summarise(run)
+    start, link = summary["start"], summary["mlflow"]
+    opened = [record.get("opened") for record in _records(run).values()]
+    times = [summary["ended"], summary["started"], start.get("started"), *opened]
+    kept = ""
+    if run.name == BY_HAND:
+        kept = "by hand"
+    elif run.run_dir in tracked or run.name.startswith(REFERENCE):
+        kept = "in git"
+    elif not _is_own(run):
+        kept = "link"
+    elif summary["state"] == "running":
+        kept = "running"
+    elif run.run_dir in run_dirs or link.get("run_id") in mlflow_runs:
+        kept = "registered"
+    elif link.get("tracking_uri", tracking.tracking_uri()) != tracking.tracking_uri():
+        kept = "elsewhere"
+    last = max((datetime.fromisoformat(time) for time in times if time), default=None)
+    return Found(run, kept, last, start.get("opened", ""))
+
+
+def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[Decision]:
+    """Apply the rule; the oldest run comes first.
+
+    Parameters
+    ----------
+    runs : iterable of Found
+    keep_last : int
+        How many of each pipeline stay.
+    before : datetime
+        Runs that were last worked on before this time (UTC) are old.
+    """
+    never = datetime.min.replace(tzinfo=UTC)
+    ordered = sorted(runs, key=lambda found: (found.last or never, found.run.run_dir))
+    young = [found for found in ordered if found.last and found.last >= before]
+    origins = {found.origin for found in young if found.origin}
+    last: dict[str, list[str]] = {}
+    for found in reversed(ordered):
+        names = last.setdefault(found.run.pipeline, [])
+        counts = not found.origin and found.kept not in ("by hand", "in git", "link")
+        if counts and found.last and len(names) < keep_last:
+            names.append(found.run.run_dir)
+    decided = []
+    for found in ordered:
+        reason = found.kept
+        if not reason and found.run.run_dir in origins:
+            reason = "opened"
+        if not reason and found.last is None:
+            reason = "unknown"
+        if not reason and found.run.run_dir in last[found.run.pipeline]:
+            reason = "last"
+        if not reason and found in young:
+            reason = "young"
+        decided.append(Decision(found, reason))
+    return decided
+
+
+def delete(run: Run, client: "MlflowClient") -> None:
+    """Delete a run folder with its scratch files, and mark its MLflow run as deleted.
+
+    Raises
+    ------
+    ValueError
+        If the folder is a link, or lies outside of `OUTPUTS_DIR`.
+    """
+    if not _is_own(run):
+        raise ValueError(f"{run.path} is a link or not in {outputs_dir()}: delete it by hand")
+    known = tracking.link(run)
+    if known:
+        _mark_deleted(client, known["run_id"])
+    _remove(run.path)
+    _remove(UPath(_scratch(run)))
+
+
+def leftovers() -> list[UPath]:
+    """Return what an earlier deletion that was cut off has left."""
+    root = outputs_dir()
+    if not is_local(root) or not root.exists():
+        return []
+    return sorted((p for p in root.glob(f"*/{PRUNED}*") if not _is_link(p)), key=str)
+
+
+def size(run: Run) -> int:
+    """Return the bytes of a run's own files, scratch files included; links are not followed."""
+    if not is_local(run.path):
+        return run.path.fs.du(run.path.path)
+    places = [Path(run.path.path), _scratch(run)]
+    files = (file for place in places for file in place.rglob("*"))
+    return sum(file.lstat().st_size for file in files if not file.is_dir())
+
+
+def _ask_registry() -> "MlflowClient":
+    """Return a client whose registry answers."""
+    uri = tracking.tracking_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise ValueError(
+            f"there is no {uri}, so nobody knows which runs a registered version refers to: set "
+            "MLFLOW_TRACKING_URI to where the models are. Nothing was deleted"
+        )
+    from mlflow import MlflowException
+
+    try:
+        client = tracking.open_client()
+        client.search_model_versions(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise ValueError(
+            f"{redact(uri)} cannot be asked which runs a registered version refers to. Nothing was "
+            f"deleted. {redact(str(error))}"
+        ) from error
+    return client
+
+
+def _referred(client: "MlflowClient") -> tuple[set[str], set[str], set[str]]:
+    """Return run folders and MLflow runs of every registered version, and run folders in git."""
+    run_dirs, mlflow_runs, token = set(), set(), None
+    while True:
+        page = client.search_model_versions(max_results=1000, page_token=token)
+        run_dirs |= {version.tags.get("run_dir", "") for version in page}
+        mlflow_runs |= {version.run_id for version in page if version.run_id}
+        token = page.token
+        if not token:
+            return run_dirs, mlflow_runs, _tracked()
+
+
+def _tracked() -> set[str]:
+    """Return the run folders, below `OUTPUTS_DIR`, that have files in git."""
+    root, git = outputs_dir(), shutil.which("git")
+    if not git or not is_local(root) or not Path(root.path).is_relative_to(ROOT):
+        return set()
+    command = [git, "ls-files", "-z", "--", "."]
+    done = subprocess.run(command, cwd=root.path, capture_output=True, text=True, check=False)
+    names = [name.split("/") for name in done.stdout.split("\0")]
+    return {"/".join(parts[:2]) for parts in names if len(parts) > 2}
+
+
+def _records(run: Run) -> Mapping[str, dict]:
+    try:
+        return run.records()
+    except (OSError, ValueError):  # damaged: its age is known from the rest
+        return {}
+
+
+def _is_own(run: Run) -> bool:
+    """Say whether the folder lies in `OUTPUTS_DIR` itself, and is no link to somewhere else."""
+    if not is_local(run.path):
+        return True
+    place = Path(run.path.path)
+    return place.resolve() == Path(outputs_dir().path).resolve() / run.pipeline / run.name
+
+
+def _is_link(path: UPath) -> bool:
+    return Path(path.path).is_symlink() or Path(path.path).parent.is_symlink()
+
+
+def _scratch(run: Run) -> Path:
+    return state_dir() / ".scratch" / run.pipeline / run.name
+
+
+def _remove(path: UPath) -> None:
+    """Remove a folder; what is left after a cut is no run, and found by `leftovers`."""
+    if not is_local(path):
+        path.fs.rm(path.path, recursive=True)
+        return
+    place = Path(path.path)
+    if place.is_dir() and not place.is_symlink():
+        if not place.name.startswith(PRUNED):
+            place = place.rename(place.with_name(f"{PRUNED}{place.name}"))
+        shutil.rmtree(place)
+
+
+def _mark_deleted(client: "MlflowClient", run_id: str) -> None:
+    from mlflow import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    try:
+        known = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return
+    if known.info.lifecycle_stage == "active":
+        client.delete_run(run_id)
+
+
+def _tell(decided: list[Decision]) -> None:
+    total = 0
+    for one in decided:
+        if not one.reason:
+            run, n_bytes = one.found.run, size(one.found.run)
+            total += n_bytes
+            _say(f"goes     {one.found.last:%Y-%m-%d} {_megabytes(n_bytes):>12}  {run.run_dir}")
+    for place in leftovers():
+        _say(f"goes     {place}, left by a deletion that was cut off")
+    stay = Counter(one.reason for one in decided if one.reason)
+    for reason, text in REASONS.items():
+        if stay[reason]:
+            _say(f"{stay[reason]:>5} stay: {text}")
+    going = sum(not one.reason for one in decided)
+    _say(f"{going} of {len(decided)} runs go, {_megabytes(total)}")
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

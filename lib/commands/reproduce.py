@@ -1,0 +1,418 @@
+"""A run made again from the same commit, lock file, data and seed, and whether the metrics agree.
+
+`reproduce` takes everything from the run's folder, makes the run in a git worktree of its commit
+with outputs and databases of its own, so that neither the run, nor the registry, nor MLflow is
+touched, and compares every metric that is no timing. What cannot be had back (changes that were
+never committed, other packages, other data) is said by name, before and after.
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import distributions
+from pathlib import Path
+
+from lib.commands.which import find_run
+from lib.pages.differences import data_words
+from lib.pages.summary import lock_digest, summarise
+from lib.parameters import Value
+from lib.run import ROOT, Run, data_dir
+from lib.sources import redact
+
+from upath import UPath
+
+COMMIT = re.compile(r"[0-9a-f]{7,64}")
+LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: *; *([^\\]+?))? *\\?$", re.MULTILINE)
+TIMING = re.compile(r".*(_s|_ms|_seconds|_mb)|.*per_s.*")
+NOISE = 1e-9
+LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
+
+
+def reproduce(run_dir: str, *, keep: bool = False) -> int:
+    """Make a run again, print what has changed since and whether the metrics agree.
+
+    Parameters
+    ----------
+    run_dir : str
+        The run, as for `lib.commands.which.find_run`; it must have metrics.
+    keep : bool, default False
+        Leave worktree and outputs where they are, and say where.
+
+    Returns
+    -------
+    int
+        0 if data and metrics agree, 1 if not.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be done: no such run, no metrics, or the new run ended before it had any.
+    """
+    run = find_run(run_dir)
+    run_dir, before = run.run_dir, summarise(run)
+    if not before["metrics"]:
+        raise ValueError(
+            f"{run_dir} has no metrics to agree with: it is {before['state']}. Name a run that was "
+            "evaluated"
+        )
+    values = run_parameters(run)
+    start = before["start"]
+    commit, about_commit = known_commit(start.get("commit", ""))
+    with worktree(commit, keep=keep) as (tree, folder):
+        changed = environment_changes(start, commit)
+        values, about_source = find_source(values, tree)
+        _say(f"making {run_dir} again")
+        _tell("commit", about_commit)
+        for words in changed or ["same Python, same packages"]:
+            _tell("environment", words)
+        _tell("parameters", f"{len(values)}, seed {values.get('seed', 'unknown')}{about_source}")
+        after = summarise(make(run.pipeline, values, tree, folder / "outputs"))
+    if keep:
+        _say(f"kept: {folder}; to remove it: git worktree remove --force {tree}; rm -r {folder}")
+    if not after["metrics"]:
+        raise ValueError(
+            f"{run_dir} could not be made again, the new run {after['state']}: {after['reason']}. "
+            "With KEEP=1 its outputs stay"
+        )
+    same_data = before["dataset"].get("digest") in (None, after["dataset"].get("digest"))
+    _tell("data", data_words(before["dataset"], after["dataset"], ("then", "now")))
+    rows = agreement(before["metrics"], after["metrics"])
+    _say(table(rows))
+    causes = [] if about_commit == commit[:10] else ["the files"]
+    causes += ["the environment"] if changed else []
+    _say(verdict(rows, causes, same_data=same_data))
+    return 1 if _unlike(rows) or not same_data else 0
+
+
+def run_parameters(run: Run) -> dict[str, Value]:
+    """Return the parameters that the stages of a run have used.
+
+    Raises
+    ------
+    ValueError
+        If two stages had different values of one parameter: one run cannot have both.
+    """
+    found: dict[str, Value] = {}
+    for stage, record in run.records().items():
+        for name, value in record.get("parameters", {}).items():
+            if name != "run_dir" and found.setdefault(name, value) != value:
+                raise ValueError(
+                    f"{run.run_dir} cannot be made again in one go: {name} was "
+                    f"{redact(str(found[name]))} in an earlier stage and {redact(str(value))} in "
+                    f"{stage}"
+                )
+    if not found:
+        raise ValueError(f"{run.run_dir} cannot be made again: no stage left its parameters")
+    return found
+
+
+def known_commit(text: str) -> tuple[str, str]:
+    """Return the commit that can be checked out for a run, and a sentence about it.
+
+    Parameters
+    ----------
+    text : str
+        ``commit`` of `run.json`: a hash, with ``+changes`` where files differed, or "".
+
+    Returns
+    -------
+    commit : str
+        "" if there is none: the files as they are must do.
+    words : str
+    """
+    commit = text.partition("+")[0]
+    if not COMMIT.fullmatch(commit):
+        return "", "unknown; the files are taken as they are now"
+    if _git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        return "", f"{commit[:10]} is not in this repository; the files are taken as they are now"
+    if "+" in text:
+        return commit, f"{commit[:10]}, without the changes that were never committed"
+    return commit, commit[:10]
+
+
+@contextmanager
+def worktree(commit: str, *, keep: bool) -> Iterator[tuple[Path, Path]]:
+    """Give the project as it was at `commit`, and a folder for outputs; remove both at the end.
+
+    Yields
+    ------
+    tree : Path
+        A detached git worktree; the project itself where `commit` is "".
+    folder : Path
+        A new, empty folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="reproduce-"))
+    tree = folder / "tree"
+    try:
+        if commit:
+            command = ["-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach"]
+            if _git(*command, str(tree), commit) is None:
+                raise ValueError(
+                    f"git cannot make a worktree of {commit[:10]} in {folder}: see what "
+                    f"`git worktree add --detach {tree} {commit[:10]}` says"
+                )
+            below = _git("rev-parse", "--show-prefix") or ""
+            yield tree / below.strip(), folder
+        else:
+            yield ROOT, folder
+    finally:
+        if not keep:
+            if commit:
+                _git("worktree", "remove", "--force", str(tree))
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment_changes(start: Mapping, commit: str) -> list[str]:
+    """Return what is not as it was when the run began, [] if nothing: Python and packages.
+
+    Parameters
+    ----------
+    start : mapping
+        ``python`` and ``lock`` of `run.json`.
+    commit : str
+        Where the run's lock file is; "" if unknown.
+    """
+    words = []
+    python = platform.python_version()
+    if start.get("python", "") != python:
+        words.append(f"Python was {start.get('python') or 'not noted'}, now {python}")
+    lock = start.get("lock", "")
+    if not lock:
+        words.append("the run did not note its lock file")
+    elif lock != lock_digest():
+        words.append("requirements.lock has changed since")
+    text = _lock_text(lock, commit)
+    if text:
+        words += changed_packages(text, installed())
+    elif lock:
+        words.append("the run's lock file is not in its commit, so that packages are not compared")
+    return words
+
+
+def installed() -> dict[str, str]:
+    """Return the version of every installed package, by name as pip normalises it."""
+    return {_normal(found.name): found.version for found in distributions() if found.name}
+
+
+def changed_packages(lock: str, present: Mapping[str, str]) -> list[str]:
+    """Return every package that is not what a lock file asks for on this machine.
+
+    Parameters
+    ----------
+    lock : str
+        Content of a `requirements.lock`.
+    present : mapping of str to str
+        What `installed` returns.
+
+    Returns
+    -------
+    list of str
+        ``"numpy was 2.3.1, now 2.4.0"``, for example.
+    """
+    from packaging.markers import Marker
+
+    words = []
+    for name, version, marker in LOCKED.findall(lock):
+        if marker and not Marker(marker).evaluate():
+            continue
+        now = present.get(_normal(name))
+        if now != version:
+            words.append(f"{name} was {version}, now {now or 'not installed'}")
+    return words
+
+
+def find_source(values: Mapping[str, Value], tree: Path) -> tuple[dict[str, Value], str]:
+    """Make the path in ``source`` absolute where only the project itself has it, not its worktree.
+
+    Returns
+    -------
+    values : dict
+        The parameters.
+    words : str
+        What was done; "" if nothing.
+    """
+    source = values.get("source")
+    parts = re.fullmatch(r"(?s)(sql:sqlite:///)?([^#]*)(#.*)?", str(source))
+    if not isinstance(source, str) or not parts or not parts[2] or ":" in parts[2]:
+        return dict(values), ""
+    path = Path(parts[2]).expanduser()
+    if path.is_absolute() or not _exists(ROOT, path):
+        return dict(values), ""
+    if _exists(data_dir(), path) or _exists(tree, path):
+        return dict(values), ""
+    whole = f"{parts[1] or ''}{ROOT / path}{parts[3] or ''}"
+    return {**values, "source": whole}, f", source is {redact(whole)}"
+
+
+def make(pipeline: str, values: Mapping[str, Value], tree: Path, outputs: Path) -> Run:
+    """Run `pipeline` of the project in `tree`, printing as it goes, and return the new run.
+
+    Raises
+    ------
+    ValueError
+        If the project does not start there, or no run folder appears.
+    """
+    settings = environment(tree, outputs)
+    command = [sys.executable, "-c", "import lib; print(lib.__file__)"]
+    found = subprocess.run(
+        command, cwd=tree, env=settings, capture_output=True, text=True, check=False
+    )
+    if not found.stdout.startswith(f"{tree.resolve()}{os.sep}"):
+        seen = (found.stdout + found.stderr).strip()
+        raise ValueError(f"the library of {tree} is not the one that Python imports: {seen}")
+    sys.stdout.flush()
+    older = (tree / "lib" / "cli.py").exists()  # where the commands were once
+    module = "lib.cli" if older else "lib.commands.cli"
+    command = [sys.executable, "-m", module, "run", pipeline, "--params", json.dumps(values)]
+    subprocess.run(command, cwd=tree, env=settings, check=False)  # a refused model ends in 1, too
+    made = list((outputs / pipeline).glob("[!.]*"))
+    if len(made) != 1:
+        raise ValueError(f"{pipeline} did not start in {tree}; what it printed says why")
+    return Run(UPath(made[0]), pipeline, made[0].name, "")
+
+
+def environment(tree: Path, outputs: Path) -> dict[str, str]:
+    """Return the environment variables for a run of the project in `tree`.
+
+    Nothing in them leads to the tracking server, the databases or the people of the real runs.
+    """
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(LEFT_OUT)}
+    paths = [str(tree), kept.get("PYTHONPATH", "")]
+    kept["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return kept | {"OUTPUTS_DIR": str(outputs), "DATA_DIR": str(data_dir())}
+
+
+def agreement(
+    before: Mapping[str, float], after: Mapping[str, float]
+) -> list[tuple[str, float | None, float | None, str]]:
+    """Return every metric that is no timing with both values and what they say.
+
+    Parameters
+    ----------
+    before, after : mapping of str to float
+        Content of the two runs' `metrics.json`.
+
+    Returns
+    -------
+    list of (str, float or None, float or None, str)
+        ``equal``, ``float noise`` (relative `NOISE`), how far apart, ``only then`` or
+        ``only now``.
+    """
+    rows = []
+    for name in sorted({**before, **after}):
+        if not TIMING.fullmatch(name):
+            pair = before.get(name), after.get(name)
+            rows.append((name, *pair, _agreement(*pair)))
+    return rows
+
+
+def table(rows: list[tuple[str, float | None, float | None, str]]) -> str:
+    """Return what `agreement` found as lines of text."""
+    width = max((len(name) for name, *_ in rows), default=6)
+    lines = [f"  {'metric':<{width}}  {'then':>14}  {'now':>14}"]
+    for name, then, now, words in rows:
+        shown = ["" if value is None else f"{value:.8g}" for value in (then, now)]
+        lines.append(f"  {name:<{width}}  {shown[0]:>14}  {shown[1]:>14}  {words}")
+    return "\n".join(lines)
+
+
+def verdict(
+    rows: list[tuple[str, float | None, float | None, str]], causes: list[str], *, same_data: bool
+) -> str:
+    """Return the last line: reproduced or not, and what may be the reason.
+
+    Parameters
+    ----------
+    rows : list of tuple
+        What `agreement` returns.
+    causes : list of str
+        What is not as it was, data aside.
+    same_data : bool
+        Whether the digests of the data agree.
+    """
+    count = f"{len(rows)} metrics"
+    unlike = _unlike(rows)
+    if unlike:
+        name, _, _, words = max(unlike, key=_distance)
+        changed = [*([] if same_data else ["the data"]), *causes]
+        reason = f"{UNSURE} {', '.join(changed)}" if changed else NO_CAUSE
+        return f"NOT REPRODUCED: {len(unlike)} of {count} differ, {name} most, {words}; {reason}"
+    noise = sum(row[3] == "float noise" for row in rows)
+    within = f", {noise} of them within float noise" if noise else ""
+    if not same_data:
+        return f"NOT REPRODUCED: the data have changed, though all {count} agree{within}"
+    although = f", {UNSURE} {', '.join(causes)}" if causes else ""
+    return f"REPRODUCED: all {count} agree{within}{although}"
+
+
+UNSURE = "not known to be the same:"
+NO_CAUSE = (
+    "commit, packages, Python and data are the same: the run does not repeat exactly, or not here"
+)
+
+
+def _unlike(rows: list[tuple[str, float | None, float | None, str]]) -> list[tuple]:
+    return [row for row in rows if row[3] not in ("equal", "float noise")]
+
+
+def _lock_text(lock: str, commit: str) -> str:
+    """Return the lock file of this digest, from here or from `commit`; "" if neither has it."""
+    here = ROOT / "requirements.lock"
+    if lock and lock == lock_digest():
+        return here.read_text(encoding="utf-8")
+    text = (_git("show", f"{commit}:./requirements.lock") if commit else "") or ""
+    found = hashlib.sha256(text.encode()).hexdigest() == lock
+    return text if found or not lock else ""
+
+
+def _agreement(then: float | None, now: float | None) -> str:
+    if then is None or now is None:
+        return "only then" if now is None else "only now"
+    if then == now:
+        return "equal"
+    if math.isclose(then, now, rel_tol=NOISE, abs_tol=1e-15):
+        return "float noise"
+    share = f" ({(now - then) / abs(then):+.2g} of it)" if then else ""
+    return f"{now - then:+.3g}{share}"
+
+
+def _distance(row: tuple[str, float | None, float | None, str]) -> float:
+    _, then, now, _ = row
+    if then is None or now is None or not then:
+        return math.inf
+    return abs(now - then) / abs(then)
+
+
+def _exists(folder: Path, path: Path) -> bool:
+    return (folder / path).exists() or any(folder.glob(str(path)))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git prints, None if it is not there or fails."""
+    git = shutil.which("git")
+    if not git:
+        return None
+    done = subprocess.run([git, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return None if done.returncode else done.stdout
+
+
+def _tell(topic: str, words: str) -> None:
+    _say(f"  {topic:<12} {words}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

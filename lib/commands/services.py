@@ -1,0 +1,560 @@
+"""Airflow, MLflow and JupyterLab on this machine: their settings, databases and processes.
+
+Everything listens on 127.0.0.1. Settings are environment variables, set for child processes
+only, so that the shell that called stays as it was. What runs is on record beside the runs, in
+`.services.json`: `running` gives the addresses, of living processes only. No record holds a token
+or a password.
+"""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lib.dag import scheduling
+from lib.run import ROOT, state_dir
+from lib.tracking import artifact_root, locked, open_client, tracking_uri
+
+import psutil
+
+HOST = "127.0.0.1"
+PORTS = {"airflow": 8080, "mlflow": 5000, "lab": 8888}
+STOP_SECONDS = 15
+RECORD = ".services.json"
+SCHEDULER = "airflow-scheduler"
+TITLES = {"airflow": "Airflow", "mlflow": "MLflow", "lab": "JupyterLab"}
+ADDRESSED = {"airflow": "airflow-api", "mlflow": "mlflow", "lab": "jupyterlab"}
+SAME_S = 1.0  # a process that began further from the noted time is another with the same number
+
+
+@dataclass(frozen=True)
+class Service:
+    """A long-running process: what it is called, how it is started and where it will answer."""
+
+    name: str
+    command: list[str]
+    address: str = ""
+
+
+def running() -> dict[str, str]:
+    """Return the addresses of those services of this project that run now.
+
+    "Of this project" means: started by `make up` or `make lab` on the same `OUTPUTS_DIR`. One that
+    has just been started may not answer yet.
+
+    Returns
+    -------
+    dict of str to str
+        ``airflow``, ``mlflow``, ``lab``: ``http://127.0.0.1:8080`` for example. ``airflow`` is
+        there only while the scheduler lives too. A server that `MLFLOW_TRACKING_URI` names is not
+        ours, and is left out.
+    """
+    alive = processes()
+    found = {name: alive[key]["address"] for name, key in ADDRESSED.items() if key in alive}
+    if SCHEDULER not in alive:
+        found.pop("airflow", None)
+    return found
+
+
+def address(name: str) -> str:
+    """Return where a service answers, or would by default: ``airflow``, ``mlflow`` or ``lab``."""
+    return running().get(name, f"http://{HOST}:{PORTS[name]}")
+
+
+def scheduler_is_alive() -> bool:
+    """Say whether a scheduler that `make up` has started works on this database."""
+    return SCHEDULER in processes()
+
+
+def processes() -> dict[str, dict]:
+    """Return what is on record of every service whose process lives, by the service's name.
+
+    Returns
+    -------
+    dict of str to dict
+        ``pid``, ``created`` (seconds since 1970), ``address`` ("" where it has none) and ``by``,
+        the command that has started it. What a killed process has left behind is not in it.
+    """
+    try:
+        noted = json.loads((state_dir() / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # nothing runs; or somebody has edited it
+        return {}
+    return {name: entry for name, entry in noted.items() if _lives(entry)}
+
+
+def _lives(entry: Mapping) -> bool:
+    """Say whether the process of an entry is still the one that was noted."""
+    try:
+        process = psutil.Process(entry["pid"])
+        is_same = abs(process.create_time() - entry["created"]) < SAME_S
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _note(service: Service, pid: int, by: str) -> None:
+    """Put a service that has been started on record.
+
+    Raises
+    ------
+    ValueError
+        If another of that name lives: two were started at once, and this one came second.
+    """
+    created = psutil.Process(pid).create_time()
+    entry = {"pid": pid, "created": created, "address": service.address, "by": by}
+    with locked("services"):
+        alive = processes()
+        if service.name in alive:
+            raise ValueError(_already({service.name: alive[service.name]}))
+        _write_record(alive | {service.name: entry})
+
+
+def _already(alive: Mapping[str, Mapping]) -> str:
+    """Say that services run here already, where, and how to end them."""
+    by = next(iter(alive.values()))["by"]
+    where = ", ".join(
+        f"{TITLES[name]} at {alive[key]['address']}"
+        for name, key in ADDRESSED.items()
+        if key in alive
+    )
+    pids = " ".join(str(entry["pid"]) for entry in alive.values())
+    return (
+        f"{by} runs already on {state_dir()}{where and f', {where}'}; two schedulers on one "
+        f"database would take each other's tasks. Use that one, or end it first: Ctrl-C where it "
+        f"runs or, if its terminal is gone, kill {pids}"
+    )
+
+
+def _forget(pids: set[int]) -> None:
+    """Take services that have ended off the record."""
+    with locked("services"):
+        _write_record({n: entry for n, entry in processes().items() if entry["pid"] not in pids})
+
+
+def _write_record(entries: Mapping[str, Mapping]) -> None:
+    """Write the record whole or not at all, for its user only; remove it when nothing runs."""
+    place = state_dir() / RECORD
+    if not entries:
+        place.unlink(missing_ok=True)
+        return
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{RECORD}.", dir=state_dir())  # mode 0600
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(entries, file, indent=1)
+    Path(temporary).replace(place)
+
+
+def airflow_settings(port: int | None = None) -> dict[str, str]:
+    """Return the environment variables that make Airflow use this project's folders.
+
+    Parameters
+    ----------
+    port : int, optional
+        Where Airflow's server listens; by default where `make up` has it now, else 8080.
+    """
+    if port is None:
+        port = urlsplit(address("airflow")).port
+    home = state_dir() / ".airflow"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # parsing, on a laptop that is busy
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
+        "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "MLFLOW_ENABLE_TELEMETRY": "false",
+        "MLFLOW_TRACKING_URI": tracking_uri(),
+    }
+
+
+def prepare() -> None:
+    """Make the databases of Airflow and MLflow, once; a second call returns at once."""
+    done = state_dir() / ".airflow" / "ready"
+    if tracking_uri().startswith("sqlite"):
+        open_client()
+    if done.exists():
+        return
+    settings = {**os.environ, **airflow_settings()}
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    made = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise RuntimeError(f"Airflow could not make its database:\n{made.stdout}{made.stderr}")
+    done.touch()
+
+
+def free_port(wanted: int) -> int:
+    """Return `wanted`, or the next port on 127.0.0.1 that nothing listens on."""
+    for port in range(wanted, wanted + 100):
+        if not is_taken(port):
+            return port
+    raise OSError(f"no free port from {wanted} to {wanted + 99} on {HOST}")
+
+
+def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
+    """Return the port of each service: the one that was asked for, else the next free one.
+
+    Parameters
+    ----------
+    asked : mapping of str to str
+        What was typed, by name: ``airflow``, ``mlflow``, ``lab``; "" for the default, of which
+        the next free one is taken, and it is said that it was.
+    command : str
+        For the messages: "make up".
+
+    Raises
+    ------
+    ValueError
+        If one that was asked for is no port, is asked for twice, or is taken; says by whom.
+    """
+    chosen: dict[str, int] = {}
+    for name, text in asked.items():
+        if text:
+            chosen[name] = _asked_port(name, text, chosen, command)
+    for name, text in asked.items():
+        if not text:
+            port = free_port(PORTS[name])
+            while port in chosen.values():
+                port = free_port(port + 1)
+            if port != PORTS[name]:
+                taken = is_taken(PORTS[name])
+                why = f"is taken by {listener(PORTS[name])}" if taken else "is another's"
+                _say(f"port {PORTS[name]} {why}: {TITLES[name]} gets {port}")
+            chosen[name] = port
+    return chosen
+
+
+def _asked_port(name: str, text: str, others: Mapping[str, int], command: str) -> int:
+    option = f"{name.upper()}_PORT"
+    port = int(text) if text.isdecimal() else 0
+    if not 0 < port < 65536:
+        raise ValueError(f"{option} = {text}: expected a port, a number from 1 to 65535")
+    if port in others.values():
+        raise ValueError(f"{option} = {port} is asked for twice: each service needs a port")
+    if is_taken(port):
+        holder = listener(port)
+        raise ValueError(
+            f"{option} = {port} is taken by {holder}. Choose another one, for example "
+            f"{command} {option}={free_port(port + 1)}, or leave it out"
+        )
+    return port
+
+
+def is_taken(port: int) -> bool:
+    """Say whether a port on 127.0.0.1 cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def listener(port: int) -> str:
+    """Return who listens on `port`, as far as this user may know."""
+    try:
+        connections = psutil.net_connections("inet")
+    except psutil.AccessDenied:
+        return "somebody"
+    for one in connections:
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
+            try:
+                return f"process {one.pid}, {psutil.Process(one.pid).name()}"
+            except psutil.NoSuchProcess:
+                break
+    return "a process of somebody else"
+
+
+def run_services(services: list[Service], settings: Mapping[str, str], ready: dict, by: str) -> int:
+    """Start `services`, say when they answer, and stop all of them on Ctrl-C or if one ends.
+
+    Parameters
+    ----------
+    services : list of Service
+    settings : mapping of str to str
+        Environment variables for all of them.
+    ready : dict of str to (int, str)
+        What to wait for: a port and the line to print once it answers, by name.
+    by : str
+        The command that starts them, for the record: "make up".
+
+    Returns
+    -------
+    int
+        0 after Ctrl-C or SIGTERM, 1 if a service ended by itself.
+
+    Raises
+    ------
+    ValueError
+        If one of them runs already on the same outputs.
+    """
+    logs = state_dir() / ".logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **settings}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup asks for
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    started: dict[str, subprocess.Popen] = {}
+    try:
+        for service in services:
+            with (logs / f"{service.name}.log").open("wb") as log:
+                started[service.name] = subprocess.Popen(
+                    service.command,
+                    env=environment,
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            _note(service, started[service.name].pid, by)
+        return _watch(started, dict(ready), logs)
+    except KeyboardInterrupt:
+        _say("stopping")
+        return 0
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some running
+        _stop(list(started.values()))
+        _forget({process.pid for process in started.values()})
+
+
+def _watch(started: dict[str, subprocess.Popen], waiting: dict, logs: Path) -> int:
+    """Print each service's line when it answers; return 1 when one has ended."""
+    _say(f"starting; logs are in {logs}")
+    any_waiting = bool(waiting)
+    while True:
+        for name, process in started.items():
+            if process.poll() is not None:
+                log = logs / f"{name}.log"
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                _say(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
+                return 1
+        for name, (port, line) in list(waiting.items()):
+            if _answers(port):
+                del waiting[name]
+                _say(line)
+        if any_waiting and not waiting:
+            any_waiting = False
+            _say("all up; Ctrl-C stops everything")
+            threading.Thread(target=_let_links_follow, daemon=True).start()
+        time.sleep(0.5)
+
+
+def _let_links_follow() -> None:
+    from lib.pages import links
+
+    links.follow(running())
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _stop(processes: list[subprocess.Popen]) -> None:
+    """End every process with its children: politely, then by force."""
+    for process in processes:
+        _signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            continue
+    for process in processes:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _lab(port: int, token: str) -> Service:
+    options = {
+        "ServerApp.ip": HOST,
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "ServerApp.open_browser": False,
+        "ServerApp.root_dir": ROOT,
+        "ServerApp.allow_root": True,
+        "IdentityProvider.token": token,
+        "LabApp.default_url": "/lab/tree/notebooks",
+        "KernelManager.transport": "ipc",
+        "ServerApp.jpserver_extensions": {"lib.commands.lab_extension": True},
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "jupyterlab", *flags]
+    return Service("jupyterlab", command, f"http://{HOST}:{port}")
+
+
+def lab(port: str = "") -> int:
+    """Run JupyterLab alone until Ctrl-C; where it runs already, only say where.
+
+    Parameters
+    ----------
+    port : str, default ""
+        Where it shall listen; by default on 8888 or the next free one.
+
+    Raises
+    ------
+    ValueError
+        If `port` is no port or is taken, or JupyterLab runs already on another one.
+    """
+    alive = processes().get(ADDRESSED["lab"])
+    if alive:
+        if port not in ("", str(urlsplit(alive["address"]).port)):
+            raise ValueError(
+                f"JupyterLab runs already at {alive['address']}, by {alive['by']} (process "
+                f"{alive['pid']}): end that first to have it on port {port}"
+            )
+        _say(f"{_lab_line(alive)}\n            runs already, by {alive['by']}")
+        return 0
+    chosen, token = choose_ports({"lab": port}, "make lab")["lab"], secrets.token_urlsafe(16)
+    service = _lab(chosen, token)
+    return run_services(
+        [service],
+        {"MLFLOW_TRACKING_URI": tracking_uri()},
+        {"jupyterlab": (chosen, _lab_address(service.address, token))},
+        "make lab",
+    )
+
+
+def up(asked: Mapping[str, str] | None = None) -> int:
+    """Run Airflow, an MLflow server and JupyterLab until Ctrl-C.
+
+    A JupyterLab that `make lab` runs is used as it is.
+
+    Parameters
+    ----------
+    asked : mapping of str to str, optional
+        Ports, as for `choose_ports`.
+
+    Raises
+    ------
+    ValueError
+        If a port is no port or is taken, or this runs already on the same outputs.
+    """
+    alive = processes()
+    own_lab = alive.pop(ADDRESSED["lab"], None)
+    if alive:
+        raise ValueError(_already(alive))
+    wanted = dict.fromkeys(PORTS, "") | dict(asked or {})
+    has_server = tracking_uri().startswith("http")
+    if has_server:
+        wanted.pop("mlflow")
+    if own_lab:
+        wanted.pop("lab")
+    ports = choose_ports(wanted, "make up")
+    with scheduling.scheduler_place(_say):
+        prepare()
+        settings = airflow_settings(ports["airflow"])
+        _tidy_up(settings)
+        return _serve(ports, settings, own_lab)
+
+
+def _tidy_up(settings: Mapping[str, str]) -> None:
+    """Close runs whose process is gone, before a scheduler waits for them; say which.
+
+    Raises
+    ------
+    RuntimeError
+        If that fails; says why.
+    """
+    if not scheduling.may_need_tidying():
+        return
+    command = [sys.executable, "-m", "lib.dag.scheduling"]
+    environment = {**os.environ, **settings}
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"Airflow's database could not be tidied:\n{done.stdout}{done.stderr}")
+    for line in done.stdout.splitlines():
+        if line.startswith("closed "):
+            _say(line)
+
+
+def _serve(ports: Mapping[str, int], settings: Mapping[str, str], own_lab: dict | None) -> int:
+    """Start everything, JupyterLab only where there is none, and stop it in the end."""
+    has_server = "mlflow" not in ports
+    password = _airflow_password(settings)
+    url, airflow = settings["AIRFLOW__API__BASE_URL"], [sys.executable, "-m", "airflow"]
+    services = [
+        Service("airflow-api", [*airflow, "api-server"], url),
+        Service(SCHEDULER, [*airflow, "scheduler", "--skip-serve-logs"]),
+        Service("airflow-dag-processor", [*airflow, "dag-processor"]),
+        Service("airflow-triggerer", [*airflow, "triggerer", "--skip-serve-logs"]),
+    ]
+    line = f"Airflow     {url}  (user admin, password {password})"
+    ready = {"airflow": (ports["airflow"], line)}
+    if own_lab:
+        _say(f"{_lab_line(own_lab)}\n            runs already, by {own_lab['by']}")
+    else:
+        token = secrets.token_urlsafe(16)
+        services.append(_lab(ports["lab"], token))
+        ready["lab"] = (ports["lab"], _lab_address(services[-1].address, token))
+    if has_server:
+        _say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
+    else:
+        services.append(_mlflow_server(ports["mlflow"]))
+        ready["mlflow"] = (ports["mlflow"], f"MLflow      {services[-1].address}")
+    return run_services(services, settings, ready, "make up")
+
+
+def _lab_address(url: str, token: str) -> str:
+    """Return the line that says where JupyterLab is, for its user's eyes only."""
+    return f"JupyterLab  {url}/lab/tree/notebooks{token and f'?token={token}'}"
+
+
+def _lab_line(entry: Mapping) -> str:
+    """Return the line of a JupyterLab on record, with the token that its own process keeps."""
+    from jupyter_server.serverapp import list_running_servers
+
+    tokens = [s.get("token", "") for s in list_running_servers() if s.get("pid") == entry["pid"]]
+    return _lab_address(entry["address"], tokens[0] if tokens else "")
+
+
+def _mlflow_server(port: int) -> Service:
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    store = ["--backend-store-uri", tracking_uri(), "--default-artifact-root", artifact_root()]
+    options = ["--no-serve-artifacts", "--workers", "1"]
+    return Service("mlflow", [*command, *store, *options], f"http://{HOST}:{port}")
+
+
+def _airflow_password(settings: dict[str, str]) -> str:
+    """Return the password of Airflow's user `admin`, made and kept on first use."""
+    file = Path(settings["AIRFLOW_HOME"]) / "simple_auth_manager_passwords.json.generated"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            json.dump({"admin": secrets.token_urlsafe(9)}, stream)
+    return json.loads(file.read_text(encoding="utf-8"))["admin"]

@@ -1,0 +1,1 @@
+"""What Airflow sees: DAG files, operators, runs. The only place that imports Airflow."""

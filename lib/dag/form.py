@@ -1,0 +1,173 @@
+"""What a DAG file needs: defaults, the trigger form, its tasks, and assets that tie DAGs together.
+
+The form and the checks come from the parameters cells, and every asset is named after its
+pipeline, so that whoever updates it and whoever waits for it agree. Nothing heavy is imported
+while Airflow parses.
+"""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+from lib.dag.alarm import AlarmOperator
+from lib.dag.clock import LiveCronTimetable
+from lib.dag.notify import failure_callbacks
+from lib.dag.operator import NotebookOperator
+from lib.dag.promotion import PromotionOperator
+from lib.parameters import Parameter, Value, check_values, merge_parameters, read_stages
+from lib.run import ROOT, stage_title
+
+from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, Param
+
+DAG_DEFAULTS = {
+    "start_date": datetime(2025, 12, 27, tzinfo=UTC),
+    "catchup": False,
+    "max_active_runs": 1,
+    "on_failure_callback": failure_callbacks(),
+    "default_args": {"retries": 2, "retry_delay": timedelta(minutes=1)},
+}
+
+RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after).date() }}"
+"""The date a run stands for (UTC), as a value for `notebook_params`: a back-fill has its own."""
+
+DAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
+
+PROMOTED_MODEL = (
+    "{{ (triggering_asset_events.values() | map('last') | sort(attribute='timestamp') | last)"
+    ".extra['name'] if triggering_asset_events else '%s' }}"
+)
+"""The model whose promotion has started the run, the latest of several; else the one filled in."""
+
+
+def notebook_params(pipeline: str, **overrides: Value) -> dict[str, Param]:
+    """Return the trigger form of `pipeline`: a `Param` for every parameter, `run_dir` left out.
+
+    Parameters
+    ----------
+    pipeline : str
+        A folder below `notebooks/`.
+    **overrides : int, float, str, bool or list
+        Defaults of the scheduled run, where they differ from the notebooks' own. Texts may be
+        Jinja templates, such as `RUN_DATE`: a task fills in what the DAG file wrote, and takes
+        what a person enters as it is.
+
+    Raises
+    ------
+    ValueError
+        If no notebook declares an override, its value is outside of the domain, or two notebooks
+        disagree on a parameter.
+    """
+    by_stage = read_stages(ROOT / "notebooks" / pipeline)
+    merged = merge_parameters(by_stage)
+    del merged["run_dir"]
+    values = check_values(merged, overrides, owner=pipeline)
+    first = {name: stage for stage in reversed(by_stage) for name in by_stage[stage]}
+    return {
+        name: _param(parameter, values.get(name, parameter.default), first[name])
+        for name, parameter in merged.items()
+    }
+
+
+def notebook_task(
+    notebook: str, *, timeout_minutes: float = 120, silent_minutes: float = 30
+) -> NotebookOperator:
+    """Return the task that runs ``<pipeline>/<stage>``; its id is the stage's name.
+
+    Parameters
+    ----------
+    notebook : str
+        ``power/01_load`` for example.
+    timeout_minutes : float, default 120
+        Time limit of the whole notebook.
+    silent_minutes : float, default 30
+        How long one cell may run without printing anything.
+    """
+    return NotebookOperator(
+        task_id=notebook.split("/")[1],
+        notebook=notebook,
+        timeout=timedelta(minutes=timeout_minutes),
+        silent_timeout=timedelta(minutes=silent_minutes),
+        doc_md=f"Runs `notebooks/{notebook}.ipynb`.",
+    )
+
+
+def promotion_task(pipeline: str, *, answer_days: float = 3) -> PromotionOperator:
+    """Return the task after a register notebook: a version that enters production updates an asset.
+
+    With ``promote="approval"`` it waits for a person, and no answer within `answer_days` is a "no".
+    It is skipped where nothing was promoted, and then the asset is not updated.
+    """
+    return PromotionOperator(
+        task_id="promote",
+        pipeline=pipeline,
+        response_timeout=timedelta(days=answer_days),
+        outlets=[model_asset(pipeline)],
+        doc_md="Puts the registered version into production, as `promote` says.",
+    )
+
+
+def alarm_task(pipeline: str) -> AlarmOperator:
+    """Return the task after the notebook that watches: on an alarm it updates `drift_asset`."""
+    return AlarmOperator(
+        task_id="alarm",
+        pipeline=pipeline,
+        doc_md="Says that new data or errors are no longer as in training; else it is skipped.",
+    )
+
+
+def data_asset(pipeline: str) -> Asset:
+    """Return what is updated when new data for `pipeline` has arrived: by whoever brings it."""
+    return Asset(name=f"data/{pipeline}", group="data")
+
+
+def model_asset(pipeline: str) -> Asset:
+    """Return what is updated when a version of the model of `pipeline` enters production."""
+    return Asset(name=f"models/{pipeline}", group="models")
+
+
+def drift_asset(pipeline: str) -> Asset:
+    """Return what is updated when new data no longer looks like what the model has learned."""
+    return Asset(name=f"drift/{pipeline}", group="drift")
+
+
+def clock_or(cron: str, *assets: Asset) -> AssetOrTimeSchedule:
+    """Return the schedule "at `cron` (UTC), and whenever one of `assets` is updated".
+
+    A time that passes while the DAG is off, or while nothing runs, is not made up for. Airflow's
+    lists show "0 of 2 assets updated" for it and no clock: give the DAG the tag `clock_tag`.
+    """
+    clock = LiveCronTimetable(cron, timezone="UTC")
+    return AssetOrTimeSchedule(timetable=clock, assets=AssetAny(*assets))
+
+
+def clock_tag(cron: str) -> str:
+    """Return a cron expression (UTC) in words, short enough for a tag.
+
+    Airflow's list of DAGs shows assets in the place of a clock where a DAG waits for either.
+
+    Examples
+    --------
+    >>> clock_tag("30 3 * * *"), clock_tag("0 2 * * 0"), clock_tag("0 */6 * * *")
+    ('daily 03:30 UTC', 'Sundays 02:00 UTC', 'cron 0 */6 * * * UTC')
+    """
+    match = re.fullmatch(r"(\d+) (\d+) \* \* (\*|[0-7])", cron)
+    if not match:
+        return f"cron {cron} UTC"
+    minute, hour, day = match.groups()
+    when = "daily" if day == "*" else DAYS[int(day) % 7]
+    return f"{when} {int(hour):02}:{int(minute):02} UTC"
+
+
+def _param(parameter: Parameter, value: Value, stage: str) -> Param:
+    text = parameter.meaning[0].upper() + parameter.meaning[1:]
+    text += f" [{parameter.domain}]" if parameter.domain else ""
+    if value != parameter.default and parameter.name != "source":
+        own = "empty" if parameter.may_be_empty else json.dumps(parameter.default)
+        text += f". With source sample: {own}, unless you change it"
+    return Param(
+        value,
+        title=parameter.name,
+        description=text,
+        section=stage_title(stage),
+        **parameter.schema(),
+    )

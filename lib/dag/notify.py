@@ -1,0 +1,285 @@
+"""Tell people that a run has failed, or what became of its model, with the report's link.
+
+Off unless the environment of Airflow names a receiver. Messages go through Airflow's own notifiers
+and connections, so addresses and passwords stay where Airflow keeps its secrets:
+
+- ``NOTIFY_EMAIL``: addresses, separated by commas. Sent by the connection of type SMTP that Airflow
+  uses for mail, ``smtp_default``; its extra field ``from_email`` is the sender. For example
+  ``AIRFLOW_CONN_SMTP_DEFAULT='{"conn_type": "smtp", "host": "mail.example.org", "port": 587,
+  "login": "…", "password": "…", "extra": {"from_email": "ml@example.org", "disable_ssl": true}}'``
+- ``NOTIFY_WEBHOOK``: the name of a connection of type HTTP, ``notify_webhook`` for example, then
+  ``AIRFLOW_CONN_NOTIFY_WEBHOOK='{"conn_type": "http", "host": "https://chat.example.org/hooks/…"}'``.
+  It gets JSON by POST: ``text`` as Slack and Mattermost show it, and ``event``, ``pipeline``,
+  ``run``, ``reason``, ``link`` for a program.
+
+A message that cannot be sent is an error in the log and changes nothing of the run. What a message
+says may come from an error of anybody's code: it is never taken for a template, for markup or for
+a mention, and passwords in addresses are starred.
+"""
+
+import html
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from lib.pages.summary import PAGE, decision, summarise
+from lib.registry.gate import is_promoted
+from lib.run import Run, run_of_airflow
+from lib.sources import redact
+
+if TYPE_CHECKING:
+    from airflow.providers.http.hooks.http import HttpHook
+    from airflow.sdk import BaseNotifier, Context
+    from requests import PreparedRequest, Response
+
+EMAIL, WEBHOOK = "NOTIFY_EMAIL", "NOTIFY_WEBHOOK"
+REASON_LINES, REASON_CHARACTERS = 6, 600
+WEBHOOK_SECONDS = 10  # Airflow stops a callback that takes longer than its DAG file may
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is told: an event in a line, the facts, and where to read on.
+
+    Attributes
+    ----------
+    event : {"failed", "refused", "registered", "promoted"}
+    pipeline, run : str
+    what : str
+        Which stage, or which version of which model.
+    reason : str
+        The error, or what the gate said and what followed, in few lines.
+    link, folder : str
+        The report's address, "" where Airflow's is unknown, and its path.
+    """
+
+    event: str
+    pipeline: str
+    run: str
+    what: str
+    reason: str
+    link: str
+    folder: str
+
+    @property
+    def title(self) -> str:
+        """The message in one line."""
+        return f"{self.pipeline} {self.event}: {self.what}"
+
+
+def failure_callbacks() -> "list[Callable[[Context], None]] | None":
+    """Return what a DAG calls when a run has failed; None, Airflow's own default, when off.
+
+    Airflow calls it in its DAG processor, and in `dag.test` in the process itself.
+
+    Raises
+    ------
+    ValueError
+        If `NOTIFY_WEBHOOK` holds an address, which is a secret, in place of a connection's name.
+    """
+    return [tell_failure] if receivers() else None
+
+
+def receivers() -> dict[str, str]:
+    """Return what is set of `NOTIFY_EMAIL` and `NOTIFY_WEBHOOK`.
+
+    Raises
+    ------
+    ValueError
+        As `failure_callbacks`.
+    """
+    found = {name: os.environ.get(name, "").strip() for name in (WEBHOOK, EMAIL)}
+    if not found[WEBHOOK].replace("_", "").replace("-", "").isalnum() and found[WEBHOOK]:
+        raise ValueError(
+            f"{WEBHOOK} is no name of a connection of Airflow: put the address into the variable "
+            f"AIRFLOW_CONN_NOTIFY_WEBHOOK and set {WEBHOOK}=notify_webhook"
+        )
+    return {name: value for name, value in found.items() if value}
+
+
+def tell_failure(context: "Context") -> None:
+    """Send a message about the failed DAG run of `context`; never raise."""
+    with _only_logged("about a failed run"):
+        send(failure(context))
+
+
+def tell_promotion(run: Run) -> None:
+    """Send a message about the version that `run` has registered, if it has; never raise."""
+    with _only_logged(f"about the model of {run.run_dir}"):
+        if receivers() and (message := promotion(run)):
+            send(message)
+
+
+def failure(context: "Context") -> Message:
+    """Return the message about the failed DAG run that `context` describes."""
+    pipeline, run_id = context["dag"].dag_id, context["run_id"]
+    run = run_of_airflow(pipeline, run_id)
+    summary = summarise(run)
+    failed = [stage for stage in summary["stages"] if stage["state"] == "failed"]
+    task = getattr(context.get("ti"), "task_id", "")
+    reason = summary["reason"] or str(context.get("reason") or "no reason was given")
+    if failed:
+        what, link = failed[0]["title"], report_link(run)
+        reason = reason.removeprefix(f"{what}: ")
+    else:  # nothing was executed: only Airflow's log says why
+        what, link = f"task {task}" if task else "before its first task", _airflow_link(context)
+        reason = f"{reason}: no notebook has failed, Airflow's log says why"
+    event = "refused" if summary["state"] == "refused" else "failed"
+    return Message(event, pipeline, run.name, what, shorten(reason), link, _folder(run))
+
+
+def promotion(run: Run) -> Message | None:
+    """Return the message about the version that `run` has registered; None if it has not."""
+    summary = summarise(run)
+    made = summary["registration"]
+    if not made:
+        return None
+    decided = decision(summary)
+    event, alias = "registered", made["alias"]
+    if is_promoted(made, summary["promotion"]):
+        event, alias = "promoted", "production"
+    where = f"now @{alias}" if alias else "without an alias"
+    what = f"{made['name']} version {made['version']}, {where}"
+    reason = shorten("\n".join([*decided, made.get("verdict", "")]))
+    return Message(event, run.pipeline, run.name, what, reason, report_link(run), _folder(run))
+
+
+def send(message: Message) -> None:
+    """Send `message` to every receiver; what one of them does not take is in the log."""
+    for name, receiver in receivers().items():
+        with _only_logged(f"{message.title!r} by {name}"):
+            notifier = _webhook(receiver, message) if name == WEBHOOK else _mail(receiver, message)
+            notifier.notify({})  # as it is: calling it would take the text for a template
+            logger.info("Sent %r by %s", message.title, name)
+
+
+def shorten(text: str) -> str:
+    """Return the first lines of `text`, without passwords in addresses."""
+    lines = [redact(line) if "://" in line else line for line in text.strip().splitlines()]
+    short = "\n".join(lines[:REASON_LINES])[:REASON_CHARACTERS]
+    return short if short == "\n".join(lines) else f"{short} …"
+
+
+def plain(message: Message) -> str:
+    """Return the message as text."""
+    facts = {"run": message.run, "reason": message.reason.replace("\n", "\n" + 9 * " ")}
+    facts |= {"report": message.link, "folder": message.folder}
+    lines = [f"{name:<8} {value}" for name, value in facts.items() if value]
+    return "\n".join([message.title, "", *lines])
+
+
+def chat(message: Message) -> str:
+    """Return the message as Slack and Mattermost format it, the reason as text only."""
+    reason = message.reason.replace("```", "'''")
+    lines = [message.title, f"run `{message.run}`", f"```\n{reason}\n```" if reason else ""]
+    lines += [message.link or message.folder]
+    return html.escape("\n".join(line for line in lines if line), quote=False)
+
+
+def _mail(receiver: str, message: Message) -> "BaseNotifier":
+    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+    text = html.escape(plain(message))
+    if message.link:
+        link = html.escape(message.link)
+        text = text.replace(link, f'<a href="{link}">{link}</a>')
+    return SmtpNotifier(
+        to=receiver,
+        subject=" ".join(message.title.split()),
+        html_content=f'<pre style="white-space: pre-wrap">{text}</pre>',
+    )
+
+
+def _webhook(connection: str, message: Message) -> "BaseNotifier":
+    from airflow.providers.http.notifications.http import HttpNotifier
+
+    content = {
+        "text": chat(message),
+        "event": message.event,
+        "pipeline": message.pipeline,
+        "run": message.run,
+        "reason": message.reason,
+        "link": message.link,
+    }
+    notifier = HttpNotifier(
+        http_conn_id=connection, json=content, extra_options={"timeout": WEBHOOK_SECONDS}
+    )
+    notifier.hook = _discreet_hook(connection)
+    return notifier
+
+
+def _discreet_hook(connection: str) -> "HttpHook":
+    """Return a hook that never logs the address: of a webhook, the path is the password.
+
+    Airflow's own logs the address when nobody answers, and whatever a server answers to an error.
+    """
+    from airflow.providers.http.hooks.http import HttpHook
+    from airflow.sdk.log import mask_secret
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        def send(self, request: "PreparedRequest", *more: object, **options: object) -> "Response":
+            try:
+                response = super().send(request, *more, **options)
+            except OSError as error:
+                raise ConnectionError(describe(error)) from None
+            if response.status_code >= 400:
+                raise ConnectionError(f"the answer was {response.status_code} {response.reason}")
+            return response
+
+    hook = HttpHook(http_conn_id=connection, adapter=Adapter())
+    mask_secret(urlsplit(hook.get_connection(connection).host or "").path.strip("/"))
+    return hook
+
+
+def _airflow_url() -> str:
+    from airflow.sdk.configuration import conf
+
+    return (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+
+
+def report_link(run: Run) -> str:
+    """Return the address of the report of `run` in Airflow, "" where Airflow's is unknown."""
+    url = _airflow_url()
+    return f"{url}/reports/run/{run.pipeline}/{quote(run.name)}" if url else ""
+
+
+def _airflow_link(context: Mapping) -> str:
+    url = _airflow_url()
+    path = f"/dags/{context['dag'].dag_id}/runs/{quote(context['run_id'], safe='')}"
+    return f"{url}{path}" if url else ""
+
+
+def _folder(run: Run) -> str:
+    page = run.path / PAGE
+    return redact(str(page if page.exists() else run.path))
+
+
+@contextmanager
+def _only_logged(what: str) -> Iterator[None]:
+    """Log what goes wrong in the block, without its details where they may hold a secret."""
+    try:
+        yield
+    except Exception as error:  # a run is as good as it was
+        logger.error("The message %s was not sent: %s", what, describe(error))
+
+
+def describe(error: BaseException) -> str:
+    """Return the cause of `error`, its text only where that cannot hold an address or a key."""
+    cause = error
+    while deeper := cause.__cause__ or cause.__context__:
+        cause = deeper
+    origin = type(cause).__module__.split(".")[0]
+    telling = isinstance(cause, OSError) and origin in ("builtins", "socket", "ssl", "smtplib")
+    if telling or origin == "airflow":
+        return f"{type(cause).__name__}: {cause}"
+    return (
+        f"{type(cause).__name__}; its text is withheld, since it may hold the address: see that "
+        "Airflow's connection is complete (host, port, for mail also from_email)"
+    )

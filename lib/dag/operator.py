@@ -1,0 +1,252 @@
+"""The Airflow task that runs one notebook: checked before, watched during, mirrored after.
+
+`NotebookOperator` runs a stage into the run folder of its DAG run with exactly the parameters
+that the notebook declares. Whatever happens, the executed notebook and its HTML say what did, the
+page of the run and the index of runs follow, and MLflow gets what the run folder holds. A dead or
+silent kernel is tried again; an error in the notebook's own code, a parameter outside of its
+domain, or an interrupt (Ctrl-C) is not.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib.dag.notify import tell_promotion
+from lib.dag.scheduling import TEST
+from lib.machine.executor import (
+    StageStopped,
+    StageTimeoutError,
+    archive_previous,
+    execute_notebook,
+    import_papermill,
+)
+from lib.pages.summary import PAGE, note_start
+from lib.parameters import (
+    Value,
+    check_values,
+    merge_parameters,
+    read_parameters,
+    read_stages,
+    values_of_run,
+)
+from lib.run import ROOT, run_of_airflow
+
+import_papermill()  # without the storage back ends that the provider would make it import
+
+from airflow.providers.papermill.operators.papermill import PapermillOperator  # noqa: E402
+from airflow.sdk.exceptions import AirflowFailException  # noqa: E402
+
+if TYPE_CHECKING:
+    from lib.run import Run
+
+    from airflow.sdk import Context
+    from upath import UPath
+
+
+INTERRUPTED = "interrupted by Ctrl-C or a signal"
+
+logger = logging.getLogger(__name__)
+
+
+class NotebookOperator(PapermillOperator):
+    """Run one notebook of a pipeline into the run folder of the DAG run.
+
+    Parameters
+    ----------
+    notebook : str
+        ``<pipeline>/<stage>``, below `notebooks/`.
+    timeout : timedelta
+        Time limit of the whole notebook.
+    silent_timeout : timedelta
+        How long a cell may run without any output.
+    **kwargs
+        Passed to Airflow's `BaseOperator`.
+    """
+
+    template_fields = ()
+    ui_color = "#e8eef7"
+
+    def __init__(
+        self,
+        *,
+        notebook: str,
+        timeout: timedelta,
+        silent_timeout: timedelta,
+        **kwargs: object,
+    ) -> None:
+        super().__init__(
+            input_nb=str(ROOT / "notebooks" / f"{notebook}.ipynb"),
+            log_output=True,
+            execution_timeout=timeout + timedelta(minutes=5),
+            **kwargs,
+        )
+        self.pipeline, self.stage = notebook.split("/")
+        self.timeout = timeout
+        self.silent_timeout = silent_timeout
+        dag = self.get_dag()  # its parameters now: Airflow puts a run's values into them
+        self.written = {name: param.value for name, param in dag.params.items()} if dag else {}
+
+    def execute(self, context: "Context") -> str:
+        """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
+        run = open_run_of(self.pipeline, context)
+        run.prepare()
+        self.log.info("run folder: %s", run.path)
+        _note_start(run, context)
+        notebook = run.path / f"{self.stage}.ipynb"
+        archive_previous(notebook)
+        publish_page(run)
+        try:
+            values = self._values(context)
+        except ValueError as error:
+            self._mirror_failure(run, {}, error)
+            raise AirflowFailException(str(error)) from error
+        try:
+            done = execute_notebook(
+                self.input_nb,
+                notebook,
+                self._own(values, run),
+                cwd=ROOT,
+                timeout_s=self.timeout.total_seconds(),
+                silent_timeout_s=self.silent_timeout.total_seconds(),
+                log_output=True,
+            )
+        except BaseException as error:
+            self._mirror_failure(run, values, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise AirflowFailException(INTERRUPTED) from error
+            if _is_final(error):
+                raise AirflowFailException(str(error)) from error
+            raise
+        usage = {
+            f"{self.stage}_seconds": done.seconds,
+            f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
+        }
+        last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+        publish_page(run)
+        try:
+            with interrupt_is_final():
+                self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
+        finally:
+            publish_page(run, complete=True)
+        if "registration.json" in run.record(self.stage)["writes"]:
+            tell_promotion(run)
+        return f"{run.run_dir}/{self.stage}.html"
+
+    def on_kill(self) -> None:
+        """End the task when Airflow stops it; the notebook's report has been written by then."""
+        raise StageStopped("Airflow stopped the task")
+
+    def _values(self, context: "Context") -> dict[str, Value]:
+        """Return every parameter of the pipeline for this DAG run, checked and in its type.
+
+        Raises
+        ------
+        ValueError
+            If one has an unknown name, a wrong type, or a value outside of its domain.
+        """
+        declared = merge_parameters(read_stages(Path(self.input_nb).parent))
+        del declared["run_dir"]  # follows from the DAG run
+        values = values_of_run(declared, self.written, context["dag_run"].conf or {})
+        templates = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, str) and "{{" in value and value == self.written.get(name)
+        }
+        values |= {n: self.render_template(t, context) for n, t in templates.items()}
+        return check_values(declared, values, owner=self.pipeline)
+
+    def _own(self, values: dict[str, Value], run: "Run") -> dict[str, Value]:
+        """Return what to pass to the notebook: the values that it declares."""
+        names = read_parameters(Path(self.input_nb))
+        return {name: values[name] for name in names if name in values} | {"run_dir": run.run_dir}
+
+    def _mirror(
+        self, run: "Run", values: dict[str, Value], status: str, metrics: dict[str, float]
+    ) -> None:
+        from lib import tracking
+
+        known = tracking.mirror(run, status=status, metrics=metrics, parameters=values)
+        self.log.info("MLflow run %s in %s", known["run_id"], tracking.tracking_uri())
+
+    def _mirror_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
+        """Tell MLflow of a failure; a second failure on the way is added to the first."""
+        notebook = run.path / f"{self.stage}.ipynb"
+        publish_page(run)
+        try:
+            if not notebook.exists():
+                _report_refusal(Path(self.input_nb), notebook, error)
+            killed = isinstance(error, KeyboardInterrupt | StageStopped)
+            self._mirror(run, values, "KILLED" if killed else "FAILED", {})
+        except Exception as second:  # the first error is the one to be raised, with this on it
+            error.add_note(f"and MLflow could not be told: {second}")
+        publish_page(run, complete=True)
+
+
+def open_run_of(pipeline: str, context: "Context") -> "Run":
+    """Return the run folder of the DAG run of `context`."""
+    return run_of_airflow(pipeline, context["run_id"])
+
+
+def runs_without_server(context: "Context") -> bool:
+    """Say whether `dag.test` runs the DAG, `make run` for example: nobody can be asked then."""
+    return context["dag_run"].triggering_user_name == TEST
+
+
+@contextmanager
+def interrupt_is_final() -> Iterator[None]:
+    """Fail the task for good where its process is interrupted: Airflow would try it again."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise AirflowFailException(INTERRUPTED) from error
+
+
+def publish_page(run: "Run", *, complete: bool = False) -> None:
+    """Write the page of `run` and the index; a failure to do so is no failure of the stage.
+
+    The page is there at once. A `complete` one, which waits for MLflow, names the run's MLflow
+    run, compares with the version that serves, and is logged.
+    """
+    from lib import tracking
+    from lib.pages import run_page
+
+    try:
+        run_page.publish(run, ask_registry=complete)
+        if complete:
+            tracking.log_page(run, PAGE)
+    except Exception:
+        logger.exception("The page of the run could not be written or logged")
+
+
+def _note_start(run: "Run", context: "Context") -> None:
+    dag_run = context["dag_run"]
+    note_start(
+        run,
+        dag_id=context["dag"].dag_id,
+        run_id=context["run_id"],
+        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+        who=None if runs_without_server(context) else dag_run.triggering_user_name,
+    )
+
+
+def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> None:
+    """Leave a report of a stage that never began: its notebook without outputs, and why."""
+    from lib import outcome
+    from lib.pages import notebook as reports
+
+    content = outcome.read_notebook(source)
+    outcome.mark_failed(content, None, type(error).__name__, str(error))
+    outcome.write_notebook(notebook, content)
+    reports.write_html(notebook)
+
+
+def _is_final(error: BaseException) -> bool:
+    """Say whether the same notebook would fail in the same way again."""
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, StageTimeoutError):
+        return error.limit == "timeout_s"
+    return isinstance(error, PapermillExecutionError)

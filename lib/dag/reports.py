@@ -1,0 +1,530 @@
+"""The reports inside Airflow: rendered at each request, for those who may see the DAG's runs.
+
+Airflow mounts the application `reports` without authentication, so every answer here is for a
+caller whom Airflow's own token names, and who may read the runs of that DAG. Nothing but reports
+of runs can be asked for: names are checked, and links that lead out of a pipeline's folder are
+refused.
+
+What a notebook shows is active content, so a report comes in two layers. `/view/` is a page of
+ours; it frames `/page/`, the report, in a sandbox with an origin of its own: its scripts have no
+cookie and reach nothing. The outer page follows the links of the inner one, asks `/state/` whether
+something has changed, and shows the report anew, at the same place, when it has.
+"""
+
+import functools
+import hashlib
+import html
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote, urlencode
+
+from lib import outcome
+from lib.pages import html as page
+from lib.pages import notebook as stage_page
+from lib.pages import run_index, run_page, summary
+from lib.run import ROOT, Run, is_local, open_run, outputs_dir, run_folder_name
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
+from upath import UPath
+
+INDEX, COMPARE = "index.html", "compare"
+STAGE_FILE = re.compile(r"(?P<stage>\d+_\w+)(\.attempt-\d+)?\.(?P<kind>html|ipynb)", re.ASCII)
+SHOWN = (".json", ".ipynb", ".png", ".html")
+SANDBOX = "sandbox allow-scripts; frame-ancestors 'self'"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": f"default-src 'none'; {SANDBOX}",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+}
+
+VIEW_CSS = """
+body { max-width: none; height: 100vh; height: 100dvh; padding: 0; display: flex;
+  flex-direction: column; }
+nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; align-items: baseline;
+  padding: .6rem .9rem .3rem; min-height: 2.3rem; border-bottom: 1px solid var(--line);
+  background: var(--soft); font-size: .8125rem; }
+nav[hidden] { display: none; }
+nav b { margin-left: auto; font-weight: 500; color: var(--dim); }
+nav b.live { color: var(--wait); }
+nav b.live::before { content: ""; display: inline-block; width: .5rem; height: .5rem;
+  margin-right: .4rem; border-radius: 50%; background: currentColor; animation: pulse 2s infinite; }
+@keyframes pulse { 50% { opacity: .25; } }
+@media (prefers-reduced-motion: reduce) { nav b.live::before { animation: none; } }
+main { position: relative; flex: 1; min-height: 0; }
+iframe { position: absolute; inset: 0; width: 100%; height: 100%; border: 0; visibility: hidden; }
+iframe.shown { visibility: visible; }
+"""
+
+VIEW_SCRIPT = """
+const main = document.querySelector("main"), nav = document.querySelector("nav");
+const note = nav.querySelector("b"), apart = nav.querySelector("[data-apart]");
+const { page, state, pages, views, base } = main.dataset;
+let frame = null, next = null, again = false, version = main.dataset.version, kept = null;
+let busy = false;
+
+function show() {  // the old report stays in sight until the new one is there
+  again = next !== null || busy;
+  if (again) return;
+  next = document.createElement("iframe");
+  next.setAttribute("sandbox", "allow-scripts");
+  next.setAttribute("allow", "clipboard-write");
+  next.title = document.title;
+  next.src = page + (kept ? kept.hash : location.hash);
+  next.addEventListener("load", () => {
+    if (kept) next.contentWindow.postMessage(kept, "*");
+    setTimeout(swap, kept ? 50 : 0);
+  }, { once: true });
+  main.append(next);
+}
+
+function swap() {
+  frame?.remove();
+  frame = next;
+  frame.className = "shown";
+  next = null;
+  if (again) show();
+}
+
+// Airflow frames this page without leave to open tabs; the window on top is Airflow's own.
+function click(url, target, name) {
+  const link = top.document.createElement("a");
+  Object.assign(link, { href: url, target, rel: "noopener noreferrer" });
+  if (name) link.download = name;
+  top.document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+function follow(text, apart) {
+  if (!navigator.userActivation.isActive) return;
+  const url = new URL(text);
+  if (url.protocol !== "http:" && url.protocol !== "https:") return;
+  if (url.origin !== location.origin) return click(url, "_blank");
+  if (url.pathname.startsWith(pages)) {
+    if (url.pathname.endsWith(".ipynb")) return click(url, "_self", url.pathname.split("/").pop());
+    const view = views + url.pathname.slice(pages.length) + url.search + url.hash;
+    return apart ? click(view, "_blank") : location.assign(view);
+  }
+  if (url.pathname.startsWith(base + "dags/")) click(url, apart ? "_blank" : "_top");
+}
+
+addEventListener("message", ({ source, data }) => {
+  if (!frame || source !== frame.contentWindow) return;
+  if (typeof data?.link === "string") return follow(data.link, data.apart === true);
+  if (typeof data?.scroll !== "number" || !Array.isArray(data.open)) return;
+  busy = data.busy === true;  // a figure fills the window: it is not taken from under its reader
+  if (again && !busy && !next) show();
+  const hash = String(data.hash);
+  kept = { scroll: data.scroll, open: data.open, hash: hash.startsWith("#") ? hash : "" };
+  if (kept.hash !== location.hash) history.replaceState(null, "", kept.hash || location.pathname +
+    location.search);
+});
+
+apart.hidden = top === window;
+apart.addEventListener("click", (event) => {
+  event.preventDefault();
+  click(location.href, "_blank");
+});
+
+function say(text, kind = "") {
+  note.textContent = text;
+  note.className = kind;
+  nav.hidden = !text && !nav.querySelector("a:not([hidden])");
+}
+
+async function ask() {
+  let wait = 10000;
+  try {
+    const answer = await fetch(state, { redirect: "error" });
+    if (answer.status === 401) return location.reload();
+    if (!answer.ok) throw new Error(answer.status);
+    const now = await answer.json();
+    say(now.live ? "live" : "", now.live ? "live" : "");
+    if (now.live) wait = 2000;
+    if (now.version !== version) { version = now.version; show(); }
+  } catch {
+    say("Airflow does not answer; trying again");
+  }
+  setTimeout(ask, document.hidden ? 10000 : wait);
+}
+
+say("");
+show();
+setTimeout(ask, 1000);
+"""
+
+PAGE_SCRIPT = """
+if (parent !== window) {
+  const folds = () => [...document.querySelectorAll("details")];
+  const tell = () => parent.postMessage({ scroll: scrollY, hash: location.hash,
+    open: folds().map((fold) => fold.open), busy: !!document.querySelector("dialog[open]") }, "*");
+  const follow = (event) => {
+    const link = event.target.closest?.("a[href]");
+    if (!link || link.getAttribute("href").startsWith("#") || event.button > 1) return;
+    event.preventDefault();
+    const apart = event.button === 1 || event.ctrlKey || event.metaKey || link.target === "_blank";
+    parent.postMessage({ link: link.href, apart }, "*");
+  };
+  addEventListener("click", follow);
+  addEventListener("auxclick", follow);
+  addEventListener("message", ({ source, data }) => {
+    if (source !== parent) return;
+    folds().forEach((fold, index) => { fold.open = data.open[index] ?? fold.open; });
+    scrollTo({ top: data.scroll, behavior: "instant" });
+  });
+  let due = 0;
+  const soon = () => { clearTimeout(due); due = setTimeout(tell, 100); };
+  for (const name of ["scroll", "toggle", "hashchange", "click", "input", "change", "close"])
+    addEventListener(name, soon, { capture: true, passive: true });
+}
+"""
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a path below `/view/`, `/page/` and `/state/` names.
+
+    Attributes
+    ----------
+    path : str
+        The path itself, with a query where there is one; safe in a URL.
+    title : str
+        For people.
+    runs : tuple of Run
+        What it shows: one run, two that are compared, none for the index of all.
+    file : str
+        `INDEX`, `COMPARE`, or a name in the run folder.
+    """
+
+    path: str
+    title: str
+    runs: tuple[Run, ...]
+    file: str
+
+
+def find(path: str, a: str = "", b: str = "") -> Place:
+    """Return what `path` names.
+
+    Parameters
+    ----------
+    path : str
+        ``index.html``, ``compare`` or ``<pipeline>/<run>/<file>``, decoded.
+    a, b : str, default ""
+        The runs to compare: ``<pipeline>/<run>``.
+
+    Raises
+    ------
+    HTTPException
+        404 if there can be no such report; nothing has been looked at then.
+    """
+    try:
+        if path == INDEX:
+            return Place(INDEX, "All runs", (), INDEX)
+        if path == COMPARE:
+            query = urlencode({"a": a, "b": b})
+            return Place(f"{COMPARE}?{query}", f"{a} · {b}", (open_run(a), open_run(b)), COMPARE)
+        run_dir, _, file = path.rpartition("/")
+        run = open_run(run_dir)
+    except ValueError as error:
+        raise HTTPException(404, "There is no such report.") from error
+    match = STAGE_FILE.fullmatch(file)
+    if file != summary.PAGE and not match:
+        raise HTTPException(404, "There is no such report.")
+    stage = f" / {file.rpartition('.')[0]}" if match else ""
+    return Place(quote(path), f"{run.pipeline} / {run.name}{stage}", (run,), file)
+
+
+def allowed(
+    request: Request,
+    path: str,
+    user: Annotated[BaseUser, Depends(get_user)],
+    a: str = "",
+    b: str = "",
+) -> Place:
+    """Return what the caller asks for, if this caller may see it and it lies where it should."""
+    place = find(path, a, b)
+    for run in place.runs:
+        requires_access_dag("GET", DagAccessEntity.RUN, run.pipeline)(request, user)
+        if not run.path.exists() and not (ROOT / "notebooks" / run.pipeline).is_dir():
+            raise HTTPException(404, f"{run.pipeline} has no notebooks, so it has no reports.")
+        _refuse_links_out(run)
+    return place
+
+
+def readable(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> list[str]:
+    """Return the pipelines whose runs the caller may see."""
+    root = outputs_dir()
+    folders = [p.name for p in root.iterdir() if p.is_dir()] if root.exists() else []
+    return [name for name in sorted(folders) if _may_read(request, user, name)]
+
+
+def _may_read(request: Request, user: BaseUser, pipeline: str) -> bool:
+    try:
+        requires_access_dag("GET", DagAccessEntity.RUN, pipeline)(request, user)
+    except HTTPException:
+        return False
+    return True
+
+
+def _refuse_links_out(run: Run) -> None:
+    """Refuse a run folder that holds, or is, a link to something outside of its pipeline's."""
+    root = outputs_dir()
+    if not is_local(root):
+        return
+    home = os.path.realpath(root.path) + f"/{run.pipeline}/"
+    if not f"{os.path.realpath(run.path.path)}/".startswith(home):
+        raise HTTPException(404, "There is no such report.")
+    for folder, folders, files in os.walk(run.path.path):
+        for name in (*folders, *files):
+            made = Path(folder) / name
+            if made.is_symlink() and not os.path.realpath(made).startswith(home):
+                raise HTTPException(404, f"{name} in this run folder leads out of it.")
+
+
+Allowed = Annotated[Place, Depends(allowed)]
+
+
+@router.get("/run/{dag_id}/{run_id}")
+@router.get("/run/{dag_id}/{run_id}/{task_id}")
+def of_airflow(request: Request, dag_id: str, run_id: str, task_id: str = "") -> RedirectResponse:
+    """Lead from what Airflow knows, its ids, to the report of a DAG run or of one of its tasks."""
+    name = f"{task_id}.html" if task_id else summary.PAGE
+    try:
+        path = quote(f"{dag_id}/{run_folder_name(run_id)}/{name}")
+    except ValueError as error:
+        raise HTTPException(404, "There is no such report.") from error
+    return RedirectResponse(f"{request.scope['root_path']}/view/{path}", 307)
+
+
+@router.get("/view/{path:path}")
+def view(request: Request, place: Allowed) -> HTMLResponse:
+    """Answer with the page of ours that frames a report and keeps it up to date."""
+    return _sealed(view_page(place, request.scope["root_path"]), "frame-ancestors 'self'")
+
+
+def view_page(place: Place, root: str) -> str:
+    """Return the page that frames the report at `place`; `root` is where this application is."""
+    data = {
+        "page": f"{root}/page/{place.path}",
+        "state": f"{root}/state/{place.path}",
+        "version": version(place),
+        "pages": f"{root}/page/",
+        "views": f"{root}/view/",
+        "base": root.removesuffix("reports"),
+    }
+    attributes = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in data.items())
+    links = {}
+    if place.file == COMPARE:  # the other pages lead there themselves
+        links = {f"{root}/view/{INDEX}": "All runs"} | {
+            f"{root}/view/{quote(run.run_dir)}/{summary.PAGE}": run.name for run in place.runs
+        }
+    anchors = "".join(f'<a href="{html.escape(u)}">{html.escape(t)}</a>' for u, t in links.items())
+    body = (
+        f'<nav>{anchors}<b role="status"></b><a href="" data-apart>Open in a new tab</a></nav>\n'
+        f"<main {attributes}></main>"
+    )
+    return page.document(
+        f"{place.title} · Reports",
+        body,
+        css=VIEW_CSS,
+        script=VIEW_SCRIPT,
+        policy="connect-src 'self'; frame-src 'self'",
+    )
+
+
+@router.get("/page/{path:path}")
+def report(
+    request: Request, place: Allowed, pipelines: Annotated[list[str], Depends(readable)]
+) -> Response:
+    """Answer with a report itself, in a sandbox, or with a notebook to keep."""
+    if request.headers.get("Sec-Fetch-Dest") == "document":
+        return RedirectResponse(f"{request.scope['root_path']}/view/{place.path}", 307)
+    if place.file.endswith(".ipynb"):
+        return _notebook(place)
+    return _sealed(page.add_script(render(place, pipelines), PAGE_SCRIPT), SANDBOX)
+
+
+@router.get("/state/{path:path}")
+def state(place: Allowed) -> JSONResponse:
+    """Answer with the version of a report, and whether its run is going on."""
+    now = version(place)
+    live = any(_state(run.run_dir, now) in ("running", "waiting") for run in place.runs)
+    return JSONResponse({"version": now, "live": live})
+
+
+def render(place: Place, pipelines: list[str]) -> str:
+    """Return the report at `place` as it is now.
+
+    Parameters
+    ----------
+    place : Place
+    pipelines : list of str
+        Those that the index may show.
+    """
+    if place.file == INDEX:
+        return _index(pipelines)
+    for run in place.runs:
+        if not run.path.exists():
+            return _waiting(run, place.title, "its first stage")
+    if place.file == COMPARE:
+        from lib.pages.two_runs import (
+            render as render_comparison,  # nbdime takes a second to import
+        )
+
+        return render_comparison(*place.runs, base="")
+    (run,) = place.runs
+    if place.file == summary.PAGE:
+        return run_page.build(run, _with_pages(summary.summarise(run)))
+    notebook = run.path / place.file.replace(".html", ".ipynb")
+    if not notebook.exists():
+        return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
+    content = outcome.read_notebook(notebook)
+    links = stage_page.around(notebook, content)
+    name, figure = f"{run.name}/{notebook.stem}", stage_page.figures(notebook)
+    return stage_page.render(content, name, figure, links=links)
+
+
+def _index(pipelines: list[str]) -> str:
+    rows = run_index.read_rows()
+    if not rows:  # none has been written yet
+        runs = [run for pipeline in pipelines for run in summary.list_runs(pipeline)]
+        rows = [run_index.row(summary.read_summary(run)) for run in runs]
+    shown = [row | {"page": summary.PAGE} for row in rows if row["pipeline"] in pipelines]
+    return run_index.render(shown)
+
+
+def _with_pages(known: dict) -> dict:
+    """Return a summary where every stage that has begun has a page, as it has here."""
+    stages = [
+        stage | {"page": f"{stage['name']}.html" if stage["notebook"] else None}
+        for stage in known["stages"]
+    ]
+    return known | {"stages": stages}
+
+
+def _waiting(run: Run, title: str, what: str) -> str:
+    """Return the page of something that has not begun.
+
+    Raises
+    ------
+    HTTPException
+        404 if it never will, because there is no such stage.
+    """
+    notebook = ROOT / "notebooks" / run.pipeline / f"{what}.ipynb"
+    if STAGE_FILE.fullmatch(notebook.name) and not notebook.exists():
+        raise HTTPException(404, f"{run.pipeline} has no stage {what}.")
+    known = summary.summarise(run) if run.path.exists() else {"state": "running"}
+    is_over = known["state"] not in ("running", "unfinished")
+    if is_over:
+        badge, kind = summary.NOT_RUN, "not-executed"
+        state = known["state"]
+        how = f"has {state}" if state in ("passed", "failed") else f"was {state}"
+        text = f"{what} was not run: the run {how}. {known['reason']}"
+    else:
+        badge, kind = "waiting", "running"
+        text = f"Waiting for {what}. The report appears here by itself."
+    links = stage_page.around(run.path / f"{what}.ipynb")
+    body = (
+        f'{links}<header class="{kind}"><span class="badge">{badge}</span></header>'
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p>"
+    )
+    return page.document(title, body, css=stage_page.CSS)
+
+
+def version(place: Place) -> str:
+    """Return a text that changes whenever the report at `place` does."""
+    seen = hashlib.sha256()
+    folders = [f for run in place.runs for f in (run.path, run.path / "stages")]
+    for folder in folders or [outputs_dir()]:
+        for entry in sorted(_listing(folder)):
+            seen.update(f"{entry}\n".encode())
+    return seen.hexdigest()
+
+
+def _listing(folder: UPath) -> Iterator[tuple[str, ...]]:
+    """Yield name and stamps of every file in `folder` that a report may show."""
+    if not folder.exists():
+        return
+    if not is_local(folder):
+        for entry in folder.fs.ls(folder.path, detail=True):  # one request
+            stamps = [str(entry.get(key)) for key in ("size", "LastModified", "ETag", "mtime")]
+            yield entry["name"], *stamps
+        return
+    for entry in os.scandir(folder.path):
+        if entry.name.endswith(SHOWN) and not entry.name.startswith("."):
+            with suppress(FileNotFoundError):  # gone since it was listed
+                found = entry.stat()
+                yield entry.name, str(found.st_size), str(found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _state(run_dir: str, _version: str) -> str:
+    """Return the state of a run; asked again only when something in its folder has changed."""
+    run = open_run(run_dir)
+    return summary.summarise(run)["state"] if run.path.exists() else "waiting"
+
+
+def _notebook(place: Place) -> Response:
+    path = place.runs[0].path / place.file
+    if not path.exists():
+        raise HTTPException(404, "There is no such notebook.")
+    name = f"{place.runs[0].pipeline}-{place.runs[0].name}-{place.file}"
+    return Response(
+        path.read_bytes(),
+        media_type="application/x-ipynb+json",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _sealed(text: str, policy: str) -> HTMLResponse:
+    """Return a page under its own policy and `policy`, which only a header can state."""
+    return HTMLResponse(
+        text, headers={"Content-Security-Policy": f"{page.policy_of(text)}; {policy}"}
+    )
+
+
+async def seal(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Add the headers that every answer has, errors included."""
+    response = await answer(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+async def refuse(request: Request, error: AnyHTTPException) -> Response:
+    """Lead a caller without a valid token to Airflow's login; say what is wrong to all others."""
+    root = request.scope["root_path"]
+    inside = request.url.path.removeprefix(root)
+    unknown = error.status_code == 401 or error.detail == "Invalid JWT token"
+    if unknown and inside.startswith(("/view/", "/run/")):
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        login = get_auth_manager().get_url_login()
+        return RedirectResponse(f"{login}?{urlencode({'next': target})}", 307)
+    status = 401 if unknown else error.status_code
+    text = page.document("Reports", f"<p>{html.escape(str(error.detail))}</p>")
+    return HTMLResponse(text, status)
+
+
+@functools.cache
+def reports() -> FastAPI:
+    """Return the application that Airflow mounts."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(router)
+    app.middleware("http")(seal)
+    app.add_exception_handler(AnyHTTPException, refuse)
+    return app

@@ -1,0 +1,287 @@
+"""Who runs DAGs on Airflow's database: a scheduler, or `make run` in a process of its own.
+
+Both at once would take tasks from each other. Locks decide, which the kernel of the machine gives
+back however a process ends: a scheduler holds the database's lock alone, each `make run` shares
+it, and holds one more for its DAG run. A DAG run whose lock nobody holds any more is a ghost: its
+process is gone and nothing will ever end it, so the next start does (`close_ghosts`).
+"""
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lib.run import run_folder_name, run_of_airflow, state_dir
+
+from sqlalchemy import Row, create_engine, text
+
+TEST = "dag_test"  # who has triggered a run, where `dag.test` has
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+BEAT = timedelta(seconds=15)  # a scheduler says every five seconds that it lives
+FORGOTTEN = timedelta(days=1)  # nobody's lock, as of an earlier version: a ghost after this time
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """A DAG run that says it is going on, and whose process is gone."""
+
+    dag_id: str
+    run_id: str
+
+    @property
+    def run_dir(self) -> str:
+        """The folder of the run, ``<pipeline>/<run>``."""
+        return f"{self.dag_id}/{run_folder_name(self.run_id)}"
+
+
+@contextmanager
+def scheduler_place(say: Callable[[str], None]) -> Iterator[None]:
+    """Keep the database for a scheduler, once no `make run` works on it in a process of its own.
+
+    Parameters
+    ----------
+    say : callable
+        Is told, once, what is waited for.
+
+    Raises
+    ------
+    ValueError
+        If another scheduler has it.
+    """
+    with _lock_file().open("a") as file:
+        if not _try(file.fileno(), fcntl.LOCK_EX):
+            if not _try(file.fileno(), fcntl.LOCK_SH):
+                raise ValueError(
+                    "a scheduler runs on this database already: `make up` in another terminal, "
+                    "with the same OUTPUTS_DIR. Use that one, or stop it first"
+                )
+            fcntl.flock(file, fcntl.LOCK_UN)
+            say("waiting for `make run` in another terminal to end; a scheduler would race it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def own_process() -> Iterator[bool]:
+    """Say whether DAG runs may be made in this process; keep schedulers away while they are.
+
+    No where a scheduler has the database: it would take the tasks.
+    """
+    with _lock_file().open("a") as file:
+        yield _try(file.fileno(), fcntl.LOCK_SH) and not scheduler_lives()
+
+
+@contextmanager
+def alive(dag_id: str, run_id: str) -> Iterator[None]:
+    """Hold the lock of a DAG run while its block makes it."""
+    path = _alive_path(dag_id, run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        json.dump({"dag_id": dag_id, "run_id": run_id, "pid": os.getpid()}, file)
+        file.flush()
+        yield
+        path.unlink(missing_ok=True)  # after an error it stays, without a lock: a ghost's mark
+
+
+def is_alive(dag_id: str, run_id: str) -> bool | None:
+    """Say whether a process makes this DAG run; None where none has ever said so."""
+    path = _alive_path(dag_id, run_id)
+    if not path.exists():
+        return None
+    with path.open("r+") as file:
+        return not _try(file.fileno(), fcntl.LOCK_EX)
+
+
+def scheduler_lives() -> bool:
+    """Say whether a scheduler works on Airflow's database, whoever has started it.
+
+    One of `make up` is known by its process. Any other has to give a sign of life, as one that has
+    just been killed does not.
+    """
+    from lib.commands.services import scheduler_is_alive
+
+    if scheduler_is_alive():
+        return True
+    first = _last_beat()
+    if first is None or datetime.now(UTC) - first > BEAT:
+        return False
+    deadline = time.monotonic() + BEAT.total_seconds()
+    while time.monotonic() < deadline:
+        if _last_beat() != first:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def silence_s() -> float:
+    """Return for how many seconds no scheduler has reported; infinity where none ever has."""
+    last = _last_beat()
+    return float("inf") if last is None else (datetime.now(UTC) - last).total_seconds()
+
+
+def ghosts() -> list[Ghost]:
+    """Return the DAG runs of `make run` that are going on in Airflow's database, and nowhere else.
+
+    Those of a scheduler are its own to look after. Airflow is not imported.
+    """
+    query = (
+        "SELECT dag_id, run_id, coalesce(start_date, queued_at) FROM dag_run "
+        "WHERE triggering_user_name = :who AND state IN ('queued', 'running')"
+    )
+    found = _ask(query, who=TEST)
+    return [Ghost(dag, run) for dag, run, begun in found if _is_ghost(dag, run, begun)]
+
+
+def close_ghosts() -> list[Ghost]:
+    """End every ghost: in Airflow, in MLflow and on its page; return them."""
+    found = ghosts()
+    for ghost in found:
+        close_run(
+            ghost.dag_id,
+            ghost.run_id,
+            "lost",
+            "its process was killed, or the machine stopped; noticed at the next start",
+        )
+        _alive_path(ghost.dag_id, ghost.run_id).unlink(missing_ok=True)
+    return found
+
+
+def forget_past_times() -> None:
+    """Let no DAG that is off start, once it is on, what was due before: see `lib.dag.clock`.
+
+    Airflow keeps the next time of each DAG, and finds a new one when it parses the file.
+    """
+    from lib.dag.clock import GRACE
+
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(
+            update(DagModel)
+            .where(DagModel.next_dagrun_create_after < datetime.now(UTC) - GRACE)
+            .values(next_dagrun_create_after=None)
+        )
+
+
+def may_need_tidying() -> bool:
+    """Say, without importing Airflow, whether `tidy_up` has anything to do."""
+    query = "SELECT dag_id FROM dag WHERE next_dagrun_create_after < :now"
+    return bool(ghosts() or _ask(query, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"))
+
+
+def tidy_up() -> list[Ghost]:
+    """Close every ghost and forget times that are past, before a scheduler begins."""
+    forget_past_times()
+    return close_ghosts()
+
+
+def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
+    """End a DAG run that nothing runs any more: in Airflow, in MLflow and on its page.
+
+    Parameters
+    ----------
+    dag_id, run_id : str
+    state : {"cancelled", "lost"}
+        What its page says: somebody has stopped it, or its process is gone.
+    reason : str
+        Why, in a sentence.
+    """
+    from lib import tracking
+    from lib.pages import run_page, summary
+
+    fail_in_airflow(dag_id, run_id)
+    run = run_of_airflow(dag_id, run_id)
+    if not run.path.exists():
+        return
+    tracking.close(run)
+    summary.close_run(run, state, reason)
+    run_page.publish(run)
+
+
+def fail_in_airflow(dag_id: str, run_id: str) -> None:
+    """Set a DAG run to failed, with what runs of it; what was to come is skipped."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, State, TaskInstanceState
+    from sqlalchemy import select
+
+    query = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    with create_session() as session:
+        found = session.scalar(query)
+        if found is None or found.state in State.finished_dr_states:
+            return
+        for task in found.get_task_instances(session=session):
+            if task.state not in State.finished:
+                begun = task.start_date is not None
+                ended = TaskInstanceState.FAILED if begun else TaskInstanceState.SKIPPED
+                task.set_state(ended, session=session)
+        found.set_state(DagRunState.FAILED)
+        session.merge(found)
+
+
+def _is_ghost(dag_id: str, run_id: str, begun: datetime | str | None) -> bool:
+    known = is_alive(dag_id, run_id)
+    if known is not None:
+        return not known
+    if isinstance(begun, str):  # SQLite has no type for times
+        begun = datetime.fromisoformat(begun).replace(tzinfo=UTC)
+    return begun is not None and datetime.now(UTC) - begun > FORGOTTEN
+
+
+def _ask(query: str, **values: str) -> Sequence[Row]:
+    """Return the rows of a query of Airflow's database; none where there is no database yet."""
+    file = state_dir() / ".airflow" / "airflow.db"
+    address = os.environ.get(DATABASE)
+    if not address and not file.exists():
+        return []
+    engine = create_engine(address or f"sqlite:///file:{file}?mode=ro&uri=true")
+    try:
+        with engine.connect() as connection:
+            return connection.execute(text(query), values).all()
+    finally:
+        engine.dispose()
+
+
+def _last_beat() -> datetime | None:
+    from airflow.jobs.job import Job
+    from airflow.models.dagrun import DagRun  # noqa: F401  (jobs refer to it)
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    query = select(func.max(Job.latest_heartbeat)).where(
+        Job.job_type == "SchedulerJob", Job.state == "running"
+    )
+    with create_session() as session:
+        return session.scalar(query)
+
+
+def _lock_file() -> Path:
+    path = state_dir() / ".airflow" / "scheduler.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _alive_path(dag_id: str, run_id: str) -> Path:
+    return state_dir() / ".airflow" / "alive" / f"{dag_id}--{run_folder_name(run_id)}.json"
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    for closed in tidy_up():
+        sys.stdout.write(f"closed {closed.run_dir}: its process is gone\n")

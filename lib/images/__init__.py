@@ -1,0 +1,1 @@
+"""Images: the readers of MNIST and CIFAR-10, augmentation, networks and their model."""

@@ -1,0 +1,487 @@
+"""Labelled images in ten classes, MNIST and CIFAR-10: load, check, count and split them.
+
+`load_images` is the one entry: for sample data, the files that Keras downloads, and files of one's
+own it returns the same `ImageSet` of raw uint8 arrays. Nothing is scaled, repaired or guessed: what
+breaks a rule is an error that names the file, what was expected and what was found.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from lib.images import cifar_files
+from lib.run import data_dir
+from lib.sources import list_files, redact, without_secrets
+
+import numpy as np
+import pandas as pd
+
+SHAPES = {"mnist": (28, 28), "cifar10": (32, 32, 3)}
+CLASSES = {
+    "mnist": tuple("0123456789"),
+    "cifar10": (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
+}
+"""The names of the classes, in order of their labels."""
+
+KERAS_FILES = {
+    "mnist": (
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+        "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+    ),
+    "cifar10": (
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+}
+"""URL and SHA-256 of what `keras.datasets` downloads."""
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images to train on and to test with.
+
+    Attributes
+    ----------
+    x_train, x_test : ndarray of shape (n, 28, 28) or (n, 32, 32, 3), uint8
+        Raw pixels, 0 to 255: grey for MNIST, where ink is bright; red, green, blue for CIFAR-10.
+    y_train, y_test : ndarray of shape (n,), uint8
+        Labels, positions in `classes`.
+    classes : tuple of str
+        Names of the ten classes.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: tuple[str, ...]
+
+
+# Loading --------------------------------------------------------------------------------------
+
+
+def load_images(
+    dataset: str, source: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0
+) -> ImageSet:
+    """Load MNIST, CIFAR-10 or something of the same form.
+
+    MNIST: 60,000 + 10,000 handwritten digits, Y. LeCun and C. Cortes, CC BY-SA 3.0. CIFAR-10:
+    50,000 + 10,000 small photographs, A. Krizhevsky, "Learning Multiple Layers of Features from
+    Tiny Images" (2009), published without a licence.
+
+    Parameters
+    ----------
+    dataset : {"mnist", "cifar10"}
+        Which form: grey 28 x 28, or colour 32 x 32.
+    source : str
+        One of
+
+        - ``"sample"``: a small stand-in that needs no network, see `lib.images.sample`;
+        - ``"keras"``: the very file that ``keras.datasets`` downloads, see `fetch_keras`;
+        - a path or URL (``https://``, ``s3://``, any fsspec scheme) of
+
+          - Keras' ``.npz``: arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``. Images may
+            have a last axis of one channel for MNIST, and labels one of length one;
+          - for CIFAR-10 also the official Python archive, as ``.tar`` or packed by gzip, bzip2 or
+            xz, or the folder ``cifar-10-batches-py`` in it; see `lib.images.cifar_files`.
+
+        A relative path is looked up in ``DATA_DIR`` and then in the repository.
+    n_train, n_test : int
+        How many images to take, at least one for each class; 0 for all. They are drawn at random,
+        each class by its share, and stay in their order.
+    seed : int
+        Of the draw, and of the sample.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    ValueError
+        If the source is not found, damaged or cut short, or holds anything but uint8 images of the
+        right shape, integer labels 0 to 9 for all of them and all ten classes in both parts; or if
+        it has fewer images than asked for.
+    """
+    if dataset not in SHAPES:
+        raise ValueError(f"dataset is {dataset!r}: give one of {', '.join(SHAPES)}")
+    if not source:
+        raise ValueError('source is empty: give "sample", "keras", a path or a URL')
+    if source == "sample":
+        from lib.images.sample import sample_digits, sample_objects
+
+        sample = sample_digits if dataset == "mnist" else sample_objects
+        return sample(n_train, n_test, seed)
+    if source == "keras":
+        file = fetch_keras(dataset)
+        shown, arrays = str(file), _read_file(dataset, file.read_bytes(), str(file))
+    else:
+        shown, arrays = redact(source), _read_source(dataset, source)
+    images = _checked(dataset, arrays, shown)
+    return take_images(images, n_train, n_test, seed=seed, name=shown)
+
+
+def take_images(
+    images: ImageSet, n_train: int, n_test: int, *, seed: int, name: str = "the set"
+) -> ImageSet:
+    """Return a random part of a set, each class by its share; 0 stands for all.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer images than asked for, or fewer asked for than there are classes; the
+        message begins with `name`.
+    """
+    parts: dict[str, np.ndarray] = {}
+    for salt, (part, n_rows) in enumerate({"train": n_train, "test": n_test}.items()):
+        x, y = getattr(images, f"x_{part}"), getattr(images, f"y_{part}")
+        check_count(f"n_{part}", n_rows)
+        if n_rows > len(y):
+            raise ValueError(
+                f"{name} has {len(y):,} {part} images: n_{part} is {n_rows:,}, give that many or "
+                "fewer, or 0 for all"
+            )
+        if n_rows:
+            chosen = _draw(y, n_rows, n_left=0, seed=[seed, salt])
+            parts |= {f"x_{part}": x[chosen], f"y_{part}": y[chosen]}
+    return replace(images, **parts)
+
+
+def check_count(name: str, n_rows: int) -> None:
+    """Raise unless `n_rows` is 0, for all, or enough for an image of every class."""
+    if n_rows and n_rows < 10:
+        raise ValueError(f"{name} is {n_rows}: give at least 10, one of each class, or 0 for all")
+
+
+def fetch_keras(dataset: str) -> Path:
+    """Return the file that ``keras.datasets`` uses, downloading it to ``DATA_DIR/keras`` once.
+
+    Its SHA-256 is checked at every call; a file that is not the one expected is fetched again.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be downloaded, or what comes is not the file expected.
+    """
+    import pooch
+
+    url, sha256 = KERAS_FILES[dataset]
+    folder, name = data_dir() / "keras", url.rsplit("/", 1)[-1]
+    remedy = f'give the path of {name}, or "sample"'
+    try:
+        pooch.get_logger().setLevel("WARNING")
+        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=folder))
+    except Exception as error:  # requests, urllib3 and the operating system raise their own
+        if "does not match the known hash" in str(error):
+            reason = f"what {url} sends is not the file that Keras expects, of SHA-256 {sha256}"
+            raise ValueError(f"{reason}: try again, or {remedy}") from error
+        raise ValueError(
+            f"{name} cannot be downloaded from {url} to {folder} ({type(error).__name__}). "
+            f"Without a network {remedy}"
+        ) from error
+
+
+def _read_source(dataset: str, source: str) -> dict[str, np.ndarray]:
+    """Return the arrays of one file, or of a folder of CIFAR-10's batches."""
+    shown, is_cifar = redact(source), dataset == "cifar10"
+    files = list_files(
+        source,
+        folder=cifar_files.FOLDER if is_cifar else "",
+        endings=cifar_files.FILES if is_cifar else [".npz"],
+        hint='give "sample" or "keras"',
+    )
+    batches = [(name, opened) for name, opened in files if name in cifar_files.FILES]
+    if is_cifar and batches:
+        contents = ((name, _content(opened, source)) for name, opened in batches)
+        return _join_batches(contents, shown)
+    if len(files) > 1:
+        raise ValueError(f"{shown} is {len(files)} files, {files[0][0]} and others: name one")
+    return _read_file(dataset, _content(files[0][1], source), shown)
+
+
+def _content(opened: Callable[[], BinaryIO], source: str) -> bytes:
+    shown = redact(source)
+    try:
+        with opened() as stream:
+            return stream.read()
+    except Exception as error:  # every file system and protocol has errors of its own
+        reason = without_secrets(f"{type(error).__name__}: {error}", source, shown)
+        raise ValueError(f"{shown} cannot be read: {redact(reason)}") from None
+
+
+def _read_file(dataset: str, content: bytes, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, of whatever format its first bytes say it is."""
+    if not content:
+        raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
+    if content.startswith(b"PK"):
+        return _read_npz(content, name)
+    if dataset == "cifar10":
+        return _join_batches(cifar_files.iter_members(content, name), name)
+    raise ValueError(
+        f"{name} is no .npz file, it begins with {content[:4]!r}: give Keras' mnist.npz or a file "
+        f"of the same arrays, {', '.join(ARRAYS)}"
+    )
+
+
+def _read_npz(content: bytes, name: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            found = file.files
+            arrays = {key: file[key] for key in ARRAYS if key in found}
+    except Exception as error:  # a damaged zip or header may raise nearly anything
+        raise ValueError(
+            f"{name} is cut short, damaged or no .npz of plain numbers ({error}): fetch it again"
+        ) from error
+    missing = [key for key in ARRAYS if not isinstance(arrays.get(key), np.ndarray)]
+    if missing:
+        raise ValueError(
+            f"{name} has no array {', '.join(missing)}; it has {', '.join(found)}. Expected are "
+            f"{', '.join(ARRAYS)}"
+        )
+    return arrays
+
+
+def _join_batches(contents: Iterable[tuple[str, bytes]], name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of the batches, the training ones in order of their numbers."""
+    batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    seen: set[str] = set()
+    for file, content in contents:
+        place = f"{name}: {file}"
+        if file in seen:
+            raise ValueError(f"{place} is there twice: which one is meant? Fetch the file again")
+        seen.add(file)
+        if file == cifar_files.META_FILE:
+            found = cifar_files.read_class_names(content, place)
+            if found != CLASSES["cifar10"]:
+                raise ValueError(
+                    f"{place} names the classes {', '.join(found)}; those of CIFAR-10 are "
+                    f"{', '.join(CLASSES['cifar10'])}, in this order"
+                )
+        else:
+            x, y = cifar_files.read_batch(content, place)
+            batches[file] = x, _check_labels(y, len(x), f"{place}: labels")
+    missing = [file for file in cifar_files.FILES if file not in seen]
+    if missing:
+        raise ValueError(
+            f"{name} has no {', '.join(missing)}: CIFAR-10 is {', '.join(cifar_files.FILES)}. Was "
+            "it cut short? Fetch it again"
+        )
+    x_test, y_test = batches.pop(cifar_files.TEST_FILE)
+    x_train, y_train = (
+        np.concatenate([batches[file][k] for file in cifar_files.TRAIN_FILES]) for k in (0, 1)
+    )
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+
+
+# Rules ----------------------------------------------------------------------------------------
+
+
+def _checked(dataset: str, arrays: dict[str, np.ndarray], name: str) -> ImageSet:
+    """Return the set that the arrays are, once sure that they keep every rule."""
+    parts: dict[str, np.ndarray] = {}
+    for part in ("train", "test"):
+        place = f"{name}: x_{part}"
+        x = _check_images(arrays[f"x_{part}"], SHAPES[dataset], place)
+        y = _check_labels(arrays[f"y_{part}"], len(x), f"{name}: y_{part}")
+        absent = np.flatnonzero(np.bincount(y, minlength=10) == 0)
+        if len(absent):
+            names = ", ".join(f"{label} ({CLASSES[dataset][label]})" for label in absent)
+            raise ValueError(f"{name}: y_{part} must hold all ten classes and has no {names}")
+        parts |= {f"x_{part}": x, f"y_{part}": y}
+    return ImageSet(**parts, classes=CLASSES[dataset])
+
+
+def _check_images(x: np.ndarray, shape: tuple[int, ...], place: str) -> np.ndarray:
+    """Return the images in one piece of memory, without a last axis of one channel."""
+    if len(shape) == 2 and x.shape[1:] == (*shape, 1):
+        x = x[..., 0]
+    if x.shape[1:] != shape or x.ndim != len(shape) + 1:
+        wanted = f"(n, {', '.join(map(str, shape))})"
+        hint = ": put the channels last" if x.shape[1:] == shape[-1:] + shape[:-1] else ""
+        raise ValueError(f"{place} must be of shape {wanted}, not {x.shape}{hint}")
+    if x.dtype != np.uint8:
+        hint = "the raw pixels, before they are scaled" if x.dtype.kind == "f" else "convert them"
+        raise ValueError(f"{place} must be uint8 from 0 to 255, not {x.dtype}: give {hint}")
+    if not len(x):
+        raise ValueError(f"{place} holds no images")
+    low, high = int(x.min()), int(x.max())
+    if low == high:
+        raise ValueError(f"{place} must hold pictures, and every pixel is {low}")
+    if high == 1:
+        raise ValueError(
+            f"{place} must hold pixels from 0 to 255, and none is above 1: give the raw pixels, "
+            "before they are scaled"
+        )
+    return np.ascontiguousarray(x)
+
+
+def _check_labels(y: np.ndarray, n_images: int, place: str) -> np.ndarray:
+    """Return the labels as uint8 of shape (n,)."""
+    if y.shape[1:] == (1,):
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(f"{place} must be of shape (n,) or (n, 1), not {y.shape}")
+    if y.dtype.kind not in "iu" and len(y):
+        raise ValueError(f"{place} must be integers from 0 to 9, not {y.dtype}")
+    if len(y) != n_images:
+        raise ValueError(
+            f"{place} must have one label for each of the {n_images} images, not {len(y)}"
+        )
+    wrong = np.flatnonzero((y < 0) | (y > 9))
+    if len(wrong):
+        first = int(wrong[0])
+        more = f" ({len(wrong):,} such rows)" if len(wrong) > 1 else ""
+        raise ValueError(f"{place} must be from 0 to 9: row {first} has {y[first]}{more}")
+    return y.astype(np.uint8)
+
+
+# Facts ----------------------------------------------------------------------------------------
+
+
+def count_images(images: ImageSet) -> pd.DataFrame:
+    """Return how many images there are of each class.
+
+    Returns
+    -------
+    DataFrame of shape (10, 2)
+        Columns ``train`` and ``test``; index ``class``, names in order of the labels.
+    """
+    n_classes = len(images.classes)
+    counts = {
+        "train": np.bincount(images.y_train, minlength=n_classes),
+        "test": np.bincount(images.y_test, minlength=n_classes),
+    }
+    return pd.DataFrame(counts, index=pd.Index(images.classes, name="class"))
+
+
+def count_duplicates(images: ImageSet) -> dict[str, int]:
+    """Return how many images repeat another one in every pixel, whatever their labels.
+
+    Returns
+    -------
+    dict
+        ``within_train`` and ``within_test``: images that repeat an earlier one of the same part;
+        ``across``: test images that are training images too.
+    """
+    train, test = _image_digests(images.x_train), _image_digests(images.x_test)
+    known = set(train)
+    return {
+        "within_train": len(train) - len(known),
+        "within_test": len(test) - len(set(test)),
+        "across": sum(digest in known for digest in test),
+    }
+
+
+def _image_digests(x: np.ndarray) -> list[bytes]:
+    rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    return [hashlib.sha256(row).digest() for row in rows]
+
+
+def images_digest(images: ImageSet) -> str:
+    """Return the SHA-256 of shapes and bytes of all images and labels, the same everywhere."""
+    digest = hashlib.sha256()
+    for name in ARRAYS:
+        array = getattr(images, name)
+        digest.update(f"{name}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def describe_images(images: ImageSet, dataset: str, source: str) -> dict[str, str | int]:
+    """Return what there is to know about a data set before its values.
+
+    Returns
+    -------
+    dict
+        ``name`` (`dataset`, and ``_sample`` for a sample), ``source`` (without secrets), ``digest``
+        (`images_digest`), ``n_rows`` (images of both parts), ``n_train``, ``n_test``,
+        ``n_classes``.
+    """
+    return {
+        "name": f"{dataset}_sample" if source == "sample" else dataset,
+        "source": redact(source),
+        "digest": images_digest(images),
+        "n_rows": len(images.y_train) + len(images.y_test),
+        "n_train": len(images.y_train),
+        "n_test": len(images.y_test),
+        "n_classes": len(images.classes),
+    }
+
+
+# Draws ----------------------------------------------------------------------------------------
+
+
+def split_validation(
+    y: np.ndarray, n_validation: int, *, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows at random into those to train on and those to validate with.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,), integer
+        Labels. Each class is split by its share, and both parts get at least one of each.
+    n_validation : int
+        Rows to validate with.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    train, validation : ndarray of shape (n_rows - n_validation,) and (n_validation,), int64
+        Row numbers, ascending; together every row once.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer than two rows, or a part would be without some class.
+    """
+    y = np.asarray(y)
+    classes, counts = np.unique(y, return_counts=True)
+    if y.ndim != 1 or not len(y):
+        raise ValueError(f"y must be the labels of some rows, of shape (n,), not {y.shape}")
+    if counts.min() < 2:
+        raise ValueError(
+            f"class {classes[counts.argmin()]} has one row: two are needed to split it"
+        )
+    most = len(y) - len(classes)
+    if not len(classes) <= n_validation <= most:
+        raise ValueError(
+            f"n_validation is {n_validation:,}: give {len(classes)} to {most:,}, so that both "
+            f"parts of the {len(y):,} rows have each of the {len(classes)} classes"
+        )
+    validation = _draw(y, n_validation, n_left=1, seed=[seed])
+    train = np.delete(np.arange(len(y), dtype=np.int64), validation)
+    return train, validation
+
+
+def _draw(y: np.ndarray, n_rows: int, *, n_left: int, seed: list[int]) -> np.ndarray:
+    """Return `n_rows` sorted row numbers, one of each class and then each class by its share.
+
+    Of each class `n_left` rows are left. What does not divide goes to the largest remainders, the
+    first of equal ones.
+    """
+    _, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
+    free = counts - 1 - n_left
+    shares, rest = np.divmod((n_rows - len(counts)) * free, max(free.sum(), 1))
+    n_over = n_rows - len(counts) - shares.sum()
+    shares[np.argsort(-rest, kind="stable")[:n_over]] += 1
+    order = np.random.default_rng(seed).permutation(len(y))
+    order = order[np.argsort(labels[order], kind="stable")]
+    place = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place < np.repeat(1 + shares, counts)]).astype(np.int64)

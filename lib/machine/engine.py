@@ -1,0 +1,526 @@
+"""A papermill engine whose executed notebooks tell the truth.
+
+Papermill's own engine marks cells as completed that were never run. This one watches the cell
+that runs (its kernel, its output, the clock, signals to this process) and, when it ends badly,
+has `lib.outcome` say so in the notebook. Importing it imports papermill, without storage back
+ends.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lib import outcome
+from lib.machine.executor import Session, StageStopped, StageTimeoutError, import_papermill
+
+import_papermill()
+
+import psutil  # noqa: E402
+import zmq  # noqa: E402
+from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+from nbclient.exceptions import (  # noqa: E402
+    CellExecutionError,
+    CellTimeoutError,
+    DeadKernelError,
+)
+from nbformat import NotebookNode  # noqa: E402
+from papermill.clientwrap import PapermillNotebookClient  # noqa: E402
+from papermill.engines import Engine, NotebookExecutionManager, papermill_engines  # noqa: E402
+from papermill.exceptions import PapermillExecutionError  # noqa: E402
+
+NAME = "truthful"
+TICK_S = 0.1
+MEMORY_S = 1.0
+FIRST_SAVE_S = 0.5
+POLITE_S = 5.0  # for a kernel to run its own exit handlers
+GRACE_S = 3.0  # for a cell to say where it was, between an interrupt and the kill
+START_S = 60
+IOPUB_S = 60
+STREAM_LIMIT = 1_000_000  # characters of one stream output that are kept
+STREAM_HEAD = 200_000
+
+logger = logging.getLogger("lib.machine.executor")
+stream_logger = logging.getLogger("lib.machine.executor.stream")  # what cells print, line by line
+
+
+class _EarlyEnd(Exception):
+    """A cell called ``sys.exit(0)``: the notebook ends here, and well."""
+
+
+def register() -> None:
+    """Make the engine known to papermill under its own name."""
+    papermill_engines.register(NAME, TruthfulEngine)
+
+
+class TruthfulEngine(Engine):
+    """Engine for `papermill.execute_notebook`; takes one option more, `session`."""
+
+    @classmethod
+    def execute_notebook(
+        cls, nb: NotebookNode, kernel_name: str, *, session: Session, **_options: object
+    ) -> NotebookNode:
+        """Execute `nb`, save it while it runs, and leave it in a true state."""
+        nb.metadata.papermill["input_path"] = session.input_path
+        nb.metadata.papermill["output_path"] = str(session.output_path)
+        manager = _Progress(nb, session)
+        manager.notebook_start()
+        client = _Client(manager, kernel_name=kernel_name, log=logger)
+        try:
+            client.execute()
+        except BaseException as error:
+            manager.fail(error)
+            raise
+        manager.notebook_complete()
+        session.completed = True
+        return nb
+
+
+class _Progress(NotebookExecutionManager):
+    """Keeps the state of notebook and cells, and writes it where the report goes."""
+
+    def __init__(self, nb: NotebookNode, session: Session) -> None:
+        super().__init__(nb, progress_bar=False, autosave_cell_every=session.autosave_s)
+        self.session = session
+        self.current: int | None = None
+        self.saved_at = -float("inf")
+        self.save_seconds = 0.0
+        self.changed = False
+        self.remote = session.output_path.protocol not in ("", "file", "local")
+
+    def save(self, **_changes: object) -> None:
+        """Write the notebook now."""
+        begun = time.monotonic()
+        outcome.write_notebook(self.session.output_path, self.nb)
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - begun
+        self.changed = False
+
+    def autosave_cell(self) -> None:
+        """Write the notebook if there is something new and it is time.
+
+        Cheap saves come often, so that a kill loses little. Slow ones come every `autosave_s`
+        seconds, or less often where they would take most of the time.
+        """
+        cost = self.save_seconds
+        wait = max(min(max(50 * cost, FIRST_SAVE_S), self.session.autosave_s), 4 * cost)
+        if self.changed and time.monotonic() - self.saved_at >= wait:
+            self.save()
+
+    def cell_start(self, cell: NotebookNode, cell_index: int = 0, **_rest: object) -> None:
+        """Mark a cell as running and save, locally at once, remotely when it is time."""
+        self.current = cell_index
+        started = self.now().isoformat()
+        cell.metadata.papermill.update(start_time=started, status=self.RUNNING, exception=False)
+        self.session.tell(cell=cell_index, started=started)
+        self.changed = True
+        if self.remote:
+            self.autosave_cell()
+        else:
+            self.save()
+
+    def cell_complete(self, cell: NotebookNode, cell_index: int = 0, **_rest: object) -> None:
+        """Mark a cell as completed; called only when it is."""
+        end = self.now()
+        record = cell.metadata.papermill
+        record.update(end_time=end.isoformat(), status=self.COMPLETED, exception=False)
+        self.current = None
+        self.session.tell(cell=None)
+
+    def notebook_complete(self, **_rest: object) -> None:
+        """Mark the notebook as ended well, and save it."""
+        self.end_time = self.now()
+        record = self.nb.metadata.papermill
+        record["exception"] = False
+        record["end_time"] = self.end_time.isoformat()
+        record["duration"] = (self.end_time - self.start_time).total_seconds()
+        self._add_usage()
+        self.save()
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the notebook as failed because of `error`, and save it."""
+        if isinstance(error, PapermillExecutionError):
+            ename, reason = error.ename, error.evalue
+        else:
+            ename, reason = type(error).__name__, str(error) or "no message"
+        self.session.tell(stopping=f"{ename}: {reason}")
+        outcome.mark_failed(self.nb, self.current, ename, reason, at=self.now())
+        self._add_usage()
+        self.save()
+
+    def _add_usage(self) -> None:
+        self.nb.metadata.papermill["peak_memory_bytes"] = self.session.peak_memory_bytes
+        self.nb.metadata.papermill["cell_seconds"] = round(self.session.cell_seconds, 6)
+
+
+class _LineLog:
+    """Writes a stream to the log in whole lines; of a progress bar, only what it ends with."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.rest = ""
+
+    def add(self, text: str) -> None:
+        """Log the lines that `text` completes."""
+        *lines, self.rest = as_shown(self.rest + text).split("\n")
+        for line in lines:
+            stream_logger.log(self.level, "%s", line.rstrip("\r"))
+
+    def flush(self) -> None:
+        """Log what is left."""
+        if self.rest.strip():
+            stream_logger.log(self.level, "%s", self.rest.strip("\r"))
+        self.rest = ""
+
+
+class _Client(PapermillNotebookClient):
+    """Runs the cells one by one, each under watch."""
+
+    def __init__(self, progress: _Progress, *, kernel_name: str, log: logging.Logger) -> None:
+        super().__init__(
+            progress,
+            kernel_name=kernel_name,
+            log=log,
+            log_output=progress.session.log_output,
+            startup_timeout=START_S,
+            iopub_timeout=IOPUB_S,
+            ipython_hist_file="",
+            extra_arguments=["--HistoryManager.enabled=False"],
+        )
+        self.progress = progress
+        self.session = progress.session
+        self.left = False  # whoever waited for this notebook does so no more
+        self.deadline = float("inf")
+        self.last_output = 0.0
+        self.kernel: psutil.Process | None = None
+        self.kernel_pid = 0
+        self.memory_at = 0.0
+        self.left_out: dict[int, int] = {}
+        self.logs = {"stdout": _LineLog(logging.INFO), "stderr": _LineLog(logging.WARNING)}
+
+    def execute(self, **_options: object) -> NotebookNode:
+        """Run all cells; raise what ended them, if not the last cell did.
+
+        Every notebook has an event loop of its own, which ends with it, however it ends: nothing
+        that still waits can reach the next one.
+        """
+        self.reset_execution_trackers()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._run()
+            return self.nb
+        with ThreadPoolExecutor(1) as thread:  # Jupyter's loop runs in this one
+            running = thread.submit(self._run)
+            try:
+                running.result()
+            finally:
+                self.left = True
+        return self.nb
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            loop = runner.get_loop()
+            work = loop.create_task(self._execute())
+            try:
+                loop.run_until_complete(work)
+            finally:  # what a signal handler raises (Airflow's limit of a task) ends only the loop
+                if not work.done():
+                    work.cancel()
+                    loop.run_until_complete(asyncio.gather(work, return_exceptions=True))
+
+    async def _execute(self) -> None:
+        try:
+            await self._start()
+            if self.session.timeout_s:
+                self.deadline = time.monotonic() + self.session.timeout_s
+            for index, cell in enumerate(self.nb.cells):
+                if cell.cell_type == "code" and cell.source.strip():
+                    self.progress.cell_start(cell, index)
+                    await self._run_cell(cell, index)
+                self.progress.cell_complete(cell, index)
+        except _EarlyEnd:
+            pass
+        except BaseException:
+            self._kill()
+            raise
+        finally:
+            await self._shut_down()
+        self.set_widgets_metadata()
+
+    def create_kernel_manager(self) -> AsyncKernelManager:
+        """Return a manager whose kernel talks over unix sockets in the private folder."""
+        folder = Path(self.session.sockets)
+        self.km = AsyncKernelManager(kernel_name=self.kernel_name, config=self.config)
+        self.km.transport = "ipc"
+        self.km.context.setsockopt(zmq.RCVHWM, 0)  # no output is dropped, however fast it comes
+        self.km.connection_file = str(folder / "k.json")
+        command = self.km.kernel_spec.argv if self.km.kernel_spec else []
+        if command[1:3] == ["-m", "ipykernel_launcher"]:
+            command[1:3] = [str(Path(__file__).with_name("kernel.py"))]
+        return self.km
+
+    async def _start(self) -> None:
+        begun = time.monotonic()
+        self.create_kernel_manager()
+        await self.async_start_new_kernel(cwd=self.session.cwd)
+        self.kernel_pid = self.km.provisioner.pid
+        self.session.tell(kernel=self.kernel_pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.kernel = psutil.Process(self.kernel_pid)
+        from lib.pages import notebook as reports  # noqa: F401  imported while the kernel starts
+
+        work = asyncio.ensure_future(self._connect())
+        while not work.done():
+            await asyncio.wait({work}, timeout=TICK_S)
+            self._check_signal()
+        try:
+            work.result()
+        except (RuntimeError, DeadKernelError) as error:
+            raise DeadKernelError(f"the kernel did not start: {error}") from error
+        self.session.kernel_start_seconds = time.monotonic() - begun
+
+    async def _connect(self) -> None:
+        await self.async_start_new_kernel_client()
+        reply = self.kc.kernel_info(reply=True, timeout=START_S)
+        info = await reply if asyncio.iscoroutine(reply) else reply
+        self.nb.metadata["language_info"] = info["content"]["language_info"]
+
+    async def _run_cell(self, cell: NotebookNode, index: int) -> None:
+        """Execute one cell and watch it; raise what ended it."""
+        begun = self.last_output = time.monotonic()
+        logger.debug("Cell %d of %d", index + 1, len(self.nb.cells))
+        work = asyncio.ensure_future(self.async_execute_cell(cell, index))
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=TICK_S)
+                if not work.done():
+                    self._sample_memory()
+                    self.progress.autosave_cell()
+                    await self._check_cell(cell, index, work, begun)
+            work.result()
+        except CellExecutionError as error:
+            self._raise_for(error, cell, index)
+        except CellTimeoutError as error:
+            raise StageTimeoutError(
+                f"the output of cell {index + 1} did not arrive within {IOPUB_S} s of its end",
+                "iopub_timeout",
+                IOPUB_S,
+                index + 1,
+            ) from error
+        except DeadKernelError as error:
+            raise await self._death(index) from error
+        except asyncio.CancelledError as error:  # what waits for a kernel may end so when it dies
+            if await self.km.is_alive():
+                raise
+            raise await self._death(index) from error
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            self._sample_memory(now=True)
+            seconds = time.monotonic() - begun
+            self.session.cell_seconds += seconds
+            cell.metadata.papermill["duration"] = round(seconds, 6)
+            for log in self.logs.values():
+                log.flush()
+        self.session.n_cells += 1
+
+    async def _check_cell(
+        self, cell: NotebookNode, index: int, work: asyncio.Future, begun: float
+    ) -> None:
+        """Raise if the running cell has to end here: limits, signals, a dead kernel."""
+        self._check_signal()
+        if not await self.km.is_alive():
+            await asyncio.wait({work}, timeout=2 * TICK_S)  # read what it still said
+            raise await self._death(index)
+        now = time.monotonic()
+        where = f"cell {index + 1} of {len(self.nb.cells)}"
+        session = self.session
+        if now >= self.deadline:
+            name, limit = "timeout_s", session.timeout_s
+            text = (
+                f"the notebook reached its limit of {limit:g} s in {where}, "
+                f"which had been running for {now - begun:.1f} s"
+            )
+        elif session.silent_timeout_s and now - self.last_output >= session.silent_timeout_s:
+            name, limit = "silent_timeout_s", session.silent_timeout_s
+            text = (
+                f"{where} gave no output for {limit:g} s, the limit for a silent cell; "
+                f"it had been running for {now - begun:.1f} s"
+            )
+        else:
+            return
+        session.tell(stopping=f"StageTimeoutError: {text}")
+        await self.km.interrupt_kernel()
+        await asyncio.wait({work}, timeout=GRACE_S)
+        raise StageTimeoutError(text, name, limit, index + 1)
+
+    def _check_signal(self) -> None:
+        if self.left:
+            raise StageStopped("an error in the process that executed this notebook ended it")
+        if (number := self.session.stop_signal) is not None:
+            name = signal.Signals(number).name
+            raise StageStopped(f"the process that executed this notebook was told to stop ({name})")
+
+    async def _death(self, index: int) -> DeadKernelError:
+        """Return the error that says how the kernel ended."""
+        process = self.km.provisioner.process
+        code = process.poll()
+        for _ in range(10):
+            if code is None:
+                await asyncio.sleep(TICK_S)
+                code = process.poll()
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            how = f"it was ended by {name}"
+            if name == "SIGKILL":
+                how += ", most often for lack of memory"
+        else:
+            how = f"it exited with status {code}"
+        memory = self.session.peak_memory_bytes / 2**20
+        return DeadKernelError(
+            f"the kernel died in cell {index + 1} of {len(self.nb.cells)}: {how}; "
+            f"the most memory it was seen to use was {memory:,.0f} MiB"
+        )
+
+    def _raise_for(self, error: CellExecutionError, cell: NotebookNode, index: int) -> None:
+        """Turn nbclient's error into papermill's, or into an early end without failure."""
+        if error.ename == "SystemExit" and error.evalue in ("", "0", "None"):
+            self.progress.cell_complete(cell, index)
+            raise _EarlyEnd from None
+        trace = [
+            line
+            for output in cell.outputs
+            if output.output_type == "error"
+            for line in output.traceback
+        ]
+        raise PapermillExecutionError(
+            index, cell.execution_count, cell.source, error.ename, error.evalue, trace
+        ) from None
+
+    def _sample_memory(self, *, now: bool = False) -> None:
+        """Keep the largest memory use of the kernel and its children."""
+        if self.kernel is None or (not now and time.monotonic() - self.memory_at < MEMORY_S):
+            return
+        self.memory_at = time.monotonic()
+        with contextlib.suppress(psutil.Error):
+            used = self.kernel.memory_info().rss
+            if not now:
+                for child in self.kernel.children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        used += child.memory_info().rss
+            peak = max(used, _high_water_mark(self.kernel.pid))
+            self.session.peak_memory_bytes = max(self.session.peak_memory_bytes, peak)
+
+    def _kill(self) -> None:
+        """End the kernel and all it started, at once."""
+        if self.kernel_pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.kernel_pid, signal.SIGKILL)
+
+    async def _shut_down(self) -> None:
+        """Stop the kernel, politely if it is idle, within a few seconds, and close its sockets."""
+        if self.km is None:
+            return
+        try:
+            if self.km.has_kernel and await self.km.is_alive():
+                await self._ask_to_exit()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._gone(), timeout=POLITE_S)
+            self._kill()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._gone(), timeout=POLITE_S)
+            if self.kc is not None:
+                self.kc.stop_channels()
+            await self.km.cleanup_resources()
+        except Exception:
+            logger.warning("The kernel did not shut down cleanly", exc_info=True)
+        finally:
+            self._kill()
+
+    async def _ask_to_exit(self) -> None:
+        """Ask the kernel to exit.
+
+        IPython is asked in its own words: on a shutdown request, ipykernel 7 may wait for a thread
+        that it has stopped itself.
+        """
+        if self.km.ipykernel and self.kc is not None:
+            self.kc.execute("get_ipython().ask_exit()", silent=True, store_history=False)
+        else:
+            await self.km.request_shutdown()
+
+    async def _gone(self) -> None:
+        while self.km.has_kernel and await self.km.is_alive():
+            await asyncio.sleep(TICK_S / 5)
+
+    def output(
+        self, outs: list, msg: dict, display_id: str | None, cell_index: int
+    ) -> NotebookNode | None:
+        """Add an output; text that continues a stream is joined to it as a terminal would."""
+        count = len(outs)
+        out = super().output(outs, msg, display_id, cell_index)
+        if out is None or out.output_type != "stream" or len(outs) != count + 1:
+            return out
+        for earlier in reversed(outs[:-1]):
+            if earlier.output_type != "stream":
+                return out
+            if earlier.name == out.name:
+                outs.pop()
+                self._extend(earlier, out.text)
+                return out
+        return out
+
+    def _extend(self, stream: NotebookNode, text: str) -> None:
+        """Append to a stream what a terminal would show; of a very long one drop the middle."""
+        start = stream.text.rfind("\n") + 1
+        joined = stream.text[:start] + as_shown(stream.text[start:] + text)
+        if len(joined) > STREAM_LIMIT:
+            left_out = self.left_out.get(id(stream), 0)
+            note = f"\n[... {left_out:,} characters left out ...]\n" if left_out else ""
+            tail_start = STREAM_HEAD + len(note)
+            tail = joined[tail_start:][-STREAM_HEAD:]
+            left_out += len(joined) - tail_start - len(tail)
+            self.left_out[id(stream)] = left_out
+            joined = joined[:STREAM_HEAD] + f"\n[... {left_out:,} characters left out ...]\n" + tail
+        stream.text = joined
+
+    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> object:
+        """Note that the cell said something, and take it in."""
+        self.last_output = time.monotonic()
+        self.progress.changed = True
+        return super().process_message(msg, cell, cell_index)
+
+    def log_output_message(self, output: NotebookNode) -> None:
+        """Write text output to the log."""
+        if not self.log_output:
+            return
+        if output.output_type == "stream":
+            self.logs[output.name].add(output.text)
+        elif "text/plain" in output.get("data", {}):
+            logger.info("%s", output.data["text/plain"])
+
+
+def as_shown(text: str) -> str:
+    """Return what a terminal shows of `text`: what follows the last carriage return of a line."""
+    if "\r" not in text:
+        return text
+    return "\n".join(map(_last_part, text.split("\n")))
+
+
+def _last_part(line: str) -> str:
+    body = line.rstrip("\r")  # a return at the end overwrites nothing yet
+    return body.rpartition("\r")[2] + ("\r" if len(line) > len(body) else "")
+
+
+def _high_water_mark(pid: int) -> int:
+    """Return the largest resident memory of process `pid` so far, in bytes; 0 if unknown."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        if match := re.search(r"VmHWM:\s*(\d+) kB", status):
+            return int(match[1]) * 1024
+    return 0

@@ -1,0 +1,243 @@
+"""What a stage begins with that a person runs by hand, in a folder where nothing ran before it.
+
+`begin` takes over what the earlier stages have left in the newest run that fits: their files, and
+their records with a note of where they come from, so that the folder is as if they had run there.
+Only whole files of finished stages are taken, and only of a run that was made with the parameters
+of the notebook. That run is only read. Where none fits, `way_on` says what to do.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from lib.commands.workbench import code_changed, lab_link, take
+from lib.pages.summary import list_runs
+from lib.parameters import Value, read_parameters
+from lib.run import ROOT, STARTED, Run, UnfinishedStage, now
+
+TAKEN = "from"  # in a stage's record: the run that it was taken from
+SHOWN = 4  # parameters that are named when more differ
+
+Records = dict[str, dict]
+Apart = list[tuple[str, Value | None, Value]]
+
+
+def begin(run: Run) -> str:
+    """Let a stage begin from the newest run that fits, if no earlier stage was run in its folder.
+
+    Parameters
+    ----------
+    run : Run
+        Opened for a stage. One that Airflow has begun, or that is a copy of another, is left as it
+        is.
+
+    Returns
+    -------
+    str
+        Which run the earlier stages come from, in a line; "" where they come from none.
+
+    Raises
+    ------
+    UnfinishedStage
+        If they come from a run that was made with other parameters than the notebook has by now,
+        and no other run fits.
+    """
+    earlier = _earlier(run)
+    if not earlier or (run.path / STARTED).exists():
+        return ""
+    begun = _of(run.records(), earlier)
+    here = {stage: record for stage, record in begun.items() if record["writes"]}
+    if any(TAKEN not in record for record in here.values()):
+        return _has_taken(run, here)
+    wanted = _wanted(run, earlier)
+    for source, records in _finished(run, earlier):
+        if _apart(records, wanted):
+            continue
+        known = all(_is_taken(here.get(stage), records[stage], source) for stage in earlier)
+        if known or _is_whole(source, records):
+            if not known:
+                noted = {TAKEN: source.run_dir, "taken": now()}
+                take(source, run, {s: record | noted for s, record in records.items()})
+            start = "goes on" if known else "begins" if here else "is empty: begins"
+            when = f"{source.run_dir} of {_moment(records)}, {_numbers(earlier)}"
+            return f"{run.run_dir} {start} from {when}{_later_changes(source, earlier)}"
+    if differing := _apart(here, wanted):
+        state = f"{_has_taken(run, here)}, made with {_named(differing)}"
+        raise UnfinishedStage(_none_fits(run, earlier, state))
+    return _has_taken(run, here)
+
+
+def way_on(run: Run, name: str, refusal: str) -> str:
+    """Return what a person can do who was refused a file, the shortest way first.
+
+    Parameters
+    ----------
+    run : Run
+        Opened for a stage.
+    name : str
+        The file.
+    refusal : str
+        Why it was refused; what is returned where there is nothing to add.
+    """
+    earlier = _earlier(run)
+    records = run.records()
+    missing = [s for s in earlier if records.get(s, {}).get("state") != "finished"]
+    is_unknown = not any(name in record["writes"] for record in records.values())
+    if (run.path / STARTED).exists() or (is_unknown and not missing):
+        return refusal
+    if missing == earlier:
+        return _none_fits(run, earlier, f"{run.run_dir} is empty")
+    if missing:
+        held = _numbers([stage for stage in earlier if stage not in missing])
+        refusal = f"Run {missing[0]} next, to its last cell: {run.run_dir} has {held} only."
+    newest, _ = next(_finished(run, earlier), (None, {}))
+    return "\n".join([refusal, *_openings(run, newest, "Or, on the newest run: {}")])
+
+
+def _none_fits(run: Run, earlier: list[str], state: str) -> str:
+    """Return what to do where a stage cannot begin by itself; `state` is how its folder is."""
+    wanted = _wanted(run, earlier)
+    command = _command(run, wanted)
+    newest, records = next(_finished(run, earlier), (None, {}))
+    if newest is None:
+        return (
+            f"Run {_numbers(earlier)} of {run.pipeline} first, or {command} once.\n"
+            f"{state}, and there is no finished run to begin from."
+        )
+    differing = _apart(records, wanted)
+    made = f"made with {_named(differing)}" if differing else "of which files are damaged or gone"
+    opening = f"{{}} opens this stage on the newest run, {made}."
+    return "\n".join(
+        [
+            *_openings(run, newest, opening),
+            f"{state}. A run with the values of this notebook, from which it begins by itself: "
+            f"{command}",
+        ]
+    )
+
+
+def _openings(run: Run, newest: Run | None, sentence: str) -> list[str]:
+    """Return how to open the stage on another run, by command and by a click; [] without one."""
+    if newest is None:
+        return []
+    lines = [sentence.format(f"make open RUN={newest.run_dir} STAGE={run.stage}")]
+    address = lab_link(newest.run_dir, run.stage)
+    return [*lines, f"In this JupyterLab: {address}"] if address else lines
+
+
+def _earlier(run: Run) -> list[str]:
+    """Return the stages that come before this one, in order."""
+    planned = sorted(p.stem for p in (ROOT / "notebooks" / run.pipeline).glob("[0-9]*.ipynb"))
+    return [stage for stage in planned if stage < run.stage]
+
+
+def _of(records: Mapping[str, dict], stages: list[str]) -> Records:
+    return {stage: records[stage] for stage in stages if stage in records}
+
+
+def _wanted(run: Run, earlier: list[str]) -> dict[str, dict[str, Value]]:
+    """Return the parameters that the earlier stages have to have, by stage.
+
+    They are their notebooks' own, but a parameter has one value in all stages: that of this one.
+    """
+    found = {}
+    for stage in earlier:
+        declared = read_parameters(ROOT / "notebooks" / run.pipeline / f"{stage}.ipynb")
+        defaults = {name: p.default for name, p in declared.items() if name != "run_dir"}
+        found[stage] = {name: run.parameters.get(name, v) for name, v in defaults.items()}
+    return found
+
+
+def _apart(records: Records, wanted: Mapping[str, Mapping[str, Value]]) -> Apart:
+    """Return the parameters that differ: name, value in `records` (None if unknown), value here."""
+    found = {}
+    for stage, record in records.items():
+        there = record["parameters"]
+        for name, value in wanted[stage].items():
+            if there.get(name) != value:
+                found.setdefault(name, (name, there.get(name), value))
+    return list(found.values())
+
+
+def _finished(run: Run, earlier: list[str]) -> Iterator[tuple[Run, Records]]:
+    """Yield the other runs whose `earlier` stages are finished, with their records, newest first.
+
+    Copies, and runs that have taken a stage over themselves, are left out.
+    """
+    found = []
+    for other in list_runs(run.pipeline):
+        records = _of(other.records(), earlier)
+        whole = len(records) == len(earlier) and all(
+            record["state"] == "finished" and TAKEN not in record for record in records.values()
+        )
+        if whole and other.name != run.name:
+            found.append((max(r["finished"] for r in records.values()), other, records))
+    for _, other, records in sorted(found, key=lambda one: one[0], reverse=True):
+        yield other, records
+
+
+def _is_taken(here: dict | None, record: dict, source: Run) -> bool:
+    """Say whether a stage's record is the one that was taken from `source`, as it is there now."""
+    keys = ("finished", "writes")
+    return bool(here) and here[TAKEN] == source.run_dir and all(here[k] == record[k] for k in keys)
+
+
+def _is_whole(source: Run, records: Records) -> bool:
+    """Say whether every file that the stages wrote is there, as they wrote it."""
+    try:
+        for name in {name for record in records.values() for name in record["writes"]}:
+            source.check(name)
+    except UnfinishedStage:
+        return False
+    return True
+
+
+def _has_taken(run: Run, here: Records) -> str:
+    """Say which stages in the folder come from which run; "" if none does."""
+    origins = sorted({record[TAKEN] for record in here.values() if TAKEN in record})
+    taken = [stage for stage, record in here.items() if TAKEN in record]
+    return f"{run.run_dir} has {_numbers(taken)} from {' and '.join(origins)}" if taken else ""
+
+
+def _later_changes(source: Run, stages: list[str]) -> str:
+    changed = [stage for stage in stages if code_changed(source, stage)]
+    return f"; {', '.join(changed)} changed since" if changed else ""
+
+
+def _numbers(stages: list[str]) -> str:
+    """Return ``stage 01``, ``stages 01 to 04`` or ``stages 01, 03``."""
+    numbers = [stage.partition("_")[0] for stage in stages]
+    if len(numbers) == 1:
+        return f"stage {numbers[0]}"
+    if len(numbers) == int(numbers[-1]) - int(numbers[0]) + 1:
+        return f"stages {numbers[0]} to {numbers[-1]}"
+    return f"stages {', '.join(numbers)}"
+
+
+def _moment(records: Records) -> str:
+    started = datetime.fromisoformat(min(record["started"] for record in records.values()))
+    started = started.astimezone(UTC)
+    return f"{started.day} {started:%b %H:%M} UTC"
+
+
+def _named(differing: Apart) -> str:
+    words = [
+        f"{name} = {'unknown' if there is None else json.dumps(there)} (here {json.dumps(value)})"
+        for name, there, value in differing
+    ]
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return f"{', '.join(words[:SHOWN])}{more}"
+
+
+def _command(run: Run, wanted: Mapping[str, Mapping[str, Value]]) -> str:
+    """Return the command that makes a run with the values of the notebook."""
+    own = read_parameters(ROOT / "notebooks" / run.pipeline / f"{run.stage}.ipynb")
+    shared = {name for values in wanted.values() for name in values}
+    changed = {
+        name: value
+        for name, value in run.parameters.items()
+        if name in shared and value != own[name].default
+    }
+    params = f" PARAMS={shlex.quote(json.dumps(changed))}" if changed else ""
+    return f"make run PIPELINE={run.pipeline}{params}"

@@ -1,0 +1,109 @@
+"""A small process that outlives a killed executor and finishes its report.
+
+`start` begins a session of its own and gives it the read end of a pipe. As long as the executor
+lives nothing happens; a goodbye ends the watcher. When the pipe closes without one, the executor
+was killed: the watcher stops the kernel with all its children, removes the private folder of the
+kernel's sockets, and makes the saved notebook, its HTML and the run's page say what happened. Until
+then it has imported next to nothing, so that it starts at once and waits in little memory.
+"""
+
+import json
+import os
+import select
+import sys
+
+GOODBYE = b"goodbye"
+POLL_S = 2.0
+
+
+def _wait(parent: int) -> dict | None:
+    """Read reports from standard input until it closes; return them, or None after a goodbye."""
+    known: dict = {}
+    rest = b""
+    while True:
+        ready, _, _ = select.select([0], [], [], POLL_S)
+        chunk = os.read(0, 65536) if ready else b""
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line == GOODBYE:
+                return None
+            known.update(json.loads(line))
+        if (ready and not chunk) or (not ready and os.getppid() != parent):
+            return known
+
+
+def _become_finisher(known: dict) -> None:
+    """Replace this bare interpreter by one with all packages, which writes the report."""
+    environment = dict(os.environ)
+    paths = [known["root"], environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    command = [sys.executable, "-m", "lib.machine.watcher", "--finish", json.dumps(known)]
+    os.execve(sys.executable, command, environment)
+
+
+def _finish(known: dict) -> None:
+    """Stop the kernel, remove its sockets and finish the notebook, its HTML and the run's page."""
+    import contextlib
+    import shutil
+
+    from lib import outcome
+    from lib.pages import notebook as reports
+    from lib.pages import run_page
+
+    from upath import UPath
+
+    if kernel := known.get("kernel"):
+        stop_kernel(kernel, known["sockets"])
+    shutil.rmtree(known["sockets"], ignore_errors=True)
+    path = UPath(known["output"])
+    with contextlib.suppress(FileNotFoundError):
+        notebook = outcome.read_notebook(path)
+        if outcome.state(notebook) == "running":
+            reason = known.get("stopping") or (
+                "the process that executed this notebook was killed from outside (SIGKILL, for "
+                "example by the scheduler or for lack of memory); output of its last seconds may "
+                "be missing"
+            )
+            outcome.mark_failed(
+                notebook,
+                known.get("cell"),
+                "StageKilled",
+                reason,
+                started=known.get("started"),
+            )
+            outcome.write_notebook(path, notebook)
+        reports.write_html(path)
+        run_page.publish_beside(path)
+
+
+def stop_kernel(pid: int, sockets: str) -> None:
+    """Kill the kernel and every process it started, and wait until the kernel is gone.
+
+    Parameters
+    ----------
+    pid : int
+        Process id of the kernel, which leads a process group of its own.
+    sockets : str
+        Its private folder, named in its command line: a process without it is somebody else's.
+    """
+    import contextlib
+    import signal
+
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        kernel = psutil.Process(pid)
+        command = kernel.cmdline()
+        if command and not any(sockets in word for word in command):
+            return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+        psutil.Process(pid).wait(timeout=5)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--finish":
+        _finish(json.loads(sys.argv[2]))
+    elif (reports_received := _wait(int(sys.argv[1]))) is not None:
+        _become_finisher(reports_received)

@@ -1,0 +1,70 @@
+"""Links of pages that were written before lead to the services that run now.
+
+A page names Airflow, MLflow and JupyterLab by the addresses of its time. Where services begin on
+other ports than the usual ones, or did so the last time, `follow` puts the new addresses into the
+pages of all runs. Pages that are shown inside Airflow need none of this: they are made when asked
+for.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib.commands.services import HOST, PORTS
+from lib.run import is_local, outputs_dir, state_dir
+
+MARK = ".links-elsewhere"  # pages may hold other addresses than the usual ones
+KINDS = {"/open-stage?": "lab", "/#/": "mlflow", "/dags/": "airflow"}
+LINK = re.compile(rf'(href=")http://{re.escape(HOST)}:\d+({"|".join(map(re.escape, KINDS))})')
+
+
+def follow(addresses: Mapping[str, str]) -> list[Path]:
+    """Let the pages of all runs lead to `addresses`; return those that were changed.
+
+    Parameters
+    ----------
+    addresses : mapping of str to str
+        As `lib.commands.services.running` returns them; links to other services stay as they are.
+    """
+    usual = {name: f"http://{HOST}:{port}" for name, port in PORTS.items()}
+    mark, is_usual = state_dir() / MARK, dict(addresses) == {n: usual[n] for n in addresses}
+    if not is_local(outputs_dir()) or (is_usual and not mark.exists()):
+        return []
+    if not is_usual:
+        mark.touch()
+    pages = sorted(state_dir().glob("*/*/[!.]*.html"))
+    changed = [page for page in pages if _rewrite(page, addresses)]
+    if dict(addresses) == usual:
+        mark.unlink(missing_ok=True)
+    return changed
+
+
+def moved(text: str, addresses: Mapping[str, str]) -> str:
+    """Return a page whose links to services lead to `addresses`."""
+
+    def new(link: re.Match) -> str:
+        address = addresses.get(KINDS[link[2]])
+        return f"{link[1]}{address}{link[2]}" if address else link[0]
+
+    return LINK.sub(new, text)
+
+
+def _rewrite(page: Path, addresses: Mapping[str, str]) -> bool:
+    """Change one page, unless it is being written anew; say whether it was changed."""
+    try:
+        before = page.stat()
+        text = page.read_text(encoding="utf-8")
+        new = moved(text, addresses)
+        if new == text or page.is_symlink():
+            return False
+        temporary = page.with_name(f".{page.name}.{before.st_ino:x}.moved")
+        temporary.write_text(new, encoding="utf-8")
+        if page.stat().st_mtime_ns != before.st_mtime_ns:
+            temporary.unlink()
+            return False
+        os.utime(temporary, ns=(before.st_atime_ns, before.st_mtime_ns))
+        temporary.replace(page)
+    except (OSError, UnicodeDecodeError):  # deleted meanwhile, or no page of ours
+        return False
+    return True

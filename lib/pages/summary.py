@@ -1,0 +1,638 @@
+"""One JSON object says what a run is: the source of its page, of the index and of comparisons.
+
+`summarise` reads the run folder alone: executed notebooks, the stages' own records, `run.json`
+(what only the starter of a run knows, see `note_start`), metrics, verdict, registration. It never
+fails on a run that is going on, was cut off or is damaged: what cannot be read is left out and
+named in ``problems``. `write_summary` leaves the object in the folder as `summary.json`. A run that
+ended without being able to say so is closed by whoever finds that out, see `close_run`.
+"""
+
+import getpass
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from lib import outcome
+from lib.parameters import read_stages
+from lib.registry.gate import markdown, settled
+from lib.run import (
+    NAME,
+    ROOT,
+    STARTED,
+    Run,
+    now,
+    open_run,
+    outputs_dir,
+    stage_title,
+    write_bytes,
+)
+
+from upath import UPath
+
+SUMMARY, PAGE = "summary.json", "report.html"
+FILES = ("run", "metrics", "verdict", "comparison", "gate", "registration", "promotion")
+FILES += ("watch", "dataset", "mlflow")
+STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfinished")
+"""Of a run. ``refused``: every stage worked, and the gate kept the model out. ``cancelled``:
+somebody stopped it. ``lost``: its process is gone and left no word. ``unfinished``: by hand, so
+far. A run that Airflow has begun is ``running`` until its last stage has ended, one has failed, or
+it was closed."""
+CLOSED = ("cancelled", "lost")
+NOT_RUN = "not run"
+STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
+"""Errors of a stage that was stopped from outside; any other is its own."""
+COPY = "open-"  # how the names of the folders begin that `lib.commands.workbench` makes
+PRODUCTION_WAS = (
+    (re.compile(r"\b([Nn])othing is in production\b"), r"\1othing was in production"),
+    (re.compile(r"(?<=was in production, and every floor )is"), "was"),
+    (re.compile(r"(version \d+), in production, is"), r"\1, then in production, is"),
+)
+
+ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)")
+
+
+def note_start(run: Run, **facts: str | None) -> dict:
+    """Keep what is known when a run begins, and cannot be found out later, in `run.json`.
+
+    The first call of a run counts: a later one, of a retry, changes nothing but that a run that was
+    closed goes on.
+
+    Parameters
+    ----------
+    run : Run
+    **facts : str or None
+        ``dag_id``, ``run_id``, ``run_type`` (``scheduled``, ``manual`` …) and ``who`` of Airflow.
+
+    Returns
+    -------
+    dict
+        The facts, with ``started`` (ISO 8601), ``commit``, ``lock`` (SHA-256 of
+        `requirements.lock`), ``python`` and ``who``, the account where Airflow names nobody.
+    """
+    path = run.path / STARTED
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    was_closed = kept.pop("closed", None) is not None
+    if kept:
+        if was_closed:
+            _write_start(run, kept)
+        return kept
+    from lib.tracking import git_commit
+
+    known = {name: value for name, value in facts.items() if value}
+    whole = {"started": now(), "who": account()} | known
+    whole |= {"commit": git_commit(), "lock": lock_digest(), "python": platform.python_version()}
+    _write_start(run, whole)
+    return whole
+
+
+def close_run(run: Run, state: str, reason: str, *, at: str | None = None) -> dict:
+    """Note in `run.json` that a run has ended which cannot say so itself any more.
+
+    The run's page and the index follow when `lib.pages.run_page.publish` is called. A stage that
+    begins later, and a later call of `note_start`, make the run live again.
+
+    Parameters
+    ----------
+    run : Run
+    state : str
+        ``cancelled``, somebody stopped it, or ``lost``, its process is gone and left no word.
+    reason : str
+        Why, a sentence for people.
+    at : str, optional
+        When (ISO 8601, with time zone); now by default.
+
+    Returns
+    -------
+    dict
+        What `run.json` holds now.
+
+    Raises
+    ------
+    ValueError
+        If `state` is none of `CLOSED`, there is no reason, or `at` is no time.
+    """
+    if state not in CLOSED or not reason.strip():
+        raise ValueError(f"{state!r}, {reason!r}: expected {' or '.join(CLOSED)}, and a reason")
+    if datetime.fromisoformat(at or now()).tzinfo is None:
+        raise ValueError(f"at = {at!r}: expected a time with its time zone")
+    closed = {"state": state, "reason": reason.strip(), "at": at or now()}
+    whole = _json(run.path / STARTED, []) | {"closed": closed}
+    _write_start(run, whole)
+    return whole
+
+
+def _write_start(run: Run, content: Mapping) -> None:
+    write_bytes(run.path / STARTED, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def lock_digest() -> str:
+    """Return the SHA-256 of `requirements.lock`; "" if there is none."""
+    path = ROOT / "requirements.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def summarise(run: Run) -> dict:
+    """Return what is known of a run, as one JSON object.
+
+    Parameters
+    ----------
+    run : Run
+        Going on, ended or damaged.
+
+    Returns
+    -------
+    dict
+        ``pipeline``, ``name``, ``run_dir``
+            Where the run lies.
+        ``state``, ``reason``
+            One of `STATES`, and why in a sentence: the verdict in words, or the error.
+        ``started``, ``ended``, ``seconds``
+            ISO 8601 (``ended`` is None while running), and how long it took: from start to end
+            where Airflow ran it in one go, else (by hand, or some stage again) what its stages took
+            together. None where unknown, as of a run that was lost.
+        ``start``
+            The content of `run.json`, {} for a run by hand.
+        ``stages``
+            List, in order: ``name``, ``title``, ``state`` (``running``, ``passed``, ``failed``,
+            and of one that has not begun ``waiting`` while the run goes on, else ``not run``),
+            ``started``, ``ended``, ``seconds``, ``peak_memory_bytes``, ``cells`` and
+            ``cells_done`` (code cells), ``error`` ({} or ``ename``, ``text``, ``cell``),
+            ``notebook`` and ``page`` (names of files in the folder, or None), ``attempts`` (names
+            of the pages of earlier ones), ``figures`` (PNG files it wrote).
+        ``parameters``
+            By name: ``value``, ``default``, ``changed``, ``stage``, ``meaning``, ``domain``.
+        ``metrics``, ``verdict``, ``comparison``, ``registration``, ``dataset``, ``mlflow``
+            Those files' content, {} where there is none.
+        ``gate``, ``promotion``
+            Likewise: what the gate has decided, and what followed.
+        ``headline``
+            {} or ``metric``, ``value``, ``greater_is_better``: the first check of the gate, or of a
+            comparison the difference of the metric that decides.
+        ``problems``
+            What could not be read, in words.
+    """
+    problems: list[str] = []
+    files = {name: _json(run.path / f"{name}.json", problems) for name in FILES}
+    files["gate"] = _whole_gate(files["gate"], problems)
+    records = _records(run, problems)
+    stages = _stages(run, records, problems)
+    closed = _closed(files["run"], stages, records, problems)
+    stages = [_settled(stage, closed) for stage in stages]
+    state, reason = _state(stages, files, closed)
+    if state != "running":
+        stages = [s | {"state": NOT_RUN} if s["state"] == "waiting" else s for s in stages]
+    started, ended, seconds = _times(files["run"], stages, state, closed)
+    checks = files["verdict"].get("checks", [])
+    keys = ("metric", "value", "greater_is_better")
+    return {
+        "pipeline": run.pipeline,
+        "name": run.name,
+        "run_dir": run.run_dir,
+        "state": state,
+        "reason": reason,
+        "started": started,
+        "ended": ended,
+        "seconds": seconds,
+        "start": files["run"],
+        "stages": stages,
+        "parameters": _parameters(run, records, problems),
+        "metrics": files["metrics"],
+        "verdict": files["verdict"],
+        "comparison": files["comparison"],
+        "gate": files["gate"],
+        "registration": files["registration"],
+        "promotion": files["promotion"],
+        "dataset": files["dataset"],
+        "mlflow": {k: v for k, v in files["mlflow"].items() if k not in ("logged", "values")},
+        "headline": {key: checks[0].get(key) for key in keys}
+        if checks
+        else _headline(files["comparison"]),
+        "problems": problems,
+    }
+
+
+def write_summary(run: Run) -> dict:
+    """Write `summary.json` into the run folder, whole or not at all, and return its content."""
+    summary = summarise(run)
+    write_bytes(run.path / SUMMARY, (json.dumps(summary) + "\n").encode())
+    return summary
+
+
+def read_summary(run: Run) -> dict:
+    """Return the summary that was written, or one made now where there is none."""
+    found = _json(run.path / SUMMARY, [])
+    return found if found.get("run_dir") == run.run_dir else summarise(run)
+
+
+def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
+    """Return every run folder, of one pipeline or of all, in no order; folders in git are left out.
+
+    A folder counts as a run when a stage has left its record in it, or Airflow has begun it.
+
+    Parameters
+    ----------
+    pipeline : str, default ""
+        Empty for all.
+    copies : bool, default False
+        Whether to count the copies that were opened to work on a stage.
+    """
+    root = outputs_dir()
+    if not root.exists():
+        return []
+    parents = [root / pipeline] if pipeline else [p for p in root.iterdir() if p.is_dir()]
+    found = []
+    for parent in parents:
+        if parent.name.startswith(".") or not parent.exists():
+            continue
+        for folder in parent.iterdir():
+            if not folder.name.startswith(".") and _is_run(folder, copies=copies):
+                found.append(open_run(f"{parent.name}/{folder.name}"))
+    return found
+
+
+def metric_rows(
+    metrics: Mapping[str, float], directions: Mapping[str, bool] | None = None
+) -> list[dict]:
+    """Return the metrics of a run as rows of a table, with intervals and baselines beside them.
+
+    Parameters
+    ----------
+    metrics : mapping of str to float
+        Content of `metrics.json`: ``rmse``, ``rmse_low``, ``persistence_rmse`` …
+    directions : mapping of str to bool, optional
+        Whether larger is better, of metrics that only their floor knows, see `stated_directions`.
+
+    Returns
+    -------
+    list of dict
+        ``metric``, ``value``, ``low`` and ``high`` (None where there is no interval),
+        ``greater_is_better`` and ``baselines`` (value by name), for every metric whose direction is
+        known; those with baselines first. What validation found is no baseline.
+    """
+    from lib.floors import GREATER_IS_BETTER
+
+    metrics = {k: v for k, v in _finite(metrics).items() if not k.startswith("validation_")}
+    known = GREATER_IS_BETTER | dict(directions or {})
+    rows = []
+    for metric, larger in known.items():
+        if metric not in metrics or metric.endswith(("_low", "_high")):
+            continue
+        ending = f"_{metric}"
+        longer = tuple(f"_{other}" for other in known if other.endswith(ending))
+        baselines = {
+            name.removesuffix(ending): value
+            for name, value in metrics.items()
+            if name.endswith(ending) and not name.endswith(longer) and name not in known
+        }
+        rows.append(
+            {
+                "metric": metric,
+                "value": metrics[metric],
+                "low": metrics.get(f"{metric}_low"),
+                "high": metrics.get(f"{metric}_high"),
+                "greater_is_better": larger,
+                "baselines": baselines,
+            }
+        )
+    return sorted(rows, key=lambda row: not row["baselines"])
+
+
+def other_numbers(metrics: Mapping[str, float], rows: Iterable[Mapping]) -> dict[str, float]:
+    """Return the metrics that stand in none of the rows of `metric_rows`, by name.
+
+    Nothing says of them whether larger is better. Ends of intervals are left out.
+    """
+    shown = set()
+    for row in rows:
+        shown |= {row["metric"], *(f"{name}_{row['metric']}" for name in row["baselines"])}
+    return {
+        name: value
+        for name, value in sorted(_finite(metrics).items())
+        if name not in shown and re.sub("_(low|high)$", "", name) not in metrics.keys() - {name}
+    }
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that are numbers, as all are unless the file is damaged."""
+    numeric = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+    return {name: value for name, value in numeric.items() if math.isfinite(value)}
+
+
+def stated_directions(verdict: Mapping) -> dict[str, bool]:
+    """Return whether larger is better of each metric that a verdict has checked."""
+    return {
+        check["metric"]: bool(check["greater_is_better"])
+        for check in verdict.get("checks", ())
+        if isinstance(check, dict) and {"metric", "greater_is_better"} <= set(check)
+    }
+
+
+def account() -> str:
+    """Return the name of the user whose process this is."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
+
+
+def is_copy(folder: UPath) -> bool:
+    """Say whether a run folder is a copy that was opened to work on a stage, not a run."""
+    return folder.name.startswith(COPY) and bool(_json(folder / STARTED, []).get("opened"))
+
+
+def _is_run(folder: UPath, *, copies: bool) -> bool:
+    is_one = (folder / "stages").exists() or (folder / STARTED).exists()
+    return is_one and (copies or not is_copy(folder))
+
+
+def _json(path: UPath, problems: list[str]) -> dict:
+    """Return an object from a JSON file, or {} and a note of why not."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        problems.append(f"{path.name} cannot be read: {error}")
+        return {}
+    if not isinstance(found, dict):
+        problems.append(f"{path.name} holds no object")
+        return {}
+    return found
+
+
+def _records(run: Run, problems: list[str]) -> dict[str, dict]:
+    folder = run.path / "stages"
+    names = sorted(p.stem for p in folder.iterdir()) if folder.exists() else []
+    shown = [name for name in names if not name.startswith(".")]
+    return {name: _json(folder / f"{name}.json", problems) for name in shown}
+
+
+def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dict]:
+    """Return every stage, those to come included; a run of older notebooks may have others."""
+    planned = {p.stem for p in (ROOT / "notebooks" / run.pipeline).glob("[0-9]*.ipynb")}
+    present = sorted(p.name for p in run.path.iterdir()) if run.path.exists() else []
+    executed = {Path(name).stem for name in present if re.fullmatch(r"\d+_\w+\.ipynb", name)}
+    attempts: dict[str, list[str]] = {}
+    for name in present:
+        match = ATTEMPT.fullmatch(name.removesuffix(".html"))
+        if match and name.endswith(".html"):
+            attempts.setdefault(match["stage"], []).append(name)
+    return [
+        _stage(run, name, records.get(name, {}), name in executed, attempts, problems)
+        for name in sorted(planned | executed | set(records))
+    ]
+
+
+def _stage(
+    run: Run,
+    name: str,
+    record: dict,
+    executed: bool,  # noqa: FBT001
+    attempts: dict[str, list[str]],
+    problems: list[str],
+) -> dict:
+    notebook = _json(run.path / f"{name}.ipynb", problems) if executed else {}
+    found = {
+        "name": name,
+        "title": stage_title(name),
+        "state": "waiting",
+        "started": record.get("started"),
+        "ended": record.get("finished"),
+        "seconds": _seconds(record.get("started"), record.get("finished")),
+        "peak_memory_bytes": None,
+        "cells": 0,
+        "cells_done": 0,
+        "error": {},
+        "notebook": f"{name}.ipynb" if executed else None,
+        "page": f"{name}.html" if (run.path / f"{name}.html").exists() else None,
+        "attempts": sorted(attempts.get(name, []), key=_attempt_number),
+        "figures": [w for w in record.get("writes", {}) if w.endswith(".png") and _is_below(w)],
+    }
+    if record:
+        found["state"] = "passed" if record.get("state") == "finished" else "running"
+    if notebook:
+        try:
+            found |= _from_notebook(notebook)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problems.append(f"{name}.ipynb is no executed notebook: {error!r}")
+    return found
+
+
+def _from_notebook(notebook: dict) -> dict:
+    """Return what an executed notebook says of its stage."""
+    record = notebook["metadata"].get("papermill", {})
+    own = [cell for cell in notebook["cells"] if not outcome.is_marker(cell)]
+    code = [(i, c) for i, c in enumerate(own, start=1) if c["cell_type"] == "code"]
+    status = [c["metadata"].get("papermill", {}).get("status") for _, c in code]
+    found = {
+        "state": {"completed": "passed", "failed": "failed", "running": "running"}.get(
+            outcome.state(notebook), "waiting"
+        ),
+        "started": record.get("start_time"),
+        "ended": record.get("end_time"),
+        "seconds": record.get("duration"),
+        "peak_memory_bytes": record.get("peak_memory_bytes"),
+        "cells": len(code),
+        "cells_done": status.count("completed"),
+    }
+    if found["state"] == "failed":
+        found["error"] = _error(notebook, code)
+    return found
+
+
+def _error(notebook: dict, code: list) -> dict:
+    for number, cell in code:
+        if cell["metadata"].get("papermill", {}).get("status") == "failed":
+            errors = [o for o in cell["outputs"] if o["output_type"] == "error"]
+            if errors:
+                text = outcome.ANSI.sub("", errors[-1]["evalue"])
+                return {"ename": errors[-1]["ename"], "text": text, "cell": number}
+    marker = next((c for c in notebook["cells"] if outcome.is_marker(c)), None)
+    text = outcome.source_text(marker) if marker else "no cell says why"
+    if block := re.search(r"^(`{3,})text\n(.*?)\n\1$", text, re.DOTALL | re.MULTILINE):
+        ename, _, reason = block[2].partition(": ")
+        return {"ename": ename, "text": reason, "cell": None}
+    return {"ename": "", "text": text, "cell": None}
+
+
+def _is_below(name: str) -> bool:
+    """Say whether `name` stays in the run folder, whatever a record claims to have written."""
+    return all(NAME.fullmatch(part) for part in name.split("/"))
+
+
+def _attempt_number(page: str) -> int:
+    return int(ATTEMPT.fullmatch(page.removesuffix(".html"))["number"])
+
+
+def _closed(start: dict, stages: list[dict], records: dict[str, dict], problems: list[str]) -> dict:
+    """Return how a run was closed; {} if it was not, or a stage has begun since."""
+    closed = start.get("closed")
+    if closed is None:
+        return {}
+    try:
+        at = datetime.fromisoformat(closed["at"])
+        known = {key: str(closed[key]) for key in ("state", "reason", "at")}
+        begun = [one.get("started") for one in (*stages, *records.values())]
+        is_live = any(datetime.fromisoformat(time) > at for time in begun if time)
+    except (KeyError, TypeError, ValueError) as error:
+        problems.append(f"{STARTED} does not say how the run was closed: {error!r}")
+        return {}
+    if known["state"] not in CLOSED:
+        problems.append(f"{STARTED} closes the run as {known['state']!r}")
+        return {}
+    return {} if is_live else known
+
+
+def _settled(stage: dict, closed: dict) -> dict:
+    """Return a stage as it is once its run was closed: one that was running has been cut off."""
+    if not closed or stage["state"] != "running":
+        return stage
+    is_known = closed["state"] == "cancelled"  # a lost run ended some time before that was noticed
+    facts = {"state": "failed", "ended": closed["at"] if is_known else None}
+    facts["seconds"] = _seconds(stage["started"], facts["ended"])
+    return stage | facts | {"error": {"ename": "", "text": "cut off", "cell": None}}
+
+
+def _times(
+    start: dict, stages: list[dict], state: str, closed: dict
+) -> tuple[str | None, str | None, float | None]:
+    """Return when a run began and ended, and how many seconds it took, as far as that is known.
+
+    What a copy was given has run elsewhere, and before the copy was made.
+    """
+    begun = start.get("started")
+    is_older = {s["name"] for s in stages if begun and (s["started"] or begun) < begun}
+    own = [s for s in stages if not (start.get("opened") and s["name"] in is_older)]
+    times = [stage[key] for stage in own for key in ("started", "ended") if stage[key]]
+    started = min([*times, *([begun] if begun else [])], default=None)
+    if state == "running":
+        return started, None, None
+    if state in CLOSED:
+        ended = max([*times, closed["at"]])
+        return started, ended, _seconds(started, ended) if state == "cancelled" else None
+    ended = max(times, default=None)
+    if start.get("run_id") and not any(stage["attempts"] for stage in stages):
+        return started, ended, _seconds(started, ended)
+    taken = [stage["seconds"] for stage in own if stage["seconds"] is not None]
+    return started, ended, sum(taken) if taken else None
+
+
+def _state(stages: list[dict], files: dict[str, dict], closed: dict) -> tuple[str, str]:
+    """Return state and reason of the run that has these stages.
+
+    What the run says itself goes before how it was closed: that it passed, or its own error.
+    """
+    floors = _words(files["verdict"])
+    verdict = floors or str(files["comparison"].get("words", "")) or _watched(files)
+    failed = [stage for stage in stages if stage["state"] == "failed"]
+    if any(stage["state"] == "running" for stage in stages):
+        return "running", ""
+    if failed:
+        error = failed[0]["error"]
+        if error["ename"] == "GateError":
+            return "refused", floors or error["text"]
+        if closed and (closed["state"] == "cancelled" or error["ename"] in STOPPED):
+            return closed["state"], closed["reason"]
+        text = f"{failed[0]['title']}: {error['ename']}: {error['text']}".replace(": : ", ": ")
+        return "failed", text
+    if stages and all(stage["state"] == "passed" for stage in stages):
+        return "passed", " ".join(decision(files)) or verdict
+    if closed:
+        return closed["state"], closed["reason"]
+    return ("running" if files["run"].get("run_id") else "unfinished"), ""
+
+
+def decision(summary: Mapping) -> list[str]:
+    """Return what the gate said and what followed (`lib.registry.gate.settled`); [] without a gate.
+
+    Whoever reads it does so later: of what was in production it says that it was.
+    """
+    gate, made, followed = (summary[name] for name in ("gate", "registration", "promotion"))
+    return [said_then(text) for text in settled(gate, made, followed)] if gate else []
+
+
+def said_then(text: str) -> str:
+    """Return what the gate has said of production as it reads later, when that may have changed."""
+    for present, past in PRODUCTION_WAS:
+        text = present.sub(past, text)
+    return text
+
+
+def _whole_gate(gate: dict, problems: list[str]) -> dict:
+    """Return the decision of the gate if all of it can be shown, else {} and a note of why not."""
+    try:
+        if gate:
+            markdown(gate)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problems.append(f"gate.json holds no decision: {error!r}")
+        return {}
+    return gate
+
+
+def _words(verdict: dict) -> str:
+    from lib.registry.lifecycle import explain
+
+    try:
+        return explain(verdict) if verdict else ""
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def _watched(files: dict[str, dict]) -> str:
+    """Return what a run that scores new data has seen of them; "" for any other run."""
+    watch, n_scored = files["watch"], files["metrics"].get("n_scored", 0)
+    if not watch:
+        return ""
+    which = f"version {watch['version']}" if watch.get("version") else "a version"
+    done = f"{n_scored:,.0f} new rows were scored by {which} of {watch.get('name', 'a model')}"
+    why = "; ".join(map(str, watch.get("why", ())))
+    found = [f"ALARM: {why}", done] if why else [done, watch.get("note") or "nothing unusual"]
+    return "; ".join(found)
+
+
+def _headline(comparison: dict) -> dict:
+    """Return the difference of the metric that decides; there is no better or worse over time."""
+    for row in comparison.get("rows", ()):
+        if row.get("decisive"):
+            name, value = f"difference_{row.get('metric')}", row.get("difference")
+            return {"metric": name, "value": value, "greater_is_better": None}
+    return {}
+
+
+def _parameters(run: Run, records: dict[str, dict], problems: list[str]) -> dict[str, dict]:
+    """Return every parameter with the value that its stage has used, and what it means."""
+    folder = ROOT / "notebooks" / run.pipeline
+    try:
+        declared = read_stages(folder) if folder.exists() else {}
+    except ValueError as error:
+        problems.append(str(error))
+        declared = {}
+    found: dict[str, dict] = {}
+    for stage, record in records.items():
+        for name, value in record.get("parameters", {}).items():
+            if name == "run_dir" or name in found:
+                continue
+            known = declared.get(stage, {}).get(name)
+            found[name] = {
+                "value": value,
+                "default": known.default if known else None,
+                "changed": known is None or known.default != value,
+                "stage": stage,
+                "meaning": known.meaning if known else "",
+                "domain": known.domain if known else "",
+            }
+    return found
+
+
+def _seconds(started: str | None, ended: str | None) -> float | None:
+    """Return the seconds between two times; None if one is unknown, or the clock was set back."""
+    if not started or not ended:
+        return None
+    taken = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    return taken if taken >= 0 else None

@@ -1,0 +1,303 @@
+"""The power forecaster as an MLflow model: raw history in, kW of the coming rows out.
+
+`save_forecaster` writes a folder that anyone with MLflow can load and serve: boosters as LightGBM's
+text, the settings of the feature step as JSON, and a copy of the modules that turn both into
+forecasts ("models from code"). Nothing is pickled, and nothing of this project needs to be
+installed to predict.
+"""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from lib.packaging import BadInput, load_packed, save_packed
+from lib.power.features import (
+    POWER,
+    POWER_COLUMNS,
+    PowerOptions,
+    needed_rows,
+    power_features,
+)
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import PythonModel, PythonModelContext
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
+
+TIME = "ts"
+TARGETS = ("level", "difference")
+NEEDED = ("mlflow", "lightgbm", "pandas", "numpy")
+MOST_STEPS = 1_000_000  # of a grid that is mostly empty: more is a mistyped year, not a gap
+
+
+class BadHistory(BadInput):
+    """A history that no forecast can be made of."""
+
+
+class Spec(TypedDict):
+    """What a forecaster knows besides its boosters; kept as ``spec.json``.
+
+    Attributes
+    ----------
+    options : PowerOptions
+        What `lib.power.features.power_features` was given.
+    step_s : float
+        Time step of the rows (s).
+    needed_rows : int
+        Rows of history a forecast takes, the last known one included.
+    target : {"level", "difference"}
+        Whether the boosters give kW, or kW above the last known row.
+    features : list of str
+        The boosters' columns, in order.
+    """
+
+    options: PowerOptions
+    step_s: float
+    needed_rows: int
+    target: str
+    features: list[str]
+
+
+def forecast(boosters: Sequence[lgb.Booster], spec: Spec, features: pd.DataFrame) -> np.ndarray:
+    """Return the mean forecast of the boosters, never below zero.
+
+    Parameters
+    ----------
+    boosters : sequence of lightgbm.Booster
+        At least one, trained on the columns `spec` names.
+    spec : Spec
+        See there.
+    features : pandas.DataFrame of shape (n, n_features)
+        As `lib.power.features.power_features` returns them, in any order of columns.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Power in kW at each row's time + horizon.
+    """
+    x = features[spec["features"]].to_numpy(dtype=np.float32)
+    power_kw = np.mean([np.asarray(booster.predict(x)) for booster in boosters], axis=0)
+    if spec["target"] == "difference":
+        power_kw = power_kw + features[f"{POWER}_lag_0"].to_numpy(dtype=np.float64)
+    return np.maximum(power_kw, 0.0)
+
+
+class PowerForecaster(PythonModel):
+    """Forecast household power from raw history; what MLflow loads."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the boosters and the settings from the model's folder."""
+        self.spec: Spec = json.loads(Path(context.artifacts["spec"]).read_text(encoding="utf-8"))
+        files = sorted(Path(context.artifacts["boosters"]).glob("*.txt"))
+        self.boosters = [lgb.Booster(model_file=str(file)) for file in files]
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, str] | None = None,
+    ) -> pd.DataFrame:
+        """Forecast one value for every row of history.
+
+        Parameters
+        ----------
+        context : mlflow.pyfunc.PythonModelContext
+            Not used: everything was read when the model was loaded.
+        model_input : pandas.DataFrame of shape (n, 8)
+            ``ts``, the start of each row's interval in naive local clock time, and the measured
+            columns of `lib.power.features.POWER_COLUMNS`, in order of time. Times may be left out:
+            they count as missing.
+        params : dict, optional
+            None are known.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n, 2)
+            ``ts``, the time forecast, and ``power_kw``, NaN for rows with too little history
+            before them.
+
+        Raises
+        ------
+        BadHistory
+            A ValueError: if a column is missing or holds no numbers, or the times cannot be read,
+            are out of order, doubled or off the grid; the message names column and row.
+        """
+        spec = self.spec
+        step = pd.Timedelta(seconds=spec["step_s"])
+        try:
+            given = _indexed(model_input)
+            history = _on_grid(given, step)
+            features = power_features(history, **spec["options"])
+        except ValueError as error:
+            raise BadHistory(str(error)) from error
+        ts = given.index
+        power_kw = pd.Series(forecast(self.boosters, spec, features), history.index)
+        power_kw.iloc[: spec["needed_rows"] - 1] = np.nan
+        ahead = spec["options"]["horizon"] * step
+        return pd.DataFrame({TIME: ts + ahead, POWER: power_kw.loc[ts].to_numpy()})
+
+
+def make_spec(features: Sequence[str], options: PowerOptions, *, per_day: int, target: str) -> Spec:
+    """Return the settings of a forecaster.
+
+    Parameters
+    ----------
+    features : sequence of str
+        The columns that the boosters were trained on, in order.
+    options : PowerOptions
+        What `lib.power.features.power_features` was given.
+    per_day : int
+        Rows per day of the history, see `lib.power.features.rows_per_day`.
+    target : {"level", "difference"}
+        Whether the boosters were trained on kW, or on kW above the last known row.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    ValueError
+        If the target is unknown, or a difference is to be taken from a value that is no feature.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
+    if target == "difference" and 0 not in options["lags"]:
+        raise ValueError("a difference to the last known row needs lag 0: add 0 to the lags")
+    return Spec(
+        options=options,
+        step_s=86_400 / per_day,
+        needed_rows=needed_rows(per_day, options),
+        target=target,
+        features=list(features),
+    )
+
+
+def save_forecaster(path: Path, boosters: Sequence[lgb.Booster], spec: Spec) -> None:
+    """Write a forecaster as an MLflow model folder that needs nothing of this project.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder to make; it must not exist.
+    boosters : sequence of lightgbm.Booster
+        At least one; their forecasts are averaged.
+    spec : Spec
+        From `make_spec`.
+
+    Raises
+    ------
+    ValueError
+        If there is no booster, or one was trained on other columns than `spec` names.
+    """
+    if not boosters:
+        raise ValueError("a forecaster needs at least one booster")
+    for booster in boosters:
+        if booster.num_feature() != len(spec["features"]):
+            raise ValueError(
+                f"a booster has {booster.num_feature()} columns, the spec names "
+                f"{len(spec['features'])}: train and save with the same features"
+            )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "boosters").mkdir()
+        for k, booster in enumerate(boosters):
+            booster.save_model(folder / "boosters" / f"{k:03d}.txt")
+        (folder / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
+        save_packed(
+            path,
+            ["packaging", "power.features", "power.model"],
+            "power.model.PowerForecaster",
+            artifacts={"spec": folder / "spec.json", "boosters": folder / "boosters"},
+            signature=signature(),
+            packages=(*NEEDED, "holidays") if spec["options"]["country"] else NEEDED,
+        )
+
+
+def load_forecaster(path: Path | str) -> "PyFuncModel":
+    """Return the forecaster in the folder (or at the model URI) `path`."""
+    return load_packed(path)
+
+
+def signature() -> ModelSignature:
+    """Return the columns and types of a forecaster's input and output.
+
+    ``ts`` is declared as of any type, and `PowerForecaster.predict` reads it: of a column that is
+    declared as times MLflow's server takes numbers for nanoseconds, and names no row that is wrong.
+    """
+    measured = [ColSpec(DataType.double, name) for name in POWER_COLUMNS]
+    answer = [ColSpec(DataType.datetime, TIME), ColSpec(DataType.double, POWER)]
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), TIME), *measured]), outputs=Schema(answer)
+    )
+
+
+def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the measured columns as numbers, with their times as index."""
+    missing = [name for name in (TIME, *POWER_COLUMNS) if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"column {missing[0]!r} is missing: give {TIME} and {', '.join(POWER_COLUMNS)}"
+        )
+    if pd.api.types.is_numeric_dtype(frame[TIME]):
+        raise ValueError(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
+    for name in (TIME, *POWER_COLUMNS):
+        _refuse_unread(frame[name], name)
+    ts = pd.DatetimeIndex(pd.to_datetime(frame[TIME], format="ISO8601"), name=TIME)
+    return frame[list(POWER_COLUMNS)].astype(np.float64).set_axis(ts, axis=0)
+
+
+def _refuse_unread(column: pd.Series, name: str) -> None:
+    """Raise ValueError at the first value that is no time, or no number nor missing."""
+    if name == TIME:
+        read = pd.to_datetime(column, errors="coerce", format="ISO8601")
+        wanted = "time like 2007-01-31T18:00:00"
+        wrong = read.isna()
+    else:
+        read, wanted = pd.to_numeric(column, errors="coerce"), "number"
+        wrong = (read.isna() & column.notna()) | np.isinf(read)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"column {name!r}, row {row}: {column.iloc[row]} is no {wanted}")
+
+
+def _on_grid(history: pd.DataFrame, step: pd.Timedelta) -> pd.DataFrame:
+    """Return the history with a row of NaN for each time that is missing."""
+    ts = history.index
+    if not len(ts):
+        raise ValueError("the history has no rows: give at least one")
+    if ts.tz is not None:
+        raise ValueError(f"{TIME} has the time zone {ts.tz}: give naive local clock time")
+    wrong = np.flatnonzero(np.diff(ts.to_numpy()) <= np.timedelta64(0, "s"))
+    if wrong.size:
+        row = int(wrong[0]) + 1
+        raise ValueError(
+            f"row {row} at {ts[row]} does not come after {ts[row - 1]}: sort the rows by {TIME} "
+            "and keep one of each time"
+        )
+    off = np.flatnonzero((ts - ts[0]) % step != pd.Timedelta(0))
+    if off.size:
+        raise ValueError(
+            f"row {off[0]} at {ts[off[0]]} is not a whole number of steps of {step} after {ts[0]}: "
+            "aggregate the history to the step the model was trained on"
+        )
+    n_steps = (ts[-1] - ts[0]) // step
+    if n_steps > max(MOST_STEPS, 10 * len(ts)):
+        raise ValueError(
+            f"{len(ts)} rows from {ts[0]} to {ts[-1]} leave most of {n_steps} steps empty: is a "
+            "year mistyped?"
+        )
+    start = min(ts[0], ts[-1] - step)
+    return history.reindex(pd.date_range(start, ts[-1], freq=step, name=TIME))

@@ -1,0 +1,450 @@
+"""Whether new data still looks like what a model has learned from, and whether it still does well.
+
+`profile` keeps of the training data what is needed to compare with it, and how far stretches of its
+own are from the whole: rows near in time are alike and seasons differ, so only that says which
+distance is unusual. `measure` compares the newest stretch. Nothing here reads or writes files.
+"""
+
+import math
+from collections.abc import Mapping
+
+from lib.metrics import block_bootstrap, interval_ends
+
+import numpy as np
+import pandas as pd
+
+N_BINS = 10
+N_POINTS = 201  # of the distribution that is kept for the Kolmogorov-Smirnov distance
+MARGIN = 1.25  # times the largest distance of a stretch of the training data; see drift_alarms.txt
+LEAST_STRETCHES = 20  # that do not overlap, to know the largest distance of any
+NEARLY = 0.9  # of the length of a stretch: one day has a few bars less than another
+LEAST_ROWS = 20  # with a known truth, to speak of an error
+OVERLAP = 4  # stretches begin at every 1 / OVERLAP of their length
+BPS = 1e-4
+DISTANCES = {
+    "psi": "stability index",
+    "ks": "Kolmogorov-Smirnov distance",
+    "outside": "outside of its range",
+    "missing": "missing",
+}
+FEW_ROWS = 2.5  # of a stretch, so many may lie outside of all that was seen
+MOST_MISSING = 0.5  # of a stretch, a fraction: gaps alone are no drift
+IMAGE_CHUNK = 2_000
+
+
+# What is watched -------------------------------------------------------------------------------
+
+
+def power_columns(raw: pd.DataFrame, *, min_voltage_v: float) -> pd.DataFrame:
+    """Return the measured columns of a house, and whether they fit together.
+
+    Parameters
+    ----------
+    raw : pandas.DataFrame of shape (n, 7)
+        Canonical power frame.
+    min_voltage_v : float
+        As in `lib.power.features.measured`: rows that no meter can have measured are missing.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n, 8)
+        The measured columns and ``power_factor``, active power over voltage times current: at most
+        about 1 in any house, so it shows a unit or a meter that has changed.
+    """
+    from lib.power.features import POWER_COLUMNS, measured
+
+    history = measured(raw, min_voltage_v=min_voltage_v)[list(POWER_COLUMNS)]
+    apparent_kw = history["voltage_v"] * history["current_a"] / 1000
+    return history.assign(power_factor=history["power_kw"] / apparent_kw.where(apparent_kw > 0))
+
+
+def bar_columns(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return what bars show apart from the level of their prices.
+
+    Parameters
+    ----------
+    bars : pandas.DataFrame of shape (n, n_columns)
+        As `lib.tick.bars.to_bars` makes them.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n, 5) or, for quotes, (n, 6)
+        ``return_bps`` since the bar before, of the same day; ``range_bps``, high over low;
+        ``log_volume``, ``log_count``; ``imbalance``, signed volume over volume; and ``spread_bps``,
+        spread over close.
+    """
+    volume = bars["volume"].to_numpy()
+    found = pd.DataFrame(
+        {
+            "return_bps": np.log(bars["close"]).groupby(bars["day"]).diff() / BPS,
+            "range_bps": np.log(bars["high"] / bars["low"]) / BPS,
+            "log_volume": np.log1p(bars["volume"]),
+            "log_count": np.log1p(bars["count"]),
+            "imbalance": bars["signed_volume"] / np.where(volume > 0, volume, np.nan),
+        }
+    )
+    if "spread" in bars:
+        found["spread_bps"] = bars["spread"] / bars["close"] / BPS
+    return found
+
+
+def image_columns(images: np.ndarray) -> pd.DataFrame:
+    """Return what images look like apart from what they show.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, height, width) or (n, height, width, channels), uint8
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n, 3) or, for colours, (n, 6)
+        ``brightness``, the mean of the pixels; ``contrast``, their deviation; ``sharpness``, the
+        mean step from a pixel to its right neighbour; and the mean of each colour.
+    """
+    starts = range(0, len(images), IMAGE_CHUNK)
+    return pd.concat(
+        [_image_columns(images[k : k + IMAGE_CHUNK]) for k in starts], ignore_index=True
+    )
+
+
+def _image_columns(images: np.ndarray) -> pd.DataFrame:
+    pixels = images.reshape(*images.shape[:3], -1).astype(np.float32)
+    flat = pixels.reshape(len(pixels), -1)
+    steps = np.abs(np.diff(pixels, axis=2))
+    found = {
+        "brightness": flat.mean(axis=1),
+        "contrast": flat.std(axis=1),
+        "sharpness": steps.reshape(len(pixels), -1).mean(axis=1),
+    }
+    if pixels.shape[-1] == 3:
+        means = pixels.mean(axis=(1, 2))
+        found |= {name: means[:, k] for k, name in enumerate(("red", "green", "blue"))}
+    return pd.DataFrame(found, dtype=np.float64)
+
+
+# Profile ---------------------------------------------------------------------------------------
+
+
+def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) -> dict:
+    """Return what there is to know of training data, to compare newer data with.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame of shape (n, n_columns)
+        Training rows in order of time; NaN is missing. Columns without any value are left out.
+    window_rows : int
+        How many rows will be compared with it at once: a week of hours, a day of bars.
+    margin : float, default 1.25
+        How far above the largest distance of any stretch of the training data an alarm begins,
+        as a factor.
+
+    Returns
+    -------
+    dict
+        JSON-able. ``window_rows``; ``stretch_rows``, the length of the stretches that the
+        thresholds come from: shorter than `window_rows` where the data hold fewer than 20 of
+        those. Shorter stretches of the same data lie further from the whole, so the thresholds are
+        then too high rather than too low. ``n_rows``, ``n_stretches``, ``margin``, and by column:
+        ``edges`` of the bins and the ``fractions`` of rows in them; ``points`` of the distribution
+        and the fraction of rows ``below``; ``thresholds`` of the four distances, see `measure`.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows or no column holds a value.
+    """
+    if window_rows < 1 or margin < 1:
+        raise ValueError(f"window_rows={window_rows} and margin={margin} must be at least 1")
+    frame = frame.dropna(axis=1, how="all")
+    if not len(frame.columns) or len(frame) < 2 * LEAST_STRETCHES:
+        raise ValueError(
+            f"a frame of shape {frame.shape} makes no profile: give {2 * LEAST_STRETCHES} rows or "
+            "more, and a column with values"
+        )
+    rows = min(window_rows, len(frame) // LEAST_STRETCHES)
+    columns = {}
+    for name in frame.columns:
+        values = frame[name].to_numpy(dtype=np.float64)
+        known = _describe(values)
+        columns[name] = known | {"thresholds": _thresholds(known, values, rows, margin)}
+    return {
+        "window_rows": window_rows,
+        "stretch_rows": rows,
+        "n_rows": len(frame),
+        "n_stretches": len(frame) // rows,
+        "margin": margin,
+        "columns": columns,
+    }
+
+
+def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:
+    """Compare the newest rows with the training data.
+
+    Parameters
+    ----------
+    profile : mapping
+        From `profile`.
+    frame : pandas.DataFrame of shape (n, n_columns)
+        Newer rows in order of time, with the profile's columns; the last ``window_rows`` count.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n_columns, 9)
+        Index ``column``. Four distances, each with its ``_threshold``: ``psi``, the population
+        stability index over bins of training quantiles; ``ks``, the largest difference of the
+        cumulative distributions; ``outside``, the fraction of rows below the least or above the
+        largest training value; ``missing``, the fraction of rows without a value, which the others
+        leave out. ``drifted``: whether one lies above its threshold.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or there are fewer rows than the thresholds are made for.
+    """
+    absent = [name for name in profile["columns"] if name not in frame.columns]
+    if absent:
+        raise ValueError(f"column {absent[0]!r} of the training data is missing")
+    if len(frame) < least_rows(profile):
+        raise ValueError(
+            f"{len(frame)} rows are too few to compare: it takes {least_rows(profile)}, as the "
+            f"thresholds hold for stretches of {profile['stretch_rows']}"
+        )
+    newest = frame.tail(profile["window_rows"])
+    rows = []
+    for name, known in profile["columns"].items():
+        found = _distances(known, newest[name].to_numpy(dtype=np.float64))
+        row: dict[str, str | float | bool] = {"column": name}
+        for kind in DISTANCES:
+            row |= {kind: found[kind], f"{kind}_threshold": known["thresholds"][kind]}
+        row["drifted"] = any(found[kind] > known["thresholds"][kind] for kind in DISTANCES)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("column")
+
+
+def least_rows(profile: Mapping) -> int:
+    """Return how many rows are enough like the stretches that the thresholds come from."""
+    return math.ceil(NEARLY * profile["stretch_rows"])
+
+
+def compare(profile: Mapping, frame: pd.DataFrame) -> tuple[pd.DataFrame | None, str]:
+    """Compare the newest rows with the training data, or say why that cannot be done.
+
+    Parameters
+    ----------
+    profile : mapping
+        From `profile`; {} where there is none.
+    frame : pandas.DataFrame of shape (n, n_columns)
+        As in `measure`.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        From `measure`.
+    str
+        A sentence where there is none; else "".
+    """
+    if not profile:
+        return None, "the run that trained this version has left no profile of its data"
+    if len(frame) < least_rows(profile):
+        return None, f"{len(frame)} new rows are too few to compare: it takes {least_rows(profile)}"
+    return measure(profile, frame), ""
+
+
+def _describe(values: np.ndarray) -> dict:
+    """Return bins and distribution of the values that are not missing."""
+    present = np.sort(values[~np.isnan(values)])
+    edges = np.unique(np.quantile(present, np.arange(1, N_BINS) / N_BINS))
+    edges = edges[edges < present[-1]]  # else the last bin is empty for ever
+    points = np.unique(np.quantile(present, np.linspace(0, 1, N_POINTS), method="nearest"))
+    counts = np.bincount(np.searchsorted(edges, present), minlength=len(edges) + 1)
+    below = np.searchsorted(present, points, side="right")
+    return {
+        "edges": edges.tolist(),
+        "fractions": (counts / len(present)).tolist(),
+        "points": points.tolist(),
+        "below": (below / len(present)).tolist(),
+    }
+
+
+def _thresholds(known: Mapping, values: np.ndarray, rows: int, margin: float) -> dict[str, float]:
+    """Return `margin` times the largest distance of any stretch of training rows to the whole.
+
+    Outside is what lies beyond all the other training rows. A few rows may do so at any time, and
+    half a stretch may be missing.
+    """
+    starts = np.arange(0, len(values) - rows + 1, max(1, rows // OVERLAP))
+    bins, steps = _places(known, values)
+    psi = [_psi(known, bins[k : k + rows]) for k in starts]
+    ks = [_ks(known, steps[k : k + rows]) for k in starts]
+    missing = [float(np.isnan(values[k : k + rows]).mean()) for k in starts]
+    outside = max(_outside_the_rest(values, starts, rows), FEW_ROWS / rows)
+    return {
+        "psi": margin * max(psi),
+        "ks": min(1.0, margin * max(ks)),
+        "outside": min(1.0, margin * outside),
+        "missing": min(1.0, max(margin * max(missing), MOST_MISSING)),
+    }
+
+
+def _outside_the_rest(values: np.ndarray, starts: np.ndarray, rows: int) -> float:
+    """Return the largest fraction of a stretch that lies outside of the range of all other rows."""
+    found = 0.0
+    for sign in (1, -1):
+        filled = np.where(np.isnan(values), -np.inf, sign * values)
+        before = np.concatenate([[-np.inf], np.maximum.accumulate(filled)])
+        after = np.concatenate([np.maximum.accumulate(filled[::-1])[::-1], [-np.inf]])
+        for k in starts:
+            rest = max(before[k], after[k + rows])
+            found = max(found, float((filled[k : k + rows] > rest).mean()))
+    return found
+
+
+def _distances(known: Mapping, values: np.ndarray) -> dict[str, float]:
+    bins, steps = _places(known, values)
+    low, high = known["points"][0], known["points"][-1]
+    return {
+        "psi": _psi(known, bins),
+        "ks": _ks(known, steps),
+        "outside": float(((values < low) | (values > high)).mean()),
+        "missing": float(np.isnan(values).mean()),
+    }
+
+
+def _places(known: Mapping, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return in which bin each value is, and below which point; -1 for a missing one."""
+    absent = np.isnan(values)
+    bins, steps = (np.searchsorted(known[name], values) for name in ("edges", "points"))
+    return np.where(absent, -1, bins), np.where(absent, -1, steps)
+
+
+def _psi(known: Mapping, bins: np.ndarray) -> float:
+    """Return sum of (p - q) log(p / q); half a row more in every bin keeps it finite."""
+    counts = np.bincount(bins[bins >= 0], minlength=len(known["fractions"]))
+    n = counts.sum()
+    if not n:
+        return 0.0  # all are missing, which has a distance of its own
+    half = 0.5 / n
+    found, expected = counts / n + half, np.asarray(known["fractions"]) + half
+    found, expected = found / found.sum(), expected / expected.sum()
+    return float(np.sum((found - expected) * np.log(found / expected)))
+
+
+def _ks(known: Mapping, steps: np.ndarray) -> float:
+    counts = np.bincount(steps[steps >= 0], minlength=len(known["points"]) + 1)
+    n = counts.sum()
+    if not n:
+        return 0.0
+    return float(np.max(np.abs(counts.cumsum()[:-1] / n - known["below"])))
+
+
+# Errors ----------------------------------------------------------------------------------------
+
+
+def live_error(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    block_length: int,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return the error of forecasts whose truth has come, with its interval.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n,)
+        Numbers, or names of classes.
+    block_length : int
+        Rows near enough to be alike, for the bootstrap; 1 where the rows have no order.
+    n_resamples : int, default 1000
+        Bootstrap resamples.
+    level : float, default 0.95
+        Fraction of the resamples inside of the interval.
+    seed : int, default 0
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict of str to float
+        ``error``: root mean squared error of numbers, fraction of wrong names; ``low`` and
+        ``high``; ``n``.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or lengths differ.
+    """
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if not len(truth) or truth.shape != predicted.shape:
+        raise ValueError(f"truth of shape {truth.shape}, predictions of {predicted.shape}")
+    numbers = np.issubdtype(truth.dtype, np.number)
+    score = (predicted - truth) ** 2 if numbers else (predicted != truth).astype(np.float64)
+    means = block_bootstrap(
+        score[:, None],
+        block_length=min(block_length, len(score)),
+        n_resamples=n_resamples,
+        seed=seed,
+    )[:, 0]
+    low, high = np.quantile(means, interval_ends(level))
+    found = {"error": score.mean(), "low": low, "high": high}
+    found = {name: float(np.sqrt(v) if numbers else v) for name, v in found.items()}
+    return found | {"n": len(truth)}
+
+
+def expected_error(metrics: Mapping[str, float]) -> float:
+    """Return the error that an evaluation has found, as `live_error` measures it; or NaN.
+
+    Parameters
+    ----------
+    metrics : mapping of str to float
+        With ``accuracy`` where classes were predicted, ``rmse`` where numbers were.
+    """
+    if "accuracy" in metrics:
+        return 1 - metrics["accuracy"]
+    return metrics.get("rmse", math.nan)
+
+
+def error_has_grown(found: Mapping[str, float], expected: float, *, max_growth: float) -> bool:
+    """Say whether an error is surely more than `max_growth` above what the evaluation found.
+
+    Parameters
+    ----------
+    found : mapping
+        From `live_error`.
+    expected : float
+        The same error in the evaluation of the version; NaN where it is not known.
+    max_growth : float
+        What is tolerated, a fraction of `expected`.
+    """
+    return math.isfinite(expected) and found["low"] > (1 + max_growth) * expected
+
+
+# Verdict ---------------------------------------------------------------------------------------
+
+
+def reasons(columns: pd.DataFrame | None, errors: Mapping[str, Mapping]) -> list[str]:
+    """Return why an alarm is raised, a sentence each; [] if there is no reason.
+
+    Parameters
+    ----------
+    columns : pandas.DataFrame or None
+        From `measure`; None where the input could not be compared.
+    errors : mapping of str to mapping
+        By version: what `live_error` found, with ``expected`` and ``grown``.
+    """
+    found = []
+    for name, row in columns[columns["drifted"]].iterrows() if columns is not None else ():
+        above = [
+            f"{words} {row[kind]:.2f}, at most {row[f'{kind}_threshold']:.2f} is usual"
+            for kind, words in DISTANCES.items()
+            if row[kind] > row[f"{kind}_threshold"]
+        ]
+        found.append(f"{name} does not look like the training data: {'; '.join(above)}")
+    for version, error in errors.items():
+        if error["grown"]:
+            found.append(
+                f"the error of version {version} is {error['error']:.3g} (at least "
+                f"{error['low']:.3g}), its evaluation found {error['expected']:.3g}"
+            )
+    return found

@@ -1,0 +1,141 @@
+"""Ticks in an Iceberg table: the data files that can hold those of some days and one symbol.
+
+The catalog is pyiceberg's own business (``.pyiceberg.yaml`` or ``PYICEBERG_CATALOG__...``), so no
+address or password is given here. Days and symbol are pushed down to the table: partitions and
+statistics leave out whole files before any is opened. One snapshot of the table is read, whatever
+is written to it meanwhile.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from lib.tick.files import RawTicks, TickFile, TickFormat, check_columns
+
+if TYPE_CHECKING:
+    import pyarrow as arrow
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.table import FileScanTask, Table
+
+
+def iceberg_finder(
+    name: str, symbol: str, form: TickFormat, end_us: int
+) -> Callable[[int], list[TickFile]]:
+    """Return a function of a time that lists the data files with ticks from then to `end_us`.
+
+    Parameters
+    ----------
+    name : str
+        ``<catalog>.<namespace>.<table>``, the catalog as pyiceberg's configuration calls it.
+    symbol : str
+        Symbol wanted; "" for all, or where the table has no column of symbols.
+    form : TickFormat
+    end_us : int
+        Us since 1970, UTC; this moment is not included.
+
+    Raises
+    ------
+    ValueError
+        If catalog or table are not there, or its timestamps are of no type that can be filtered.
+
+    Notes
+    -----
+    The data files are read one after the other, in order of their first ticks; pyiceberg holds
+    the wanted columns and rows of one of them in memory.
+    """
+    table = _load(name)
+    columns = [field.name for field in table.schema().fields]
+    time_column = check_columns(name, columns, form)["timestamp"]
+    to_text, to_instant = _clock(table, name, time_column, form.time_zone)
+
+    def find(begin_us: int) -> list[TickFile]:
+        from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan
+
+        wanted = And(
+            GreaterThanOrEqual(time_column, to_text(begin_us)),
+            LessThan(time_column, to_text(end_us)),
+        )
+        if symbol and form.names["symbol"] in columns:
+            wanted = And(wanted, EqualTo(form.names["symbol"], symbol))
+        return [
+            TickFile(
+                task.file.file_path.rsplit("/", 1)[-1],
+                partial(_open, table, columns, wanted, task),
+                first_us=_first(task, table, time_column, to_instant),
+            )
+            for task in table.scan(wanted).plan_files()
+        ]
+
+    return find
+
+
+def _load(name: str) -> "Table":
+    from pyiceberg.catalog import load_catalog
+    from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+
+    catalog, _, identifier = name.partition(".")
+    if "." not in identifier:
+        raise ValueError(f"iceberg:{name}: give iceberg:<catalog>.<namespace>.<table>")
+    try:
+        return load_catalog(catalog).load_table(identifier)
+    except (NoSuchNamespaceError, NoSuchTableError):
+        raise ValueError(f"the Iceberg catalog {catalog} has no table {identifier}") from None
+    except Exception as error:  # every kind of catalog has errors of its own
+        raise ValueError(
+            f"the Iceberg catalog {catalog} cannot be used ({type(error).__name__}): see that "
+            "pyiceberg's configuration names it, in .pyiceberg.yaml or PYICEBERG_CATALOG__..."
+        ) from None
+
+
+def _clock(
+    table: "Table", name: str, column: str, time_zone: str
+) -> tuple[Callable[[int], str], Callable[[int], int]]:
+    """Return how to say a UTC time (us) in the table's terms, and a time of the table in UTC."""
+    from pyiceberg.types import TimestampType, TimestamptzType
+
+    kind, zone = table.schema().find_type(column), ZoneInfo(time_zone)
+    if isinstance(kind, TimestamptzType):
+        return lambda instant: _date_time(instant).isoformat(), lambda instant: instant
+    if isinstance(kind, TimestampType):
+        return (
+            lambda instant: _date_time(instant).astimezone(zone).replace(tzinfo=None).isoformat(),
+            lambda local: _instant(_date_time(local).replace(tzinfo=zone)),
+        )
+    raise ValueError(f"{name}: {column} is of type {kind}, timestamp or timestamptz was expected")
+
+
+def _date_time(instant: int) -> datetime:
+    seconds, microsecond = divmod(instant, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microsecond)
+
+
+def _instant(clock: datetime) -> int:
+    return int(clock.replace(microsecond=0).timestamp()) * 1_000_000 + clock.microsecond
+
+
+def _first(
+    task: "FileScanTask", table: "Table", column: str, to_instant: Callable[[int], int]
+) -> int | None:
+    """Return the first time in a data file by its statistics, us since 1970; None without them."""
+    from pyiceberg.conversions import from_bytes
+
+    field = table.schema().find_field(column)
+    least = (task.file.lower_bounds or {}).get(field.field_id)
+    return None if least is None else to_instant(from_bytes(field.field_type, least))
+
+
+def _open(
+    table: "Table", columns: list[str], wanted: "BooleanExpression", task: "FileScanTask"
+) -> RawTicks:
+    def batches(names: list[str], batch_rows: int) -> Iterator["arrow.RecordBatch"]:
+        from pyiceberg.io.pyarrow import ArrowScan
+
+        schema = table.scan(selected_fields=tuple(names)).projection()
+        scan = ArrowScan(table.metadata, table.io, schema, wanted)
+        for batch in scan.to_record_batches([task]):
+            for start in range(0, batch.num_rows, batch_rows):
+                yield batch.slice(start, batch_rows)
+
+    return RawTicks(columns, batches, may_be_empty=True)

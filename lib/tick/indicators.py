@@ -1,0 +1,449 @@
+"""Technical indicators and the features of bars: row *t* uses bars of its own day up to *t* only.
+
+Nothing of one day enters another, so no window can cross a day. TA-Lib computes the indicators: it
+is C, its definitions are the ones that traders mean (Wilder's RSI, averages that start from a
+simple mean), and it is well kept. Prices enter as logarithms in basis points above the day's first
+close: that frees the features of the level of prices, and no sum of squares cancels.
+
+The module travels inside registered models, so it needs numpy, pandas and TA-Lib only.
+"""
+
+from collections.abc import Callable, Sequence
+from inspect import unwrap
+from itertools import pairwise
+from typing import NoReturn, TypedDict
+
+import numpy as np
+import pandas as pd
+import talib
+
+# TA-Lib's functions of arrays, without the layer that takes frames, which is slow on short days
+SMA, EMA, STDDEV = unwrap(talib.SMA), unwrap(talib.EMA), unwrap(talib.STDDEV)
+BBANDS, RSI, MACD = unwrap(talib.BBANDS), unwrap(talib.RSI), unwrap(talib.MACD)
+
+BAR_COLUMNS = (
+    "day",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "count",
+    "signed_volume",
+    "vwap",
+    "side",
+    "tail",
+    "mean",
+)
+NUMBERS = (*BAR_COLUMNS[1:], "spread")
+PRICES = ("open", "high", "low", "close", "vwap", "tail", "mean")
+AMOUNTS = ("volume", "count", "spread")
+TINY, HUGE = float(np.finfo(np.float64).tiny), float(np.finfo(np.float64).max)
+RULES = (
+    (PRICES, TINY, HUGE, "finite and above 0"),
+    (AMOUNTS, 0.0, HUGE, "finite and 0 or more"),
+    (("signed_volume",), -HUGE, HUGE, "finite"),
+    (("side",), -1.0, 1.0, "from -1 to 1"),
+)
+BASIS_POINTS = 1e4
+BLOCK_ROWS = 20_000  # whose columns a processor's cache holds
+SESSION_S = 23_400.0
+BAND_DEVIATIONS = 2.0
+
+
+class FeatureOptions(TypedDict):
+    """The options of `bar_features`, as they are kept beside a model; all counts are bars."""
+
+    windows: list[int]
+    lags: list[int]
+    rsi_window: int
+    bollinger_window: int
+    macd: list[int]
+
+
+DEFAULT_OPTIONS: FeatureOptions = {
+    "windows": [3, 6, 12, 24, 60],
+    "lags": [0, 1, 2, 3, 4, 5],
+    "rsi_window": 14,
+    "bollinger_window": 20,
+    "macd": [12, 26, 9],
+}
+
+
+def check_bars(bars: pd.DataFrame) -> None:
+    """Refuse bars that features cannot be made of.
+
+    Parameters
+    ----------
+    bars : pandas.DataFrame of shape (n_bars, n_columns)
+        As `lib.tick.bars.to_bars` returns them; the column ``spread`` may be missing, further ones
+        are ignored.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, a column is missing, the index is not in UTC or not in order, a day
+        comes back after another, a value is not a finite number, a price is not above 0,
+        ``volume``, ``count`` or ``spread`` is negative, ``side`` is outside of -1 to 1, ``high`` is
+        below ``low``, or ``open`` or ``close`` is not between them; the message names row, column
+        and value.
+    """
+    missing = [name for name in BAR_COLUMNS if name not in bars.columns]
+    if missing:
+        raise ValueError(f"column {missing[0]!r} is missing; there are {list(bars.columns)}")
+    if bars.empty:
+        raise ValueError("there is no bar: give at least one row")
+    index = bars.index
+    if not isinstance(index, pd.DatetimeIndex) or str(index.tz) != "UTC":
+        raise ValueError(f"the index must hold times in UTC, not {index.dtype}")
+    late = np.flatnonzero(np.diff(index.asi8) < 0)
+    if late.size:
+        row = int(late[0]) + 1
+        raise ValueError(
+            f"row {row} at {index[row]} comes after {index[row - 1]}: sort the bars by time"
+        )
+    day_starts(bars["day"])
+    for names, least, most, rule in RULES:
+        for name in names:
+            if name in bars.columns:
+                values = _numbers(bars, name)
+                if not (values.min() >= least and values.max() <= most):  # NaN is neither
+                    _refuse(bars, name, (values >= least) & (values <= most), rule)
+    low, high = _numbers(bars, "low"), _numbers(bars, "high")
+    if not (low <= high).all():
+        _refuse(bars, "high", low <= high, "at least low")
+    for name in ("open", "close"):
+        values = _numbers(bars, name)
+        inside = (low <= values) & (values <= high)
+        if not inside.all():
+            _refuse(bars, name, inside, "from low to high")
+
+
+def day_starts(days: pd.Series) -> np.ndarray:
+    """Return the rows where days begin.
+
+    Parameters
+    ----------
+    days : pandas.Series of shape (n,)
+        The day of every row; the rows of a day stand together.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_days,), int64
+        Increasing; the first is 0.
+
+    Raises
+    ------
+    ValueError
+        If a day is missing, or comes back after another.
+    """
+    if days.hasnans:
+        raise ValueError(f"row {days.isna().argmax()} has no day")
+    values = days.array
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(days)])
+    back = days.iloc[starts].duplicated().to_numpy()
+    if back.any():
+        row = starts[back.argmax()]
+        raise ValueError(
+            f"row {row}: day {days.iloc[row]!r} comes back after another; the rows of a day must "
+            "stand together"
+        )
+    return starts
+
+
+def bollinger(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where values lie in their Bollinger bands, and how wide the bands are.
+
+    Parameters
+    ----------
+    values : numpy.ndarray of shape (n,), float64
+        Values of one day.
+    window : int
+        Rows, at least 2.
+
+    Returns
+    -------
+    position : numpy.ndarray of shape (n,), float64
+        Bollinger's %b: 0 on the lower band, 1 on the upper; 0.5 where the bands have no width.
+    width : numpy.ndarray of shape (n,), float64
+        Upper less lower band in the unit of `values`; for log prices it is what Bollinger's
+        bandwidth, which divides by the middle band, is for prices. Both are NaN until the window
+        is full.
+
+    Notes
+    -----
+    The bands lie two population standard deviations around the simple mean: J. Bollinger,
+    "Bollinger on Bollinger Bands", 2001.
+    """
+    upper, _, lower = BBANDS(values, window, BAND_DEVIATIONS, BAND_DEVIATIONS)
+    width = upper - lower
+    position = (values - lower) / (width + TINY)
+    position[width == 0] = 0.5
+    return position, width
+
+
+def rsi(values: np.ndarray, window: int) -> np.ndarray:
+    """Return Wilder's relative strength index, from 0 to 100.
+
+    Parameters
+    ----------
+    values : numpy.ndarray of shape (n,), float64
+        Values of one day.
+    window : int
+        Changes, at least 2.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n,), float64
+        NaN in the first `window` rows; 50 as long as the values have not changed.
+
+    Notes
+    -----
+    J. W. Wilder, "New Concepts in Technical Trading Systems", 1978: 100 x up / (up + down), where
+    up and down are the mean rise and fall, which start from the simple mean of the first `window`
+    changes and then give each change a weight of 1 / `window`.
+    """
+    found = RSI(values, window)
+    found[(found == 0) & (values == values[0])] = 50.0  # no rise yet, and no fall
+    return found
+
+
+def bar_features(bars: pd.DataFrame, options: FeatureOptions) -> pd.DataFrame:
+    """Return the features of bars, one row per bar, free of the level of prices.
+
+    Parameters
+    ----------
+    bars : pandas.DataFrame of shape (n_bars, n_columns)
+        See `check_bars`. Each day must be there from its first bar: exponential means, RSI and MACD
+        reach back to it, and time of day counts from it.
+    options : FeatureOptions
+        Windows, lags and the windows of the single indicators, in bars.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n_bars, n_features), float64
+        Index as `bars`, columns as `feature_names`, NaN where a day's history is too short. Returns
+        and distances are logarithms in basis points (1e-4).
+
+        ==============================  ==========================================================
+        ``return_lag_<k>``              return of the bar k bars ago
+        ``close_to_<price>``            close over the bar's vwap, mean, tail, or middle of high
+                                        and low
+        ``side``                        side of the last tick
+        ``imbalance``                   signed volume over volume, -1 to 1
+        ``range_bps``                   high over low
+        ``log_volume``, ``log_count``   logarithm of 1 + volume, 1 + ticks
+        ``close_mean_<w>``              close over its mean of w bars
+        ``vwap_mean_<w>``               close over the mean of vwap of w bars
+        ``close_ema_<w>``               close over its exponential mean
+        ``volatility_<w>``              standard deviation of w returns
+        ``imbalance_<w>``               imbalance of w bars
+        ``bollinger_<part>``            position (%b, a fraction) and width (bps)
+        ``rsi``                         0 to 100
+        ``macd``, ``macd_<part>``       line, signal and histogram (bps)
+        ``time_of_day``                 time since the day's first bar, in sessions of 6.5 h
+        ``spread_bps``                  spread over close, if the bars have a spread
+        ==============================  ==========================================================
+
+    Raises
+    ------
+    ValueError
+        If `check_bars` refuses the bars or an option is out of its range.
+    """
+    check_bars(bars)
+    _require_options(options)
+    columns = {name: _numbers(bars, name) for name in bars.columns if name in NUMBERS}
+    columns["seconds"] = bars.index.as_unit("us").asi8 / 1e6
+    names = feature_names(options, quotes="spread" in columns)
+    features = np.empty((len(names), len(bars)))
+
+    starts = day_starts(bars["day"])
+    _, first = np.unique(starts // BLOCK_ROWS, return_index=True)
+    for begin, end in pairwise([*starts[first].tolist(), len(bars)]):
+        rows = slice(begin, end)
+        block = {name: values[rows] for name, values in columns.items()}
+        block_starts = starts[(begin <= starts) & (starts < end)] - begin
+        found = _features(block, block_starts, options)
+        for feature, name in zip(features, names, strict=True):
+            feature[rows] = found[name]
+    return pd.DataFrame(features.T, bars.index, names, copy=False)
+
+
+def feature_names(options: FeatureOptions, *, quotes: bool) -> list[str]:
+    """Return the columns of `bar_features` in order, for bars with or without a spread."""
+    groups = ("close_mean", "vwap_mean", "close_ema", "volatility", "imbalance")
+    return [
+        *(f"return_lag_{lag}" for lag in options["lags"]),
+        *("close_to_vwap", "close_to_mean", "close_to_tail", "close_to_middle"),
+        *("side", "imbalance", "range_bps", "log_volume", "log_count"),
+        *(f"{group}_{window}" for window in options["windows"] for group in groups),
+        *("bollinger_position", "bollinger_width", "rsi"),
+        *("macd", "macd_signal", "macd_histogram", "time_of_day"),
+        *(["spread_bps"] if quotes else []),
+    ]
+
+
+def warm_up(options: FeatureOptions) -> int:
+    """Return how many rows at the begin of a day lack at least one feature."""
+    _, slow, signal = options["macd"]
+    return max(
+        *options["windows"],
+        *(lag + 1 for lag in options["lags"]),
+        options["rsi_window"],
+        options["bollinger_window"] - 1,
+        slow + signal - 2,
+    )
+
+
+def forward_return(bars: pd.DataFrame, horizon: int) -> pd.Series:
+    """Return the target: the log return of the next `horizon` bars of the day, in basis points.
+
+    Parameters
+    ----------
+    bars : pandas.DataFrame of shape (n_bars, n_columns)
+        Columns ``day`` and ``close``; the rows of a day stand together.
+    horizon : int
+        Bars ahead, at least 1.
+
+    Returns
+    -------
+    pandas.Series of shape (n_bars,), float64
+        ``forward_return_<horizon>_bps``; NaN in the last `horizon` rows of every day.
+    """
+    _require_at_least("horizon", [horizon], 1)
+    starts = day_starts(bars["day"])
+    close = bars["close"].to_numpy(dtype=np.float64)
+    target = np.full(len(bars), np.nan)
+    target[:-horizon] = _bps(close[horizon:], close[:-horizon])
+    left_in_day = np.repeat(np.append(starts[1:], len(bars)), np.diff(starts, append=len(bars)))
+    target[left_in_day - np.arange(len(bars)) <= horizon] = np.nan
+    return pd.Series(target, bars.index, name=f"forward_return_{horizon}_bps")
+
+
+def _features(
+    bars: dict[str, np.ndarray], starts: np.ndarray, options: FeatureOptions
+) -> dict[str, np.ndarray]:
+    """Return the features of bars of whole days that begin at `starts`, by name."""
+    counts = np.diff(starts, append=len(bars["close"]))
+    first = np.repeat(bars["close"][starts], counts)
+    close, vwap = _bps(bars["close"], first), _bps(bars["vwap"], first)
+    returns = np.diff(close, prepend=np.nan)
+    returns[starts] = np.nan
+    totals = [_by_day(np.cumsum, bars[name], starts) for name in ("signed_volume", "volume")]
+    found = {f"return_lag_{lag}": _lagged(returns, starts, lag) for lag in options["lags"]}
+    found |= {
+        "close_to_vwap": close - vwap,
+        "close_to_mean": _bps(bars["close"], bars["mean"]),
+        "close_to_tail": _bps(bars["close"], bars["tail"]),
+        "close_to_middle": _bps(bars["close"], (bars["high"] + bars["low"]) / 2),
+        "side": bars["side"],
+        "imbalance": _share(bars["signed_volume"], bars["volume"]),
+        "range_bps": _bps(bars["high"], bars["low"]),
+        "log_volume": np.log1p(bars["volume"]),
+        "log_count": np.log1p(bars["count"]),
+    }
+    for window in options["windows"]:
+        found[f"close_mean_{window}"] = close - _by_day(SMA, close, starts, window)
+        found[f"vwap_mean_{window}"] = close - _by_day(SMA, vwap, starts, window)
+        found[f"close_ema_{window}"] = close - _by_day(EMA, close, starts, window)
+        found[f"volatility_{window}"] = _by_day(STDDEV, returns, starts, window)
+        sums = (_window_sum(total, starts, window) for total in totals)
+        found[f"imbalance_{window}"] = _share(*sums)
+    position, width = _by_day(bollinger, close, starts, options["bollinger_window"], n_outputs=2)
+    line, signal, histogram = _by_day(MACD, close, starts, *options["macd"], n_outputs=3)
+    seconds = bars["seconds"] - np.repeat(bars["seconds"][starts], counts)
+    found |= {
+        "bollinger_position": position,
+        "bollinger_width": width,
+        "rsi": _by_day(rsi, close, starts, options["rsi_window"]),
+        "macd": line,
+        "macd_signal": signal,
+        "macd_histogram": histogram,
+        "time_of_day": seconds / SESSION_S,
+    }
+    if "spread" in bars:
+        found["spread_bps"] = bars["spread"] / bars["close"] * BASIS_POINTS
+    return found
+
+
+def _by_day(
+    indicator: Callable[..., np.ndarray | tuple[np.ndarray, ...]],
+    values: np.ndarray,
+    starts: np.ndarray,
+    *windows: int,
+    n_outputs: int = 1,
+) -> np.ndarray:
+    """Return an indicator of each day's values, shape (n,) or (n_outputs, n)."""
+    found = np.empty((n_outputs, len(values))) if n_outputs > 1 else np.empty(len(values))
+    for begin, end in pairwise([*starts.tolist(), len(values)]):
+        found[..., begin:end] = indicator(values[begin:end], *windows)
+    return found
+
+
+def _numbers(bars: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a column as float64."""
+    if not pd.api.types.is_numeric_dtype(bars[name]):
+        raise ValueError(f"column {name!r} must hold numbers, not {bars[name].dtype}")
+    return bars[name].to_numpy(dtype=np.float64)
+
+
+def _bps(above: np.ndarray, below: np.ndarray | float) -> np.ndarray:
+    """Return the logarithm of a ratio in basis points."""
+    return np.log(above / below) * BASIS_POINTS
+
+
+def _lagged(values: np.ndarray, starts: np.ndarray, lag: int) -> np.ndarray:
+    """Return the values `lag` rows before, NaN where that is another day."""
+    lagged = np.empty(len(values))
+    lagged[lag:] = values[: max(len(values) - lag, 0)]
+    rows = (starts[:, None] + np.arange(lag)).ravel()
+    lagged[rows[rows < len(values)]] = np.nan
+    return lagged
+
+
+def _window_sum(totals: np.ndarray, starts: np.ndarray, window: int) -> np.ndarray:
+    """Return the sums of the last `window` values of the day from the running totals of the days.
+
+    Other than in a moving sum, a window of zeros gives 0 whatever came before.
+    """
+    before = _lagged(totals, starts, window)
+    ends = np.append(starts[1:], len(totals))
+    full = (starts + window - 1)[starts + window <= ends]
+    before[full] = 0.0
+    return totals - before
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return a part over the whole, within -1 to 1; 0 where there is nothing."""
+    share = part / (whole + TINY)
+    return np.clip(share, -1.0, 1.0, out=share)
+
+
+def _require_options(options: FeatureOptions) -> None:
+    """Refuse options that make no columns, or the same column twice."""
+    _require_at_least("windows", options["windows"], 2)
+    _require_at_least("lags", options["lags"], 0)
+    for name in ("windows", "lags"):
+        if len(set(options[name])) < len(options[name]):
+            raise ValueError(f"{name} has a number twice: {options[name]}")
+    _require_at_least("rsi_window", [options["rsi_window"]], 2)
+    _require_at_least("bollinger_window", [options["bollinger_window"]], 2)
+    _require_at_least("macd", options["macd"], 2)
+    if len(options["macd"]) != 3 or options["macd"][0] >= options["macd"][1]:
+        raise ValueError(
+            f"macd is {options['macd']}: give a fast, a slow (longer) and a signal window"
+        )
+
+
+def _require_at_least(name: str, values: Sequence[int], least: int) -> None:
+    """Refuse a number below the least."""
+    if low := [value for value in values if value < least]:
+        raise ValueError(f"{name} has {low[0]}: it must be at least {least}")
+
+
+def _refuse(bars: pd.DataFrame, name: str, right: np.ndarray, rule: str) -> NoReturn:
+    """Say in which row a value breaks a rule."""
+    row = int(np.argmin(right))
+    raise ValueError(
+        f"row {row} at {bars.index[row]}: {name} is {bars[name].iloc[row]}, it must be {rule}"
+    )

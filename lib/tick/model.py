@@ -1,0 +1,457 @@
+"""The tick forecaster as an MLflow model: raw bars in, the expected return of each bar out.
+
+`save_tick_forecaster` writes a folder that anyone with MLflow can load and serve: trained members
+(Keras, LightGBM or ridge) as files of their own formats, the settings of the feature step with the
+scaler as JSON, and a copy of the modules that turn them into forecasts. Nothing is pickled, and
+nothing of this project needs to be installed to predict.
+"""
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from lib.backend import import_keras
+from lib.packaging import BadInput, load_packed, save_packed
+from lib.tick.indicators import BAR_COLUMNS, FeatureOptions, bar_features, day_starts, warm_up
+
+import numpy as np
+import pandas as pd
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import PythonModel, PythonModelContext
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
+
+TIME, DAY, FORECAST = "ts", "day", "expected_return_bps"
+SUFFIXES = {"keras": ".keras", "lightgbm": ".txt", "ridge": ".json"}
+NEEDED = ("mlflow", "TA-Lib", "pandas", "numpy")
+IMPORTS = {"keras": ("keras", "tensorflow"), "lightgbm": ("lightgbm",), "ridge": ()}
+BATCH = 1024
+
+Predictor = Callable[[np.ndarray], np.ndarray]
+"""Takes windows, float32 of shape (n, window, n_features); returns float64 of shape (n,)."""
+
+
+class BadBars(BadInput):
+    """Bars that no forecast can be made of."""
+
+
+class Scaler(TypedDict):
+    """How features become the model's input: ``(feature - mean) / scale``, cut at ``clip``.
+
+    Attributes
+    ----------
+    features : list of str
+        The columns that the model sees, in order.
+    mean, scale : list of float
+        One for each feature, in its unit.
+    clip : float
+        Largest absolute value of a scaled feature.
+    """
+
+    features: list[str]
+    mean: list[float]
+    scale: list[float]
+    clip: float
+
+
+class TickSpec(TypedDict):
+    """What a forecaster knows besides its members; kept as ``spec.json``.
+
+    Attributes
+    ----------
+    model_kind : {"keras", "lightgbm", "ridge"}
+        What the members are.
+    options : FeatureOptions
+        What `lib.tick.indicators.bar_features` is given.
+    scaler : Scaler
+        Fitted on training rows only.
+    window : int
+        Bars a member sees, the last known one included; 1 unless the members are Keras models.
+    horizon : int
+        Bars ahead.
+    bar, bar_size : str, float
+        What `lib.tick.bars.to_bars` was given to make the bars.
+    target_scale : float
+        Basis points of one unit of the members' output.
+    quotes : bool
+        Whether the bars are of quotes and have a spread.
+    needed_rows : int
+        Bars of a day, from its first one on, that the day's first forecast takes.
+    """
+
+    model_kind: str
+    options: FeatureOptions
+    scaler: Scaler
+    window: int
+    horizon: int
+    bar: str
+    bar_size: float
+    target_scale: float
+    quotes: bool
+    needed_rows: int
+
+
+def fit_scaler(features: pd.DataFrame, *, clip: float = 5.0) -> Scaler:
+    """Return the mean and the standard deviation of each feature.
+
+    Parameters
+    ----------
+    features : pandas.DataFrame of shape (n, n_features)
+        Training rows only; rows with a missing value are left out.
+    clip : float, default 5
+        Scaled features are cut at plus and minus this many standard deviations.
+
+    Returns
+    -------
+    Scaler
+        A feature that does not vary has the scale 1.
+
+    Raises
+    ------
+    ValueError
+        If no row is complete, or `clip` is not above 0.
+    """
+    if not clip > 0:
+        raise ValueError(f"clip={clip} must be above 0")
+    values = features.to_numpy(dtype=np.float64)
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        raise ValueError(
+            f"none of the {len(features)} training rows is complete: give more bars in each day, "
+            "or shorter windows"
+        )
+    scale = values.std(axis=0)
+    return Scaler(
+        features=list(features.columns),
+        mean=values.mean(axis=0).tolist(),
+        scale=np.where(scale > 1e-12 * np.abs(values).max(axis=0), scale, 1.0).tolist(),
+        clip=clip,
+    )
+
+
+def scale(features: pd.DataFrame, scaler: Scaler) -> np.ndarray:
+    """Return the model's input: the scaler's columns, in its order, scaled and cut.
+
+    Parameters
+    ----------
+    features : pandas.DataFrame of shape (n, n_columns)
+        As `lib.tick.indicators.bar_features` returns them, in any order of columns.
+    scaler : Scaler
+        From `fit_scaler`.
+
+    Returns
+    -------
+    ndarray of shape (n, n_features), float32
+        NaN stays NaN.
+    """
+    values = features[scaler["features"]].to_numpy(dtype=np.float64)
+    values = (values - np.array(scaler["mean"])) / np.array(scaler["scale"])
+    return np.clip(values, -scaler["clip"], scaler["clip"]).astype(np.float32)
+
+
+def make_tick_spec(
+    model_kind: str,
+    scaler: Scaler,
+    options: FeatureOptions,
+    *,
+    horizon: int,
+    bar: str,
+    bar_size: float,
+    window: int = 1,
+    target_scale: float = 1.0,
+    quotes: bool = False,
+) -> TickSpec:
+    """Return the settings of a forecaster.
+
+    Parameters
+    ----------
+    model_kind, scaler, options, horizon, bar, bar_size, window, target_scale, quotes
+        See `TickSpec`.
+
+    Returns
+    -------
+    TickSpec
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or a number is out of its range.
+    """
+    if model_kind not in SUFFIXES:
+        raise ValueError(f"model_kind={model_kind!r}: choose one of {', '.join(SUFFIXES)}")
+    if window < 1 or horizon < 1 or not target_scale > 0:
+        raise ValueError(
+            f"window={window} and horizon={horizon} must be at least 1, "
+            f"target_scale={target_scale} above 0"
+        )
+    if model_kind != "keras" and window != 1:
+        raise ValueError(f"{model_kind} sees one row: window must be 1, not {window}")
+    return TickSpec(
+        model_kind=model_kind,
+        options=options,
+        scaler=scaler,
+        window=window,
+        horizon=horizon,
+        bar=bar,
+        bar_size=bar_size,
+        target_scale=target_scale,
+        quotes=quotes,
+        needed_rows=warm_up(options) + window,
+    )
+
+
+def load_members(files: Sequence[Path], spec: TickSpec) -> list[Predictor]:
+    """Return the trained members as functions of windows.
+
+    Parameters
+    ----------
+    files : sequence of pathlib.Path
+        Keras models (``.keras``) that take (n, window, n_features) float32 and return (n, 1) or
+        (n,), made of Keras's own layers only; LightGBM's text boosters (``.txt``); or ridge
+        regressions (``.json``: ``coefficients``, one for each scaled feature, and ``intercept``).
+    spec : TickSpec
+        See there.
+
+    Returns
+    -------
+    list of callable
+
+    Raises
+    ------
+    ValueError
+        If there is no file, or one does not fit the spec; the message names the file.
+    """
+    load = {"keras": _keras, "lightgbm": _lightgbm, "ridge": _ridge}[spec["model_kind"]]
+    n_features, suffix = len(spec["scaler"]["features"]), SUFFIXES[spec["model_kind"]]
+    if not files:
+        raise ValueError(f"a forecaster needs at least one member, a {suffix} file")
+    members = []
+    for file in files:
+        if file.suffix != suffix:
+            raise ValueError(f"{file.name} is no {suffix} file, as {spec['model_kind']} needs")
+        shape = (spec["window"], n_features)
+        try:
+            member = load(file, shape)
+            n_found = len(member(np.zeros((2, *shape), dtype=np.float32)))
+        except Exception as error:  # each library has errors of its own
+            raise ValueError(
+                f"{file.name} cannot forecast from {shape[0]} row(s) of {shape[1]} features: "
+                f"{error}"
+            ) from error
+        if n_found != 2:
+            raise ValueError(f"{file.name} gives {n_found} numbers for 2 rows: one each is needed")
+        members.append(member)
+    return members
+
+
+def forecast(
+    members: Sequence[Predictor], spec: TickSpec, features: pd.DataFrame, days: pd.Series
+) -> np.ndarray:
+    """Return the mean forecast of the members for every bar that has enough bars before it.
+
+    Parameters
+    ----------
+    members : sequence of callable
+        From `load_members`.
+    spec : TickSpec
+        See there.
+    features : pandas.DataFrame of shape (n, n_columns)
+        As `lib.tick.indicators.bar_features` returns them, not scaled.
+    days : pandas.Series of shape (n,), str
+        Day of each row; no window crosses from one to the next.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Log-return over the next `horizon` bars in bps; NaN without `window` complete rows.
+    """
+    x = scale(features, spec["scaler"])
+    found = np.full(len(x), np.nan)
+    back = np.arange(1 - spec["window"], 1)
+    ends = _window_ends(x, days, spec["window"])
+    for begin in range(0, len(ends), BATCH):
+        rows = ends[begin : begin + BATCH]
+        windows = x[rows[:, None] + back]
+        found[rows] = np.mean([member(windows) for member in members], axis=0)
+    return found * spec["target_scale"]
+
+
+class TickForecaster(PythonModel):
+    """Forecast the return of bars from raw bars; what MLflow loads."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the members and the settings from the model's folder."""
+        self.spec: TickSpec = json.loads(Path(context.artifacts["spec"]).read_text("utf-8"))
+        self.members = load_members(sorted(Path(context.artifacts["members"]).iterdir()), self.spec)
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, str] | None = None,
+    ) -> pd.DataFrame:
+        """Forecast the return after every bar.
+
+        Parameters
+        ----------
+        context : mlflow.pyfunc.PythonModelContext
+            Not used: everything was read when the model was loaded.
+        model_input : pandas.DataFrame of shape (n, 13) or, for quotes, (n, 14)
+            Bars as `lib.tick.bars.to_bars` makes them, with their index as a column: ``ts``, the
+            moment a bar is known (UTC, also where no zone is given),
+            `lib.tick.indicators.BAR_COLUMNS` and, for quotes, ``spread``, in order of time. Each
+            day must be there from its first bar: exponential means reach back to it.
+        params : dict, optional
+            None are known.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n, 2)
+            ``ts`` and ``expected_return_bps``, the log-return of the close over the next `horizon`
+            bars in bps; NaN for bars with too few of their day before them.
+
+        Raises
+        ------
+        BadBars
+            A ValueError: if a column is missing, a time cannot be read, or
+            `lib.tick.indicators.check_bars` refuses the bars; the message names column and row.
+        """
+        try:
+            bars = _indexed(model_input, quotes=self.spec["quotes"])
+            features = bar_features(bars, self.spec["options"])
+        except ValueError as error:
+            raise BadBars(str(error)) from error
+        found = forecast(self.members, self.spec, features, bars[DAY])
+        return pd.DataFrame({TIME: bars.index, FORECAST: found})
+
+
+def save_tick_forecaster(path: Path, members: Sequence[Path], spec: TickSpec) -> None:
+    """Write a forecaster as an MLflow model folder that needs nothing of this project.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder to make; it must not exist.
+    members : sequence of pathlib.Path
+        Files as `load_members` takes them; their forecasts are averaged.
+    spec : TickSpec
+        From `make_tick_spec`.
+
+    Raises
+    ------
+    ValueError
+        If there is no member, or one does not fit the spec.
+    """
+    load_members(members, spec)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "members")
+        folder.mkdir()
+        for k, member in enumerate(members):
+            shutil.copy(member, folder / f"{k:03d}{member.suffix}")
+        settings = Path(scratch, "spec.json")
+        settings.write_text(json.dumps(spec, indent=1), encoding="utf-8")
+        save_packed(
+            path,
+            ["backend", "packaging", "tick.indicators", "tick.model"],
+            "tick.model.TickForecaster",
+            artifacts={"spec": settings, "members": folder},
+            signature=tick_signature(quotes=spec["quotes"]),
+            packages=(*NEEDED, *IMPORTS[spec["model_kind"]]),
+        )
+
+
+def load_tick_forecaster(path: Path | str) -> "PyFuncModel":
+    """Return the forecaster in the folder (or at the model URI) `path`."""
+    return load_packed(path)
+
+
+def tick_signature(*, quotes: bool) -> ModelSignature:
+    """Return the columns and types of a forecaster's input and output.
+
+    MLflow's own type of times takes none that has a zone, so ``ts`` is declared as of any type.
+    """
+    time = ColSpec(AnyType(), TIME)
+    columns = [
+        ColSpec(DataType.string if name == DAY else DataType.double, name)
+        for name in _columns(quotes=quotes)
+    ]
+    return ModelSignature(
+        inputs=Schema([time, *columns]),
+        outputs=Schema([time, ColSpec(DataType.double, FORECAST)]),
+    )
+
+
+def _columns(*, quotes: bool) -> list[str]:
+    return [*BAR_COLUMNS, "spread"] if quotes else list(BAR_COLUMNS)
+
+
+def _keras(file: Path, shape: tuple[int, int]) -> Predictor:
+    keras = import_keras()
+    import tensorflow as tf
+
+    model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    # traced once, for batches of any length
+    run = tf.function(
+        lambda x: model(x, training=False),
+        input_signature=[tf.TensorSpec((None, *shape), tf.float32)],
+        autograph=False,  # Keras does its own; errors stay short
+    )
+    return lambda windows: _one_each(run(tf.constant(windows)).numpy())
+
+
+def _lightgbm(file: Path, shape: tuple[int, int]) -> Predictor:
+    import lightgbm as lgb
+
+    booster = lgb.Booster(model_file=file)  # refuses rows of another shape itself
+    return lambda windows: _one_each(booster.predict(windows[:, -1]))
+
+
+def _ridge(file: Path, shape: tuple[int, int]) -> Predictor:
+    fitted = json.loads(file.read_text(encoding="utf-8"))
+    coefficients = np.array(fitted["coefficients"], dtype=np.float64)
+    if coefficients.shape != shape[1:]:
+        raise ValueError(f"its coefficients have the shape {coefficients.shape}")
+    return lambda windows: windows[:, -1] @ coefficients + fitted["intercept"]
+
+
+def _one_each(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64).reshape(-1)
+
+
+def _window_ends(x: np.ndarray, days: pd.Series, window: int) -> np.ndarray:
+    """Return the rows that end `window` complete rows of one day."""
+    rows, starts = np.arange(len(x)), day_starts(days)
+    first = np.repeat(starts, np.diff(starts, append=len(x)))
+    first = np.where(np.isfinite(x).all(axis=1), first, rows + 1)
+    return np.flatnonzero(rows - np.maximum.accumulate(first) >= window - 1)
+
+
+def _indexed(frame: pd.DataFrame, *, quotes: bool) -> pd.DataFrame:
+    """Return the bars' columns with their times, in UTC, as index."""
+    columns = _columns(quotes=quotes)
+    missing = [name for name in (TIME, *columns) if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"column {missing[0]!r} is missing: give {TIME} (bars.reset_index()) and "
+            f"{', '.join(columns)}"
+        )
+    if pd.api.types.is_numeric_dtype(frame[TIME]):
+        raise ValueError(f"column {TIME!r} holds numbers: give times like 2013-10-07T13:30:05Z")
+    ts = pd.to_datetime(frame[TIME], utc=True, errors="coerce", format="ISO8601")
+    if ts.isna().any():
+        row = int(np.argmax(ts.isna()))
+        raise ValueError(
+            f"column {TIME!r}, row {row}: {frame[TIME].iloc[row]} is no time like "
+            "2013-10-07T13:30:05Z"
+        )
+    return frame[columns].set_axis(pd.DatetimeIndex(ts, name=TIME).as_unit("us"), axis=0)
