@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import outcome
+from lib import addresses, outcome
 from lib.commands import doctor, services
 from lib.dag import scheduling
 from lib.run import open_run, outputs_dir, write_bytes
@@ -292,8 +292,8 @@ def test_ports_of_services_that_make_up_runs_are_no_warning(monkeypatch, tmp_pat
         port = taken.getsockname()[1]
         monkeypatch.setattr(doctor, "PORTS", {"lab": port})
         assert is_warning(doctor.ports(), "taken")
-        here = services.Service("jupyterlab", [], f"http://127.0.0.1:{port}")
-        services._note(here, os.getpid(), "make lab")
+        address = f"http://127.0.0.1:{port}"
+        addresses.note("jupyterlab", os.getpid(), at=address, by="make lab")
         found = doctor.ports()
     assert is_ok(found) and f"JupyterLab runs at http://127.0.0.1:{port}, by make lab" in found.what
 
@@ -445,7 +445,7 @@ def test_a_lock_that_somebody_holds_is_a_problem(outputs):
 def test_a_kernel_whose_stage_is_gone_is_named(monkeypatch, tmp_path):
     script = tmp_path / "kernel.py"
     script.write_text("import time\ntime.sleep(60)\n")
-    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
+    monkeypatch.setattr(doctor, "KERNEL", script)
     own = os.environ | {"JPY_PARENT_PID": str(os.getpid())}
     kept = subprocess.Popen([sys.executable, str(script)], env=own)
     assert is_ok(doctor.kernels())
@@ -486,7 +486,7 @@ def test_worktrees_that_were_left_are_named(monkeypatch, tmp_path):
 @pytest.mark.timeout(300)
 def test_a_kernel_that_dies_or_is_silent_is_a_problem(monkeypatch, tmp_path):
     script = tmp_path / "kernel.py"
-    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
+    monkeypatch.setattr(doctor, "KERNEL", script)
     script.write_text("raise SystemExit(3)")
     assert is_problem(doctor.kernel(), "no kernel answers: Kernel died", "make clean install")
     monkeypatch.setattr(doctor, "KERNEL_SECONDS", 2)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+from lib import addresses
 from lib.commands import workbench
 from lib.pages.summary import note_start
 from lib.parameters import read_parameters
@@ -239,12 +240,12 @@ def test_stages_run_in_part_name_the_next_one_first(outputs, kernel):
 
 
 def test_running_lab_is_offered_as_a_link(outputs, kernel, monkeypatch):
-    monkeypatch.setattr("lib.commands.services.running", lambda: {"lab": "http://127.0.0.1:2"})
+    monkeypatch.setattr("lib.addresses.running", lambda: {"lab": "http://127.0.0.1:2"})
     make_run(OLD, horizon=24)
     run = kernel("05_evaluate")
     with pytest.raises(UnfinishedStage) as caught:
         run.read("raw.parquet")
-    address = workbench.link(OLD, "05_evaluate", lab="http://127.0.0.1:2")
+    address = addresses.open_stage_link(OLD, "05_evaluate", lab="http://127.0.0.1:2")
     assert str(caught.value).splitlines()[1] == f"In this JupyterLab: {address}"
 
 

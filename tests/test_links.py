@@ -2,19 +2,19 @@
 
 import os
 
-from lib.commands import services, workbench
+from lib import addresses
 from lib.pages import links
 
 import pytest
 
-USUAL = {name: f"http://127.0.0.1:{port}" for name, port in services.PORTS.items()}
+USUAL = {name: f"http://127.0.0.1:{port}" for name, port in addresses.PORTS.items()}
 ELSEWHERE = {"airflow": "http://127.0.0.1:8181", "mlflow": "http://127.0.0.1:5151"}
 ELSEWHERE |= {"lab": "http://127.0.0.1:8989"}
 
 
 def text(airflow, mlflow, lab):
     """Return a page as runs have it, and what must never be touched on one."""
-    opened = workbench.link("wind/a", "01_load", lab)
+    opened = addresses.open_stage_link("wind/a", "01_load", lab)
     return (
         f'<a href="{opened}">open</a> <a href="{mlflow}/#/experiments/1/runs/2">m</a>'
         f'<a href="{airflow}/dags/wind/runs/a">r</a> http://127.0.0.1:8888/open-stage?'

@@ -8,8 +8,7 @@ import re
 import time
 from html.parser import HTMLParser
 
-from lib import outcome
-from lib.commands import workbench
+from lib import addresses, outcome
 from lib.pages import notebook as reports
 
 import pytest
@@ -341,7 +340,7 @@ def test_stage_that_failed_leads_to_no_stage_that_will_never_be(folder):
     assert leads(execute(folder, "02_features", exception=True)) == [INDEX, RUN, "01_load.html"]
     execute(folder, "03_train")
     page = (folder / "02_features.html").read_text()
-    assert html.escape(workbench.link("wind/run-1", "02_features")) in page
+    assert html.escape(addresses.open_stage_link("wind/run-1", "02_features")) in page
     again = leads(execute(folder, "02_features", exception=True))
     assert again == [INDEX, RUN, "01_load.html", "03_train.html"]
 

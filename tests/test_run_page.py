@@ -9,8 +9,8 @@ import sys
 import time
 from types import SimpleNamespace
 
-from lib import outcome, tracking
-from lib.commands import services, workbench
+from lib import addresses, outcome, tracking
+from lib.commands import services
 from lib.machine import watcher
 from lib.pages import charts, run_page
 from lib.pages.summary import close_run, summarise, write_summary
@@ -181,12 +181,14 @@ def test_box_of_a_failure_opens_the_stage_to_look_at(error, stage, title):
     page = run_page.build(make_run(error=error))
     box = page[page.index('<section class="verdict') : page.index("</section>")]
     command = f"make open RUN=wind/a STAGE={stage}"
-    assert opened(box) == ([workbench.link("wind/a", stage)], [command])
+    assert opened(box) == ([addresses.open_stage_link("wind/a", stage)], [command])
     assert title in box and f"<code>{command}</code>" in box
 
 
 def test_every_stage_that_has_run_can_be_opened_from_its_row(monkeypatch):
-    monkeypatch.setattr(workbench, "link", lambda run_dir, stage: f"http://lab/open-stage/{stage}")
+    monkeypatch.setattr(
+        addresses, "open_stage_link", lambda run_dir, stage: f"http://lab/open-stage/{stage}"
+    )
     run = make_run()
     (run.path / "02_evaluate.ipynb").unlink()
     page = run_page.build(run)
@@ -484,7 +486,7 @@ def test_link_of_the_mlflow_run_is_public_and_its_own(uri, expected):
 
 def test_links_follow_the_ports_that_are_in_use(monkeypatch):
     used = {"mlflow": "http://127.0.0.1:5011", "airflow": "http://127.0.0.1:8111"}
-    monkeypatch.setattr(services, "running", lambda: used)
+    monkeypatch.setattr(addresses, "running", lambda: used)
     known = {"run_id": "abc", "experiment_id": "1", "tracking_uri": "sqlite:////x.db"}
     model = {"name": "wind_gbm", "version": 3}
     start = {"dag_id": "wind", "run_id": "manual__1"}

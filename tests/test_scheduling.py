@@ -7,7 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
-from lib.commands import services
+from lib import addresses
 from lib.dag import clock, scheduling
 from lib.dag.form import clock_tag
 from lib.run import ROOT, state_dir
@@ -159,7 +159,7 @@ def test_run_is_alive_while_its_process_holds_it_and_unknown_afterwards(outputs)
 
 
 def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
-    monkeypatch.setattr(services, "scheduler_is_alive", lambda: False)
+    monkeypatch.setattr(addresses, "scheduler_is_alive", lambda: False)
     monkeypatch.setattr(scheduling, "BEAT", timedelta(seconds=1))
     old = datetime.now(UTC)
     monkeypatch.setattr(scheduling, "_last_beat", lambda: None)

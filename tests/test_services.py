@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lib import addresses
 from lib.commands import services
 
 import pytest
@@ -16,7 +17,7 @@ from whole_runs import wait_for
 
 def test_free_port_skips_one_that_is_taken():
     with socket.socket() as taken:
-        taken.bind((services.HOST, 0))
+        taken.bind((addresses.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert services.free_port(port) > port
@@ -32,7 +33,7 @@ def sleeper(monkeypatch, tmp_path):
         command = [sys.executable, "-c", "import time; time.sleep(60)"]
         process = subprocess.Popen(command)
         started.append(process)
-        services._note(services.Service(name, command, address), process.pid, "make up")
+        addresses.note(name, process.pid, at=address, by="make up")
         return process
 
     yield start
@@ -45,7 +46,7 @@ def sleeper(monkeypatch, tmp_path):
 def taken():
     """A port that this process listens on."""
     with socket.socket() as holder:
-        holder.bind((services.HOST, 0))
+        holder.bind((addresses.HOST, 0))
         holder.listen()
         yield holder.getsockname()[1]
 
@@ -89,9 +90,9 @@ def test_second_start_on_the_same_outputs_is_refused_with_what_to_do(sleeper):
     )
     with pytest.raises(ValueError, match=message):
         services.up()
-    assert services.scheduler_is_alive(), "the first one is still on record"
+    assert addresses.scheduler_is_alive(), "the first one is still on record"
     with pytest.raises(ValueError, match="make up runs already"):  # two that begin at once
-        services._note(services.Service("airflow-scheduler", []), os.getpid(), "make up")
+        addresses.note("airflow-scheduler", os.getpid(), at="", by="make up")
 
 
 def test_running_jupyterlab_is_pointed_to_rather_than_started_again(sleeper, capsys):
@@ -125,22 +126,22 @@ def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp
 
 
 def test_record_gives_the_addresses_of_living_services_and_defaults_for_the_others(sleeper):
-    assert services.running() == {} and not services.scheduler_is_alive()
+    assert addresses.running() == {} and not addresses.scheduler_is_alive()
     sleeper("jupyterlab", "http://127.0.0.1:8901")
     api = sleeper("airflow-api", "http://127.0.0.1:8101")
-    assert "airflow" not in services.running(), "an Airflow without a scheduler runs nothing"
+    assert "airflow" not in addresses.running(), "an Airflow without a scheduler runs nothing"
     assert services.airflow_settings()["AIRFLOW__API__PORT"] == "8080"
     sleeper("airflow-scheduler")
-    assert services.scheduler_is_alive()
-    assert services.running() == {
+    assert addresses.scheduler_is_alive()
+    assert addresses.running() == {
         "airflow": "http://127.0.0.1:8101",
         "lab": "http://127.0.0.1:8901",
     }
     assert services.airflow_settings()["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:8101"
-    assert services.address("mlflow") == "http://127.0.0.1:5000"
+    assert addresses.address("mlflow") == "http://127.0.0.1:5000"
     api.kill()  # and not waited for: it stays as a zombie
-    wait_for(lambda: "airflow" not in services.running(), 5, "the death to be seen")
-    assert services.address("airflow") == "http://127.0.0.1:8080"
+    wait_for(lambda: "airflow" not in addresses.running(), 5, "the death to be seen")
+    assert addresses.address("airflow") == "http://127.0.0.1:8080"
 
 
 def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(sleeper, tmp_path):
@@ -150,10 +151,10 @@ def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(s
     noted = json.loads(place.read_text())
     noted["airflow-scheduler"]["created"] -= 60  # another process had this number a minute ago
     place.write_text(json.dumps(noted))
-    assert not services.scheduler_is_alive()
-    services._note(services.Service("mlflow", [], "http://x"), process.pid, "make up")
+    assert not addresses.scheduler_is_alive()
+    addresses.note("mlflow", process.pid, at="http://x", by="make up")
     assert list(json.loads(place.read_text())) == ["mlflow"]
-    services._forget({process.pid})
-    assert not place.exists() and services.running() == {}
+    addresses.forget({process.pid})
+    assert not place.exists() and addresses.running() == {}
     place.write_text("{")
-    assert services.running() == {}, "a record that somebody has edited stops nobody"
+    assert addresses.running() == {}, "a record that somebody has edited stops nobody"

@@ -15,13 +15,11 @@ import sys
 import urllib.request
 from datetime import UTC, datetime
 
-from lib import tracking
-from lib.commands import services
-from lib.commands.workbench import link
+from lib import addresses, tracking
 from lib.dag.clock import GRACE
 from lib.pages import summary
 from lib.parameters import merge_parameters, read_stages
-from lib.run import ROOT, open_run, run_folder_name
+from lib.run import ROOT, open_run, run_folder_name, state_dir
 
 import psutil
 import pytest
@@ -302,11 +300,13 @@ def test_kernel_of_jupyterlab_answers(up):
 
 def test_addresses_are_on_record_and_a_second_start_is_refused_with_them(up):
     found = {name: up[name] for name in ("airflow", "mlflow")} | {"lab": up["lab"][0]}
-    assert services.running() == found and services.scheduler_is_alive()
-    place = services.state_dir() / services.RECORD
+    assert addresses.running() == found and addresses.scheduler_is_alive()
+    place = state_dir() / addresses.RECORD
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     assert not any(secret in place.read_text() for secret in (up["password"], up["lab"][1]))
-    assert link("power/a", "01_load").startswith(f"{up['lab'][0]}/open-stage?run=power%2Fa")
+    assert addresses.open_stage_link("power/a", "01_load").startswith(
+        f"{up['lab'][0]}/open-stage?run=power%2Fa"
+    )
 
     def again(command):
         command = [sys.executable, "-m", "lib.commands.cli", command]
@@ -329,4 +329,4 @@ def test_interrupt_stops_every_process(up):
     assert up["process"].wait(60) == 0
     _, alive = psutil.wait_procs(own, timeout=10)
     assert not alive, [p.cmdline() for p in alive]
-    assert services.running() == {} and not (services.state_dir() / services.RECORD).exists()
+    assert addresses.running() == {} and not (state_dir() / addresses.RECORD).exists()

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from lib import outcome, tracking
+from lib.addresses import open_stage_link
 from lib.commands import workbench
-from lib.commands.workbench import copied_from, link, open_stage
+from lib.commands.workbench import copied_from, open_stage
 from lib.pages.summary import list_runs, summarise
 from lib.registry import lifecycle
 from lib.run import ROOT, UnfinishedStage, open_run, write_bytes
@@ -218,7 +219,7 @@ def test_odd_name_of_a_run_is_kept_in_folder_and_address(outputs, tmp_path):
     path = open_stage(ODD, "02_features", tmp_path)
     assert path == tmp_path / "workbench/power-run-a.b=c+d-0f/02_features.ipynb"
     assert open_run(assigned(path)["run_dir"]).read("raw.parquet").equals(FRAME)
-    found = urllib.parse.parse_qs(urllib.parse.urlsplit(link(ODD, "02_features")).query)
+    found = urllib.parse.parse_qs(urllib.parse.urlsplit(open_stage_link(ODD, "02_features")).query)
     assert found == {"run": [ODD], "stage": ["02_features"]}
 
 
@@ -526,7 +527,7 @@ def jupyter(outputs, tmp_path):
 def test_lab_opens_a_stage_for_who_is_logged_in_and_sends_the_form(jupyter, outputs, tmp_path):
     make_run(ODD)
     form = {"run": ODD, "stage": "02_features"}
-    address = link(ODD, "02_features", lab="")
+    address = open_stage_link(ODD, "02_features", "http://here").removeprefix("http://here")
     stranger, user = Browser(jupyter), Browser(jupyter)
 
     status, _, target = stranger.send(address)

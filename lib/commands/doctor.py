@@ -27,15 +27,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lib.commands.services import (
-    ADDRESSED,
-    PORTS,
-    TITLES,
-    airflow_settings,
-    is_taken,
-    listener,
-    processes,
-)
+from lib.addresses import ADDRESSED, PORTS, TITLES, processes
+from lib.commands.services import airflow_settings, is_taken, listener
 from lib.dag.scheduling import ghosts
 from lib.run import ROOT, data_dir, is_local, outputs_dir, state_dir, write_bytes
 from lib.sources import redact
@@ -47,6 +40,7 @@ from upath import UPath
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LOCK = ROOT / "requirements.lock"
 OPTIONS = " ".join(f"{name.upper()}_PORT=..." for name in PORTS)
+KERNEL = ROOT / "lib" / "machine" / "kernel.py"
 KERNEL_SECONDS = 60.0
 BUSY_SECONDS = 3.0  # a run writes to the tracking database for less than that
 FEW_BYTES, TOO_FEW_BYTES = 10e9, 1e9
@@ -223,7 +217,7 @@ def run_in_kernel(code: str, seconds: float) -> str:
     until = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
         manager = KernelManager(transport="ipc", connection_file=f"{folder}/k.json")
-        script = str(Path(__file__).with_name("kernel.py"))
+        script = str(KERNEL)
         manager.kernel_spec.argv = [sys.executable, script, "-f", "{connection_file}"]
         try:
             manager.start_kernel(cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -452,7 +446,7 @@ def locks() -> Finding:
 
 def kernels() -> Finding:
     """Look for kernels of stages whose executor is gone."""
-    script = str(Path(__file__).with_name("kernel.py"))
+    script = str(KERNEL)
     lost = [
         str(process.pid)
         for process, command in _processes()

@@ -9,6 +9,7 @@ import asyncio
 import html
 from pathlib import Path
 
+from lib.addresses import OPEN_STAGE
 from lib.commands.workbench import find_stage, open_stage
 from lib.pages.html import document
 
@@ -18,7 +19,6 @@ from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_escape, url_path_join
 from tornado import web
 
-ADDRESS = "open-stage"
 CSS = """
 button { font-size: 1rem; padding: .4rem 1.1rem; }
 pre { color: var(--bad); white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -83,5 +83,5 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: ServerApp) -> None:
-    address = url_path_join(server.web_app.settings["base_url"], ADDRESS)
+    address = url_path_join(server.web_app.settings["base_url"], OPEN_STAGE)
     server.web_app.add_handlers(".*$", [(address, OpenStage)])

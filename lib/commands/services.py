@@ -1,9 +1,8 @@
 """Airflow, MLflow and JupyterLab on this machine: their settings, databases and processes.
 
 Everything listens on 127.0.0.1. Settings are environment variables, set for child processes
-only, so that the shell that called stays as it was. What runs is on record beside the runs, in
-`.services.json`: `running` gives the addresses, of living processes only. No record holds a token
-or a password.
+only, so that the shell that called stays as it was. What runs is put on record, see
+`lib.addresses`.
 """
 
 import json
@@ -13,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -21,20 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lib import addresses
+from lib.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
 from lib.dag import scheduling
 from lib.run import ROOT, state_dir
-from lib.tracking import artifact_root, locked, open_client, tracking_uri
+from lib.tracking import artifact_root, open_client, tracking_uri
 
 import psutil
 
-HOST = "127.0.0.1"
-PORTS = {"airflow": 8080, "mlflow": 5000, "lab": 8888}
 STOP_SECONDS = 15
-RECORD = ".services.json"
-SCHEDULER = "airflow-scheduler"
-TITLES = {"airflow": "Airflow", "mlflow": "MLflow", "lab": "JupyterLab"}
-ADDRESSED = {"airflow": "airflow-api", "mlflow": "mlflow", "lab": "jupyterlab"}
-SAME_S = 1.0  # a process that began further from the noted time is another with the same number
 
 
 @dataclass(frozen=True)
@@ -46,113 +39,6 @@ class Service:
     address: str = ""
 
 
-def running() -> dict[str, str]:
-    """Return the addresses of those services of this project that run now.
-
-    "Of this project" means: started by `make up` or `make lab` on the same `OUTPUTS_DIR`. One that
-    has just been started may not answer yet.
-
-    Returns
-    -------
-    dict of str to str
-        ``airflow``, ``mlflow``, ``lab``: ``http://127.0.0.1:8080`` for example. ``airflow`` is
-        there only while the scheduler lives too. A server that `MLFLOW_TRACKING_URI` names is not
-        ours, and is left out.
-    """
-    alive = processes()
-    found = {name: alive[key]["address"] for name, key in ADDRESSED.items() if key in alive}
-    if SCHEDULER not in alive:
-        found.pop("airflow", None)
-    return found
-
-
-def address(name: str) -> str:
-    """Return where a service answers, or would by default: ``airflow``, ``mlflow`` or ``lab``."""
-    return running().get(name, f"http://{HOST}:{PORTS[name]}")
-
-
-def scheduler_is_alive() -> bool:
-    """Say whether a scheduler that `make up` has started works on this database."""
-    return SCHEDULER in processes()
-
-
-def processes() -> dict[str, dict]:
-    """Return what is on record of every service whose process lives, by the service's name.
-
-    Returns
-    -------
-    dict of str to dict
-        ``pid``, ``created`` (seconds since 1970), ``address`` ("" where it has none) and ``by``,
-        the command that has started it. What a killed process has left behind is not in it.
-    """
-    try:
-        noted = json.loads((state_dir() / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # nothing runs; or somebody has edited it
-        return {}
-    return {name: entry for name, entry in noted.items() if _lives(entry)}
-
-
-def _lives(entry: Mapping) -> bool:
-    """Say whether the process of an entry is still the one that was noted."""
-    try:
-        process = psutil.Process(entry["pid"])
-        is_same = abs(process.create_time() - entry["created"]) < SAME_S
-        return is_same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-
-
-def _note(service: Service, pid: int, by: str) -> None:
-    """Put a service that has been started on record.
-
-    Raises
-    ------
-    ValueError
-        If another of that name lives: two were started at once, and this one came second.
-    """
-    created = psutil.Process(pid).create_time()
-    entry = {"pid": pid, "created": created, "address": service.address, "by": by}
-    with locked("services"):
-        alive = processes()
-        if service.name in alive:
-            raise ValueError(_already({service.name: alive[service.name]}))
-        _write_record(alive | {service.name: entry})
-
-
-def _already(alive: Mapping[str, Mapping]) -> str:
-    """Say that services run here already, where, and how to end them."""
-    by = next(iter(alive.values()))["by"]
-    where = ", ".join(
-        f"{TITLES[name]} at {alive[key]['address']}"
-        for name, key in ADDRESSED.items()
-        if key in alive
-    )
-    pids = " ".join(str(entry["pid"]) for entry in alive.values())
-    return (
-        f"{by} runs already on {state_dir()}{where and f', {where}'}; two schedulers on one "
-        f"database would take each other's tasks. Use that one, or end it first: Ctrl-C where it "
-        f"runs or, if its terminal is gone, kill {pids}"
-    )
-
-
-def _forget(pids: set[int]) -> None:
-    """Take services that have ended off the record."""
-    with locked("services"):
-        _write_record({n: entry for n, entry in processes().items() if entry["pid"] not in pids})
-
-
-def _write_record(entries: Mapping[str, Mapping]) -> None:
-    """Write the record whole or not at all, for its user only; remove it when nothing runs."""
-    place = state_dir() / RECORD
-    if not entries:
-        place.unlink(missing_ok=True)
-        return
-    descriptor, temporary = tempfile.mkstemp(prefix=f"{RECORD}.", dir=state_dir())  # mode 0600
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(entries, file, indent=1)
-    Path(temporary).replace(place)
-
-
 def airflow_settings(port: int | None = None) -> dict[str, str]:
     """Return the environment variables that make Airflow use this project's folders.
 
@@ -162,7 +48,7 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
         Where Airflow's server listens; by default where `make up` has it now, else 8080.
     """
     if port is None:
-        port = urlsplit(address("airflow")).port
+        port = urlsplit(addresses.address("airflow")).port
     home = state_dir() / ".airflow"
     return {
         "AIRFLOW_HOME": str(home),
@@ -325,7 +211,7 @@ def run_services(services: list[Service], settings: Mapping[str, str], ready: di
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-            _note(service, started[service.name].pid, by)
+            addresses.note(service.name, started[service.name].pid, at=service.address, by=by)
         return _watch(started, dict(ready), logs)
     except KeyboardInterrupt:
         _say("stopping")
@@ -333,7 +219,7 @@ def run_services(services: list[Service], settings: Mapping[str, str], ready: di
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some running
         _stop(list(started.values()))
-        _forget({process.pid for process in started.values()})
+        addresses.forget({process.pid for process in started.values()})
 
 
 def _watch(started: dict[str, subprocess.Popen], waiting: dict, logs: Path) -> int:
@@ -361,7 +247,7 @@ def _watch(started: dict[str, subprocess.Popen], waiting: dict, logs: Path) -> i
 def _let_links_follow() -> None:
     from lib.pages import links
 
-    links.follow(running())
+    links.follow(addresses.running())
 
 
 def _answers(port: int) -> bool:
@@ -428,7 +314,7 @@ def lab(port: str = "") -> int:
     ValueError
         If `port` is no port or is taken, or JupyterLab runs already on another one.
     """
-    alive = processes().get(ADDRESSED["lab"])
+    alive = addresses.processes().get(ADDRESSED["lab"])
     if alive:
         if port not in ("", str(urlsplit(alive["address"]).port)):
             raise ValueError(
@@ -462,10 +348,10 @@ def up(asked: Mapping[str, str] | None = None) -> int:
     ValueError
         If a port is no port or is taken, or this runs already on the same outputs.
     """
-    alive = processes()
+    alive = addresses.processes()
     own_lab = alive.pop(ADDRESSED["lab"], None)
     if alive:
-        raise ValueError(_already(alive))
+        raise ValueError(addresses.runs_already(alive))
     wanted = dict.fromkeys(PORTS, "") | dict(asked or {})
     has_server = tracking_uri().startswith("http")
     if has_server:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib import outcome
-from lib.commands import services, which
+from lib.commands import which
 from lib.pages.summary import list_runs, note_start, summarise
 from lib.parameters import PASSWORD, Parameter, Value, read_parameters
 from lib.run import (
@@ -65,15 +65,6 @@ def main(run_dir: str = "", stage: str = "") -> int:
     return 0
 
 
-def link(run_dir: str, stage: str, lab: str | None = None) -> str:
-    """Return the address at which the JupyterLab of this project offers to open a stage.
-
-    `lab` is that of JupyterLab; by default the one that runs now, or would.
-    """
-    lab = services.address("lab") if lab is None else lab
-    return f"{lab}/open-stage?{urllib.parse.urlencode({'run': run_dir, 'stage': stage})}"
-
-
 def lab_url(notebook: Path) -> str:
     """Return the address of `notebook` in a running JupyterLab; "" if none can show it."""
     from jupyter_server.serverapp import list_running_servers
@@ -85,12 +76,6 @@ def lab_url(notebook: Path) -> str:
             token = f"?token={server['token']}" if server.get("token") else ""
             return f"{server['url']}lab/tree/{below}{token}"
     return ""
-
-
-def lab_link(run_dir: str, stage: str) -> str:
-    """Return `link` for the JupyterLab of this project that runs; "" if none does."""
-    lab = services.running().get("lab")
-    return link(run_dir, stage, lab) if lab else ""
 
 
 def find_stage(run_dir: str, stage: str) -> tuple[Run, dict]:

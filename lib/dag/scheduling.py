@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from lib import addresses
 from lib.run import run_folder_name, run_of_airflow, state_dir
 
 from sqlalchemy import Row, create_engine, text
@@ -105,9 +106,7 @@ def scheduler_lives() -> bool:
     One of `make up` is known by its process. Any other has to give a sign of life, as one that has
     just been killed does not.
     """
-    from lib.commands.services import scheduler_is_alive
-
-    if scheduler_is_alive():
+    if addresses.scheduler_is_alive():
         return True
     first = _last_beat()
     if first is None or datetime.now(UTC) - first > BEAT:

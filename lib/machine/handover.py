@@ -11,7 +11,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from lib.commands.workbench import code_changed, lab_link, take
+from lib.addresses import lab_link
+from lib.commands.workbench import code_changed, take
 from lib.pages.summary import list_runs
 from lib.parameters import Value, read_parameters
 from lib.run import ROOT, STARTED, Run, UnfinishedStage, now

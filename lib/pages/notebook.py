@@ -18,8 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from lib import outcome
-from lib.commands import workbench
+from lib import addresses, outcome
 from lib.pages import viewer
 from lib.pages.html import UNLINK, document, duration
 from lib.pages.summary import PAGE
@@ -218,7 +217,7 @@ def around(path: UPath, notebook: Mapping | None = None) -> str:
     run = html.escape(f"{pipeline} / {folder.name}")
     opening = ""
     if notebook is not None:
-        address = html.escape(workbench.link(f"{pipeline}/{folder.name}", stage[1]))
+        address = html.escape(addresses.open_stage_link(f"{pipeline}/{folder.name}", stage[1]))
         opening = f'<a href="{address}" title="{OPENING}">Open in JupyterLab</a>'
     return (
         f'<nav class="around" aria-label="Around this stage"><a href="{INDEX}">All runs</a>'

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from lib.commands import services, workbench
+from lib import addresses
 from lib.commands.which import find_run, stage_to_open
 from lib.pages import run_index, viewer
 from lib.pages.html import UNLINK, decimals, document, duration, number, plain
@@ -244,8 +244,8 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
         previous=previous_run(summary),
         served=served,
         standing=standing,
-        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL") or services.address("airflow"),
-        mlflow_url=services.address("mlflow"),
+        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL") or addresses.address("airflow"),
+        mlflow_url=addresses.address("mlflow"),
     )
 
 
@@ -459,7 +459,7 @@ def _to_do(summary: Mapping) -> str:
     stage = stage_to_open(summary["state"], executed)
     if not stage:
         return ""
-    address = _e(workbench.link(summary["run_dir"], stage["name"]))
+    address = _e(addresses.open_stage_link(summary["run_dir"], stage["name"]))
     command = _command(_open_command(summary, stage["name"]))
     return (
         f'<div class="do"><a class="main" href="{address}">Open {_e(stage["title"])}</a>{command}'
@@ -858,7 +858,7 @@ def _stage(summary: Mapping, stage: Mapping, columns: Mapping[str, str]) -> str:
     state = stage["state"]
     opening = ""
     if stage["notebook"]:
-        address = workbench.link(summary["run_dir"], stage["name"])
+        address = addresses.open_stage_link(summary["run_dir"], stage["name"])
         command = _open_command(summary, stage["name"])
         opening = _link(address, "open") + _copy(command, "copy command")
     shown = {
@@ -1000,7 +1000,7 @@ def _airflow(start: Mapping, base: str) -> str:
 
 def _only_while_up(base: str) -> str:
     """Return a note where an address is that of what `make up` starts on this machine."""
-    return f" {WHILE_UP}" if base.startswith(f"http://{services.HOST}:") else ""
+    return f" {WHILE_UP}" if base.startswith(f"http://{addresses.HOST}:") else ""
 
 
 def _list(kind: str, facts: Mapping[str, str]) -> str:
