@@ -1,8 +1,12 @@
 """How numbers look on every page: like decimals for what is compared, and no noise of rounding."""
 
+import re
+
 from lib.pages import html as page
 
 import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,44 @@ def test_numbers_that_are_compared_have_the_same_decimals(values, own, shown):
 )
 def test_number_that_stands_alone_has_four_digits_and_no_exponent(value, text):
     assert page.plain(value) == text
+
+
+def test_document_escapes_what_is_not_known_to_be_safe():
+    text = page.document("</title><script>alert(1)</script>", "<img src=x onerror=alert(1)>")
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "script-src" not in page.policy_of(text)
+
+
+def test_policy_allows_the_scripts_of_the_page_by_their_hash_and_nothing_else():
+    text = page.document("x", Markup("<p>y</p>"), "unlink.js", policy="connect-src 'self'")
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    assert f"script-src 'sha256-{page.digest(script)}';" in page.policy_of(text)
+    assert page.policy_of(text).endswith("form-action 'none'; connect-src 'self'")
+    more = page.add_script(text, "alert(1)")
+    assert f"'sha256-{page.digest('alert(1)')}'" in page.policy_of(more)
+    assert "<script>alert(1)</script>\n</body>" in more
+
+
+@pytest.mark.parametrize("path", sorted((page.HERE / "static").iterdir()), ids=lambda p: p.name)
+def test_files_of_pages_stay_inside_their_element_and_fetch_nothing(path):
+    text = path.read_text(encoding="utf-8")
+    assert "</script" not in text.lower()
+    assert "</style" not in text.lower()
+    assert "<!--" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+@pytest.mark.parametrize("path", sorted((page.HERE / "templates").iterdir()), ids=lambda p: p.name)
+def test_templates_hold_no_script_of_their_own_and_refer_to_nothing_outside(path):
+    text = path.read_text(encoding="utf-8")
+    page._environment().parse(text)
+    assert not re.search(r"\son\w+=|javascript:|<link|src=\"?https?:", text, re.IGNORECASE)
+    assert "autoescape" not in text
+    assert ("|safe" in text.replace(" ", "")) is False
+
+
+def test_template_that_is_given_too_little_is_an_error():
+    with pytest.raises(UndefinedError):
+        page.render("document.html", title="x")

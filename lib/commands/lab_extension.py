@@ -17,6 +17,7 @@ from jupyter_server.auth import authorized
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_escape, url_path_join
+from markupsafe import Markup
 from tornado import web
 
 CSS = """
@@ -55,7 +56,7 @@ class OpenStage(JupyterHandler):
             f'<input type="hidden" name="stage" value="{html.escape(stage)}">'
             "<p><button autofocus>Open a copy</button></p></form></main>"
         )
-        page = document(title, body, css=CSS)
+        page = document(title, Markup(body), css=CSS)
         await self.finish(page.replace("form-action 'none'", "form-action 'self'", 1))
 
     @web.authenticated
@@ -75,7 +76,8 @@ class OpenStage(JupyterHandler):
     def _refuse(self, error: ValueError) -> None:
         self.set_status(404)
         text = html.escape(str(error))
-        self.finish(document("No such stage", f"<main><h1>No such stage</h1><p>{text}</p></main>"))
+        body = Markup(f"<main><h1>No such stage</h1><p>{text}</p></main>")
+        self.finish(document("No such stage", body))
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

@@ -35,6 +35,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from markupsafe import Markup
 from starlette.exceptions import HTTPException as AnyHTTPException
 from upath import UPath
 
@@ -340,7 +341,7 @@ def view_page(place: Place, root: str) -> str:
     )
     return page.document(
         f"{place.title} · Reports",
-        body,
+        Markup(body),
         css=VIEW_CSS,
         script=VIEW_SCRIPT,
         policy="connect-src 'self'; frame-src 'self'",
@@ -443,7 +444,7 @@ def _waiting(run: Run, title: str, what: str) -> str:
         f'{links}<header class="{kind}"><span class="badge">{badge}</span></header>'
         f"<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p>"
     )
-    return page.document(title, body, css=stage_page.CSS)
+    return page.document(title, Markup(body), css=stage_page.CSS)
 
 
 def version(place: Place) -> str:
@@ -516,7 +517,7 @@ async def refuse(request: Request, error: AnyHTTPException) -> Response:
         login = get_auth_manager().get_url_login()
         return RedirectResponse(f"{login}?{urlencode({'next': target})}", 307)
     status = 401 if unknown else error.status_code
-    text = page.document("Reports", f"<p>{html.escape(str(error.detail))}</p>")
+    text = page.document("Reports", Markup("<p>{}</p>").format(error.detail))
     return HTMLResponse(text, status)
 
 

@@ -1,98 +1,114 @@
-"""What every page of this project shares: colours, policy, numbers, the frame of a document.
+"""What every page of this project shares: templates, policy, numbers, the frame of a document.
 
 A page is one file: no network, style and script inside, readable on a phone, in the dark and on
 paper. A Content-Security-Policy lets the browser run the page's own script, named by its hash, and
-fetch nothing. Whatever text goes into a page is escaped by whoever puts it there.
+fetch nothing. Pages are made by `render` from the files in `templates/`, which escapes whatever
+goes into them, and by `document`, which puts files of `static/` into the page. A name that a
+template asks for and is not given is an error.
 """
 
 import base64
+import functools
 import hashlib
-import html
 import math
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HERE = Path(__file__).parent
 DIGITS = 4  # significant ones, of the largest of the numbers that are compared
 OWN_DIGITS = 3  # of the one that they are compared with
 MOST_DECIMALS = 9
 ZERO = 1e-12  # what computing with floats leaves of a zero
-UNLINK = """
-if (!/^(file|https?):$/.test(location.protocol))
-  for (const link of document.querySelectorAll("a[href]"))
-    if (!/^(#|[a-z]+:)/i.test(link.getAttribute("href"))) link.replaceWith(...link.childNodes);
-"""
-"""Script that takes the links to neighbours out of a copy of a page that has none beside it.
-
-MLflow shows an artifact from an address of its own, ``blob:``, where a relative link leads nowhere.
-"""
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
-CSS = """
-:root { color-scheme: light dark; --page: #fff; --ink: #1f2430; --dim: #667085; --line: #dfe3ea;
-  --soft: #f6f7f9; --link: #1558c0; --good: #12734a; --good-soft: #e6f4ec; --bad: #b3261e;
-  --bad-soft: #fdecea; --wait: #8a5a00; --wait-soft: #fdf3dc; --kw: #8b2fa0; --str: #22702c;
-  --num: #a1460b; --com: #6b7280; --fn: #1558c0; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171d; --ink: #e2e5ea; --dim: #98a1b0;
-  --line: #2f3541; --soft: #1c2129; --link: #86b4ff; --good: #6fd3a0; --good-soft: #143024;
-  --bad: #ff9d94; --bad-soft: #3a1b1a; --wait: #f0c36a; --wait-soft: #352a12; --kw: #d6a0e8;
-  --str: #9ad29f; --num: #f0a878; --com: #8a93a3; --fn: #86b4ff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem clamp(.75rem, 3vw, 2rem) 4rem;
-  background: var(--page); color: var(--ink);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
-  overflow-wrap: break-word; }
-a { color: var(--link); }
-.badge { border-radius: 1rem; padding: .05rem .7rem; font-weight: 650; }
-.completed .badge { color: var(--good); background: var(--good-soft); }
-.failed .badge { color: var(--bad); background: var(--bad-soft); }
-.running .badge, .not-executed .badge { color: var(--wait); background: var(--wait-soft); }
-button { font: inherit; font-size: .8125rem; color: var(--link); background: none; cursor: pointer;
-  border: 1px solid var(--line); border-radius: .4rem; padding: .1rem .6rem; margin-left: auto; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 1.2rem 0 .5rem; }
-h2 { font-size: 1.3rem; margin: 2rem 0 .5rem; padding-top: .25rem; }
-h3 { font-size: 1.1rem; margin: 1.5rem 0 .4rem; }
-code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
-  font-size: .8125rem; }
-:not(pre) > code { background: var(--soft); border-radius: .25rem; padding: .1em .3em; }
-pre { margin: 0; line-height: 1.5; overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums;
-  border: 0; }
-td, th { padding: .25rem .75rem; border: 0; border-bottom: 1px solid var(--line); }
-"""
 
 
-def document(title: str, body: str, *, css: str = "", script: str = "", policy: str = "") -> str:
+def render(template: str, **facts: object) -> Markup:
+    """Return the HTML that a template makes of plain data, all of it escaped.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in `templates/`.
+    **facts : object
+        What the template names. Text is escaped; `Markup` is HTML that is known to be safe.
+
+    Returns
+    -------
+    Markup
+        Safe to be put into another template as it is.
+
+    Raises
+    ------
+    jinja2.UndefinedError
+        If the template names something that is not there.
+    """
+    return Markup(_environment().get_template(template).render(facts))
+
+
+def document(
+    title: str, body: Markup, *files: str, policy: str = "", css: str = "", script: str = ""
+) -> str:
     """Return a complete HTML document that refers to nothing outside of itself.
 
     Parameters
     ----------
     title : str
         Plain text.
-    body : str
-        HTML, already safe.
-    css : str, default ""
-        Rules beside those that all pages share.
-    script : str, default ""
-        JavaScript that runs when the body is there; it may not contain ``</script``.
+    body : Markup
+        Of `render`; plain text would be escaped.
+    *files : str
+        Names of style sheets and scripts in `static/`, put into the page in this order after
+        `page.css`. The scripts run as one, when the body is there.
     policy : str, default ""
         Directives of the policy for what this page does beyond, ``frame-src 'self'`` for example.
+    css, script : str, default ""
+        Further text of the style sheet and the script.
 
     Returns
     -------
     str
     """
+    script = "\n".join([*(static(name) for name in files if name.endswith(".js")), script]).strip()
+    css = "\n".join([*map(static, ("page.css", *(f for f in files if f.endswith(".css")))), css])
     allowed = f"script-src 'sha256-{digest(script)}'; " if script else ""
     whole = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"{allowed}base-uri 'none'; form-action 'none'{policy and '; '}{policy}"
     )
-    run = f"<script>{script}</script>\n" if script else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{whole}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n"
-        f"{body}\n{run}</body>\n</html>\n"
+    safe = {name: Markup(text) for name, text in (("policy", whole), ("css", css))}
+    made = render("document.html", title=title, body=body, script=Markup(script), **safe)
+    return f"{made}\n"
+
+
+@functools.cache
+def static(name: str) -> str:
+    """Return the text of a style sheet or script in `static/`."""
+    return (HERE / "static" / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _environment() -> "Environment":
+    import jinja2  # takes longer than all else here, and charts alone need none
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
     )
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    made.filters |= {one.__name__: one for one in (duration, memory, number, plain, sentence, when)}
+    return made
 
 
 def policy_of(text: str) -> str:
@@ -127,6 +143,25 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def when(text: str | None, *, seconds: bool = False) -> str:
+    """Return a time (ISO 8601) in UTC as ``2026-11-28 18:05``, "" for None."""
+    if not text:
+        return ""
+    moment = datetime.fromisoformat(text).astimezone(UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if seconds else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def memory(n_bytes: float) -> str:
+    """Return a number of bytes in MiB."""
+    return f"{n_bytes / 2**20:,.0f} MiB"
+
+
+def sentence(text: str) -> str:
+    """Return `text` with a capital letter in front and a full stop at its end."""
+    whole = f"{text[:1].upper()}{text[1:]}"
+    return whole if whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 def decimals(

@@ -20,13 +20,14 @@ from datetime import UTC, datetime
 
 from lib import addresses, outcome
 from lib.pages import viewer
-from lib.pages.html import UNLINK, document, duration
+from lib.pages.html import document, duration, static
 from lib.pages.summary import PAGE
 from lib.run import ROOT, STARTED, outputs_dir, stage_title, write_bytes
 
 import bleach
 import mistune
 from bleach.css_sanitizer import CSSSanitizer
+from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
@@ -126,7 +127,7 @@ tbody th { font-weight: 500; color: var(--dim); }
 SCRIPT = (
     f"""
 if (!/^(file|https?):$/.test(location.protocol)) document.querySelector(".around")?.remove();
-{UNLINK}"""
+{static("unlink.js")}"""
     + """
 const button = document.querySelector("button");
 const cells = [...document.querySelectorAll("details.code")];
@@ -261,7 +262,7 @@ def render(
     body = "\n".join(_cell(cell, language, figure) for cell in cells)
     return document(
         _title(cells) or name,
-        f"{links}{_header(notebook, name)}\n<main>\n{body}\n</main>",
+        Markup(f"{links}{_header(notebook, name)}\n<main>\n{body}\n</main>"),
         css=CSS + viewer.CSS,
         script=SCRIPT + viewer.SCRIPT,
     )

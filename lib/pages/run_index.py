@@ -18,6 +18,7 @@ from lib.pages.summary import PAGE, STATES, SUMMARY, is_copy, read_summary, summ
 from lib.run import NAME, STARTED, is_local, open_run, outputs_dir, write_bytes
 from lib.tracking import locked
 
+from markupsafe import Markup
 from upath import UPath
 
 INDEX, ROWS = "index.html", ".index.json"
@@ -386,7 +387,7 @@ def render(rows: list[dict]) -> str:
 <noscript><p>This page needs its own script to show the runs.</p></noscript>
 </main>
 <script type="application/json" id="runs">{script_data(data)}</script>"""
-    return document("Runs", body, css=CSS, script=SCRIPT)
+    return document("Runs", Markup(body), css=CSS, script=SCRIPT)
 
 
 def row(summary: Mapping) -> dict:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from lib import addresses
 from lib.commands.which import find_run, stage_to_open
 from lib.pages import run_index, viewer
-from lib.pages.html import UNLINK, decimals, document, duration, number, plain
+from lib.pages.html import decimals, document, duration, number, plain, static
 from lib.pages.summary import (
     CLOSED,
     PAGE,
@@ -40,6 +40,7 @@ from lib.registry.gate import alpha, cells, headings, signed
 from lib.run import Run, open_run, outputs_dir, write_bytes
 from lib.tracking import open_client, tagged_metrics, tracking_uri
 
+from markupsafe import Markup
 from upath import UPath
 
 SHOWN_FIGURES = 4
@@ -131,7 +132,7 @@ tr.part th { padding-top: .9rem; color: var(--dim); }
 )
 
 SCRIPT = (
-    UNLINK
+    static("unlink.js")
     + """
 for (const button of document.querySelectorAll("button[data-copy]")) {
   button.hidden = !navigator.clipboard;
@@ -414,7 +415,7 @@ def render(
     body = "\n".join(part for part in parts if part)
     return document(
         title,
-        f"<main>\n{body}\n</main>",
+        Markup(f"<main>\n{body}\n</main>"),
         css=CSS + viewer.CSS,
         script=SCRIPT + viewer.SCRIPT,
     )

@@ -32,6 +32,8 @@ from lib.pages.html import document, duration, number, plain
 from lib.pages.summary import PAGE, summarise
 from lib.run import Run, outputs_dir, write_bytes
 
+from markupsafe import Markup
+
 FOLDER = ".compare"
 EMPTY = "&quot;&quot;"
 BADGES = {"passed": "completed", "refused": "failed", "failed": "failed", "lost": "failed"}
@@ -154,7 +156,7 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
     ]
     return document(
         f"{a.run_dir} and {b.run_dir}",
-        "\n".join(filter(None, parts)),
+        Markup("\n".join(filter(None, parts))),
         css=CSS + viewer.CSS,
         script=viewer.SCRIPT,
     )
