@@ -1,0 +1,231 @@
+"""What an evaluate stage leaves behind: the rows it has judged, and what there is to know of them.
+
+`write` puts ``judged.parquet`` and ``test.json`` into the run folder; the gate, registration,
+comparison and pages read these and ask for nothing else. A row has a key that is the same in
+whatever file it stands, so that two runs can find the rows that both have judged.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lib.floors import GREATER_IS_BETTER, closest
+from lib.run import Run, UnfinishedStage
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from lib.parameters import Value
+
+ROWS, FACTS = "judged.parquet", "test.json"
+KINDS = {
+    "regression": ("rmse", "mae"),
+    "ranking": ("rank_ic", "mse", "mae"),
+    "classification": ("accuracy", "loss"),
+}
+"""Kinds of tasks, each with the metrics by which two models can be compared."""
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(/\d+)?")
+SUM_TOLERANCE = 1e-3  # how far the sum of a row of probabilities may be from one
+
+
+def write(
+    run: Run,
+    frame: pd.DataFrame,
+    *,
+    kind: str,
+    metric: str,
+    unit: str = "",
+    quantity: str = "",
+    block_length: int = 1,
+    learned_until: str = "",
+    classes: Sequence[str] = (),
+    task: Mapping[str, object] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    options: Mapping[str, "Value"] | None = None,
+) -> None:
+    """Write the rows that a run is judged by, and what must be known to judge others by them.
+
+    Parameters
+    ----------
+    run : Run
+        Of the evaluate stage.
+    frame : pandas.DataFrame of shape (n_rows, n_columns)
+        Index: the key of each row, a time or text, each once (where times repeat, `time_keys` of
+        all rows, before any is dropped). Columns: ``truth``; ``model``; one for each baseline; and
+        ``group`` where rows may be resampled within a group only, such as a day. Classification:
+        ``truth`` numbers the classes, the others hold one array of probabilities for each row.
+    kind : {"regression", "ranking", "classification"}
+        What is asked of the model.
+    metric : str
+        Decides which of two models is better, one of `KINDS`.
+    unit, quantity : str, default ""
+        Of the truth: ``"kW"``, ``"power"``; what axes are labelled with.
+    block_length : int, default 1
+        Rows near enough to be alike, for a block bootstrap; at most those of the smallest group.
+    learned_until : str, default ""
+        Last time that the model has learned from, ISO 8601; "" where rows have no time.
+    classes : sequence of str
+        Names of the classes.
+    task : mapping, optional
+        What a model must be made for to be comparable: horizon, time step; JSON-able.
+    inputs : mapping, optional
+        Where in the run folder the raw input of these rows lies: ``file`` and, in an ``.npz``,
+        ``array``. Without it another version cannot be asked about them.
+    options : mapping, optional
+        Parameters of the load stage, which say how its source is read; ``run_dir`` and ``source``
+        are left out.
+
+    Raises
+    ------
+    ValueError
+        If anything of this does not fit together; says what.
+    """
+    _check_kind(kind, metric)
+    rows = _checked(frame, kind, list(classes))
+    smallest = rows.groupby("group").size().min() if "group" in rows else len(rows)
+    if block_length < 1:
+        raise ValueError(f"block_length={block_length} must be at least 1 row")
+    facts = {
+        "kind": kind,
+        "metric": metric,
+        "greater_is_better": GREATER_IS_BETTER[metric],
+        "unit": unit,
+        "quantity": quantity,
+        "block_length": int(min(block_length, smallest)),
+        "learned_until": learned_until,
+        "classes": list(classes),
+        "task": dict(task or {}),
+        "inputs": dict(inputs or {}),
+        "options": {k: v for k, v in (options or {}).items() if k not in ("run_dir", "source")},
+    }
+    run.write(ROWS, rows.rename_axis("key").reset_index())
+    run.write(FACTS, facts)
+
+
+def read(run: Run) -> tuple[pd.DataFrame, dict]:
+    """Return the rows that a run has judged, by key, and what is known of them; see `write`.
+
+    Raises
+    ------
+    lib.run.UnfinishedStage
+        If the run was not evaluated, a file has changed since, or it was before these files were.
+    ValueError
+        If its kind of task is not known.
+    """
+    facts = read_facts(run)
+    return run.read(ROWS).set_index("key"), facts
+
+
+def read_facts(run: Run) -> dict:
+    """Return what is known of the rows that a run has judged; raises as `read`."""
+    if not (run.path / FACTS).exists() and (run.path / "verdict.json").exists():
+        raise UnfinishedStage(
+            f"run {run.run_dir} was evaluated before {FACTS} was written: run its evaluate stage "
+            "again"
+        )
+    facts = run.read(FACTS)
+    _check_kind(facts["kind"], facts["metric"])
+    return facts
+
+
+def values(frame: pd.DataFrame, column: str = "model") -> np.ndarray:
+    """Return a column as numbers: of shape (n,), or (n, n_classes) where it holds probabilities."""
+    found = frame[column]
+    return np.stack(found.to_list()) if found.dtype == object else found.to_numpy(dtype=np.float64)
+
+
+def baselines(frame: pd.DataFrame) -> list[str]:
+    """Return the names of the columns that are neither truth, group nor the model."""
+    return [name for name in frame.columns if name not in ("truth", "group", "model")]
+
+
+def time_keys(index: pd.DatetimeIndex) -> pd.Index:
+    """Return times as keys; of equal ones each but the first gets a number."""
+    index = pd.DatetimeIndex(index)
+    index = index.tz_convert("UTC") if index.tz else index
+    texts = index.strftime("%Y-%m-%dT%H:%M:%S.%f").astype("str").str.removesuffix(".000000")
+    return numbered(texts)
+
+
+def numbered(keys: Sequence[str]) -> pd.Index:
+    """Return keys of which each that repeats an earlier one got a number: ``a``, ``a/1``."""
+    texts = pd.Series(keys, dtype="str")
+    again = texts.groupby(texts).cumcount()
+    return pd.Index(texts.where(again == 0, texts + "/" + again.astype("str")), name="key")
+
+
+def times(keys: pd.Index) -> pd.DatetimeIndex | None:
+    """Return the times that keys stand for (UTC where they had a zone); None if one is no time."""
+    texts = pd.Series(keys, dtype="str")
+    if not len(texts) or not texts.str.fullmatch(TIME.pattern).all():
+        return None
+    return pd.DatetimeIndex(pd.to_datetime(texts.str.split("/").str[0], format="ISO8601"))
+
+
+def _check_kind(kind: str, metric: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(
+            f"kind = {kind!r} is no kind of task{closest(kind, KINDS)}: give {', '.join(KINDS)}"
+        )
+    if metric not in KINDS[kind]:
+        raise ValueError(
+            f"metric = {metric!r} cannot decide between two models of a {kind}: give "
+            f"{' or '.join(KINDS[kind])}"
+        )
+
+
+def _checked(frame: pd.DataFrame, kind: str, classes: list[str]) -> pd.DataFrame:
+    """Return the rows as they are kept, once sure that each can be judged."""
+    if not len(frame):
+        raise ValueError("no row was judged: give one or more")
+    for name in ("truth", "model"):
+        if name not in frame:
+            raise ValueError(f"the judged rows have no column {name!r}; there are {list(frame)}")
+    index = frame.index
+    keys = time_keys(index) if isinstance(index, pd.DatetimeIndex) else index.astype("str")
+    if not index.is_unique:
+        raise ValueError(
+            f"the key {index[index.duplicated()][0]} stands for two rows: give each row its own, "
+            "judged.time_keys(...) of all rows for example"
+        )
+    rows = frame.set_axis(keys, axis=0)
+    names = ["truth", "model", *baselines(frame)]
+    if "group" in rows:
+        rows = rows.assign(group=rows["group"].astype("str"))
+    for name in names:
+        is_class = kind == "classification" and name != "truth"
+        column = _probabilities(rows, name, classes) if is_class else rows[name].to_numpy(float)
+        wrong = np.flatnonzero(~np.isfinite(column).reshape(len(rows), -1).all(axis=1))
+        if wrong.size:
+            raise ValueError(
+                f"column {name!r} has no value at {keys[wrong[0]]}: leave out rows that the truth "
+                "or a forecast is missing for"
+            )
+        rows[name] = list(column) if is_class else column
+    if kind == "classification":
+        rows["truth"] = _labels(rows["truth"].to_numpy(), len(classes))
+    return rows[[*(["group"] if "group" in rows else []), *names]]
+
+
+def _probabilities(rows: pd.DataFrame, name: str, classes: list[str]) -> np.ndarray:
+    found = np.array([np.asarray(row, dtype=np.float64) for row in rows[name]], dtype=np.float64)
+    if not classes or found.shape != (len(rows), len(classes)):
+        raise ValueError(
+            f"column {name!r} has the shape {found.shape}: a classification of {len(rows)} rows "
+            f"takes a probability for each of its {len(classes)} classes"
+        )
+    if (np.abs(found.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+        raise ValueError(f"column {name!r} holds a row of probabilities that does not sum to 1")
+    return found
+
+
+def _labels(truth: np.ndarray, n_classes: int) -> np.ndarray:
+    wrong = np.flatnonzero((truth < 0) | (truth >= n_classes) | (truth % 1 != 0))
+    if wrong.size:
+        raise ValueError(
+            f"truth is {truth[wrong[0]]:g} in row {wrong[0]}: classes are numbered from 0 to "
+            f"{n_classes - 1}"
+        )
+    return truth.astype(np.int64)

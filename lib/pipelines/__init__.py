@@ -1,0 +1,1 @@
+"""What only a pipeline knows: a module of its name, three functions, see `lib.registry.rows`."""

@@ -1,0 +1,182 @@
+"""Rows that any version of a model can be asked about, and the pipeline's own part in that.
+
+What only a pipeline knows stands in ``lib/pipelines/<pipeline>.py``, three plain functions found by
+its name: `load_rows`, `predict` and `watched`. A pipeline without that file registers and passes
+the gate all the same; what it cannot do is said in a `MissingPart`, which names file and function.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lib import judged
+from lib.run import ROOT, Run
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from lib.parameters import Value
+
+    from mlflow.pyfunc import PyFuncModel
+
+PARTS = {
+    "load_rows": "which loads the rows of a source, to compare versions and to score new data",
+    "predict": "which says what a version answers to rows, to compare versions and to score",
+    "watched": "which says what columns of new data are compared with those of the training",
+}
+
+
+class MissingPart(ValueError):
+    """A pipeline has not written down what only it knows; names the file or function."""
+
+
+class NotComparable(ValueError):
+    """A model is made for another task or input than the rows; the message says which."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to ask a model about.
+
+    Attributes
+    ----------
+    inputs : pandas.DataFrame or ndarray
+        As the load stage or a run folder holds it, with the history that the rows need.
+    keys : pandas.Index of shape (n,), str
+        The rows that can be asked about, each once; what a row is called in any file.
+    truth : pandas.Series of shape (m,)
+        What has come true, by key; of classes, their numbers. Other rows may be among them.
+    facts : dict
+        Of the data, as in a run's ``dataset.json``: ``name``, ``source``, ``digest`` …
+    groups : pandas.Series, optional
+        By key: rows of one group, such as a day, are resampled together.
+    """
+
+    inputs: pd.DataFrame | np.ndarray
+    keys: pd.Index
+    truth: pd.Series
+    facts: dict = field(default_factory=dict)
+    groups: pd.Series | None = None
+
+    def __post_init__(self) -> None:
+        if not self.keys.is_unique:
+            twice = self.keys[self.keys.duplicated()][0]
+            raise ValueError(f"two rows have the key {twice}: see lib.judged.numbered")
+
+
+def pipelines() -> list[str]:
+    """Return the pipelines that register models: those with a notebook ``NN_register``."""
+    return sorted({path.parent.name for path in ROOT.glob("notebooks/*/[0-9]*_register.ipynb")})
+
+
+def rows_of_run(run: Run) -> tuple[Rows, pd.DataFrame, dict]:
+    """Return exactly the rows that a run has judged, with `lib.judged.read` of it.
+
+    Raises
+    ------
+    MissingPart
+        If its evaluate stage does not say where the input of these rows lies.
+    lib.run.UnfinishedStage
+        As `lib.judged.read`.
+    """
+    frame, facts = judged.read(run)
+    place = facts["inputs"]
+    if "file" not in place:
+        raise MissingPart(
+            f"the evaluate stage of {run.pipeline} does not say where the input of its test lies: "
+            'give inputs={"file": ...} to lib.judged.write'
+        )
+    inputs = run.read(place["file"])
+    inputs = inputs[place["array"]] if "array" in place else inputs
+    rows = Rows(inputs, frame.index, frame["truth"], run.read("dataset.json"), frame.get("group"))
+    return rows, frame, facts
+
+
+def load_rows(
+    pipeline: str, source: str, options: Mapping[str, "Value"], model: "PyFuncModel"
+) -> Rows:
+    """Return the rows of a source as a model of the pipeline needs them.
+
+    Parameters
+    ----------
+    pipeline, source : str
+        Whose data, and where, as its load stage takes it.
+    options : mapping
+        Parameters of its load stage, of which those count that say how a source is read.
+    model : mlflow.pyfunc.PyFuncModel
+        Gives time step, horizon and whatever else the rows depend on.
+
+    Raises
+    ------
+    MissingPart
+        If ``lib/pipelines/<pipeline>.py`` or its function is missing.
+    ValueError
+        If the source cannot be read.
+    """
+    return _part(pipeline, "load_rows")(source, options, model)
+
+
+def predict(pipeline: str, model: "PyFuncModel", rows: Rows, keys: pd.Index) -> np.ndarray:
+    """Return what a model says about rows.
+
+    Parameters
+    ----------
+    pipeline : str
+    model : mlflow.pyfunc.PyFuncModel
+    rows : Rows
+    keys : pandas.Index of shape (n,)
+        Which of them, in any order.
+
+    Returns
+    -------
+    ndarray of shape (n,) or, for classes, (n, n_classes), float64
+        NaN where the model cannot say anything: too little history, or a gap.
+
+    Raises
+    ------
+    MissingPart
+        As `load_rows`.
+    ValueError
+        If it returns another number of rows.
+    """
+    found = np.asarray(_part(pipeline, "predict")(model, rows, keys), dtype=np.float64)
+    if len(found) != len(keys):
+        raise ValueError(
+            f"predict of lib/pipelines/{pipeline}.py returned {len(found)} rows for {len(keys)} "
+            "keys: return one for each, NaN where there is no forecast"
+        )
+    return found
+
+
+def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
+    """Return the columns that drift looks at, by key; raises `MissingPart` as `load_rows`."""
+    return _part(pipeline, "watched")(rows)
+
+
+def has_parts(pipeline: str) -> str:
+    """Return "" if the pipeline has all three functions, else what is missing and what for."""
+    try:
+        for name in PARTS:
+            _part(pipeline, name)
+    except MissingPart as error:
+        return str(error)
+    return ""
+
+
+def _part(pipeline: str, name: str) -> Callable:
+    """Return a function of the pipeline's own module."""
+    file = f"lib/pipelines/{pipeline}.py"
+    if not pipeline.isidentifier():
+        raise MissingPart(f"{pipeline!r} is no name of a pipeline: use letters, digits and _")
+    try:
+        module = import_module(f"lib.pipelines.{pipeline}")
+    except ModuleNotFoundError as error:
+        if error.name != f"lib.pipelines.{pipeline}":
+            raise
+        raise MissingPart(f"there is no {file} with {name}, {PARTS[name]}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise MissingPart(f"{file} has no function {name}, {PARTS[name]}")
+    return function
