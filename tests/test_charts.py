@@ -1,8 +1,9 @@
-"""Charts: what `lines` says of a frame, and what `viewer.parse` lets through."""
+"""Charts: what `lines` says of a frame, and what `chart_file.parse` lets through."""
 
 import json
 
-from lib.pages import charts, viewer
+from lib import chart_file, charts
+from lib.pages import viewer
 from lib.run import open_run
 
 import numpy as np
@@ -120,7 +121,7 @@ def hostile(change):
 )
 def test_file_that_is_no_chart_is_refused_without_repeating_it(data):
     with pytest.raises(ValueError, match=r"^f\.chart\.json is no chart: ") as caught:
-        viewer.parse(data, "f.chart.json")
+        chart_file.parse(data, "f.chart.json")
     assert len(str(caught.value)) < 120
 
 
@@ -128,13 +129,13 @@ def test_parse_keeps_what_it_knows_and_nothing_else():
     known = chart(view=DAYS[[0, 2]], about=["a", "b", "c"])
     more = json.loads(json.dumps(known)) | {"onload": "x"}
     more["series"][0]["href"] = "javascript:x"
-    assert viewer.parse(json.dumps(more).encode()) == [known]
+    assert chart_file.parse(json.dumps(more).encode()) == [known]
 
 
 def test_text_in_a_chart_cannot_leave_its_element():
     made = chart()
     made["y"]["label"] = "</script><img src=x onerror=alert(1)>&amp;"
-    text = viewer._embedded(viewer.parse(json.dumps(made).encode()))
+    text = viewer._embedded(chart_file.parse(json.dumps(made).encode()))
     inside = text.removeprefix('<script type="application/json">').removesuffix("</script>")
     assert not set("<>&") & set(inside)
     assert json.loads(inside)[0]["y"]["label"] == made["y"]["label"]
@@ -144,10 +145,10 @@ def test_chart_is_found_beside_its_figure_and_never_read_when_large(tmp_path, mo
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     run = open_run("power/a", stage="05_evaluate")
     run.write("forecast.chart.json", [chart(), chart()])
-    assert viewer.beside(run.path / "forecast.png") == [chart(), chart()]
-    assert viewer.beside(run.path / "errors.png") == []
+    assert chart_file.beside(run.path / "forecast.png") == [chart(), chart()]
+    assert chart_file.beside(run.path / "errors.png") == []
     assert b"\n" not in (run.path / "forecast.chart.json").read_bytes().strip()
     with (run.path / "forecast.chart.json").open("wb") as file:
         file.truncate(100 * 2**20)
     with pytest.raises(ValueError, match=r"104,857,600 bytes: expected 1,048,576 at most"):
-        viewer.beside(run.path / "forecast.png")
+        chart_file.beside(run.path / "forecast.png")

@@ -9,10 +9,10 @@ import sys
 import time
 from types import SimpleNamespace
 
-from lib import addresses, outcome, tracking
+from lib import addresses, charts, outcome, tracking
 from lib.commands import services
 from lib.machine import watcher
-from lib.pages import charts, run_page
+from lib.pages import run_page
 from lib.pages.summary import close_run, summarise, write_summary
 from lib.registry import gate, ledger
 from lib.run import ROOT, open_run

@@ -4,9 +4,10 @@ import base64
 import io
 import json
 
-from lib.pages import charts, run_page, two_runs, viewer
+from lib import charts
 from lib.pages import html as page
 from lib.pages import notebook as reports
+from lib.pages import run_page, two_runs, viewer
 from lib.run import open_run
 from tests.test_run_page import make_run
 

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from lib import addresses, outcome
+from lib import addresses, chart_file, outcome
 from lib.pages import viewer
 from lib.pages.html import document, duration, static
 from lib.pages.summary import PAGE
@@ -175,7 +175,7 @@ def figures(notebook_path: UPath) -> Callable[[str], str]:
         path = notebook_path.with_name(name)
         try:
             content = path.read_bytes() if ".attempt-" not in notebook_path.name else b""
-            panels = viewer.beside(path) if content.startswith(PNG) else []
+            panels = chart_file.beside(path) if content.startswith(PNG) else []
         except OSError:
             return ""
         except ValueError:  # no chart: the run's page says so

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from lib import addresses
+from lib import addresses, chart_file
 from lib.commands.which import find_run, stage_to_open
 from lib.pages import run_index, viewer
 from lib.pages.html import decimals, document, duration, number, plain, static
@@ -233,7 +233,7 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
     for name in (name for stage in summary["stages"] for name in stage["figures"]):
         try:
             figures[name] = (run.path / name).read_bytes()
-            panels[name] = viewer.beside(run.path / name)
+            panels[name] = chart_file.beside(run.path / name)
         except OSError as error:
             problems.append(f"{name} cannot be read: {type(error).__name__}")
         except ValueError as error:
@@ -376,7 +376,7 @@ def render(
     figures : mapping of str to bytes, optional
         PNG files by name; those that are not there are not shown.
     panels : mapping of str to list, optional
-        Charts by the name of the PNG file that they stand beside, from `lib.pages.viewer.parse`.
+        Charts by the name of the PNG file that they stand beside, from `lib.chart_file.parse`.
     previous : mapping, optional
         Summary of the run to compare with.
     served : mapping, optional

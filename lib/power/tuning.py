@@ -27,10 +27,9 @@ from functools import partial
 from itertools import product
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lib.pages.charts import lines
-from lib.pages.viewer import MAX_TEXT
+from lib.chart_file import MAX_TEXT
+from lib.charts import lines
 from lib.splits import Fold
 
 import lightgbm as lgb
@@ -48,9 +47,6 @@ with warnings.catch_warnings():
         distribution_to_json,
     )
     from optuna.trial import FrozenTrial, TrialState
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Params = dict[str, int | float | str | bool]
 
@@ -445,23 +441,6 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("number")
 
 
-def plot_history(study: optuna.Study, *, unit: str = "kW", ax: "Axes | None" = None) -> "Axes":
-    """Plot the RMSE of complete trials, the best so far, and where trials were pruned."""
-    ax = _axes(ax)
-    trials = trials_frame(study)
-    complete = trials[trials["state"] == "complete"]["rmse"]
-    pruned = trials.index[trials["state"] == "pruned"]
-    ax.plot(complete.index, complete, "o", color="tab:blue", markersize=4, label="complete")
-    best = complete.cummin().reindex(trials.index).ffill()
-    ax.step(best.index, best, where="post", color="tab:orange", label="best")
-    along_x = ax.get_xaxis_transform()
-    ax.plot(pruned, np.full(len(pruned), 0.03), "|", c="gray", transform=along_x, label="pruned")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="trial", ylabel=f"mean validation RMSE ({unit})", title="Search history")
-    ax.legend(fontsize="small")
-    return ax
-
-
 def history_chart(study: optuna.Study, *, unit: str = "kW") -> dict:
     """Return the search as a chart for `run.write`: every trial with its parameters, and the best.
 
@@ -492,15 +471,13 @@ def _settings(params: pd.Series) -> str:
     return ", ".join(parts)
 
 
-def plot_importance(study: optuna.Study, *, ax: "Axes | None" = None) -> "Axes":
-    """Plot how much each parameter matters for being among the best trials (PED-ANOVA).
+def parameter_importance(study: optuna.Study) -> pd.Series:
+    """Return how much each parameter matters for being among the best trials (PED-ANOVA).
 
     Source: Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter
     Importance in Arbitrary Subspaces", IJCAI 2023, as implemented by Optuna, over complete trials.
-    With fewer than 3 of them, or no parameter that varies, the axes stay empty and say so.
+    Fractions by parameter; empty with fewer than 3 of them, or no parameter that varies.
     """
-    ax = _axes(ax)
-    ax.set(xlabel="importance (fraction)", title="Parameter importance")
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varied = [
         name
@@ -508,14 +485,11 @@ def plot_importance(study: optuna.Study, *, ax: "Axes | None" = None) -> "Axes":
         if not distribution.single()
     ]
     if len(complete) < 3 or not varied:
-        ax.text(0.5, 0.5, "too few complete trials", ha="center", transform=ax.transAxes)
-        return ax
+        return pd.Series(dtype=float)
     with _quiet_optuna():
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
-    names = sorted(varied, key=lambda name: shares[name])
-    ax.barh(names, [shares[name] for name in names], color="tab:blue")
-    return ax
+    return pd.Series(shares)
 
 
 class FoldPruner(optuna.pruners.BasePruner):
@@ -955,11 +929,3 @@ def _quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(verbosity)
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(6, 3.5), layout="constrained").add_subplot()

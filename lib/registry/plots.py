@@ -1,0 +1,233 @@
+"""Figures of two versions side by side, of what a model predicted, and of drift."""
+
+from collections.abc import Mapping, Sequence
+
+from lib.plots import COLOURS, TRUTH, date_axis, new_axes, words
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+MOST_DRIFT = 1000  # a distance over its threshold that is larger is drawn as this
+DRIFT_TICKS = (0, 0.5, 1, 2, 5, 10, 100, MOST_DRIFT)
+
+
+def plot_differences(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) -> Axes:
+    """Plot by how much version B is better than version A, with intervals, a line for each metric.
+
+    In per cent of A's value, so that metrics of several units stand side by side; a metric that is
+    zero for A is left out.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Of `lib.registry.paired.compare`, with A as the champion: ``metric``, ``greater_is_better``,
+        ``champion``, ``difference``, ``low`` and ``high``.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax)
+    shown = [row for row in rows if row["champion"]][::-1]  # the first on top
+    for at, row in enumerate(shown):
+        scale = (1 if row["greater_is_better"] else -1) * 100 / abs(row["champion"])
+        low, high = sorted((scale * row["low"], scale * row["high"]))
+        colour = COLOURS[2] if low > 0 else COLOURS[3] if high < 0 else TRUTH
+        ax.hlines(at, low, high, color=colour, linewidth=3, alpha=0.5)
+        ax.plot([scale * row["difference"]], [at], "o", color=colour, markersize=5)
+    ax.axvline(0, color=TRUTH, linewidth=0.8)
+    ax.set_yticks(range(len(shown)), [words(row["metric"]) for row in shown])
+    ax.set(xlabel="B better than A by (% of A's value)", ylabel="metric")
+    ax.set_ylim(-0.6, max(len(shown), 1) - 0.4)
+    return ax
+
+
+def plot_disagreement(
+    truth: pd.Series,
+    forecasts: pd.DataFrame,
+    *,
+    quantity: str = "power",
+    unit: str = "kW",
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot two forecasts of one stretch with the truth, and shade what lies between them.
+
+    Parameters
+    ----------
+    truth : pandas.Series of shape (n,)
+        What came.
+    forecasts : pandas.DataFrame of shape (n, 2)
+        One column for each forecast, on the same rows.
+    quantity : str, default "power"
+        What is forecast.
+    unit : str, default "kW"
+        Unit of the values.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax)
+    first, second = forecasts.columns
+    between = {"color": COLOURS[1], "alpha": 0.25, "linewidth": 0}
+    ax.fill_between(forecasts.index, forecasts[first], forecasts[second], **between)
+    ax.plot(truth.index, truth, color=TRUTH, linewidth=0.8, alpha=0.8, label="truth")
+    for colour, name in zip(COLOURS, forecasts.columns, strict=False):
+        ax.plot(forecasts.index, forecasts[name], color=colour, linewidth=1.2, label=words(name))
+    ax.set(xlabel="time", ylabel=f"{quantity} ({unit})")
+    ax.margins(y=0.15)
+    ax.legend(fontsize="small", ncols=3, loc="upper center")
+    date_axis(ax)
+    return ax
+
+
+def plot_cumulative_gain(gain: pd.Series, *, unit: str = "kW²", ax: Axes | None = None) -> Axes:
+    """Plot the sum so far of how much smaller one loss is than another.
+
+    A line that rises throughout says that the gain is steady, a step that it comes from one spell
+    (A. Goyal and I. Welch, Review of Financial Studies 21, 2008).
+
+    Parameters
+    ----------
+    gain : pandas.Series of shape (n,)
+        Loss of version A less that of version B, by row in order of time.
+    unit : str, default "kW²"
+        Unit of the loss.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax)
+    ax.plot(gain.index, gain.cumsum(), color=COLOURS[0], linewidth=1.2)
+    ax.axhline(0, color=TRUTH, linewidth=0.8)
+    ax.set(xlabel="time", ylabel=f"squared error, A less B,\nsummed ({unit})")
+    date_axis(ax)
+    return ax
+
+
+def plot_one_sided(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Plot how many images only one of two versions names rightly: bars to the left and the right.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame of shape (n_classes, 2)
+        Number of images by class (index); the first column is drawn to the left.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax)
+    at = np.arange(len(counts))
+    for colour, sign, name in zip(COLOURS, (-1, 1), counts.columns, strict=False):
+        ax.barh(at, sign * counts[name], color=colour, label=f"{name} is right")
+    ax.axvline(0, color=TRUTH, linewidth=0.8)
+    most = max(1, int(counts.to_numpy().max()))
+    ax.set(xlim=(-1.1 * most, 1.1 * most), xlabel="images (number)", ylabel="class")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):.0f}")
+    ax.set_yticks(at, counts.index, fontsize="small")
+    ax.invert_yaxis()
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return ax
+
+
+def plot_scored(
+    predicted: pd.Series, truth: pd.Series, *, unit: str, ax: Axes | None = None
+) -> Axes:
+    """Plot predictions over time beside what came true, or how often each class was predicted.
+
+    Parameters
+    ----------
+    predicted : pandas.Series of shape (n,)
+        Numbers with a time index, or names of classes.
+    truth : pandas.Series of shape (m,)
+        What is known by now, likewise.
+    unit : str
+        Unit of the values, or what is counted.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax)
+    shown = {"truth": (truth, TRUTH), "predicted": (predicted, COLOURS[0])}
+    if isinstance(predicted.index, pd.DatetimeIndex):
+        for name, (values, colour) in shown.items():
+            ax.plot(values.index, values, color=colour, linewidth=0.8, label=name)
+        ax.set(xlabel="time", ylabel=f"value ({unit})")
+        date_axis(ax)
+    else:
+        names = sorted({*predicted, *truth})
+        for k, (name, (values, colour)) in enumerate(shown.items()):
+            counts = values.value_counts().reindex(names, fill_value=0)
+            ax.bar(np.arange(len(names)) + 0.4 * (k - 0.5), counts, 0.4, color=colour, label=name)
+        ax.set(xlabel="class", ylabel=unit, xticks=range(len(names)), xticklabels=names)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = None) -> Axes:
+    """Plot how far each column is from the training data, over its own threshold.
+
+    The farthest column stands on top, those in alarm in red; past the threshold the scale is that
+    of a logarithm where a distance is large. Columns beyond `n_columns` share the last row, with
+    the largest distance of any of them.
+
+    Parameters
+    ----------
+    columns : pandas.DataFrame of shape (n_columns, n_distances)
+        Index the column, values each distance over its threshold; above 1 is an alarm.
+    n_columns : int, default 20
+        Rows to show.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    known = columns.fillna(0).clip(upper=MOST_DRIFT)
+    known = known.loc[known.max(axis=1).sort_values(ascending=False, kind="stable").index]
+    shown, others = known.iloc[:n_columns], known.iloc[n_columns:]
+    names = [words(name) for name in shown.index]
+    if len(others):
+        shown = pd.concat([shown, others.max().to_frame().T])
+        n_alarms = int((others.max(axis=1) > 1).sum())
+        names.append(f"{len(others)} others" + (f", {n_alarms} in alarm" if n_alarms else ""))
+    if ax is None:
+        inches = min(4.0, max(3.0, 1.0 + 0.16 * len(shown)))
+        ax = plt.subplots(figsize=(8, inches), dpi=80, layout="constrained")[1]
+    places, largest = np.arange(len(shown)), shown.max(axis=1)
+    alarms = (largest > 1).to_numpy()
+    ax.hlines(places, 0, largest, color=np.where(alarms, COLOURS[3], "0.8"), linewidth=1)
+    colours = [colour for colour in COLOURS if colour != COLOURS[3]]  # red is an alarm
+    for colour, marker, name in zip(colours, "oDs^v", columns.columns, strict=False):
+        dots = {"color": colour, "alpha": 0.8, "markersize": 4, "clip_on": False, "zorder": 3}
+        ax.plot(shown[name].where(shown[name] > 0), places, marker, label=words(name), **dots)
+    ax.axvline(1, color=TRUTH, linestyle=":")
+    if largest.max() > 5:
+        ax.set_xscale("symlog", linthresh=1, linscale=0.6)
+        ax.set_xticks([tick for tick in DRIFT_TICKS if tick <= max(10, largest.max())])
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    ax.set(xlabel="distance over its threshold", ylabel="column", ylim=(len(shown) - 0.4, -0.6))
+    ax.set_xlim(0, max(1.2, 1.08 * largest.max()))
+    ax.set_yticks(places, names, fontsize="small" if len(shown) <= 12 else "x-small")
+    for label, alarm in zip(ax.get_yticklabels(), alarms, strict=True):
+        label.set_color(COLOURS[3] if alarm else "black")
+    ax.legend(fontsize="small", loc="lower right")
+    return ax
