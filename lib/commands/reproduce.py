@@ -37,13 +37,13 @@ NOISE = 1e-9
 LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
 
 
-def reproduce(run_dir: str, *, keep: bool = False) -> int:
+def reproduce(run: str, *, keep: bool = False) -> int:
     """Make a run again, print what has changed since and whether the metrics agree.
 
     Parameters
     ----------
-    run_dir : str
-        The run, as for `lib.commands.which.find_run`; it must have metrics.
+    run : str
+        As for `lib.commands.which.find_run`; it must have metrics.
     keep : bool, default False
         Leave worktree and outputs where they are, and say where.
 
@@ -57,14 +57,14 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
     ValueError
         If it cannot be done: no such run, no metrics, or the new run ended before it had any.
     """
-    run = find_run(run_dir)
-    run_dir, before = run.run_dir, summarise(run)
+    known = find_run(run)
+    run_dir, before = known.run_dir, summarise(known)
     if not before["metrics"]:
         raise ValueError(
             f"{run_dir} has no metrics to agree with: it is {before['state']}. Name a run that was "
             "evaluated"
         )
-    values = run_parameters(run)
+    values = run_parameters(known)
     start = before["start"]
     commit, about_commit = known_commit(start.get("commit", ""))
     with worktree(commit, keep=keep) as (tree, folder):
@@ -75,7 +75,7 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
         for words in changed or ["same Python, same packages"]:
             _tell("environment", words)
         _tell("parameters", f"{len(values)}, seed {values.get('seed', 'unknown')}{about_source}")
-        after = summarise(make(run.pipeline, values, tree, folder / "outputs"))
+        after = summarise(make(known.pipeline, values, tree, folder / "outputs"))
     if keep:
         _say(f"kept: {folder}; to remove it: git worktree remove --force {tree}; rm -r {folder}")
     if not after["metrics"]:
