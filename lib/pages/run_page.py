@@ -416,8 +416,9 @@ def render(
     return document(
         title,
         Markup(f"<main>\n{body}\n</main>"),
-        css=CSS + viewer.CSS,
-        script=SCRIPT + viewer.SCRIPT,
+        *viewer.FILES,
+        css=CSS,
+        script=SCRIPT,
     )
 
 
