@@ -18,11 +18,11 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from lib import addresses, chart_file, outcome
+from lib import addresses, chart_file, layout, outcome
 from lib.pages import viewer
 from lib.pages.html import document, duration, static
 from lib.pages.summary import PAGE
-from lib.run import ROOT, STARTED, outputs_dir, stage_title, write_bytes
+from lib.run import STARTED, outputs_dir, stage_title, write_bytes
 
 import bleach
 import mistune
@@ -206,7 +206,7 @@ def around(path: UPath, notebook: Mapping | None = None) -> str:
     if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
         return ""
     pipeline = folder.parent.name
-    planned = {p.stem for p in (ROOT / "notebooks" / pipeline).glob("[0-9]*.ipynb")}
+    planned = set(layout.planned(pipeline))
     executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if STAGE.fullmatch(p.stem)}
     stages = sorted({name for name in planned | executed if "." not in name} | {stage[1]})
     at = stages.index(stage[1])
@@ -263,8 +263,9 @@ def render(
     return document(
         _title(cells) or name,
         Markup(f"{links}{_header(notebook, name)}\n<main>\n{body}\n</main>"),
-        css=CSS + viewer.CSS,
-        script=SCRIPT + viewer.SCRIPT,
+        *viewer.FILES,
+        css=CSS,
+        script=SCRIPT,
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lib import addresses, chart_file
-from lib.commands.which import find_run, stage_to_open
+from lib.commands.which import find_run
 from lib.pages import run_index, viewer
 from lib.pages.html import decimals, document, duration, number, plain, static
 from lib.pages.summary import (
@@ -32,6 +32,7 @@ from lib.pages.summary import (
     other_numbers,
     read_summary,
     said_then,
+    stage_to_open,
     stated_directions,
     summarise,
     write_summary,
@@ -416,8 +417,9 @@ def render(
     return document(
         title,
         Markup(f"<main>\n{body}\n</main>"),
-        css=CSS + viewer.CSS,
-        script=SCRIPT + viewer.SCRIPT,
+        *viewer.FILES,
+        css=CSS,
+        script=SCRIPT,
     )
 
 
