@@ -1,5 +1,6 @@
 """The page of a run: what stands on it, in which order, and that nothing costs it."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
