@@ -444,7 +444,7 @@ def _waiting(run: Run, title: str, what: str) -> str:
         f'{links}<header class="{kind}"><span class="badge">{badge}</span></header>'
         f"<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p>"
     )
-    return page.document(title, Markup(body), css=stage_page.CSS)
+    return page.document(title, Markup(body), "stage.css")
 
 
 def version(place: Place) -> str:
