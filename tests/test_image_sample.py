@@ -2,8 +2,9 @@
 
 import time
 
-from lib.images.load import count_duplicates, count_images, images_digest, load_images
+from lib.images.load import load_images
 from lib.images.sample import PATTERNS, sample_digits, sample_objects
+from lib.images.sets import count_duplicates, count_images, images_digest
 
 import numpy as np
 import pytest

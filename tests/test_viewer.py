@@ -241,7 +241,7 @@ def test_hostile_chart_leaves_the_picture_and_a_line_that_says_so(browser_page, 
 def test_charts_work_in_a_frame_without_an_origin(browser_page, kind):
     """As in Airflow's view, which has headers of its own, and in MLflow's view of artifacts."""
     body = f"<figure>{viewer.image(picture(), 'forecast', [forecast()])}</figure>"
-    text = page.document("x", Markup(body), css=viewer.CSS, script=viewer.SCRIPT)
+    text = page.document("x", Markup(body), *viewer.FILES)
     browser, messages = browser_page
     sealed = {"Content-Security-Policy": f"{page.policy_of(text)}; sandbox allow-scripts"}
     frame = '<iframe sandbox="allow-scripts" width="900" height="600"></iframe>'

@@ -6,7 +6,7 @@ the seed: pictures are made in whole numbers, so that they are the same on any m
 
 from collections.abc import Callable
 
-from lib.images.load import CLASSES, ImageSet, check_count, split_validation, take_images
+from lib.images.sets import CLASSES, ImageSet, check_count, split_validation, take_images
 
 import numpy as np
 

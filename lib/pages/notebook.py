@@ -263,8 +263,9 @@ def render(
     return document(
         _title(cells) or name,
         Markup(f"{links}{_header(notebook, name)}\n<main>\n{body}\n</main>"),
-        css=CSS + viewer.CSS,
-        script=SCRIPT + viewer.SCRIPT,
+        *viewer.FILES,
+        css=CSS,
+        script=SCRIPT,
     )
 
 

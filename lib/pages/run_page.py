@@ -28,7 +28,6 @@ from lib.pages.summary import (
 )
 from lib.run import ROOT, Run, open_run, outputs_dir, write_bytes
 
-from markupsafe import Markup
 from upath import UPath
 
 SHOWN_FIGURES = 4
@@ -238,7 +237,7 @@ def render(
         local=f"http://{addresses.HOST}:",
         lacking=lacking,
     )
-    return document(title, body, *FILES, css=viewer.CSS, script=viewer.SCRIPT)
+    return document(title, body, *FILES, *viewer.FILES)
 
 
 def _opening(run_dir: str, stage: Mapping) -> dict:
@@ -315,7 +314,7 @@ def _figures(
         label = name.removesuffix(".png").replace("_", " ").replace("/", " / ")
         charts = panels.get(name, [])
         in_sight = bool(charts) or len(found) < SHOWN_FIGURES
-        image = Markup(viewer.image(figures[name], label, charts))
+        image = viewer.image(figures[name], label, charts)
         found.append({"image": image, "label": label, "stage": title, "in_sight": in_sight})
     return found
 

@@ -157,8 +157,8 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
     return document(
         f"{a.run_dir} and {b.run_dir}",
         Markup("\n".join(filter(None, parts))),
-        css=CSS + viewer.CSS,
-        script=viewer.SCRIPT,
+        *viewer.FILES,
+        css=CSS,
     )
 
 

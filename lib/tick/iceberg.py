@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from lib.tick.files import RawTicks, TickFile, TickFormat, check_columns
+from lib.tick.read import RawTicks, TickFile, TickFormat, check_columns
 
 if TYPE_CHECKING:
     import pyarrow as arrow

@@ -1,0 +1,311 @@
+"""Rows of raw ticks in batches, with UTC times and stated types, from whatever holds them.
+
+Nothing is dropped here, and no type is guessed from the first rows. A value that cannot be what its
+column must be is an error that names file, line and value.
+"""
+
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+from lib.sources import redact
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    import pyarrow as arrow
+
+KINDS = {"trades": ["timestamp", "price", "size"], "quotes": ["timestamp", "bid", "ask"]}
+OPTIONAL = ["side", "symbol"]
+EPOCH_UNITS = {1e11: None, 1e14: "ms", 1e17: "us", 1e20: "ns"}
+"""Unit of an integer timestamp by the least size above it: milliseconds of 1973 to 5138, ..."""
+
+
+@dataclass(frozen=True)
+class RawTicks:
+    """An open file or table: what it holds, by its own names, and how to read that.
+
+    Attributes
+    ----------
+    columns : list of str
+    batches : callable
+        Takes the columns wanted and the most rows of a batch; gives the batches in order.
+    row, first_row : str, int
+        How a row is called, and its first number: a CSV file's first row is line 2.
+    may_be_empty : bool
+        Whether it is no mistake when there are no rows.
+    """
+
+    columns: list[str]
+    batches: Callable[[list[str], int], Iterator["arrow.RecordBatch"]]
+    row: str = "row"
+    first_row: int = 1
+    may_be_empty: bool = False
+
+
+@dataclass(frozen=True)
+class TickFile:
+    """A file, or a part of a table, that has not been opened yet.
+
+    Attributes
+    ----------
+    name : str
+        As people know it.
+    open : callable
+    day : date, optional
+        The one date in its name.
+    first_us : int, optional
+        Time of its first tick, us since 1970 UTC, where known without opening it.
+    """
+
+    name: str
+    open: Callable[[], RawTicks]
+    day: date | None = None
+    first_us: int | None = None
+
+
+@dataclass(frozen=True)
+class TickFormat:
+    """What a file must hold and how that is understood.
+
+    Attributes
+    ----------
+    names : dict of str to str
+        A file's own name of every standard column.
+    required : list of str
+        Standard columns that must be there.
+    time_zone : str
+        Zone of the times that do not say theirs.
+    """
+
+    names: dict[str, str]
+    required: list[str]
+    time_zone: str
+
+
+def tick_format(kind: str, columns: Sequence[str], time_zone: str) -> TickFormat:
+    """Return the format of `kind` with the names that `columns` gives, ``standard=theirs`` each.
+
+    Raises
+    ------
+    ValueError
+        If `kind` or a standard name is unknown, or an entry does not have this form.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}: give one of {', '.join(KINDS)}")
+    names = {name: name for name in [*KINDS[kind], *OPTIONAL]}
+    required = list(KINDS[kind])
+    for entry in columns:
+        name, _, theirs = (part.strip() for part in entry.partition("="))
+        if name not in names or not theirs:
+            raise ValueError(
+                f"columns has {entry!r}: give standard=theirs, as in timestamp=time; the standard "
+                f"columns of {kind} are {', '.join(names)}"
+            )
+        names[name] = theirs
+        required += [name] * (name in OPTIONAL)
+    return TickFormat(names, required, time_zone)
+
+
+def first_time(file: TickFile, form: TickFormat) -> float:
+    """Return when the first row of `file` was, us since 1970 UTC, reading as little as possible.
+
+    It is infinite when there is no row and that is no mistake.
+    """
+    if file.first_us is not None:
+        return file.first_us
+    only_time = replace(form, names={"timestamp": form.names["timestamp"]}, required=["timestamp"])
+    with closing(read_ticks(file, only_time, batch_rows=1)) as batches:
+        return next((int(batch["ts"].to_physical()[0]) for _, batch in batches), math.inf)
+
+
+def read_ticks(
+    file: TickFile, form: TickFormat, batch_rows: int
+) -> Iterator[tuple["Place", pl.DataFrame]]:
+    """Yield the rows of `file` in batches of at most `batch_rows`, in the order of the file.
+
+    Yields
+    ------
+    Place
+        Where the batch begins.
+    DataFrame
+        ``row`` (position within the batch), ``ts`` (Datetime, us, UTC), the other columns of the
+        kind as Float64 (null where missing), and where the file has them ``side`` (Int8: 1, -1 or
+        0) and ``symbol`` (String).
+
+    Raises
+    ------
+    ValueError
+        If the file is empty or damaged, a column is missing, or a value cannot be what it must be.
+    """
+    import pyarrow as arrow
+
+    n_rows, first = 0, None
+    try:
+        raw = file.open()
+        present = check_columns(file.name, raw.columns, form)
+        for batch in raw.batches(list(present.values()), batch_rows):
+            place = Place(file.name, raw.row, raw.first_row + n_rows)
+            columns = {}
+            for name, theirs in present.items():
+                column = batch.column(theirs)
+                if name == "timestamp":
+                    first = column[0] if first is None else first
+                    columns["ts"] = _times(column, first, place, form.time_zone)
+                elif name == "symbol":
+                    columns[name] = _series(column).cast(pl.String)
+                elif name == "side":
+                    columns[name] = _sides(_series(column), place)
+                else:
+                    columns[name] = _numbers(_series(column), place, theirs)
+            n_rows += batch.num_rows
+            yield place, pl.DataFrame(columns).with_row_index("row")
+    except (arrow.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file.name} cannot be read, it may be cut short or damaged ({redact(str(error))}): "
+            "fetch it again"
+        ) from None
+    if not n_rows and not raw.may_be_empty:
+        raise ValueError(f"{file.name} holds no rows: was it written to the end? Fetch it again")
+
+
+def check_columns(name: str, columns: list[str], form: TickFormat) -> dict[str, str]:
+    """Return the file's own name of the standard columns that it has."""
+    for standard in form.required:
+        if form.names[standard] not in columns:
+            raise ValueError(
+                f"{name} has no column {form.names[standard]!r} for {standard}, it has "
+                f"{', '.join(columns)}: say what it is called there with columns=['{standard}=...']"
+            )
+    return {standard: theirs for standard, theirs in form.names.items() if theirs in columns}
+
+
+# Values --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a batch lies, to name its rows."""
+
+    name: str
+    row: str
+    first_row: int
+
+    def at(self, position: int) -> str:
+        """Name the row at `position` of the batch."""
+        return f"{self.name}, {self.row} {self.first_row + position}"
+
+    def wrong(self, position: int, column: str, value: object, expected: str) -> ValueError:
+        """Return the error about the value at `position` of the batch."""
+        return ValueError(f"{self.at(position)}: {column} is {value!r}; {expected}")
+
+
+def _series(column: "arrow.Array") -> pl.Series:
+    return pl.from_arrow(column)
+
+
+def _numbers(column: pl.Series, place: Place, name: str) -> pl.Series:
+    """Return a column as Float64; nothing, or blanks, is null."""
+    numbers = column.cast(pl.Float64, strict=False)
+    if numbers.null_count() > column.null_count():
+        blank = column.str.strip_chars() == "" if column.dtype == pl.String else column.is_null()
+        wrong = (numbers.is_null() & column.is_not_null() & ~blank).arg_true()
+        if len(wrong):
+            at = int(wrong[0])
+            raise place.wrong(at, name, column[at], "a number was expected: correct or remove it")
+    return numbers
+
+
+def _sides(column: pl.Series, place: Place) -> pl.Series:
+    """Return sides as Int8; nothing is 0, not known."""
+    sides = _numbers(column, place, "side").fill_null(0)
+    wrong = (~sides.is_in([-1.0, 0.0, 1.0])).arg_true()
+    if len(wrong):
+        at = int(wrong[0])
+        expected = "1 (the buyer took), -1 (the seller) or 0 (not known) was expected"
+        raise place.wrong(at, "side", column[at], expected)
+    return sides.cast(pl.Int8)
+
+
+def _times(column: "arrow.Array", first: "arrow.Scalar", place: Place, time_zone: str) -> pl.Series:
+    """Return times as us, UTC, from text, integers since 1970 or timestamps of any kind.
+
+    The `first` value of the file says how those after it are to be read.
+    """
+    import pyarrow as arrow
+    import pyarrow.types as types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        if re.fullmatch(r"\d+", str(first)):
+            expected = "an integer, as in the first row,"
+            column = _cast(column, arrow.int64(), place, expected)
+        else:
+            has_zone = re.search(r"\d([Zz]|[+-]\d\d:?\d\d)$", str(first))
+            zone = "with" if has_zone else "without"
+            expected = f"a time as 2013-10-07 09:30:00.123, {zone} a zone like the first row,"
+            wanted = arrow.timestamp("ns", "UTC" if has_zone else None)
+            column = _cast(column, wanted, place, expected)
+    if column.null_count:
+        at = int(np.argmax(_series(column.is_null())))
+        raise place.wrong(at, "the timestamp", None, "every tick needs a time")
+    if types.is_integer(column.type):
+        times = _from_epoch(_series(column).cast(pl.Int64), int(str(first)), place)
+    elif types.is_timestamp(column.type):
+        times = _series(column).dt.cast_time_unit("us")
+    else:
+        raise ValueError(
+            f"{place.name}: the timestamps are of type {column.type}; text, integers since 1970 or "
+            "timestamps were expected"
+        )
+    return _to_utc(times, place, time_zone)
+
+
+def _cast(
+    column: "arrow.Array", wanted: "arrow.DataType", place: Place, expected: str
+) -> "arrow.Array":
+    """Cast with Arrow, which is fast and does not say what it cannot cast: look for that then."""
+    import pyarrow as arrow
+
+    try:
+        return column.cast(wanted)
+    except arrow.ArrowInvalid:
+        good, bad = 0, len(column)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            column[good:middle].cast(wanted)
+            good = middle
+        except arrow.ArrowInvalid:
+            bad = middle
+    raise place.wrong(good, "the timestamp", str(column[good]), f"{expected} was expected")
+
+
+def _from_epoch(numbers: pl.Series, first: int, place: Place) -> pl.Series:
+    """Return integers since 1970 as UTC times; the size of the first tells ms, us and ns apart."""
+    unit = next((unit for above, unit in EPOCH_UNITS.items() if first < above), None)
+    if unit is None:
+        expected = "milli-, micro- or nanoseconds since 1970 were expected"
+        raise place.wrong(0, "the timestamp", first, expected)
+    return numbers.cast(pl.Datetime(unit, "UTC")).dt.cast_time_unit("us")
+
+
+def _to_utc(times: pl.Series, place: Place, time_zone: str) -> pl.Series:
+    if times.dtype.time_zone:
+        return times.dt.convert_time_zone("UTC")
+    local = times.dt.replace_time_zone(time_zone, ambiguous="null", non_existent="null")
+    if local.null_count():
+        at = int(local.is_null().arg_true()[0])
+        expected = (
+            f"the clocks of {time_zone} show this time twice or never, when they are changed: "
+            "give times with their zone, or the right time_zone"
+        )
+        raise place.wrong(at, "the timestamp", str(times[at]), expected)
+    return local.dt.convert_time_zone("UTC")

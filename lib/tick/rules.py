@@ -1,0 +1,106 @@
+"""What decides which ticks count, checked: the hours of which days, and what a good tick is."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+EARLIEST, LATEST = date(1900, 1, 1), date(2200, 1, 1)
+ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The hours of a day that count: from `opening` up to, and without, `closing`.
+
+    Attributes
+    ----------
+    text : str
+        As it was given.
+    opening, closing : int
+        Seconds of local clock time after midnight.
+    zone : ZoneInfo
+    """
+
+    text: str
+    opening: int
+    closing: int
+    zone: ZoneInfo
+
+    def instant(self, day: date, second: int = 0) -> int:
+        """Return when the clock of the session's zone shows `second` of `day`, us since 1970."""
+        days, rest = divmod(second, 86_400)
+        clock = datetime.combine(day, time(), self.zone) + timedelta(days=days, seconds=rest)
+        return round(clock.timestamp()) * 1_000_000
+
+    def day_of(self, instant: int) -> date:
+        """Return the session's date at `instant`, us since 1970."""
+        return datetime.fromtimestamp(instant // 1_000_000, self.zone).date()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides which ticks are kept, see `lib.tick.load.load_ticks`."""
+
+    kind: str
+    session: Session
+    last_day: date
+    drop_repeats: bool
+    max_deviation: float
+
+    @property
+    def end(self) -> int:
+        """The first moment that may not be seen, us since 1970."""
+        return self.session.instant(self.last_day + ONE_DAY)
+
+
+def make_rules(
+    kind: str,
+    session: str,
+    session_zone: str,
+    as_of: str,
+    max_deviation: float,
+    *,
+    drop_repeats: bool,
+) -> Rules:
+    """Return the rules of loading, see `lib.tick.load.load_ticks` for what they mean.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+    """
+    hours = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", session.replace(" ", ""))
+    numbers = [int(part) for part in hours.groups()] if hours else [0, 99, 0, 99]
+    opening, closing = (3_600 * h + 60 * m for h, m in (numbers[:2], numbers[2:]))
+    if max(numbers[1::2]) > 59 or not opening < closing <= 86_400:
+        raise ValueError(
+            f"session is {session!r}: give HH:MM-HH:MM within one day, as 09:30-16:00 or "
+            "00:00-24:00; hours that cross midnight do not in another session_zone"
+        )
+    try:
+        last_day = date.fromisoformat(as_of) if as_of else LATEST
+    except ValueError:
+        raise ValueError(f'as_of is {as_of!r}: give a day as 2013-10-11, or ""') from None
+    if not max_deviation > 0:
+        raise ValueError(f"max_deviation is {max_deviation}: give a fraction above 0")
+    zone = to_zone("session_zone", session_zone)
+    last_day = min(max(last_day, EARLIEST), LATEST)
+    clock = Session(session, opening, closing, zone)
+    return Rules(kind, clock, last_day, drop_repeats, max_deviation)
+
+
+def to_zone(name: str, key: str) -> ZoneInfo:
+    """Return the zone `key`; an error calls the option `name`."""
+    try:
+        return ZoneInfo(key)
+    except (KeyError, ValueError, OSError):  # unknown, not a key, a folder of zones
+        raise ValueError(
+            f"{name} is {key!r}: give the IANA name of a zone, as America/New_York or UTC"
+        ) from None
+
+
+def utc_text(instant: int) -> str:
+    """Return a moment, us since 1970, as people read it."""
+    clock = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(instant))
+    return f"{clock:%Y-%m-%d %H:%M:%S.%f} UTC"

@@ -1,0 +1,196 @@
+"""Files of images that are damaged, incomplete or evil: refused, by name and with the reason."""
+
+import gzip
+import io
+import pickle
+import tarfile
+import zipfile
+from functools import partial
+from pathlib import Path
+
+from lib.images.sets import CLASSES
+
+import numpy as np
+import pytest
+from image_files import FOLDER, PACK, arrays_of, batches_of, refuses, tar_of, write
+
+
+@pytest.fixture
+def digits():
+    return arrays_of((28, 28))
+
+
+@pytest.fixture
+def objects():
+    return arrays_of((32, 32, 3))
+
+
+@pytest.fixture
+def put(tmp_path):
+    return partial(write, tmp_path)
+
+
+def test_missing_arrays_are_named_with_those_that_are_there(put, digits):
+    del digits["y_test"], digits["x_test"]
+    refuses("mnist", put(digits), "has no array x_test, y_test; it has x_train, y_train. Expected")
+
+
+def test_zip_of_anything_else_is_no_npz(put):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("x_train", "text")
+        archive.writestr("readme.txt", "text")
+    refuses("mnist", put(packed.getvalue()), "no array x_train, .*; it has x_train, readme.txt")
+
+
+def test_npz_of_python_objects_is_refused(put, digits):
+    digits["y_train"] = digits["y_train"].astype(object)
+    refuses("mnist", put(digits), "no .npz of plain numbers .*allow_pickle=False")
+
+
+def test_file_of_another_kind_is_refused(put):
+    refuses("mnist", put(b"\x1f\x8b\x08\x00rest", "x.gz"), r"begins with b'\\x1f")
+    refuses("cifar10", put(b"no archive at all", "x.tar"), "no tar archive")
+    refuses("mnist", put(b"", "x.npz"), "is empty")
+
+
+def test_npz_that_is_cut_or_changed_is_refused(put, digits):
+    whole = Path(put(digits)).read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 255
+    for data in (whole[:2], whole[: len(whole) // 2], whole[:-10], bytes(changed)):
+        refuses("mnist", put(data, "cut.npz"), "is cut short, damaged or .*: fetch it again")
+
+
+@pytest.mark.parametrize("ending", PACK)
+def test_archive_that_is_cut_is_refused(put, objects, ending):
+    whole = PACK[ending](tar_of(batches_of(objects)))
+    for size in (3, 700, len(whole) // 2, len(whole) - 2):
+        if ending == "tar" and size > len(whole) - 1024:
+            continue  # it ends in padding, without which it is whole
+        refuses("cifar10", put(whole[:size], "cut"), "cut short")
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tar.bz2", "tar.xz"])
+def test_archive_with_a_changed_byte_is_refused(put, objects, ending):
+    changed = bytearray(PACK[ending](tar_of(batches_of(objects))))
+    changed[len(changed) // 2] ^= 255
+    refuses("cifar10", put(bytes(changed), "changed"), "is cut short, damaged or no (tar|file)")
+
+
+def test_check_sum_at_the_end_of_an_archive_is_looked_at(put, objects):
+    changed = bytearray(gzip.compress(tar_of(batches_of(objects))))
+    changed[-6] ^= 255
+    refuses("cifar10", put(bytes(changed), "x.tar.gz"), "CRC check failed")
+
+
+@pytest.mark.parametrize("name", ["data_batch_4", "test_batch", "batches.meta"])
+def test_missing_batch_is_named_in_archive_and_folder(put, tmp_path, objects, name):
+    files = batches_of(objects)
+    del files[name]
+    refuses("cifar10", put(tar_of(files), "x.tar"), f"has no {name}: CIFAR-10 is data_batch_1, ")
+    for other, data in files.items():
+        put(data, f"{FOLDER}/{other}")
+    refuses("cifar10", str(tmp_path / FOLDER), f"has no {name}: CIFAR-10 is ")
+
+
+def test_link_in_place_of_a_batch_is_not_followed(put, objects):
+    files = batches_of(objects)
+    link = tarfile.TarInfo(f"{FOLDER}/data_batch_2")
+    link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1"
+    refuses("cifar10", put(tar_of(files | {"data_batch_2": link}), "x.tar"), "has no data_batch_2")
+
+
+def test_batch_that_is_there_twice_is_refused(put, objects):
+    files = batches_of(objects)
+    twice = {**files, "again/data_batch_1": files["data_batch_2"]}
+    refuses("cifar10", put(tar_of(twice), "x.tar"), "x.tar: data_batch_1 is there twice")
+
+
+def test_other_classes_than_those_of_cifar10_are_refused(put, objects):
+    files = batches_of(objects)
+    files["batches.meta"] = pickle.dumps({"label_names": sorted(CLASSES["cifar10"])[::-1]})
+    refuses("cifar10", put(tar_of(files), "x.tar"), "batches.meta names the classes truck, ship")
+
+
+PLANES = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"labels": [1, 2]}, r"data must be a uint8 array of shape \(n, 3072\), found NoneType"),
+        ({"data": PLANES[:, :3000], "labels": [1, 2]}, r"found uint8 of shape \(2, 3000\)"),
+        ({"data": PLANES / 255, "labels": [1, 2]}, "found float64 of shape"),
+        ({"data": PLANES.astype(object), "labels": [1, 2]}, "found object of shape"),
+        ({"data": PLANES}, "labels must be a list of whole numbers"),
+        ({"data": PLANES, "labels": [1, 2.5]}, "labels must be a list of whole numbers"),
+        ({"data": PLANES, "labels": [1]}, "labels must have one label for each of the 2 images"),
+        ({"data": PLANES, "labels": [1, 10]}, "labels must be from 0 to 9: row 1 has 10"),
+        ({"data": PLANES, "labels": [1, 10**30]}, "labels must be integers from 0 to 9"),
+        ([1, 2], "no file of CIFAR-10"),
+    ],
+)
+def test_batch_that_breaks_a_rule_is_named(put, objects, content, message):
+    files = batches_of(objects) | {"data_batch_3": pickle.dumps(content)}
+    refuses("cifar10", put(tar_of(files), "x.tar"), f"x.tar: data_batch_3.*{message}")
+
+
+def test_batch_that_is_cut_is_named(put, tmp_path, objects):
+    files = batches_of(objects)
+    whole = files["data_batch_5"]
+    for data in (b"", whole[: len(whole) // 2], whole[:-1], b"text", whole[:10] + b"\xff" * 50):
+        path = put(tar_of(files | {"data_batch_5": data}), "x.tar")
+        refuses("cifar10", path, "x.tar: data_batch_5 is cut short, damaged")
+
+
+class Call:
+    """What pickles as a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("name", ["data_batch_1", "batches.meta"])
+def test_pickle_that_calls_anything_is_refused_and_the_call_does_not_happen(
+    put, tmp_path, objects, protocol, name
+):
+    made = tmp_path / "made"
+    evil = pickle.dumps({"data": Call(Path.touch, made)}, protocol)
+    plain = pickle.dumps({"data": Call(exec, f"open({str(made)!r}, 'w')")}, protocol)
+    files = batches_of(objects)
+    refuses("cifar10", put(tar_of(files | {name: plain}), "x.tar"), f"{name} .* asks for .*.exec")
+    refuses("cifar10", put(tar_of(files | {name: evil}), "x.tar"), f"{name} .* not called")
+    assert not made.exists()
+    with pytest.raises(FileExistsError):  # the same pickle does its deed where it is let
+        pickle.loads(plain), made.touch(exist_ok=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["numpy fromfile", "numpy load", "numpy ndarray.tofile", "builtins eval", "copyreg _extension"],
+)
+def test_no_other_name_is_looked_up_whatever_its_module(put, objects, name):
+    module, attribute = name.split()
+    data = (
+        pickle.PROTO
+        + b"\4"
+        + b"".join(
+            pickle.SHORT_BINUNICODE + bytes([len(text)]) + text.encode()
+            for text in (module, attribute)
+        )
+    )
+    files = batches_of(objects) | {"test_batch": data + pickle.STACK_GLOBAL + pickle.STOP}
+    refuses("cifar10", put(tar_of(files), "x.tar"), f"asks for {module}.{attribute},")
+
+
+def test_types_cannot_be_changed_by_a_pickle(put, objects):
+    files = batches_of(objects)
+    for name in (b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"):
+        files["data_batch_1"] = name + b"}(V__setstate__\nI1\nub."  # sets an attribute of the class
+        refuses("cifar10", put(tar_of(files), "x.tar"), "data_batch_1 is cut short, damaged")
+    assert callable(np.ndarray.__setstate__) and callable(np.dtype.__setstate__)

@@ -1,0 +1,120 @@
+"""Ticks in Iceberg tables: the right files, in order, and no more."""
+
+from datetime import UTC, datetime, timedelta
+
+from lib.tick.sample import sample_days
+
+import polars as pl
+import pytest
+from tick_files import Folder, refuses
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def put(folder):
+    return folder.put
+
+
+@pytest.fixture
+def load(folder):
+    return folder.load
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Tables `utc` and `local` of two symbols and three days, two files for each of both."""
+    from pyiceberg import catalog
+    from pyiceberg.utils.config import Config
+
+    folder = tmp_path_factory.mktemp("iceberg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYICEBERG_CATALOG__LOCAL__URI", f"sqlite:///{folder}/catalog.db")
+        patch.setenv("PYICEBERG_CATALOG__LOCAL__WAREHOUSE", f"file://{folder}/warehouse")
+        patch.setattr(catalog, "_ENV_CONFIG", Config())  # which was read at import
+        local = catalog.load_catalog("local")
+        local.create_namespace("market")
+        days = {s: list(sample_days(3, n_ticks=50, seed=k)) for k, s in enumerate(["AAA", "BBB"])}
+        for name in ("utc", "local"):
+            made = None
+            for symbol, day in [(s, day) for s, of_s in days.items() for day in of_s[::-1]]:
+                time = pl.col("ts")
+                if name == "local":
+                    time = time.dt.convert_time_zone("America/New_York").dt.replace_time_zone(None)
+                frame = day.select(time.alias("time"), "price", "size", symbol=pl.lit(symbol))
+                rows = frame.to_arrow()
+                made = made or local.create_table(f"market.{name}", rows.schema)
+                made.append(rows[25:])
+                made.append(rows[:25])
+        yield
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The data files that pyiceberg was asked for."""
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    files, read = [], ArrowScan.to_record_batches
+
+    def watched(self, tasks):
+        tasks = list(tasks)
+        files.extend(task.file for task in tasks)
+        return read(self, tasks)
+
+    monkeypatch.setattr(ArrowScan, "to_record_batches", watched)
+    return files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["utc", "local"])
+def test_iceberg_table_is_read_by_day_and_symbol_and_no_more(tables, opened, load, name):
+    options = {"columns": ["timestamp=time"], "symbol": "BBB", "n_days": 1, "as_of": "2025-12-18"}
+    report, ticks = load(f"iceberg:local.market.{name}", **options)
+    assert report.days["kept"].to_dict() == {"2025-12-18": 50} and report.symbol == "BBB"
+    made = list(sample_days(3, n_ticks=50, seed=1))[1]
+    assert ticks.select("ts", "price").equals(made.select("ts", "price"))
+    assert len(opened) == 2
+
+
+def test_iceberg_days_are_read_in_order_whatever_the_order_of_the_files(tables, load):
+    options = {"columns": ["timestamp=time"], "symbol": "AAA", "batch_rows": 7}
+    ticks = load("iceberg:local.market.utc", **options)[1]
+    made = pl.concat(list(sample_days(3, n_ticks=50, seed=0)))
+    assert ticks.select("ts", "price").equals(made.select("ts", "price"))
+
+
+@pytest.mark.parametrize("name", ["utc", "local"])
+def test_iceberg_days_of_another_zone_are_whole(tables, load, name):
+    options = {"columns": ["timestamp=time"], "symbol": "AAA", "n_days": 1, "as_of": "2025-12-18"}
+    options |= {"session": "00:00-24:00", "session_zone": "Asia/Tokyo", "max_deviation": 1.0}
+    ticks = load(f"iceberg:local.market.{name}", **options)[1]
+    made = pl.concat(list(sample_days(3, n_ticks=50, seed=0)))
+    border = datetime(2025, 12, 17, 15, tzinfo=UTC)
+    expected = made.filter(pl.col("ts").is_between(border, border + timedelta(days=1)))
+    assert ticks.select("ts", "price").equals(expected.select("ts", "price"))
+
+
+def test_iceberg_table_without_a_symbol_named_is_mixed(tables, tmp_path):
+    source, message = "iceberg:local.market.utc", "several symbols, AAA, BBB"
+    refuses(tmp_path, source, message, columns=["timestamp=time"])
+
+
+def test_iceberg_table_that_is_not_there_is_named(tables, tmp_path):
+    refuses(tmp_path, "iceberg:local.market.none", "catalog local has no table market.none")
+    refuses(tmp_path, "iceberg:local.none.ticks", "catalog local has no table none.ticks")
+    refuses(tmp_path, "iceberg:ticks", "give iceberg:<catalog>.<namespace>.<table>")
+    refuses(tmp_path, "iceberg:other.market.utc", "the Iceberg catalog other cannot be used")
+
+
+def test_iceberg_table_without_the_column_says_which_there_are(tables, tmp_path):
+    message = "no column 'timestamp' for timestamp, it has time, price, size"
+    refuses(tmp_path, "iceberg:local.market.utc", message)
+    refuses(
+        tmp_path,
+        "iceberg:local.market.utc",
+        "price is of type double, timestamp or timestamptz was expected",
+        columns=["timestamp=price"],
+    )
