@@ -289,9 +289,12 @@ def _number(text: str) -> int:
 
 def write_reports(run_dir: str) -> int:
     """Write the page of one run anew, or those of all runs; and the index."""
+    from lib.commands.which import find_run
     from lib.pages import run_page
+    from lib.pages.summary import list_runs
 
-    return run_page.main(run_dir)
+    run_page.write_pages([find_run(run_dir)] if run_dir else list_runs())
+    return 0
 
 
 def compare_runs(a: str, b: str, pipeline: str) -> int:
