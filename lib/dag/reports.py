@@ -34,7 +34,6 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from markupsafe import Markup
 from starlette.exceptions import HTTPException as AnyHTTPException
 from upath import UPath
 
@@ -285,14 +284,14 @@ def _waiting(run: Run, title: str, what: str) -> str:
     badge, kind = (summary.NOT_RUN, "not-executed") if is_over else ("waiting", "running")
     body = page.render(
         "waiting.html",
-        around=Markup(stage_page.around(run.path / f"{what}.ipynb")),
+        around=stage_page.around(run.path / f"{what}.ipynb"),
         badge=badge,
         kind=kind,
         title=title,
         what=what,
         run=known,
     )
-    return page.document(title, body, css=stage_page.CSS)
+    return page.document(title, body, "stage.css")
 
 
 def version(place: Place) -> str:

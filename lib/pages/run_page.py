@@ -14,7 +14,7 @@ from urllib.parse import quote
 from lib import addresses, chart_file
 from lib.commands.which import stage_to_open
 from lib.pages import html, run_index, tables, viewer
-from lib.pages.html import document, plain, public, when
+from lib.pages.html import document, plain, public, sentence, when
 from lib.pages.standing import serving, standing_of
 from lib.pages.summary import (
     CLOSED,
@@ -26,7 +26,7 @@ from lib.pages.summary import (
     summarise,
     write_summary,
 )
-from lib.run import Run, open_run, outputs_dir, write_bytes
+from lib.run import ROOT, Run, open_run, outputs_dir, write_bytes
 
 from upath import UPath
 
@@ -126,8 +126,20 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
         previous=previous_run(summary),
         served=served,
         standing=standing,
+        lacking=_lacking(summary),
         airflow_url=os.environ.get("AIRFLOW__API__BASE_URL") or addresses.address("airflow"),
         mlflow_url=addresses.address("mlflow"),
+    )
+
+
+def _lacking(summary: Mapping) -> str:
+    """Return what cannot be done with a version for want of its pipeline's own module, or ""."""
+    file = f"lib/pipelines/{summary['pipeline']}.py"
+    if not summary["registration"] or (ROOT / file).exists():
+        return ""
+    return (
+        f"There is no {file}: versions are compared on the rows that both have judged only, and "
+        "can neither score new data nor be watched."
     )
 
 
@@ -155,6 +167,7 @@ def render(
     previous: Mapping | None = None,
     served: Mapping | None = None,
     standing: Mapping | None = None,
+    lacking: str = "",
     airflow_url: str = "",
     mlflow_url: str = "",
 ) -> str:
@@ -174,6 +187,8 @@ def render(
         The version to compare with, as `serving` returns it.
     standing : mapping, optional
         What has become of the run's own version, as `standing_of` returns it.
+    lacking : str, default ""
+        What cannot be done with versions of this pipeline, a sentence.
     airflow_url : str, default ""
         Where Airflow answers, for the link to the DAG run.
     mlflow_url : str, default ""
@@ -194,7 +209,7 @@ def render(
     checks = sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"])
     gate = tables.gate_table(summary["gate"])
     if gate:
-        gate["said"] += [said_then(f"{n[:1].upper()}{n[1:]}.") for n in summary["gate"]["notes"]]
+        gate["said"] += [said_then(sentence(note)) for note in summary["gate"]["notes"]]
     known = summary["parameters"]
     body = html.render(
         "run.html",
@@ -220,7 +235,7 @@ def render(
         mlflow_run=_mlflow_run(summary["mlflow"], mlflow_url),
         airflow_run=_airflow_run(start, airflow_url),
         local=f"http://{addresses.HOST}:",
-        lacking="",
+        lacking=lacking,
     )
     return document(title, body, *FILES, *viewer.FILES)
 
