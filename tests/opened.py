@@ -1,7 +1,8 @@
 """A run with stages to open, and what an opened notebook holds."""
 
 from lib import outcome
-from lib.run import open_run, write_bytes
+from lib.files import write_bytes
+from lib.run import open_run
 
 import pandas as pd
 from upath import UPath

@@ -3,7 +3,7 @@
 import json
 
 from lib.commands.moved import moved_names
-from lib.run import ROOT
+from lib.files import ROOT
 
 import pytest
 

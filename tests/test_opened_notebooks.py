@@ -16,8 +16,10 @@ from pathlib import Path
 from lib import outcome
 from lib.addresses import open_stage_link
 from lib.commands.workbench import open_stage
-from lib.pages.summary import list_runs, summarise
-from lib.run import ROOT, open_run
+from lib.files import ROOT
+from lib.pages.summary import summarise
+from lib.run import open_run
+from lib.runs import list_runs
 
 import pytest
 from opened import ODD, assigned, cell, copies, executed, fingerprint, make_run, sources

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 from lib import tracking
 from lib.commands import prune, services
-from lib.run import open_run, write_bytes
+from lib.files import write_bytes
+from lib.run import open_run
 
 import pytest
 

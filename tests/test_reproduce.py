@@ -10,7 +10,7 @@ import subprocess
 
 from lib import runs
 from lib.commands import lockfile, reproduce
-from lib.run import ROOT
+from lib.files import ROOT
 
 import pytest
 

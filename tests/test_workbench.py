@@ -13,9 +13,10 @@ from lib import outcome, tracking
 from lib.addresses import open_stage_link
 from lib.commands import workbench
 from lib.commands.workbench import open_stage
+from lib.files import write_bytes
 from lib.pages.summary import summarise
 from lib.registry import lifecycle
-from lib.run import UnfinishedStage, open_run, write_bytes
+from lib.run import UnfinishedStage, open_run
 from lib.runs import copied_from
 
 import IPython

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lib import addresses
+from lib import addresses, layout
 from lib.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
+from lib.console import say
 from lib.dag import scheduling
+from lib.files import ROOT, state_dir
 from lib.pages import links
-from lib.run import ROOT, state_dir
 from lib.tracking import artifact_root, open_client, tracking_uri
 
 import psutil
@@ -71,7 +72,7 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # parsing, on a laptop that is busy
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(layout.pipelines_dir() / "dags"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "2",
@@ -143,7 +144,7 @@ def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
         chosen[name] = free_port(usual, others)
         if chosen[name] != usual:
             why = "is another's" if usual in others else f"is taken by {listener(usual)}"
-            _say(f"port {usual} {why}: {TITLES[name]} gets {chosen[name]}")
+            say(f"port {usual} {why}: {TITLES[name]} gets {chosen[name]}")
     return chosen
 
 
@@ -226,7 +227,7 @@ def run_services(services: list[Service], settings: Mapping[str, str], by: str) 
             addresses.note(service.name, started[service.name].pid, at=service.address, by=by)
         return _watch(started, [one for one in services if one.address], logs)
     except KeyboardInterrupt:
-        _say("stopping")
+        say("stopping")
         return 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some running
@@ -236,13 +237,13 @@ def run_services(services: list[Service], settings: Mapping[str, str], by: str) 
 
 def _watch(started: dict[str, subprocess.Popen], waiting: list[Service], logs: Path) -> int:
     """Print each service's line when it answers; return 1 when one has ended."""
-    _say(f"starting; logs are in {logs}")
+    say(f"starting; logs are in {logs}")
     while all(process.poll() is None for process in started.values()):
         for service in [one for one in waiting if _answers(urlsplit(one.address).port)]:
             waiting.remove(service)
-            _say(service.line)
+            say(service.line)
             if not waiting:
-                _say("all up; Ctrl-C stops everything")
+                say("all up; Ctrl-C stops everything")
                 known = addresses.running()
                 threading.Thread(target=links.follow, args=(known,), daemon=True).start()
         time.sleep(0.5)
@@ -250,7 +251,7 @@ def _watch(started: dict[str, subprocess.Popen], waiting: list[Service], logs: P
         if process.poll() is not None:
             log = logs / f"{name}.log"
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            _say(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
+            say(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
     return 1
 
 
@@ -267,11 +268,6 @@ def _stop(processes: list[subprocess.Popen]) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
         psutil.wait_procs(processes, STOP_SECONDS)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def _lab(port: int) -> Service:
@@ -344,13 +340,13 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
     if own_lab:
         wanted.pop("lab")
     ports = choose_ports(wanted, "make up")
-    with scheduling.scheduler_place(_say):
+    with scheduling.scheduler_place(say):
         prepare()
         if scheduling.may_need_tidying():  # a scheduler would wait for runs without a process
             said = _ask("Airflow's database could not be tidied", "lib.dag.scheduling")
             for line in said.splitlines():
                 if line.startswith("closed "):
-                    _say(line)
+                    say(line)
         settings = airflow_settings(ports["airflow"])
         services = _airflow(settings)
         if own_lab:
@@ -360,7 +356,7 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
         if "mlflow" in ports:
             services.append(_mlflow_server(ports["mlflow"]))
         else:
-            _say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
+            say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
         return run_services(services, settings, "make up")
 
 
@@ -392,8 +388,8 @@ def _say_running(entry: Mapping) -> None:
     from jupyter_server.serverapp import list_running_servers
 
     tokens = [s.get("token", "") for s in list_running_servers() if s.get("pid") == entry["pid"]]
-    _say(_lab_line(entry["address"], tokens[0] if tokens else ""))
-    _say(f"            runs already, by {entry['by']}")
+    say(_lab_line(entry["address"], tokens[0] if tokens else ""))
+    say(f"            runs already, by {entry['by']}")
 
 
 def _airflow_password(settings: Mapping[str, str]) -> str:
