@@ -4,32 +4,16 @@ Nothing is parsed here. A source may hold a password or a key, so everything tha
 raised shows `redact(source)` instead.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from lib.run import ROOT, data_dir
+from lib.console import redact
+from lib.files import ROOT, data_dir
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-SECRET = re.compile(r"(?i)([?&][^=&#]*(?:pass|pwd|secret|token|key|sig|cred|auth)[^=&#]*=)[^&#]*")
-
-
-def redact(source: str) -> str:
-    """Return `source` fit for logs and messages: without passwords and keys.
-
-    Examples
-    --------
-    >>> redact("sql:postgresql+psycopg://reader:geheim@db.example/energy#readings")
-    'sql:postgresql+psycopg://reader:***@db.example/energy#readings'
-    >>> redact("https://db.example/power.txt?token=geheim&part=2")
-    'https://db.example/power.txt?token=***&part=2'
-    """
-    source = re.sub(r"(?s)(://[^:/?#@]*):.*@", r"\1:***@", source)
-    return SECRET.sub(r"\1***", source)
 
 
 def without_secrets(message: str, source: str, shown: str, *secrets: str | None) -> str:

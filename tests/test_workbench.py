@@ -18,10 +18,11 @@ from types import SimpleNamespace
 from lib import outcome, tracking
 from lib.addresses import open_stage_link
 from lib.commands import workbench
-from lib.commands.workbench import copied_from, open_stage
+from lib.commands.workbench import open_stage
 from lib.pages.summary import list_runs, summarise
 from lib.registry import lifecycle
 from lib.run import ROOT, UnfinishedStage, open_run, write_bytes
+from lib.runs import copied_from
 
 import IPython
 import pandas as pd
@@ -434,7 +435,8 @@ def test_notebook_that_is_executed_on_an_empty_folder_begins_from_no_run(outputs
 @pytest.mark.kernel
 @pytest.mark.timeout(300)
 def test_failed_stage_fails_in_the_same_cell_again_when_opened(outputs, tmp_path):
-    from lib.machine.executor import execute_notebook, import_papermill
+    from lib.machine.executor import execute_notebook
+    from lib.machine.session import import_papermill
 
     import nbclient.exceptions
 

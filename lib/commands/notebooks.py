@@ -55,7 +55,8 @@ def execute(path: Path) -> NotebookNode:
     ValueError
         If a cell fails, or writes to stderr: warnings do not belong into a committed notebook.
     """
-    from lib.machine.executor import execute_notebook, import_papermill
+    from lib.machine.executor import execute_notebook
+    from lib.machine.session import import_papermill
 
     import_papermill()
     from papermill.exceptions import PapermillExecutionError

@@ -5,11 +5,13 @@ the same everywhere and what cannot be found is answered with what there is.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from lib.pages.summary import list_runs, read_summary
-from lib.run import Run, is_local, open_run, outputs_dir, run_folder_name
+from lib.files import is_local, outputs_dir
+from lib.pages.summary import read_summary, stage_to_open
+from lib.run import Run, open_run
+from lib.runs import list_runs, run_folder_name
 
 LATEST = "latest"
 REFERENCE = "reference"
@@ -131,23 +133,6 @@ def find_stage(summary: Mapping, text: str = "") -> str:
     if not wanted:
         raise ValueError(f"no stage of {summary['run_dir']} has run: there is nothing to open yet")
     return wanted["name"]
-
-
-def stage_to_open(state: str, stages: Sequence[Mapping]) -> Mapping:
-    """Return the stage that a reader will want to open: the failed, else the evaluation or last.
-
-    Parameters
-    ----------
-    state : str
-        Of the run. Of one that its gate refused it is the evaluation that says why.
-    stages : sequence of mapping
-        As in `lib.pages.summary.summarise`, those that can be opened; {} is returned where there is
-        none.
-    """
-    wanted = [stage for stage in stages if state != "refused" and stage["state"] == "failed"]
-    wanted += [stage for stage in stages if stage["name"].endswith("_evaluate")]
-    wanted += stages[::-1]
-    return wanted[0] if wanted else {}
 
 
 def model_names() -> list[str]:

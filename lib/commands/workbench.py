@@ -6,40 +6,29 @@ The run is only read: nothing done in the copy reaches it, and each call makes a
 model made in a copy is registered only where the call says so (`lib.registry.lifecycle.register`).
 """
 
-import fcntl
 import itertools
 import json
 import os
 import re
-import shutil
 import sys
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib import outcome
+from lib import layout, outcome
 from lib.commands import which
-from lib.pages.summary import list_runs, note_start, summarise
+from lib.files import ROOT, outputs_dir, read_object
+from lib.folder import RECORDS, Run
+from lib.handover import take
+from lib.pages.summary import summarise
 from lib.parameters import PASSWORD, Parameter, Value, read_parameters
-from lib.run import (
-    BYTECODE,
-    OPENED,
-    RECORDS,
-    ROOT,
-    STARTED,
-    Run,
-    is_interactive,
-    is_local,
-    open_run,
-    outputs_dir,
-    write_bytes,
-)
+from lib.run import OPENED, open_run
+from lib.runs import STARTED, code_changed, list_runs, note_start, start_of
 
 from upath import UPath
 
 WORKBENCH = "workbench"
 NEIGHBOUR = re.compile(r"\]\((?=\d+_\w+\.ipynb)")  # a card's link to another stage
-CLONE = 0x40049409  # FICLONE of Linux: two files share their blocks until one of them changes
 
 
 def main(run: str = "", stage: str = "") -> int:
@@ -156,43 +145,6 @@ def open_stage(run_dir: str, stage: str, root: Path = ROOT) -> Path:
     return path
 
 
-def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
-    """Copy what the stages of a run wrote to another run of the same pipeline, and their records.
-
-    Parameters
-    ----------
-    run, target : Run
-        Nothing done in `target` reaches `run` afterwards.
-    records : mapping of str to mapping
-        By stage, as they are to stand in `target`.
-    """
-    for name in sorted({name for record in records.values() for name in record["writes"]}):
-        if (target.path / name).is_dir():
-            target.path.fs.rm((target.path / name).path, recursive=True)
-        _copy(run.path / name, target.path / name)
-    for stage, record in records.items():  # after the files: a rest is not taken for the whole
-        text = json.dumps(record, indent=2) + "\n"
-        write_bytes(target.path / RECORDS / f"{stage}.json", text.encode())
-
-
-def copied_from(run: Run) -> str:
-    """Return the ``run_dir`` of the run that `run` is an opened copy of; "" if it is none."""
-    return _start(run).get("opened", "")
-
-
-def is_by_hand(run: Run) -> bool:
-    """Say whether a person works in a run: no Airflow run has begun it, or the kernel is theirs."""
-    return is_interactive() or not _start(run).get("dag_id")
-
-
-def code_changed(run: Run, stage: str) -> bool:
-    """Say whether a stage's code in `notebooks/` is another than the run has executed."""
-    executed, committed = run.path / f"{stage}.ipynb", UPath(_committed(run, stage))
-    if not executed.exists() or not committed.exists():
-        return False
-    return _code(outcome.read_notebook(executed)) != _code(outcome.read_notebook(committed))
-
-
 def _source(run: Run, stage: str) -> UPath:
     """Return the notebook to take the cells from: the run's own, or the one of `notebooks/`."""
     executed = run.path / f"{stage}.ipynb"
@@ -200,7 +152,7 @@ def _source(run: Run, stage: str) -> UPath:
 
 
 def _committed(run: Run, stage: str) -> Path:
-    return ROOT / "notebooks" / run.pipeline / f"{stage}.ipynb"
+    return layout.notebook(run.pipeline, stage)
 
 
 def _values(
@@ -210,8 +162,7 @@ def _values(
     passed = source["metadata"].get("papermill", {}).get("parameters")
     if passed is not None:
         return {name: parameter.default for name, parameter in declared.items()} | passed
-    mirrored = run.path / "mlflow.json"
-    known = json.loads(mirrored.read_text(encoding="utf-8")) if mirrored.exists() else {}
+    known = read_object(run.path / "mlflow.json")
     values = {
         name: text if declared[name].type_name == "str" else json.loads(text)
         for name, text in known.get("values", {}).items()
@@ -238,24 +189,6 @@ def _claim(run: Run, stage: str, root: Path) -> tuple[Run, Path]:
             continue
         break
     return copy, path
-
-
-def _copy(source: UPath, target: UPath) -> None:
-    """Copy a file or folder within `OUTPUTS_DIR`, if it is there; a link would tie the two."""
-    if source.is_dir():
-        for part in source.iterdir():
-            if part.name != BYTECODE:
-                _copy(part, target / part.name)
-    elif source.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not is_local(source):
-            source.fs.copy(source.path, target.path)
-            return
-        with Path(source.path).open("rb") as old, Path(target.path).open("wb") as new:
-            try:
-                fcntl.ioctl(new, CLONE, old.fileno())
-            except OSError:  # a file system that cannot
-                shutil.copyfileobj(old, new, 1 << 20)
 
 
 def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: str) -> dict:
@@ -328,8 +261,7 @@ def _note(
         lines.append(f"- The run does not say, so the defaults are taken: {', '.join(unknown)}.")
     lines += _changes(run, copy, name, source, declared)
     open_ends = [s for s, record in copy.records().items() if record["state"] != "finished"]
-    planned = sorted(p.stem for p in _committed(run, name).parent.glob("[0-9]*.ipynb"))
-    open_ends += [s for s in planned if s < name and s not in copy.records()]
+    open_ends += [s for s in layout.planned(run.pipeline) if s < name and s not in copy.records()]
     if open_ends:
         lines.append(f"- Not finished in the run: {', '.join(open_ends)}; open the first instead.")
     if any("lifecycle.register(" in outcome.source_text(c) for c in source["cells"]):
@@ -355,23 +287,7 @@ def _changes(
             lines.append(f"- {name} now declares otherwise: {', '.join(changed)}.")
         if code_changed(run, stage):
             lines.append(f"- The code of {name} has changed since the run.")
-    then, here = _start(run).get("commit", ""), _start(copy)["commit"]
+    then, here = start_of(run).get("commit", ""), start_of(copy)["commit"]
     if then != here and then:
         lines.append(f"- `lib` is that of commit {here or 'unknown'}; the run began with {then}.")
     return lines
-
-
-def _code(notebook: Mapping) -> list[str]:
-    """Return the code of a notebook, without what a run has put in."""
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [
-        outcome.source_text(cell)
-        for cell in code
-        if "injected-parameters" not in cell["metadata"].get("tags", [])
-    ]
-
-
-def _start(run: Run) -> dict:
-    """Return what is known of the start of a run, from its `run.json`; {} where there is none."""
-    path = run.path / STARTED
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -16,13 +16,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from lib import tracking
+from lib import layout, tracking
+from lib.console import account
 from lib.dag import scheduling
-from lib.machine.executor import SIGNALS, import_papermill
-from lib.pages.summary import PAGE, account, read_summary, summarise
-from lib.parameters import Value, check_values, merge_parameters, read_stages
+from lib.machine.executor import SIGNALS
+from lib.machine.session import import_papermill
+from lib.pages.summary import PAGE, read_summary, summarise
+from lib.parameters import Value, check_values, merge_parameters
 from lib.registry import lifecycle
-from lib.run import ROOT, Run, run_of_airflow
+from lib.run import Run
+from lib.runs import run_of_airflow
 
 import_papermill()  # before Airflow, which is then quicker to import
 
@@ -130,7 +133,7 @@ def load_dag(pipeline: str) -> DAG:
     """
     from airflow.dag_processing.dagbag import DagBag
 
-    bag = DagBag(ROOT / "dags" / f"{pipeline}.py")
+    bag = DagBag(layout.dag_file(pipeline))
     if bag.import_errors:
         raise ValueError(f"dags/{pipeline}.py: {next(iter(bag.import_errors.values()))}")
     if pipeline not in bag.dags:
@@ -149,7 +152,7 @@ def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
     ValueError
         If a parameter has an unknown name, a wrong type, or a value outside of its domain.
     """
-    declared = merge_parameters(read_stages(ROOT / "notebooks" / pipeline))
+    declared = merge_parameters(layout.declared(pipeline))
     del declared["run_dir"]  # follows from the DAG run
     asked = check_values(declared, params, owner=pipeline)
     asked.setdefault("source", declared["source"].default)

@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from lib.console import redact
 from lib.pages.summary import PAGE, decision, summarise
 from lib.registry.gate import is_promoted
-from lib.run import Run, run_of_airflow
-from lib.sources import redact
+from lib.run import Run
+from lib.runs import run_of_airflow
 
 if TYPE_CHECKING:
     from airflow.providers.http.hooks.http import HttpHook

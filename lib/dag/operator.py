@@ -14,25 +14,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib import layout
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.machine.executor import (
-    StageStopped,
-    StageTimeoutError,
-    archive_previous,
-    execute_notebook,
-    import_papermill,
-)
-from lib.pages.summary import PAGE, note_start
+from lib.files import ROOT
+from lib.machine.executor import archive_previous, execute_notebook
+from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
+from lib.pages.summary import PAGE
 from lib.parameters import (
     Value,
     check_values,
     merge_parameters,
     read_parameters,
-    read_stages,
     values_of_run,
 )
-from lib.run import ROOT, run_of_airflow
+from lib.runs import note_start, run_of_airflow
 
 import_papermill()  # without the storage back ends that the provider would make it import
 
@@ -78,7 +74,7 @@ class NotebookOperator(PapermillOperator):
         **kwargs: object,
     ) -> None:
         super().__init__(
-            input_nb=str(ROOT / "notebooks" / f"{notebook}.ipynb"),
+            input_nb=str(layout.notebook(*notebook.split("/"))),
             log_output=True,
             execution_timeout=timeout + timedelta(minutes=5),
             **kwargs,
@@ -147,7 +143,7 @@ class NotebookOperator(PapermillOperator):
         ValueError
             If one has an unknown name, a wrong type, or a value outside of its domain.
         """
-        declared = merge_parameters(read_stages(Path(self.input_nb).parent))
+        declared = merge_parameters(layout.declared(self.pipeline))
         del declared["run_dir"]  # follows from the DAG run
         values = values_of_run(declared, self.written, context["dag_run"].conf or {})
         templates = {

@@ -17,8 +17,8 @@ from lib.dag.operator import (
     publish_page,
     runs_without_server,
 )
+from lib.files import now, write_bytes
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
-from lib.run import now, write_bytes
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param

@@ -18,7 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lib import addresses
-from lib.run import run_folder_name, run_of_airflow, state_dir
+from lib.files import state_dir
+from lib.runs import run_folder_name, run_of_airflow
 
 from sqlalchemy import Row, create_engine, text
 

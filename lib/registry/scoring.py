@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.commands.workbench import is_by_hand
 from lib.packaging import load_packed
 from lib.parameters import Value
 from lib.run import Run
+from lib.runs import is_by_hand
 
 import numpy as np
 import pandas as pd
