@@ -1,6 +1,5 @@
 """Fixtures that several test modules share."""
 
-import contextlib
 import shutil
 import uuid
 
@@ -34,36 +33,30 @@ def bucket(s3_server):
     return name
 
 
-@pytest.fixture(scope="session")
-def launch_browser():
-    """A function that gives a headless Chromium for a block."""
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium for the tests of a module: while it runs, asyncio cannot be used."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if not program:
         pytest.skip("no chromium")
+    from playwright.sync_api import sync_playwright
+
     options = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
     quiet = "--disable-background-networking --disable-component-update"
-
-    @contextlib.contextmanager
-    def launch():
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=program, args=[*options.split(), *quiet.split()]
-            )
-            yield browser
-            browser.close()
-
-    return launch
+    args = [*options.split(), *quiet.split()]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=args)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
-def browser_page(launch_browser):
+def browser_page(browser):
     """A page of a headless Chromium, and the list of what goes wrong on it, policies included."""
-    with launch_browser() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(60_000)
-        messages: list[str] = []
-        page.on("console", lambda message: messages.append(message.text))
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        yield page, messages
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    yield page, messages
+    page.close()

@@ -1,14 +1,17 @@
 """The commands behind the Makefile: what they refuse, and what they print."""
 
+import importlib
+import inspect
 import io
 import logging
 import os
 import re
 import subprocess
+import sys
 from types import SimpleNamespace
 
 from lib import tracking
-from lib.commands import cli
+from lib.commands import cli, pipelines
 from lib.registry import ledger, lifecycle
 from lib.run import ROOT
 
@@ -30,9 +33,11 @@ def test_unknown_pipeline_is_refused_with_the_known_ones(capsys):
 
 
 def test_every_dag_that_registers_a_model_is_run_when_none_is_named():
-    assert cli.pipelines([]) == ["power", "cifar10", "mnist", "tick"], "without networks first"
-    others = {p.stem for p in (ROOT / "dags").glob("*.py")} - set(cli.pipelines([]))
-    assert others and cli.pipelines(sorted(others)) == sorted(others), "by name they are run, too"
+    chosen = pipelines.choose([])
+    assert {"power", "mnist"} <= set(chosen)
+    assert chosen.index("power") < chosen.index("mnist"), "without networks first"
+    others = sorted({p.stem for p in (ROOT / "dags").glob("*.py")} - set(chosen))
+    assert others and pipelines.choose(others) == others, "by name they are run, too"
 
 
 def test_help_names_every_command(capsys):
@@ -40,9 +45,28 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    commands = "run up lab prepare notebooks reports compare open reproduce prune doctor "
-    commands += "history champion promote rollback reconcile"
-    assert all(f"    {command}" in text for command in commands.split())
+    assert len(cli.COMMANDS) > 15 and all(f"    {name}" in text for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_takes_what_the_function_that_carries_it_out_does(name):
+    module, function = cli.COMMANDS[name].call.split(":")
+    call = getattr(importlib.import_module(f"lib.commands.{module}"), function)
+    given = vars(cli._parser().parse_args([name]))
+    inspect.signature(call).bind(**{k: given[k] for k in given.keys() - {"command", "given"}})
+
+
+def test_commands_are_read_without_the_modules_that_carry_them_out():
+    code = "import sys, lib.commands.cli; print(*[m for m in sys.modules if m.startswith('lib')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.split() == [b"lib", b"lib.commands", b"lib.commands.cli"]
+
+
+def test_notebooks_of_no_pipeline_are_an_error_that_names_the_pipelines(capsys):
+    assert cli.main(["notebooks", "powr"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: no notebooks of 'powr'; there are those of cifar10")
+    assert told.endswith("usage: make notebooks [PIPELINE=power]\n")
 
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -68,9 +92,9 @@ def test_make_help_lists_every_target_in_groups_with_its_arguments():
         assert re.search(rf"^  {target} +\S", text, re.MULTILINE), target
     for group in ("Start", "Runs", "Models", "Work on the project"):
         assert re.search(rf"^{group}\b", text, re.MULTILINE), group
-    for command, usage in cli.USAGE.items():
-        for argument in usage.split(" ", 2)[2:]:
-            assert f"\n{'':14}{argument}\n" in text, command
+    for name, command in cli.COMMANDS.items():
+        for argument in command.usage.split(" ", 2)[2:]:
+            assert f"\n{'':14}{argument}\n" in text, name
 
 
 def test_command_is_given_the_values_that_were_typed_and_none_of_the_environment(tmp_path):
@@ -103,13 +127,12 @@ def test_misspelt_argument_of_make_is_an_error_before_anything_is_done(tmp_path)
     done = make("compare", "PIPELIN=power", OUTPUTS_DIR=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.startswith("error: make compare knows no PIPELIN; did you mean PIPELINE?\n")
-    assert f"\nusage: {cli.USAGE['compare']}\n" in done.stderr
+    assert f"\nusage: {cli.COMMANDS['compare'].usage}\n" in done.stderr
 
 
 def test_arguments_that_a_command_knows_and_variables_of_others_are_let_through():
-    for command in cli.USAGE:
-        cli.check_names(command, [*cli.takes_of(command), "DATA_DIR", "NOTIFY_EMAIL", "CUDA_HOME"])
-    cli.check_names("prepare", ["RUN"])
+    for name, command in cli.COMMANDS.items():
+        cli.check_names(name, [*command.takes, "DATA_DIR", "NOTIFY_EMAIL", "CUDA_HOME"])
 
 
 @pytest.mark.parametrize(
@@ -137,17 +160,17 @@ def test_without_any_run_every_command_says_how_to_make_one(command, capsys, mon
     assert cli.main(command.split()) == 2
     error, usage = capsys.readouterr().err.splitlines()
     assert error == "error: there is no run yet, make one: make run PIPELINE=power"
-    assert usage == f"usage: {cli.USAGE[command.split()[0]]}"
+    assert usage == f"usage: {cli.COMMANDS[command.split()[0]].usage}"
 
 
 def test_usage_of_help_is_that_of_make(capsys):
     with pytest.raises(SystemExit):
         cli.main(["compare", "--help"])
-    assert capsys.readouterr().out.startswith(f"usage: {cli.USAGE['compare']}\n")
+    assert capsys.readouterr().out.startswith(f"usage: {cli.COMMANDS['compare'].usage}\n")
 
 
 def test_console_keeps_the_log_out_and_gives_output_back_afterwards(tmp_path, capfd):
-    with cli._console(tmp_path / "log") as console:
+    with pipelines._console(tmp_path / "log") as console:
         os.write(1, b"to the log\n")
         console.write("to the console\n")
     os.write(1, b"after\n")

@@ -3,7 +3,7 @@
 import copy
 import json
 
-from lib.pages import differences, two_runs
+from lib.pages import code_diff, differences, two_runs
 from lib.run import open_run
 
 import pytest
@@ -111,7 +111,7 @@ def test_password_in_a_source_is_not_shown(make):
 
 def test_changed_added_and_removed_cells_are_told_with_their_lines():
     cells = [code("import os\nprint(os.name)"), FIRST[0], code("x = 1\ny = 3")]
-    changes = differences.cell_changes(notebook(*FIRST), notebook(*cells))
+    changes = code_diff.cell_changes(notebook(*FIRST), notebook(*cells))
     assert [(c["change"], c["cell"]) for c in changes] == [
         ("added", 2),
         ("changed", 4),
@@ -123,7 +123,7 @@ def test_changed_added_and_removed_cells_are_told_with_their_lines():
 
 def test_change_after_a_removed_cell_is_that_of_the_right_cell():
     cells = [FIRST[1], code("print(x * y)")]
-    changes = differences.cell_changes(notebook(*FIRST), notebook(*cells))
+    changes = code_diff.cell_changes(notebook(*FIRST), notebook(*cells))
     assert [(c["change"], c["cell"]) for c in changes] == [("removed", 2), ("changed", 3)]
     assert changes[1]["lines"] == [("-", "print(x + y)"), ("+", "print(x * y)")]
 
@@ -134,16 +134,16 @@ def test_outputs_parameters_of_the_run_and_failure_reports_are_no_change_of_code
     other.insert(1, code("x = 5", "injected-parameters"))
     marker = {"cell_type": "markdown", "metadata": {"tags": ["papermill-error-cell-tag"]}}
     other.insert(0, marker | {"source": "**Execution failed**"})
-    assert differences.cell_changes(notebook(*FIRST), notebook(*other)) == []
+    assert code_diff.cell_changes(notebook(*FIRST), notebook(*other)) == []
     other[-1] = code("print(x - y)")
-    (change,) = differences.cell_changes(notebook(*FIRST), notebook(*other))
+    (change,) = code_diff.cell_changes(notebook(*FIRST), notebook(*other))
     assert change["cell"] == 4, "as in the notebook without what was added to it"
 
 
 def test_lines_far_from_a_change_are_left_out():
     before = [f"line {number}" for number in range(20)]
     after = ["first", *before[1:19], "last"]
-    lines = differences.line_diff("\n".join(before), "\n".join(after))
+    lines = code_diff.line_diff("\n".join(before), "\n".join(after))
     assert [sign for sign, _ in lines] == ["-", "+", *"   ", "…", *"   ", "-", "+"]
 
 

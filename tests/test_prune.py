@@ -76,7 +76,7 @@ def test_old_runs_go_except_the_last_ones_of_their_pipeline(outputs, registry):
     for days in (50, 40, 35, 29):
         make_run(days)
     make_run(90, pipeline="another")
-    assert prune.main(keep_last=2, older_than_days=30, apply=True) == 0
+    assert prune.main(last=2, days=30, apply=True) == 0
     assert left(outputs) == ["run-29", "run-35"]
     assert (outputs / "another" / "run-90").exists()
 
@@ -84,7 +84,7 @@ def test_old_runs_go_except_the_last_ones_of_their_pipeline(outputs, registry):
 def test_nothing_is_deleted_unless_it_is_asked_for(outputs, registry, capsys):
     run = make_run(50)
     write_bytes(run.path / "data.parquet", bytes(2_000_000))
-    assert prune.main(keep_last=0) == 0
+    assert prune.main(last=0) == 0
     told = capsys.readouterr().out
     assert left(outputs) == ["run-50"]
     assert f"goes     {DAYS_AGO[50][:10]}       2.0 MB  made_up/run-50" in told
@@ -96,7 +96,7 @@ def test_reasons_to_stay_are_counted(outputs, registry, capsys):
     make_run(50, name="reference-2")
     make_run(2)
     make_run(3)
-    prune.main(keep_last=0)
+    prune.main(last=0)
     told = capsys.readouterr().out
     assert "    1 stay: it is where notebooks run by hand" in told
     assert "    1 stay: its files are kept in git" in told
@@ -111,7 +111,7 @@ def test_a_run_that_any_registered_version_refers_to_stays(outputs, registry, by
     other = version("made_up/elsewhere", "a9")
     mine = version("made_up/run-50") if by_tag else version(run_id="a1")
     registry.versions = (other, mine)  # on the second page
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == ["run-50"]
     assert registry.deleted == ["a2"]
 
@@ -120,13 +120,13 @@ def test_a_run_that_another_tracking_server_knows_stays(outputs, registry):
     run = make_run(50)
     link = {"tracking_uri": "http://another.example", "run_id": "a1"}
     write_bytes(run.path / "mlflow.json", json.dumps(link).encode())
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == ["run-50"]
 
 
 def test_a_run_that_is_going_on_stays(outputs, registry):
     make_run(50, state="running")
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == ["run-50"]
 
 
@@ -134,7 +134,7 @@ def test_an_old_run_that_was_worked_on_lately_stays(outputs, registry):
     run = make_run(50)
     record = run.record("01_load") | {"opened": DAYS_AGO[1]}
     write_bytes(run.path / "stages" / "01_load.json", json.dumps(record).encode())
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == ["run-50"]
 
 
@@ -143,14 +143,14 @@ def test_a_run_stays_as_long_as_a_younger_copy_opened_from_it(outputs, registry)
     make_run(3, name="open-1", opened="made_up/run-50", started=DAYS_AGO[3])
     make_run(60)
     make_run(40, name="open-2", opened="made_up/run-60", started=DAYS_AGO[40])
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == ["open-1", "run-50"]
 
 
 def test_opened_copies_do_not_count_among_the_last_runs(outputs, registry):
     make_run(60)
     make_run(40, name="open-1", opened="made_up/run-60", started=DAYS_AGO[40])
-    prune.main(keep_last=1, apply=True)
+    prune.main(last=1, apply=True)
     assert left(outputs) == ["run-60"]
 
 
@@ -161,7 +161,7 @@ def test_runs_in_git_stay(outputs, registry, monkeypatch):
     add = ["git", "add", "-f", "made_up/run-50/stages/01_load.json"]
     subprocess.run(add, cwd=outputs, check=True)
     monkeypatch.setattr(prune, "ROOT", outputs.parent)
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == ["run-50"]
 
 
@@ -170,7 +170,7 @@ def test_a_linked_run_folder_is_neither_followed_nor_deleted(outputs, registry, 
     elsewhere = tmp_path / "elsewhere"
     Path(run.path.path).rename(elsewhere)
     Path(run.path.path).symlink_to(elsewhere)
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert (elsewhere / "stages").exists() and left(outputs) == ["run-50"]
     with pytest.raises(ValueError, match="is a link or not in"):
         prune.delete(run, registry)
@@ -181,7 +181,7 @@ def test_a_linked_pipeline_folder_is_neither_followed_nor_deleted(outputs, regis
     (outputs / "made_up").rename(tmp_path / "elsewhere")
     (outputs / "made_up").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / ".pruned-x").mkdir()
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == [".pruned-x", "run-50"]
 
 
@@ -191,14 +191,14 @@ def test_links_within_a_run_are_removed_and_what_they_point_to_stays(outputs, re
     (tmp_path / "precious" / "file").write_bytes(bytes(1000))
     (Path(run.path.path) / "link").symlink_to(tmp_path / "precious")
     assert prune.size(run) < 1000
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert left(outputs) == [] and (tmp_path / "precious" / "file").exists()
 
 
 def test_scratch_files_go_with_their_run(outputs, registry):
     for days in (50, 5):
         (make_run(days).scratch / "study.log").write_bytes(b"x")
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     assert [p.name for p in (outputs / ".scratch" / "made_up").iterdir()] == ["run-05"]
 
 
@@ -219,14 +219,14 @@ def test_a_deletion_that_is_cut_off_leaves_no_half_a_run(outputs, registry, monk
 
     monkeypatch.setattr(prune.shutil, "rmtree", stop)
     with pytest.raises(KeyboardInterrupt):
-        prune.main(keep_last=0, apply=True)
+        prune.main(last=0, apply=True)
     assert left(outputs) == [".pruned-run-50"]
 
 
 def test_the_index_is_written_anew_without_the_runs_that_went(outputs, registry):
     make_run(50)
     make_run(5)
-    prune.main(keep_last=0, apply=True)
+    prune.main(last=0, apply=True)
     page = (outputs / "index.html").read_text()
     assert "run-05" in page and "run-50" not in page
 
@@ -234,14 +234,8 @@ def test_the_index_is_written_anew_without_the_runs_that_went(outputs, registry)
 def test_nothing_is_deleted_where_there_is_no_registry_to_ask(outputs):
     make_run(50)
     with pytest.raises(ValueError, match="there is no sqlite:///.*Nothing was deleted"):
-        prune.main(keep_last=0, apply=True)
+        prune.main(last=0, apply=True)
     assert left(outputs) == ["run-50"]
-
-
-@pytest.mark.parametrize("numbers", [{"keep_last": -1}, {"older_than_days": -1}])
-def test_negative_numbers_are_refused(numbers):
-    with pytest.raises(ValueError, match="expected 0 or more"):
-        prune.main(**numbers)
 
 
 @pytest.mark.kernel
@@ -257,7 +251,7 @@ def test_registered_run_stays_and_the_others_mlflow_run_can_be_restored(outputs,
     make_run(70, run_id="0" * 32)  # its MLflow run is gone already
     client.create_registered_model("m")
     client.create_model_version("m", sources[50], run_id=made[50])
-    assert prune.main(keep_last=0, apply=True) == 0
+    assert prune.main(last=0, apply=True) == 0
     assert left(outputs) == ["run-50"]
     assert client.get_run(made[50]).info.lifecycle_stage == "active"
     assert client.get_run(made[60]).info.lifecycle_stage == "deleted"
@@ -266,4 +260,4 @@ def test_registered_run_stays_and_the_others_mlflow_run_can_be_restored(outputs,
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{services.free_port(20080)}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ValueError, match="cannot be asked"):
-        prune.main(keep_last=0, apply=True)
+        prune.main(last=0, apply=True)

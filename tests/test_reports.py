@@ -9,6 +9,7 @@ import time
 from html.parser import HTMLParser
 
 from lib import addresses, outcome
+from lib.pages import cells
 from lib.pages import notebook as reports
 
 import pytest
@@ -143,7 +144,7 @@ def test_nothing_active_survives(attack, place):
         cell = code_cell("show()", new_output("display_data", data={"text/markdown": attack}))
     inner = main_of(reports.render(notebook(cell), "x"))
     for tag, attributes in Page(inner).elements:
-        assert tag in reports.TAGS | {"main", "section", "summary", "details"}
+        assert tag in cells.TAGS | {"main", "section", "summary", "details"}
         assert not [name for name in attributes if name.startswith("on") or name == "srcdoc"]
         style = attributes.get("style") or ""
         assert not re.search(r"url|position|inset", style)
@@ -272,11 +273,12 @@ def test_markdown_has_tables_math_and_attached_images():
         ("\x1b[38;5;28;01mimport\x1b[39;00m os", '<span class="green bold">import</span> os'),
         ("\x1b[38;2;250;20;20mx\x1b[m", '<span class="red">x</span>'),
         ("\x1b[48;5;1m<x>\x1b[K", "&lt;x&gt;"),
-        ("\x1b[38;5mx", '<span class="dim">x</span>'),
+        ("\x1b[38;5mx", "x"),
+        ("\x1b[31ma\r\nb\x1b[0m\n", '<span class="red">a</span>\n<span class="red">b</span>\n'),
     ],
 )
 def test_terminal_colours(text, expected):
-    assert reports.ansi_html(text) == expected
+    assert cells.ansi_html(text) == expected
 
 
 def test_write_html_puts_the_page_beside_the_notebook_and_leaves_the_notebook(tmp_path):

@@ -8,7 +8,7 @@ import json
 import platform
 import subprocess
 
-from lib.commands import reproduce
+from lib.commands import lockfile, reproduce
 from lib.pages import summary
 from lib.run import ROOT
 
@@ -60,7 +60,7 @@ def repository(tmp_path, monkeypatch):
         git(folder, "commit", "--quiet", "--message", f"Reach {rmse}")
     for module in (reproduce, summary):
         monkeypatch.setattr(module, "ROOT", folder)
-    monkeypatch.setattr(reproduce, "installed", lambda: {"numpy": "2.3.1"})
+    monkeypatch.setattr(lockfile, "_installed", {"numpy": "2.3.1"}.get)
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry.example")
@@ -146,7 +146,7 @@ def test_unknown_commit_means_the_files_as_they_are(run, commit, capfd):
 
 
 def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
-    monkeypatch.setattr(reproduce, "installed", lambda: {"numpy": "2.4.0"})
+    monkeypatch.setattr(lockfile, "_installed", {"numpy": "2.4.0"}.get)
     change(run, "run", python="3.10.1")
     assert reproduce.reproduce("power/then") == 0
     said = capfd.readouterr().out
@@ -216,16 +216,20 @@ def test_metrics_agree_within_float_noise_and_timings_do_not_count():
     }
 
 
-def test_lock_file_is_compared_for_this_machine_only_and_by_normal_names():
+def test_lock_file_is_compared_for_this_machine_only_and_by_normal_names(monkeypatch):
     lock = "Foo.Bar==1.0 \\\n    --hash=sha256:1\nonly-windows==2 ; sys_platform == 'win32' \\\n"
-    assert reproduce.changed_packages(lock, {"foo-bar": "1.0"}) == []
-    assert reproduce.changed_packages(lock, {}) == ["Foo.Bar was 1.0, now not installed"]
+    present = {"foo-bar": "1.0"}
+    monkeypatch.setattr(lockfile, "_installed", lambda name: present.get(name, ""))
+    assert lockfile.differences(lock) == []
+    present.clear()
+    assert lockfile.differences(lock) == [("foo-bar", "1.0", "")]
 
 
 def test_every_package_of_the_lock_file_of_this_project_is_understood():
     lock = (ROOT / "requirements.lock").read_text()
     packages = [line for line in lock.splitlines() if line[:1].isalnum()]
-    assert len(reproduce.LOCKED.findall(lock)) == len(packages) > 100
+    assert len(packages) >= len(lockfile.wanted(lock)) > 100
+    assert lockfile.differences(lock) == [], "this environment was made from it"
 
 
 @pytest.mark.parametrize(

@@ -118,17 +118,16 @@ def airflow(up):
 
 
 @pytest.fixture(scope="module")
-def page(up, launch_browser):
+def page(up, browser):
     """A page of a browser that is logged in to Airflow."""
-    with launch_browser() as browser:
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(60_000)
-        page.goto(up["airflow"])
-        page.fill("input[name=username]", "admin")
-        page.fill("input[name=password]", up["password"])
-        page.keyboard.press("Enter")
-        page.get_by_role("link", name="Dags").first.wait_for()
-        yield page
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(60_000)
+    page.goto(up["airflow"])
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", up["password"])
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Dags").first.wait_for()
+    return page
 
 
 def open_form(page, up, dag_id):

@@ -9,7 +9,7 @@ from lib.pages import html as page
 from lib.pages import notebook as reports
 from lib.pages import run_page, two_runs, viewer
 from lib.run import open_run
-from tests.test_run_page import make_run
+from tests.run_pages import make_run
 
 import matplotlib.figure
 import numpy as np

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from lib import outcome
 from lib.commands.which import LATEST
 from lib.commands.workbench import WORKBENCH
-from lib.pages.differences import line_diff
+from lib.pages.code_diff import line_diff
 from lib.parameters import parse_parameters
 from lib.run import OPENED, ROOT, open_run, write_bytes
 
@@ -184,7 +184,7 @@ def changes(before: Mapping, after: Mapping) -> list[tuple[str, str]]:
     -------
     list of (str, str)
         ``"="`` and the head of a cell: number (in `before` where it goes), kind, what happens to
-        it; then its lines as of `lib.pages.differences.line_diff`.
+        it; then its lines as of `lib.pages.code_diff.line_diff`.
     """
     old = {cell["id"]: (number, cell) for number, cell in enumerate(before["cells"], start=1)}
     new = {cell["id"]: (number, cell) for number, cell in enumerate(after["cells"], start=1)}

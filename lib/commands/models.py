@@ -24,29 +24,29 @@ from lib.sources import redact
 HEADINGS = ("when (UTC)", "alias", "change", "by", "why")
 
 
-def history(name: str) -> int:
+def history(model: str) -> int:
     """Print every change of an alias of a model as a table, the oldest first."""
     with _asked():
-        name = which.find_model(name)
-        entries, serves = lifecycle.history(name), lifecycle.champion(name)
-    _say(f"{name}: {_serves(serves)}; {len(entries)} changes on record")
+        model = which.find_model(model)
+        entries, serves = lifecycle.history(model), lifecycle.champion(model)
+    _say(f"{model}: {_serves(serves)}; {len(entries)} changes on record")
     rows = [HEADINGS, *map(_row, entries)] if entries else []
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         _say("  ".join(cells).rstrip())
     if any(not entry.done for entry in entries):
-        _say(f"To finish what was cut off: make reconcile MODEL={name}")
+        _say(f"To finish what was cut off: make reconcile MODEL={model}")
     return 0
 
 
-def champion(name: str, at: str) -> int:
+def champion(model: str, at: str) -> int:
     """Print which version is in production, or was at the time `at`, since when and why."""
     moment = _moment(at) if at else datetime.now(UTC)
     with _asked():
-        name = which.find_model(name)
-        number = lifecycle.champion(name, moment) if at else lifecycle.champion(name)
-        entries = [e for e in lifecycle.history(name) if e.alias == PRODUCTION]
+        model = which.find_model(model)
+        number = lifecycle.champion(model, moment) if at else lifecycle.champion(model)
+        entries = [e for e in lifecycle.history(model) if e.alias == PRODUCTION]
     known = [e for e in entries if datetime.fromisoformat(e.when) <= moment]
     when = f" at {_minute(moment)} UTC" if at else ""
     if number is not None and known:
@@ -55,42 +55,42 @@ def champion(name: str, at: str) -> int:
     elif at and not known:
         begins = f"begins at {_time(entries[0])} UTC" if entries else "has no entry"
         when += f", as far as is known: the ledger {begins}"
-    _say(f"{name}: {_serves(number)}{when}")
+    _say(f"{model}: {_serves(number)}{when}")
     return 0
 
 
-def promote(name: str, version: str, reason: str) -> int:
+def promote(model: str, version: str, reason: str) -> int:
     """Put a version into production, and say what it replaces and how to undo that."""
     with _asked():
-        name = which.find_model(name)
-        version = which.find_version(name, version)
-        entry = lifecycle.promote(name, version, reason=reason)
-        outcome = lifecycle.version(name, entry.after).tags.get("gate.outcome", "")
-        _publish(name, entry)
-    _tell_change(name, entry)
+        model = which.find_model(model)
+        version = which.find_version(model, version)
+        entry = lifecycle.promote(model, version, reason=reason)
+        outcome = lifecycle.version(model, entry.after).tags.get("gate.outcome", "")
+        _publish(model, entry)
+    _tell_change(model, entry)
     if entry.override:
         said = f"its gate says {outcome!r}" if outcome else "it has passed no gate"
         _say(f"  override  {said}; the reason stays on record")
     if entry.before is not None:
-        _say(f"  undo      make rollback MODEL={name}")
+        _say(f"  undo      make rollback MODEL={model}")
     return 0
 
 
-def rollback(name: str, reason: str) -> int:
+def rollback(model: str, reason: str) -> int:
     """Put the champion before this one into production, and say how to undo that."""
     with _asked():
-        name = which.find_model(name)
-        entry = lifecycle.rollback(name, reason=reason)
-        _publish(name, entry)
-    _tell_change(name, entry)
-    _say(f'  undo      make promote MODEL={name} VERSION={entry.before or "..."} REASON="..."')
+        model = which.find_model(model)
+        entry = lifecycle.rollback(model, reason=reason)
+        _publish(model, entry)
+    _tell_change(model, entry)
+    _say(f'  undo      make promote MODEL={model} VERSION={entry.before or "..."} REASON="..."')
     return 0
 
 
-def reconcile(name: str) -> int:
-    """Finish what was cut off, of one model or of all where `name` is empty; say what was done."""
+def reconcile(model: str) -> int:
+    """Finish what was cut off, of one model or of all where `model` is empty; say what was done."""
     with _asked():
-        names = [name] if name else [m.name for m in ledger.models(tracking.open_client())]
+        names = [model] if model else [one.name for one in ledger.models(tracking.open_client())]
         done = [f"{one}: {text}" for one in names for text in lifecycle.reconcile(one)]
     for line in done or ["nothing to do: aliases and ledger agree"]:
         _say(line)

@@ -76,13 +76,25 @@ def execute(path: Path) -> NotebookNode:
 
 
 def refresh_all(pipelines: list[str]) -> None:
-    """Execute and clean all notebooks of the pipelines, and say of each whether it changed.
+    """Execute and clean the notebooks of pipelines, all by default; say of each if it changed.
 
-    A pipeline's stages share one folder, and its registry is empty at first: see `apart`.
+    A pipeline's stages share one folder, and its registry is empty at first: see `apart`. A
+    notebook that fails, or that writes to stderr, is left as it was.
+
+    Raises
+    ------
+    ValueError
+        If there is no such pipeline, or as `execute`.
     """
-    for pipeline in pipelines:
+    stages: dict[str, list[Path]] = {}
+    for path in sorted((ROOT / "notebooks").glob("*/[0-9]*.ipynb")):
+        stages.setdefault(path.parent.name, []).append(path)
+    for name in pipelines:
+        if name not in stages:
+            raise ValueError(f"no notebooks of {name!r}; there are those of {', '.join(stages)}")
+    for pipeline in pipelines or stages:
         with apart():
-            for path in sorted((ROOT / "notebooks" / pipeline).glob("[0-9]*.ipynb")):
+            for path in stages[pipeline]:
                 started = time.monotonic()
                 word = "changed" if refresh(path) else "unchanged"
                 seconds = time.monotonic() - started

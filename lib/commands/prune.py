@@ -76,14 +76,14 @@ class Decision:
     reason: str
 
 
-def main(*, keep_last: int = 10, older_than_days: int = 30, apply: bool = False) -> int:
+def main(*, last: int = 10, days: int = 30, apply: bool = False) -> int:
     """Tell which runs go by the rule, and with `apply` delete them; return the exit status.
 
     Parameters
     ----------
-    keep_last : int, default 10
+    last : int, default 10
         So many of each pipeline stay however old they are.
-    older_than_days : int, default 30
+    days : int, default 30
         Runs that ended within so many days stay.
     apply : bool, default False
         Delete; else nothing is changed.
@@ -91,18 +91,14 @@ def main(*, keep_last: int = 10, older_than_days: int = 30, apply: bool = False)
     Raises
     ------
     ValueError
-        If a number is negative, or the registry cannot be asked. Nothing has been deleted then.
+        If the registry cannot be asked. Nothing has been deleted then.
     """
-    if keep_last < 0 or older_than_days < 0:
-        raise ValueError(
-            f"keep_last = {keep_last}, older_than_days = {older_than_days}: expected 0 or more"
-        )
     client = _ask_registry()
     referred = _referred(client)
     runs = [look(run, *referred) for run in list_runs(copies=True)]
-    decided = decide(runs, keep_last, datetime.now(UTC) - timedelta(days=older_than_days))
+    decided = decide(runs, last, datetime.now(UTC) - timedelta(days=days))
     _say(
-        f"A run goes when it is older than {older_than_days} days, not among the last {keep_last} "
+        f"A run goes when it is older than {days} days, not among the last {last} "
         "of its pipeline, and nothing refers to it."
     )
     _tell(decided)

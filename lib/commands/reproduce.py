@@ -18,9 +18,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import distributions
 from pathlib import Path
 
+from lib.commands import lockfile
 from lib.commands.which import find_run
 from lib.pages.differences import data_words
 from lib.pages.summary import lock_digest, summarise
@@ -31,19 +31,18 @@ from lib.sources import redact
 from upath import UPath
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
-LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: *; *([^\\]+?))? *\\?$", re.MULTILINE)
 TIMING = re.compile(r".*(_s|_ms|_seconds|_mb)|.*per_s.*")
 NOISE = 1e-9
 LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
 
 
-def reproduce(run_dir: str, *, keep: bool = False) -> int:
+def reproduce(run: str, *, keep: bool = False) -> int:
     """Make a run again, print what has changed since and whether the metrics agree.
 
     Parameters
     ----------
-    run_dir : str
-        The run, as for `lib.commands.which.find_run`; it must have metrics.
+    run : str
+        As for `lib.commands.which.find_run`; it must have metrics.
     keep : bool, default False
         Leave worktree and outputs where they are, and say where.
 
@@ -57,14 +56,14 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
     ValueError
         If it cannot be done: no such run, no metrics, or the new run ended before it had any.
     """
-    run = find_run(run_dir)
-    run_dir, before = run.run_dir, summarise(run)
+    known = find_run(run)
+    run_dir, before = known.run_dir, summarise(known)
     if not before["metrics"]:
         raise ValueError(
             f"{run_dir} has no metrics to agree with: it is {before['state']}. Name a run that was "
             "evaluated"
         )
-    values = run_parameters(run)
+    values = run_parameters(known)
     start = before["start"]
     commit, about_commit = known_commit(start.get("commit", ""))
     with worktree(commit, keep=keep) as (tree, folder):
@@ -75,7 +74,7 @@ def reproduce(run_dir: str, *, keep: bool = False) -> int:
         for words in changed or ["same Python, same packages"]:
             _tell("environment", words)
         _tell("parameters", f"{len(values)}, seed {values.get('seed', 'unknown')}{about_source}")
-        after = summarise(make(run.pipeline, values, tree, folder / "outputs"))
+        after = summarise(make(known.pipeline, values, tree, folder / "outputs"))
     if keep:
         _say(f"kept: {folder}; to remove it: git worktree remove --force {tree}; rm -r {folder}")
     if not after["metrics"]:
@@ -192,41 +191,12 @@ def environment_changes(start: Mapping, commit: str) -> list[str]:
         words.append("requirements.lock has changed since")
     text = _lock_text(lock, commit)
     if text:
-        words += changed_packages(text, installed())
+        words += [
+            f"{name} was {was}, now {now or 'not installed'}"
+            for name, was, now in lockfile.differences(text)
+        ]
     elif lock:
         words.append("the run's lock file is not in its commit, so that packages are not compared")
-    return words
-
-
-def installed() -> dict[str, str]:
-    """Return the version of every installed package, by name as pip normalises it."""
-    return {_normal(found.name): found.version for found in distributions() if found.name}
-
-
-def changed_packages(lock: str, present: Mapping[str, str]) -> list[str]:
-    """Return every package that is not what a lock file asks for on this machine.
-
-    Parameters
-    ----------
-    lock : str
-        Content of a `requirements.lock`.
-    present : mapping of str to str
-        What `installed` returns.
-
-    Returns
-    -------
-    list of str
-        ``"numpy was 2.3.1, now 2.4.0"``, for example.
-    """
-    from packaging.markers import Marker
-
-    words = []
-    for name, version, marker in LOCKED.findall(lock):
-        if marker and not Marker(marker).evaluate():
-            continue
-        now = present.get(_normal(name))
-        if now != version:
-            words.append(f"{name} was {version}, now {now or 'not installed'}")
     return words
 
 
@@ -394,10 +364,6 @@ def _distance(row: tuple[str, float | None, float | None, str]) -> float:
 
 def _exists(folder: Path, path: Path) -> bool:
     return (folder / path).exists() or any(folder.glob(str(path)))
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _git(*arguments: str) -> str | None:

@@ -301,29 +301,29 @@ def _lab(port: int, token: str) -> Service:
     return Service("jupyterlab", command, f"http://{HOST}:{port}")
 
 
-def lab(port: str = "") -> int:
+def lab(lab_port: str = "") -> int:
     """Run JupyterLab alone until Ctrl-C; where it runs already, only say where.
 
     Parameters
     ----------
-    port : str, default ""
+    lab_port : str, default ""
         Where it shall listen; by default on 8888 or the next free one.
 
     Raises
     ------
     ValueError
-        If `port` is no port or is taken, or JupyterLab runs already on another one.
+        If that is no port or is taken, or JupyterLab runs already on another one.
     """
     alive = addresses.processes().get(ADDRESSED["lab"])
     if alive:
-        if port not in ("", str(urlsplit(alive["address"]).port)):
+        if lab_port not in ("", str(urlsplit(alive["address"]).port)):
             raise ValueError(
                 f"JupyterLab runs already at {alive['address']}, by {alive['by']} (process "
-                f"{alive['pid']}): end that first to have it on port {port}"
+                f"{alive['pid']}): end that first to have it on port {lab_port}"
             )
         _say(f"{_lab_line(alive)}\n            runs already, by {alive['by']}")
         return 0
-    chosen, token = choose_ports({"lab": port}, "make lab")["lab"], secrets.token_urlsafe(16)
+    chosen, token = choose_ports({"lab": lab_port}, "make lab")["lab"], secrets.token_urlsafe(16)
     service = _lab(chosen, token)
     return run_services(
         [service],
@@ -333,15 +333,15 @@ def lab(port: str = "") -> int:
     )
 
 
-def up(asked: Mapping[str, str] | None = None) -> int:
+def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int:
     """Run Airflow, an MLflow server and JupyterLab until Ctrl-C.
 
     A JupyterLab that `make lab` runs is used as it is.
 
     Parameters
     ----------
-    asked : mapping of str to str, optional
-        Ports, as for `choose_ports`.
+    airflow_port, mlflow_port, lab_port : str, default ""
+        As for `choose_ports`.
 
     Raises
     ------
@@ -352,7 +352,7 @@ def up(asked: Mapping[str, str] | None = None) -> int:
     own_lab = alive.pop(ADDRESSED["lab"], None)
     if alive:
         raise ValueError(addresses.runs_already(alive))
-    wanted = dict.fromkeys(PORTS, "") | dict(asked or {})
+    wanted = {"airflow": airflow_port, "mlflow": mlflow_port, "lab": lab_port}
     has_server = tracking_uri().startswith("http")
     if has_server:
         wanted.pop("mlflow")

@@ -31,12 +31,12 @@ WORKBENCH = "workbench"
 NEIGHBOUR = re.compile(r"\]\((?=\d+_\w+\.ipynb)")  # a card's link to another stage
 
 
-def main(run_dir: str = "", stage: str = "") -> int:
+def main(run: str = "", stage: str = "") -> int:
     """Open a stage, say where the notebook is and how to get there; return the exit status.
 
     Parameters
     ----------
-    run_dir : str, default ""
+    run : str, default ""
         As for `lib.commands.which.find_run`; by default the latest run.
     stage : str, default ""
         As for `lib.commands.which.find_stage`; by default the one that failed, else the evaluation.
@@ -46,8 +46,8 @@ def main(run_dir: str = "", stage: str = "") -> int:
     ValueError
         As `open_stage`.
     """
-    run = which.find_run(run_dir)
-    path = open_stage(run.run_dir, which.find_stage(summarise(run), stage))
+    known = which.find_run(run)
+    path = open_stage(known.run_dir, which.find_stage(summarise(known), stage))
     note = outcome.source_text(outcome.read_notebook(UPath(path))["cells"][0])
     place = lab_url(path) or f"make lab, then {path.relative_to(ROOT)}"
     sys.stdout.write(f"{note}\n\nnotebook  {path}\nopen      {place}\n")

@@ -13,7 +13,6 @@ something has changed, and shows the report anew, at the same place, when it has
 
 import functools
 import hashlib
-import html
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -35,7 +34,6 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from markupsafe import Markup
 from starlette.exceptions import HTTPException as AnyHTTPException
 from upath import UPath
 
@@ -50,148 +48,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
 }
-
-VIEW_CSS = """
-body { max-width: none; height: 100vh; height: 100dvh; padding: 0; display: flex;
-  flex-direction: column; }
-nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; align-items: baseline;
-  padding: .6rem .9rem .3rem; min-height: 2.3rem; border-bottom: 1px solid var(--line);
-  background: var(--soft); font-size: .8125rem; }
-nav[hidden] { display: none; }
-nav b { margin-left: auto; font-weight: 500; color: var(--dim); }
-nav b.live { color: var(--wait); }
-nav b.live::before { content: ""; display: inline-block; width: .5rem; height: .5rem;
-  margin-right: .4rem; border-radius: 50%; background: currentColor; animation: pulse 2s infinite; }
-@keyframes pulse { 50% { opacity: .25; } }
-@media (prefers-reduced-motion: reduce) { nav b.live::before { animation: none; } }
-main { position: relative; flex: 1; min-height: 0; }
-iframe { position: absolute; inset: 0; width: 100%; height: 100%; border: 0; visibility: hidden; }
-iframe.shown { visibility: visible; }
-"""
-
-VIEW_SCRIPT = """
-const main = document.querySelector("main"), nav = document.querySelector("nav");
-const note = nav.querySelector("b"), apart = nav.querySelector("[data-apart]");
-const { page, state, pages, views, base } = main.dataset;
-let frame = null, next = null, again = false, version = main.dataset.version, kept = null;
-let busy = false;
-
-function show() {  // the old report stays in sight until the new one is there
-  again = next !== null || busy;
-  if (again) return;
-  next = document.createElement("iframe");
-  next.setAttribute("sandbox", "allow-scripts");
-  next.setAttribute("allow", "clipboard-write");
-  next.title = document.title;
-  next.src = page + (kept ? kept.hash : location.hash);
-  next.addEventListener("load", () => {
-    if (kept) next.contentWindow.postMessage(kept, "*");
-    setTimeout(swap, kept ? 50 : 0);
-  }, { once: true });
-  main.append(next);
-}
-
-function swap() {
-  frame?.remove();
-  frame = next;
-  frame.className = "shown";
-  next = null;
-  if (again) show();
-}
-
-// Airflow frames this page without leave to open tabs; the window on top is Airflow's own.
-function click(url, target, name) {
-  const link = top.document.createElement("a");
-  Object.assign(link, { href: url, target, rel: "noopener noreferrer" });
-  if (name) link.download = name;
-  top.document.body.append(link);
-  link.click();
-  link.remove();
-}
-
-function follow(text, apart) {
-  if (!navigator.userActivation.isActive) return;
-  const url = new URL(text);
-  if (url.protocol !== "http:" && url.protocol !== "https:") return;
-  if (url.origin !== location.origin) return click(url, "_blank");
-  if (url.pathname.startsWith(pages)) {
-    if (url.pathname.endsWith(".ipynb")) return click(url, "_self", url.pathname.split("/").pop());
-    const view = views + url.pathname.slice(pages.length) + url.search + url.hash;
-    return apart ? click(view, "_blank") : location.assign(view);
-  }
-  if (url.pathname.startsWith(base + "dags/")) click(url, apart ? "_blank" : "_top");
-}
-
-addEventListener("message", ({ source, data }) => {
-  if (!frame || source !== frame.contentWindow) return;
-  if (typeof data?.link === "string") return follow(data.link, data.apart === true);
-  if (typeof data?.scroll !== "number" || !Array.isArray(data.open)) return;
-  busy = data.busy === true;  // a figure fills the window: it is not taken from under its reader
-  if (again && !busy && !next) show();
-  const hash = String(data.hash);
-  kept = { scroll: data.scroll, open: data.open, hash: hash.startsWith("#") ? hash : "" };
-  if (kept.hash !== location.hash) history.replaceState(null, "", kept.hash || location.pathname +
-    location.search);
-});
-
-apart.hidden = top === window;
-apart.addEventListener("click", (event) => {
-  event.preventDefault();
-  click(location.href, "_blank");
-});
-
-function say(text, kind = "") {
-  note.textContent = text;
-  note.className = kind;
-  nav.hidden = !text && !nav.querySelector("a:not([hidden])");
-}
-
-async function ask() {
-  let wait = 10000;
-  try {
-    const answer = await fetch(state, { redirect: "error" });
-    if (answer.status === 401) return location.reload();
-    if (!answer.ok) throw new Error(answer.status);
-    const now = await answer.json();
-    say(now.live ? "live" : "", now.live ? "live" : "");
-    if (now.live) wait = 2000;
-    if (now.version !== version) { version = now.version; show(); }
-  } catch {
-    say("Airflow does not answer; trying again");
-  }
-  setTimeout(ask, document.hidden ? 10000 : wait);
-}
-
-say("");
-show();
-setTimeout(ask, 1000);
-"""
-
-PAGE_SCRIPT = """
-if (parent !== window) {
-  const folds = () => [...document.querySelectorAll("details")];
-  const tell = () => parent.postMessage({ scroll: scrollY, hash: location.hash,
-    open: folds().map((fold) => fold.open), busy: !!document.querySelector("dialog[open]") }, "*");
-  const follow = (event) => {
-    const link = event.target.closest?.("a[href]");
-    if (!link || link.getAttribute("href").startsWith("#") || event.button > 1) return;
-    event.preventDefault();
-    const apart = event.button === 1 || event.ctrlKey || event.metaKey || link.target === "_blank";
-    parent.postMessage({ link: link.href, apart }, "*");
-  };
-  addEventListener("click", follow);
-  addEventListener("auxclick", follow);
-  addEventListener("message", ({ source, data }) => {
-    if (source !== parent) return;
-    folds().forEach((fold, index) => { fold.open = data.open[index] ?? fold.open; });
-    scrollTo({ top: data.scroll, behavior: "instant" });
-  });
-  let due = 0;
-  const soon = () => { clearTimeout(due); due = setTimeout(tell, 100); };
-  for (const name of ["scroll", "toggle", "hashchange", "click", "input", "change", "close"])
-    addEventListener(name, soon, { capture: true, passive: true });
-}
-"""
 
 router = APIRouter()
 
@@ -320,6 +176,11 @@ def view(request: Request, place: Allowed) -> HTMLResponse:
 
 def view_page(place: Place, root: str) -> str:
     """Return the page that frames the report at `place`; `root` is where this application is."""
+    links = {}
+    if place.file == COMPARE:  # the other pages lead there themselves
+        links = {f"{root}/view/{INDEX}": "All runs"} | {
+            f"{root}/view/{quote(run.run_dir)}/{summary.PAGE}": run.name for run in place.runs
+        }
     data = {
         "page": f"{root}/page/{place.path}",
         "state": f"{root}/state/{place.path}",
@@ -328,22 +189,11 @@ def view_page(place: Place, root: str) -> str:
         "views": f"{root}/view/",
         "base": root.removesuffix("reports"),
     }
-    attributes = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in data.items())
-    links = {}
-    if place.file == COMPARE:  # the other pages lead there themselves
-        links = {f"{root}/view/{INDEX}": "All runs"} | {
-            f"{root}/view/{quote(run.run_dir)}/{summary.PAGE}": run.name for run in place.runs
-        }
-    anchors = "".join(f'<a href="{html.escape(u)}">{html.escape(t)}</a>' for u, t in links.items())
-    body = (
-        f'<nav>{anchors}<b role="status"></b><a href="" data-apart>Open in a new tab</a></nav>\n'
-        f"<main {attributes}></main>"
-    )
     return page.document(
         f"{place.title} · Reports",
-        Markup(body),
-        css=VIEW_CSS,
-        script=VIEW_SCRIPT,
+        page.render("frame.html", links=links, data=data),
+        "frame.css",
+        "frame.js",
         policy="connect-src 'self'; frame-src 'self'",
     )
 
@@ -357,7 +207,7 @@ def report(
         return RedirectResponse(f"{request.scope['root_path']}/view/{place.path}", 307)
     if place.file.endswith(".ipynb"):
         return _notebook(place)
-    return _sealed(page.add_script(render(place, pipelines), PAGE_SCRIPT), SANDBOX)
+    return _sealed(page.add_script(render(place, pipelines), page.static("framed.js")), SANDBOX)
 
 
 @router.get("/state/{path:path}")
@@ -431,20 +281,17 @@ def _waiting(run: Run, title: str, what: str) -> str:
         raise HTTPException(404, f"{run.pipeline} has no stage {what}.")
     known = summary.summarise(run) if run.path.exists() else {"state": "running"}
     is_over = known["state"] not in ("running", "unfinished")
-    if is_over:
-        badge, kind = summary.NOT_RUN, "not-executed"
-        state = known["state"]
-        how = f"has {state}" if state in ("passed", "failed") else f"was {state}"
-        text = f"{what} was not run: the run {how}. {known['reason']}"
-    else:
-        badge, kind = "waiting", "running"
-        text = f"Waiting for {what}. The report appears here by itself."
-    links = stage_page.around(run.path / f"{what}.ipynb")
-    body = (
-        f'{links}<header class="{kind}"><span class="badge">{badge}</span></header>'
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p>"
+    badge, kind = (summary.NOT_RUN, "not-executed") if is_over else ("waiting", "running")
+    body = page.render(
+        "waiting.html",
+        around=stage_page.around(run.path / f"{what}.ipynb"),
+        badge=badge,
+        kind=kind,
+        title=title,
+        what=what,
+        run=known,
     )
-    return page.document(title, Markup(body), css=stage_page.CSS)
+    return page.document(title, body, "stage.css")
 
 
 def version(place: Place) -> str:
@@ -517,7 +364,7 @@ async def refuse(request: Request, error: AnyHTTPException) -> Response:
         login = get_auth_manager().get_url_login()
         return RedirectResponse(f"{login}?{urlencode({'next': target})}", 307)
     status = 401 if unknown else error.status_code
-    text = page.document("Reports", Markup("<p>{}</p>").format(error.detail))
+    text = page.document("Reports", page.render("message.html", text=error.detail))
     return HTMLResponse(text, status)
 
 

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.sources import redact
+
 from markupsafe import Markup
 
 if TYPE_CHECKING:
@@ -107,7 +109,8 @@ def _environment() -> "Environment":
         auto_reload=False,
     )
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    made.filters |= {one.__name__: one for one in (duration, memory, number, plain, sentence, when)}
+    filters = (duration, memory, number, plain, public, sentence, when)
+    made.filters |= {one.__name__: one for one in filters}
     return made
 
 
@@ -151,6 +154,11 @@ def when(text: str | None, *, seconds: bool = False) -> str:
         return ""
     moment = datetime.fromisoformat(text).astimezone(UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S}" if seconds else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def public(text: str) -> str:
+    """Return `text` without the names, passwords and keys that addresses in it may hold."""
+    return re.sub(r"//[^/@\s]+@", "//", redact(text))
 
 
 def memory(n_bytes: float) -> str:

@@ -27,12 +27,13 @@ from upath import UPath
 
 SUMMARY, PAGE = "summary.json", "report.html"
 FILES = ("run", "metrics", "verdict", "comparison", "gate", "registration", "promotion")
-FILES += ("watch", "dataset", "mlflow")
+FILES += ("watch", "dataset", "mlflow", "test")
 STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfinished")
 """Of a run. ``refused``: every stage worked, and the gate kept the model out. ``cancelled``:
 somebody stopped it. ``lost``: its process is gone and left no word. ``unfinished``: by hand, so
 far. A run that Airflow has begun is ``running`` until its last stage has ended, one has failed, or
 it was closed."""
+OF_TEST = ("kind", "metric", "greater_is_better", "unit")  # what pages need of `test.json`
 NOT_RUN = "not run"
 STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
 """Errors of a stage that was stopped from outside; any other is its own."""
@@ -79,6 +80,8 @@ def summarise(run: Run) -> dict:
             Those files' content, {} where there is none.
         ``gate``, ``promotion``
             Likewise: what the gate has decided, and what followed.
+        ``test``
+            Likewise, of what the evaluation has judged: `OF_TEST`.
         ``headline``
             {} or ``metric``, ``value``, ``greater_is_better``: the first check of the gate, or of a
             comparison the difference of the metric that decides.
@@ -118,6 +121,7 @@ def summarise(run: Run) -> dict:
         "promotion": files["promotion"],
         "dataset": files["dataset"],
         "mlflow": {k: v for k, v in files["mlflow"].items() if k not in ("logged", "values")},
+        "test": {key: files["test"][key] for key in OF_TEST if key in files["test"]},
         "headline": {key: checks[0].get(key) for key in keys}
         if checks
         else _headline(files["comparison"]),

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from lib.commands.which import find_pair
 from lib.pages import viewer
+from lib.pages.code_diff import code_changes
 from lib.pages.differences import (
-    code_changes,
     data_words,
     differences,
     directions_of,
