@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from lib import charts
-from lib.plots import plot_history
+from lib import charts, plots
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -90,7 +89,7 @@ def plot_images(
     return ax
 
 
-def plot_training(history: pd.DataFrame) -> Figure:
+def training_figure(history: pd.DataFrame) -> Figure:
     """Plot loss and accuracy of a training, side by side, on training images and on validation.
 
     Parameters
@@ -105,12 +104,12 @@ def plot_training(history: pd.DataFrame) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=80, layout="constrained")
     for ax, (name, label) in zip(axes, CURVES.items(), strict=True):
-        plot_history(history, columns=[name, f"val_{name}"], ylabel=label, ax=ax)
+        plots.plot_history(history, columns=[name, f"val_{name}"], ylabel=label, ax=ax)
     return figure
 
 
-def chart_training(history: pd.DataFrame) -> list[dict]:
-    """Return what `plot_training` shows as charts, see `lib.charts.lines`."""
+def training_charts(history: pd.DataFrame) -> list[dict]:
+    """Return what `training_figure` shows as charts, see `lib.charts.lines`."""
     return [
         charts.lines(history[[name, f"val_{name}"]], xlabel="epoch", ylabel=label)
         for name, label in CURVES.items()
