@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from lib import addresses, charts, outcome, tracking
 from lib.machine import watcher
 from lib.pages import run_page
-from lib.pages.summary import close_run, summarise, write_summary
+from lib.pages.summary import summarise, write_summary
 from lib.run import open_run
+from lib.runs import close_run
 from tests import run_pages
 from tests.run_pages import (
     DECIDED,

@@ -7,9 +7,10 @@ import sys
 import time
 
 from lib.commands import services
+from lib.files import ROOT
 from lib.pages import run_page
 from lib.pages.summary import summarise
-from lib.run import ROOT, open_run
+from lib.run import open_run
 from tests import run_pages
 from tests.run_pages import METRICS, PIXEL, make_run, verdict
 

@@ -3,7 +3,7 @@
 import json
 import re
 
-from lib.pages import run_page
+from lib.pages import run_page, tables
 from lib.pages.summary import summarise
 from tests import run_pages
 from tests.run_pages import DECIDED, MADE, METRICS, gated_run, make_run, row_of, text_of, verdict
@@ -178,3 +178,26 @@ def test_damaged_gate_is_named_and_costs_nothing_else():
     words = text_of(run_page.build(make_run(metrics=METRICS, verdict=verdict(), gate={"rows": 3})))
     assert "gate.json holds no decision" in words
     assert "rmse = 0.4, 0.1 below the 0.5 that is allowed at most: passed" in words
+
+
+def test_metrics_stand_beside_their_baselines_and_intervals():
+    rows = tables.metric_rows(
+        {
+            "mse": 4.0,
+            "accuracy": 0.9,
+            "accuracy_low": 0.8,
+            "accuracy_high": 0.95,
+            "logistic_accuracy": 0.7,
+            "validation_accuracy": 0.91,
+            "n_test": 10.0,
+        }
+    )
+    assert [row["metric"] for row in rows] == ["accuracy", "mse"]
+    assert rows[0] == {
+        "metric": "accuracy",
+        "value": 0.9,
+        "low": 0.8,
+        "high": 0.95,
+        "greater_is_better": True,
+        "baselines": {"logistic": 0.7},
+    }

@@ -23,10 +23,12 @@ from typing import Annotated
 from urllib.parse import quote, urlencode
 
 from lib import outcome
+from lib.files import ROOT, is_local, outputs_dir
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
 from lib.pages import run_index, run_page, summary
-from lib.run import ROOT, Run, is_local, open_run, outputs_dir, run_folder_name
+from lib.run import Run, open_run
+from lib.runs import run_folder_name
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from lib import addresses, chart_file
+from lib.files import ROOT, outputs_dir, write_bytes
 from lib.pages import html, run_index, tables, viewer
 from lib.pages.html import document, plain, public, sentence, when
 from lib.pages.standing import serving, standing_of
 from lib.pages.summary import (
-    CLOSED,
     PAGE,
-    STARTED,
     decision,
     read_summary,
     said_then,
@@ -26,7 +25,8 @@ from lib.pages.summary import (
     summarise,
     write_summary,
 )
-from lib.run import ROOT, Run, open_run, outputs_dir, write_bytes
+from lib.run import Run, open_run
+from lib.runs import CLOSED, STARTED
 
 from upath import UPath
 
