@@ -26,7 +26,7 @@ from lib import outcome
 from lib.files import ROOT, is_local, outputs_dir
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
-from lib.pages import run_index, run_page, summary
+from lib.pages import publish, run_index, summary
 from lib.run import Run, open_run
 from lib.runs import run_folder_name
 
@@ -242,7 +242,7 @@ def render(place: Place, pipelines: list[str]) -> str:
         return render_comparison(*place.runs, base="")
     (run,) = place.runs
     if place.file == summary.PAGE:
-        return run_page.build(run, _with_pages(summary.summarise(run)))
+        return publish.build(run, _with_pages(summary.summarise(run)))
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
