@@ -22,14 +22,13 @@ from types import FrameType
 
 from lib import outcome
 from lib.machine.session import (
+    SIGNALS,
     Session,
     Watcher,
     import_papermill,
 )
 
 from upath import UPath
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
 

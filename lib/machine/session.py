@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from lib.files import ROOT
 
 from upath import UPath
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 UNUSED = (
     "papermill.s3",
     "papermill.adl",

@@ -540,7 +540,8 @@ def readings_for(spec: Mapping, source: str, **options: Value) -> tuple[pd.DataF
     NotComparable
         If the rows of the source are further apart than those of the model.
     """
-    from lib.power.load import describe_power, load_power
+    from lib.power.frame import describe_power
+    from lib.power.load import load_power
 
     resolution = STEPS.get(spec["step_s"], "native")
     raw = load_power(source, **{"resolution": resolution} | options)
@@ -749,7 +750,8 @@ def _judged(run: Run) -> tuple[pd.DataFrame, str]:
     """Return the rows of a run's evaluation, and which column is its own model's."""
     if run.pipeline == "power":
         return run.read("forecast.parquet"), "lightgbm"
-    return run.read("forecasts.parquet"), run.read("choice.json")["chosen"]
+    choice = run.read("choice.json")
+    return run.read("forecasts.parquet"), choice.get("chosen") or choice["model"]
 
 
 # A pair of models to try things on ------------------------------------------------------------
@@ -772,7 +774,7 @@ def sample_pair(folder: Path) -> tuple[Path, Path, pd.DataFrame]:
         before as they need; index ``ts``.
     """
     from lib.power.features import PowerOptions, forward_value, measured, power_features
-    from lib.power.load import aggregate_power
+    from lib.power.frame import aggregate_power
     from lib.power.model import make_spec, save_forecaster
     from lib.power.sample import sample_power
 
