@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 from lib import tracking
 from lib.commands import cli, pipelines
+from lib.files import ROOT
 from lib.registry import ledger, lifecycle
-from lib.run import ROOT
 
 import pytest
 from memory_store import MemoryClient

@@ -7,7 +7,8 @@ import shutil
 from lib import outcome
 from lib.commands import cli, keep, workbench
 from lib.commands.workbench import open_stage
-from lib.run import ROOT, open_run
+from lib.files import ROOT
+from lib.run import open_run
 
 import nbformat
 import pytest

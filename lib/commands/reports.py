@@ -1,8 +1,8 @@
 """What `make reports` and `make compare` write: pages of runs, and of two runs side by side."""
 
-from lib.commands.which import find_run
+from lib.commands.which import find_pair, find_run
 from lib.pages import run_page, two_runs
-from lib.pages.summary import list_runs
+from lib.runs import list_runs
 
 
 def write(run: str) -> int:
@@ -13,4 +13,5 @@ def write(run: str) -> int:
 
 def compare(a: str, b: str, pipeline: str) -> int:
     """Write a page that puts two runs side by side, see `lib.commands.which.find_pair`."""
-    return two_runs.compare(a, b, pipeline)
+    two_runs.compare(*find_pair(a, b, pipeline))
+    return 0
