@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import git, layout
-from lib.files import locked, now, outputs_dir, read_object, state_dir, write_json
+from lib.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
 from lib.parameters import Value
 from lib.run import Run
 from lib.runs import start_of
@@ -185,7 +185,7 @@ def log_page(run: Run, name: str) -> None:
     known = link(run)
     if known:
         with tempfile.TemporaryDirectory() as folder:
-            _copy(run.path / name, Path(folder, name))
+            copy(run.path / name, UPath(folder, name))
             open_client().log_artifacts(known["run_id"], folder)
 
 
@@ -316,18 +316,12 @@ def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str])
             reports = [p for p in run.path.glob(f"{stage}*") if p.suffix in (".ipynb", ".html")]
             small = [n for n in run.record(stage)["writes"] if Path(n).suffix in SMALL_FILES]
             for path in reports:
-                _copy(path, Path(folder, "notebooks", path.name))
+                copy(path, UPath(folder, "notebooks", path.name))
             for name in small:
                 below = "figures" if name.endswith(".png") else "results"
-                _copy(run.path / name, Path(folder, below, name))
+                copy(run.path / name, UPath(folder, below, name))
         if any(Path(folder).iterdir()):
             client.log_artifacts(run_id, folder)
-
-
-def _copy(path: Path, target: Path) -> None:
-    if path.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
 
 
 def _dataset_input(run: Run, fresh: dict[str, dict]) -> "DatasetInput":
