@@ -46,7 +46,7 @@ def _finish(known: dict) -> None:
     import shutil
 
     from lib.machine.executor import finish_report
-    from lib.pages import run_page
+    from lib.pages import publish
 
     from upath import UPath
 
@@ -59,7 +59,7 @@ def _finish(known: dict) -> None:
         "the scheduler or for lack of memory); output of its last seconds may be missing"
     )
     finish_report(path, known.get("stopping") or killed, known)
-    run_page.publish_beside(path)
+    publish.beside(path)
 
 
 def stop_kernel(pid: int, sockets: str) -> None:

@@ -9,8 +9,8 @@ import json
 import math
 from collections.abc import Mapping
 
+from lib.pages import tables
 from lib.pages.html import ZERO, decimals, duration, number, plain
-from lib.pages.summary import metric_rows, stated_directions
 from lib.sources import redact
 
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
@@ -31,7 +31,7 @@ def metric_pairs(
     a, b : mapping of str to float
         Content of the two runs' `metrics.json`.
     directions : mapping of str to bool, optional
-        As in `lib.pages.summary.metric_rows`.
+        As in `lib.pages.tables.metric_rows`.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def metric_pairs(
     a, b = _finite(a), _finite(b)
     rows: dict[str, dict] = {}
     ends: set[str] = set()
-    for row in metric_rows({**b, **a}, directions):
+    for row in tables.metric_rows({**b, **a}, directions):
         name, larger = row["metric"], row["greater_is_better"]
         rows[name] = _pair(name, "metric", a, b, larger)
         ends |= {f"{name}_low", f"{name}_high"} if rows[name]["overlap"] is not None else set()
@@ -59,7 +59,7 @@ def metric_pairs(
 
 def directions_of(a: Mapping, b: Mapping) -> dict[str, bool]:
     """Return whether larger is better of the metrics that the floors of two runs name."""
-    return stated_directions(b["verdict"]) | stated_directions(a["verdict"])
+    return tables.directions_of(b) | tables.directions_of(a)
 
 
 def parameter_pairs(a: Mapping[str, dict], b: Mapping[str, dict]) -> list[dict]:
