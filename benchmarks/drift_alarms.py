@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from lib.power.load import aggregate_power
+from lib.power.frame import aggregate_power
 from lib.power.sample import sample_power
 from lib.registry import drift
 from lib.tick.bars import to_bars

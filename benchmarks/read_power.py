@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.power.load import COLUMNS, load_power
+from lib.power.frame import COLUMNS
+from lib.power.load import load_power
 from lib.power.sample import sample_power, write_uci_text
 
 import numpy as np

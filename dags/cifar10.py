@@ -7,12 +7,10 @@ ImageNet; it is registered when it names enough of the test images rightly. Note
 
 from lib.dag.form import (
     DAG_DEFAULTS,
-    clock_or,
-    data_asset,
-    drift_asset,
     notebook_params,
     notebook_task,
     promotion_task,
+    training_schedule,
 )
 
 from airflow.sdk import DAG, chain
@@ -20,7 +18,7 @@ from airflow.sdk import DAG, chain
 with DAG(
     dag_id="cifar10",
     doc_md=__doc__,
-    schedule=clock_or("0 3 * * 0", data_asset("cifar10"), drift_asset("cifar10")),
+    schedule=training_schedule("cifar10", "0 3 * * 0"),
     tags=["images", "keras", "Sundays 03:00 UTC"],
     params=notebook_params(
         "cifar10",

@@ -6,12 +6,10 @@ test images rightly. Notebooks: `notebooks/mnist/`; run folders: `outputs/mnist/
 
 from lib.dag.form import (
     DAG_DEFAULTS,
-    clock_or,
-    data_asset,
-    drift_asset,
     notebook_params,
     notebook_task,
     promotion_task,
+    training_schedule,
 )
 
 from airflow.sdk import DAG, chain
@@ -19,7 +17,7 @@ from airflow.sdk import DAG, chain
 with DAG(
     dag_id="mnist",
     doc_md=__doc__,
-    schedule=clock_or("0 2 * * 0", data_asset("mnist"), drift_asset("mnist")),
+    schedule=training_schedule("mnist", "0 2 * * 0"),
     tags=["images", "keras", "Sundays 02:00 UTC"],
     params=notebook_params(
         "mnist",

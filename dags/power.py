@@ -7,12 +7,10 @@ the untouched last part of the data is low enough against persistence. Notebooks
 
 from lib.dag.form import (
     DAG_DEFAULTS,
-    clock_or,
-    data_asset,
-    drift_asset,
     notebook_params,
     notebook_task,
     promotion_task,
+    training_schedule,
 )
 
 from airflow.sdk import DAG, chain
@@ -20,7 +18,7 @@ from airflow.sdk import DAG, chain
 with DAG(
     dag_id="power",
     doc_md=__doc__,
-    schedule=clock_or("30 3 * * *", data_asset("power"), drift_asset("power")),
+    schedule=training_schedule("power", "30 3 * * *"),
     tags=["time series", "lightgbm", "daily 03:30 UTC"],
     params=notebook_params(
         "power",

@@ -10,10 +10,9 @@ from lib.dag.form import (
     DAG_DEFAULTS,
     PROMOTED_MODEL,
     alarm_task,
-    clock_or,
-    model_asset,
     notebook_params,
     notebook_task,
+    scoring_schedule,
 )
 
 from airflow.sdk import DAG, chain
@@ -21,13 +20,7 @@ from airflow.sdk import DAG, chain
 with DAG(
     dag_id="score",
     doc_md=__doc__,
-    schedule=clock_or(
-        "0 6 * * *",
-        model_asset("power"),
-        model_asset("tick"),
-        model_asset("mnist"),
-        model_asset("cifar10"),
-    ),
+    schedule=scoring_schedule("0 6 * * *"),
     tags=["registry", "monitoring", "daily 06:00 UTC"],
     params=notebook_params("score", model=PROMOTED_MODEL % "household_power_lightgbm"),
     **DAG_DEFAULTS,

@@ -8,12 +8,10 @@ later than its own date. Notebooks: `notebooks/tick/`; run folders: `outputs/tic
 from lib.dag.form import (
     DAG_DEFAULTS,
     RUN_DATE,
-    clock_or,
-    data_asset,
-    drift_asset,
     notebook_params,
     notebook_task,
     promotion_task,
+    training_schedule,
 )
 
 from airflow.sdk import DAG, chain
@@ -21,7 +19,7 @@ from airflow.sdk import DAG, chain
 with DAG(
     dag_id="tick",
     doc_md=__doc__,
-    schedule=clock_or("30 22 * * *", data_asset("tick"), drift_asset("tick")),
+    schedule=training_schedule("tick", "30 22 * * *"),
     tags=["time series", "keras", "daily 22:30 UTC"],
     params=notebook_params(
         "tick",

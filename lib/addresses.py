@@ -12,8 +12,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.run import state_dir
-from lib.tracking import locked
+from lib.files import locked, state_dir
 
 import psutil
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 
-def gap_report(frame: pd.DataFrame, column: str = "power_kw") -> pd.DataFrame:
-    """Return the stretches in which `column` has no reading, longest first.
+def gap_report(readings: pd.Series) -> pd.DataFrame:
+    """Return the stretches in which there is no reading, longest first.
 
     Returns
     -------
@@ -15,11 +15,11 @@ def gap_report(frame: pd.DataFrame, column: str = "power_kw") -> pd.DataFrame:
         ``start`` and ``end``, the times of the first and the last missing row, and ``n_rows``.
         Gaps of one length are in order of time.
     """
-    missing = np.concatenate([[False], frame[column].isna().to_numpy(), [False]])
+    missing = np.concatenate([[False], readings.isna().to_numpy(), [False]])
     edges = np.flatnonzero(missing[1:] != missing[:-1])
     first, last = edges[::2], edges[1::2] - 1
     gaps = pd.DataFrame(
-        {"start": frame.index[first], "end": frame.index[last], "n_rows": last - first + 1}
+        {"start": readings.index[first], "end": readings.index[last], "n_rows": last - first + 1}
     )
     return gaps.sort_values("n_rows", ascending=False, kind="stable", ignore_index=True)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from lib.run import write_bytes
+from lib.files import write_bytes
 
 from upath import UPath
 
@@ -20,11 +20,6 @@ MARKER_TAG = "papermill-error-cell-tag"  # papermill removes cells with it when 
 ANCHOR = "papermill-error-cell"
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 TRACEBACK_LINES = 12
-
-
-def utc_now() -> datetime:
-    """Return the current time, UTC."""
-    return datetime.now(UTC)
 
 
 def read_notebook(path: UPath) -> dict:
@@ -74,6 +69,16 @@ def source_text(cell: Mapping) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
+def code(notebook: Mapping) -> list[str]:
+    """Return the code of a notebook by cell, without what a run has put in."""
+    return [
+        source_text(cell)
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        and "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+
+
 def clip(text: str, n_lines: int = TRACEBACK_LINES) -> str:
     """Return the last `n_lines` lines of `text`, without terminal colours."""
     return "\n".join(ANSI.sub("", text).rstrip().splitlines()[-n_lines:])
@@ -106,7 +111,7 @@ def mark_failed(
     started : str, optional
         When the cell began (ISO 8601), where the notebook does not know yet.
     """
-    at = at or utc_now()
+    at = at or datetime.now(UTC)
     cells = notebook["cells"] = [cell for cell in notebook["cells"] if not is_marker(cell)]
     for number, cell in enumerate(cells):
         if index is not None and number < index:

@@ -233,21 +233,6 @@ def _domain(
     raise ValueError(f"{place} has the domain [{text}]; expected [low..high] or [one | other]")
 
 
-def read_stages(folder: Path) -> dict[str, dict[str, Parameter]]:
-    """Return the declared parameters of every notebook in `folder`, by stage, in order.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no stage notebook, or a parameters cell is malformed.
-    """
-    found = {path.stem: read_parameters(path) for path in sorted(folder.glob("[0-9]*.ipynb"))}
-    if not found:
-        known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
-        raise ValueError(f"no notebooks for pipeline {folder.name!r}; there are {', '.join(known)}")
-    return found
-
-
 def merge_parameters(notebooks: Mapping[str, Mapping[str, Parameter]]) -> dict[str, Parameter]:
     """Return every parameter of a pipeline once, from its stages' parameters in order.
 

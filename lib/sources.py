@@ -4,32 +4,16 @@ Nothing is parsed here. A source may hold a password or a key, so everything tha
 raised shows `redact(source)` instead.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from lib.run import ROOT, data_dir
+from lib.console import redact
+from lib.files import ROOT, data_dir
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-SECRET = re.compile(r"(?i)([?&][^=&#]*(?:pass|pwd|secret|token|key|sig|cred|auth)[^=&#]*=)[^&#]*")
-
-
-def redact(source: str) -> str:
-    """Return `source` fit for logs and messages: without passwords and keys.
-
-    Examples
-    --------
-    >>> redact("sql:postgresql+psycopg://reader:geheim@db.example/energy#readings")
-    'sql:postgresql+psycopg://reader:***@db.example/energy#readings'
-    >>> redact("https://db.example/power.txt?token=geheim&part=2")
-    'https://db.example/power.txt?token=***&part=2'
-    """
-    source = re.sub(r"(?s)(://[^:/?#@]*):.*@", r"\1:***@", source)
-    return SECRET.sub(r"\1***", source)
 
 
 def without_secrets(message: str, source: str, shown: str, *secrets: str | None) -> str:
@@ -37,33 +21,25 @@ def without_secrets(message: str, source: str, shown: str, *secrets: str | None)
     message = message.replace(source, shown)
     for secret in secrets:
         message = message.replace(str(secret), "***") if secret else message
-    return message
+    return redact(message)
 
 
-def find_files(source: str, *, hint: str = "") -> list[tuple[str, bytes | Path]]:
-    """Return name and content, or place, of every file that a path, glob or URL stands for.
+def find_file(path: str, *, hint: str = "") -> Path:
+    """Return the one local file that `path` names: below `DATA_DIR`, or in the repository.
 
-    The `hint` ends the message about a path where nothing is: what else the caller takes.
+    Raises
+    ------
+    ValueError
+        If it is in neither; `hint` says what else the caller takes.
     """
-    if "://" in source:
-        return _remote_files(source)
-    for place in _places(source):
-        if place.is_dir():
-            raise ValueError(f"{source} is a folder: name a file in it, or a glob: {source}/*.txt")
-        if place.is_file():
-            found = [place]
-        else:
-            whole = place.resolve()
-            matches = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
-            found = sorted(match for match in matches if match.is_file())
-        if found:
-            names = [source] if len(found) == 1 else [match.name for match in found]
-            return list(zip(names, found, strict=True))
-    raise _nothing_found(source, hint)
+    found = [place for place in _places(path) if place.is_file()]
+    if not found:
+        raise _nothing_found(path, hint)
+    return found[0]
 
 
 def list_files(
-    source: str, *, folder: str = "", endings: Sequence[str], hint: str = ""
+    source: str, *, folder: str = "", endings: Sequence[str] = (), hint: str = ""
 ) -> list[tuple[str, Callable[[], BinaryIO]]]:
     """Return the name of every file that `source` stands for, and how to open it; read nothing.
 
@@ -74,7 +50,8 @@ def list_files(
     folder : str
         Of a folder take the files in this folder within it, where there is one.
     endings : sequence of str
-        How the names of the files in a folder end; others are left out.
+        How the names of the files in a folder end; others are left out. Without it a folder is
+        refused.
     hint : str
         What else the caller takes, for the message about a path where nothing is.
 
@@ -96,17 +73,18 @@ def list_files(
         try:
             system, path = fsspec.url_to_fs(place)
             is_web = place.startswith("http")  # which knows neither folders nor globs
-            if not is_web and system.isdir(path):
+            if system.isfile(path):
+                found = [path]
+            elif not is_web and system.isdir(path):
                 found = _files_in(system, path, shown, folder, endings)
             elif not is_web and any(sign in path for sign in "*["):
                 found = sorted(match for match in system.glob(path) if system.isfile(match))
             else:
-                found = [path] if system.isfile(path) else []
+                found = []
         except ValueError:
             raise
         except Exception as error:  # every file system and protocol has errors of its own
-            reason = without_secrets(f"{type(error).__name__}: {error}", place, shown)
-            raise ValueError(f"{shown} cannot be read: {redact(reason)}") from None
+            raise _unreadable(error, place, shown) from None
         if found:
             names = [redact(file.rsplit("/", 1)[-1]) for file in found]
             opens = [partial(system.open, file, "rb") for file in found]
@@ -116,24 +94,33 @@ def list_files(
     raise _nothing_found(source, hint)
 
 
+def read_file(opened: Callable[[], BinaryIO], source: str) -> bytes:
+    """Return the content of a file that `list_files` found for `source`."""
+    try:
+        with opened() as stream:
+            return stream.read()
+    except Exception as error:  # every file system and protocol has errors of its own
+        raise _unreadable(error, source, redact(source)) from None
+
+
 def _files_in(
     system: "AbstractFileSystem", path: str, shown: str, folder: str, endings: Sequence[str]
 ) -> list[str]:
     """Return the files in the folder `path`, or in its `folder`; there must be one."""
+    if not endings:
+        raise ValueError(f"{shown} is a folder: name a file in it, or a glob: {shown}/*")
     if folder and system.isdir(f"{path}/{folder}"):
         path, shown = f"{path}/{folder}", f"{shown}/{folder}"
-    inside = system.ls(path, detail=True)
-    found = sorted(i["name"] for i in inside if i["type"] == "file")
-    found = [name for name in found if name.lower().endswith(tuple(endings))]
-    if found:
-        return found
-    folders = sorted(
-        i["name"].rstrip("/").rsplit("/", 1)[-1] for i in inside if i["type"] != "file"
-    )
-    within = f"; it holds the folders {', '.join(folders)}" if folders else ""
-    raise ValueError(
-        f"no file in the folder {shown} ends in {', '.join(endings)}{within}: name one of them"
-    )
+    inside = {item["name"].rstrip("/"): item["type"] for item in system.ls(path, detail=True)}
+    files = sorted(name for name, kind in inside.items() if kind == "file")
+    found = [name for name in files if name.lower().endswith(tuple(endings))]
+    if not found:
+        folders = sorted(name.rsplit("/", 1)[-1] for name in inside.keys() - {*files})
+        within = f"; it holds the folders {', '.join(folders)}" if folders else ""
+        raise ValueError(
+            f"no file in the folder {shown} ends in {', '.join(endings)}{within}: name one of them"
+        )
+    return found
 
 
 def _places(source: str) -> list[Path]:
@@ -151,19 +138,6 @@ def _nothing_found(source: str, hint: str) -> ValueError:
     )
 
 
-def _remote_files(source: str) -> list[tuple[str, bytes | Path]]:
-    """Return name and content of every file at an fsspec URL; globs work where listing does."""
-    import fsspec
-
-    shown = redact(source)
-    try:
-        system, path = fsspec.url_to_fs(source)
-        is_glob = not source.startswith("http") and any(c in path for c in "*[")
-        paths = sorted(system.glob(path)) if is_glob else [path]
-        found = [(p.rsplit("/", 1)[-1] if is_glob else shown, system.cat_file(p)) for p in paths]
-    except Exception as error:  # every file system and protocol has errors of its own
-        reason = without_secrets(f"{type(error).__name__}: {error}", source, shown)
-        raise ValueError(f"{shown} cannot be read: {reason}") from None
-    if not found:
-        raise ValueError(f"no file matches {shown}: correct the address")
-    return found
+def _unreadable(error: Exception, source: str, shown: str) -> ValueError:
+    reason = without_secrets(f"{type(error).__name__}: {error}", source, shown)
+    return ValueError(f"{shown} cannot be read: {reason}")

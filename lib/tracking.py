@@ -9,23 +9,22 @@ since, which MLflow cannot overwrite, is noted as a tag. A run by hand, whose pa
 has changed, gets a new one; the one before is closed.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
-import shutil
-import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib import git, layout
+from lib.files import locked, now, outputs_dir, read_object, state_dir, write_json
 from lib.parameters import Value
-from lib.run import ROOT, STARTED, Run, now, outputs_dir, state_dir, write_bytes
+from lib.run import Run
+from lib.runs import start_of
 
 from upath import UPath
 
@@ -88,7 +87,7 @@ def tagged_metrics(tags: Mapping[str, str]) -> dict[str, float]:
 
 def link(run: Run) -> dict:
     """Return what the run folder knows of its MLflow run: ids and what was logged; {} if none."""
-    known = _object(run.path / LINK)
+    known = read_object(run.path / LINK)
     return known if known.get("tracking_uri") == tracking_uri() else {}
 
 
@@ -133,7 +132,7 @@ def mirror(
         values |= record["parameters"]
     values.pop("run_dir", None)
     texts = {name: _text(value) for name, value in values.items()}
-    start = _object(run.path / STARTED)
+    start = start_of(run)
     identity = _identity(start)
     known = _open_mlflow_run(client, run, texts, identity)
     changed = {k: v for k, v in texts.items() if known["values"].get(k, v) != v}
@@ -144,7 +143,7 @@ def mirror(
     written = {name for r in fresh.values() if r["state"] == "finished" for name in r["writes"]}
     numbers = dict(metrics or {})
     if "metrics.json" in written:
-        numbers |= _object(run.path / "metrics.json")
+        numbers |= read_object(run.path / "metrics.json")
     stamp = _milliseconds()
     client.log_batch(
         known["run_id"],
@@ -172,38 +171,13 @@ def mirror(
 def close(run: Run, status: str = "KILLED") -> None:
     """End the MLflow run of `run`, if it has one that says it is going on."""
     known = link(run)
-    identity = _identity(_object(run.path / STARTED))
+    identity = _identity(start_of(run))
     if not known and not identity:
         return
     client = open_client()
     found = known.get("run_id") or _find(client, run, identity)
     if found and client.get_run(found).info.status == "RUNNING":
         client.set_terminated(found, status=status)
-
-
-def git_commit() -> str:
-    """Return the checked-out commit, with ``+changes`` where files differ; "" outside of git."""
-    git = shutil.which("git")
-    if not git:
-        return ""
-    commands = [("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")]
-    done = [
-        subprocess.run([git, *c], cwd=ROOT, capture_output=True, text=True, check=False)
-        for c in commands
-    ]
-    if any(d.returncode for d in done):
-        return ""
-    return done[0].stdout.strip() + ("+changes" if done[1].stdout.strip() else "")
-
-
-def notebook_digest(pipeline: str) -> str:
-    """Return the SHA-256 of the code of all notebooks of `pipeline`, outputs left out."""
-    whole = hashlib.sha256()
-    for path in sorted((ROOT / "notebooks" / pipeline).glob("*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-        whole.update(json.dumps([path.name, code]).encode())
-    return whole.hexdigest()
 
 
 def log_page(run: Run, name: str) -> None:
@@ -216,16 +190,16 @@ def log_page(run: Run, name: str) -> None:
 
 
 def _tags(run: Run) -> dict[str, str]:
-    facts = _object(run.path / "dataset.json")
+    facts = read_object(run.path / "dataset.json")
     tags = {
         "pipeline": run.pipeline,
         "run_dir": run.run_dir,
-        "notebook_digest": notebook_digest(run.pipeline),
+        "notebook_digest": layout.code_digest(run.pipeline),
         "mlflow.source.name": f"notebooks/{run.pipeline}",
         "source": facts.get("source", ""),
         "data_digest": facts.get("digest", ""),
     }
-    commit = git_commit()
+    commit = git.commit()
     if commit:
         tags |= {"git_commit": commit, "mlflow.source.git.commit": commit.split("+")[0]}
     return {name: value for name, value in tags.items() if value}
@@ -292,16 +266,12 @@ def _title(
 
 def _headline(run: Run) -> str:
     """Return the metric that tells most, with its value, "rmse 0.435" for example, if known."""
-    metrics, verdict = (_object(run.path / f"{name}.json") for name in ("metrics", "verdict"))
+    metrics, verdict = (read_object(run.path / f"{name}.json") for name in ("metrics", "verdict"))
     known = {name: metrics[name] for name in HEADLINES if name in metrics}
     for check in verdict.get("checks", ()):
         known.setdefault(check["metric"], check["value"])
     found = [f"{name} {value:.3g}" for name, value in known.items() if value is not None]
     return found[0] if found else ""
-
-
-def _object(path: UPath) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _short_source(values: Mapping[str, Value]) -> str:
@@ -313,7 +283,7 @@ def _short_source(values: Mapping[str, Value]) -> str:
 
 
 def _save_link(run: Run, known: dict) -> None:
-    write_bytes(run.path / LINK, (json.dumps(known, indent=2) + "\n").encode())
+    write_json(run.path / LINK, known)
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
@@ -366,7 +336,7 @@ def _dataset_input(run: Run, fresh: dict[str, dict]) -> "DatasetInput":
     import pandas as pd
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    facts = json.loads((run.path / "dataset.json").read_text(encoding="utf-8"))
+    facts = read_object(run.path / "dataset.json")
     writes = next(r["writes"] for r in fresh.values() if "dataset.json" in r["writes"])
     known = {"name": facts["name"], "digest": facts["digest"][:36]}
     source = _data_source(facts["source"])
@@ -418,15 +388,3 @@ def _milliseconds() -> int:
     import time
 
     return int(time.time() * 1000)
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Let one process at a time through, of all that share `state_dir`: what `name` says is shared.
-
-    A new database must not be made twice, nor an index written from an older look at the runs.
-    """
-    state_dir().mkdir(parents=True, exist_ok=True)
-    with (state_dir() / f".{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 from lib import tracking
 from lib.commands import cli, pipelines
+from lib.files import ROOT
 from lib.registry import ledger, lifecycle
-from lib.run import ROOT
 
 import pytest
 from memory_store import MemoryClient
@@ -179,7 +179,7 @@ def test_console_keeps_the_log_out_and_gives_output_back_afterwards(tmp_path, ca
 
 
 def test_account_shows_tasks_and_what_their_notebooks_print():
-    from lib.dag.dagrun import Account
+    from lib.dag.account import Account
 
     console = io.StringIO()
     account = Account(console)

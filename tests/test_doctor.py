@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from lib.commands import doctor, services
 from lib.dag import scheduling
-from lib.run import outputs_dir
+from lib.files import outputs_dir
 
 import pytest
 
@@ -309,6 +309,6 @@ def test_a_prepared_machine_is_well_until_airflow_is_broken(monkeypatch, tmp_pat
     (dags / "broken.py").write_text("from airflow.sdk import DAG\nimport no_such_module\n")
     with sqlite3.connect(Path(services.airflow_settings()["AIRFLOW_HOME"]) / "airflow.db") as base:
         base.execute("UPDATE alembic_version SET version_num = '937cbd173ca1'")
-    monkeypatch.setattr(doctor, "DAGS", dags)
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
     reason = "broken.py: ModuleNotFoundError: No module named 'no_such_module'"
     assert is_problem(doctor.airflow(), reason, "unapplied migrations")

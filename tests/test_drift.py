@@ -134,7 +134,7 @@ def test_a_day_with_a_few_bars_less_is_compared(learned, profile):
 
 
 def test_house_shows_a_changed_unit_by_its_power_factor():
-    from lib.power.load import aggregate_power
+    from lib.power.frame import aggregate_power
     from lib.power.sample import sample_power
 
     raw = aggregate_power(sample_power(28, seed=5, gaps=False), "hour")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib import outcome
-from lib.machine import executor
+from lib.machine import executor, session
 from lib.run import write_bytes
 
 import nbformat
@@ -158,7 +158,7 @@ def test_report_cannot_be_broken_by_backticks_in_an_error():
 
 
 def test_papermill_removes_the_report_when_it_runs_the_notebook_again():
-    executor.import_papermill()
+    session.import_papermill()
     from papermill.execute import remove_error_markers
 
     notebook = nbformat.from_dict(stuck_notebook())
@@ -231,7 +231,7 @@ def test_watcher_finishes_the_report_when_its_pipe_closes_without_goodbye(tmp_pa
     outcome.write_notebook(UPath(output), stuck_notebook())
     sockets = tmp_path / "sockets"
     sockets.mkdir()
-    watcher = executor.Watcher(UPath(output), str(sockets))
+    watcher = session.Watcher(UPath(output), str(sockets))
     watcher.tell({"cell": 1, "started": "2026-01-02T03:04:05+00:00"})
     watcher.tell({"cell": 2, "started": "2026-01-02T03:04:06+00:00"})
     watcher._process.stdin.close()
@@ -246,7 +246,7 @@ def test_watcher_finishes_the_report_when_its_pipe_closes_without_goodbye(tmp_pa
 def test_watcher_repeats_the_reason_that_it_was_told(tmp_path):
     output = tmp_path / "a.ipynb"
     outcome.write_notebook(UPath(output), stuck_notebook())
-    watcher = executor.Watcher(UPath(output), str(tmp_path / "none"))
+    watcher = session.Watcher(UPath(output), str(tmp_path / "none"))
     watcher.tell({"cell": 2, "stopping": "StageStopped: told to stop (SIGTERM)"})
     watcher._process.stdin.close()
     watcher._process.wait(timeout=30)
@@ -258,7 +258,7 @@ def test_watcher_starts_at_once_and_leaves_a_finished_execution_alone(tmp_path):
     outcome.write_notebook(UPath(output), stuck_notebook())
     before = output.read_bytes()
     begun = time.perf_counter()
-    watcher = executor.Watcher(UPath(output), str(tmp_path / "none"))
+    watcher = session.Watcher(UPath(output), str(tmp_path / "none"))
     assert time.perf_counter() - begun < 0.1
     watcher.dismiss()
     assert watcher._process.returncode == 0
@@ -267,7 +267,7 @@ def test_watcher_starts_at_once_and_leaves_a_finished_execution_alone(tmp_path):
 
 def test_papermill_is_imported_without_storage_back_ends():
     code = (
-        "import sys; from lib.machine.executor import import_papermill; import_papermill(); "
+        "import sys; from lib.machine.session import import_papermill; import_papermill(); "
         "assert 'papermill' in sys.modules; print(*[name for name in "
         "('boto3', 'azure', 'gcsfs', 'github', 'pyarrow', 'rfc3987_syntax', 'lark') "
         "if name in sys.modules]); from papermill.iorw import papermill_io, S3\n"
@@ -369,7 +369,7 @@ def test_dead_kernel(tmp_path, source, words):
 @pytest.mark.kernel
 def test_notebook_limit_stops_a_cell_that_keeps_printing(tmp_path):
     loop = "import time\nfor i in range(600):\n    print(i, flush=True)\n    time.sleep(0.1)"
-    with pytest.raises(executor.StageTimeoutError, match=r"limit of 1\.5 s in cell 4") as caught:
+    with pytest.raises(session.StageTimeoutError, match=r"limit of 1\.5 s in cell 4") as caught:
         run(tmp_path, loop, timeout_s=1.5, silent_timeout_s=0.8)
     assert (caught.value.limit, caught.value.seconds, caught.value.cell) == ("timeout_s", 1.5, 4)
     cells = assert_truth(tmp_path / "out.ipynb", 3, "StageTimeoutError", "limit of 1.5 s")
@@ -385,7 +385,7 @@ def test_silent_limit_stops_even_a_cell_that_will_not_be_interrupted(tmp_path):
         "child = subprocess.Popen(['sleep', '300'])\n"
         "print(child.pid, flush=True)\ntime.sleep(300)"
     )
-    with pytest.raises(executor.StageTimeoutError, match="no output for 1 s") as caught:
+    with pytest.raises(session.StageTimeoutError, match="no output for 1 s") as caught:
         run(tmp_path, source, timeout_s=60, silent_timeout_s=1)
     assert caught.value.limit == "silent_timeout_s"
     cells = assert_truth(tmp_path / "out.ipynb", 3, "StageTimeoutError", "no output for 1 s")
@@ -461,7 +461,7 @@ def test_handler_that_lets_the_process_go_on_gets_the_signal_and_the_caller_an_e
 
     source = f"import os, time\nos.kill({os.getpid()}, 15)\ntime.sleep(300)"
     try:
-        with pytest.raises(executor.StageStopped, match="SIGTERM"):
+        with pytest.raises(session.StageStopped, match="SIGTERM"):
             run(tmp_path, source)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -512,7 +512,7 @@ def test_outputs_and_log(tmp_path, caplog):
 
 @pytest.mark.kernel
 def test_no_output_is_lost_when_it_comes_faster_than_it_is_read(tmp_path, monkeypatch):
-    executor.import_papermill()
+    session.import_papermill()
     from lib.machine import engine
 
     read_message = engine._Client.process_message
@@ -556,7 +556,7 @@ def test_exception_from_a_timer_of_the_caller_ends_kernel_and_report(tmp_path, i
         too_long()
 
     before = signal.signal(signal.SIGALRM, alarm)
-    executor.import_papermill()
+    session.import_papermill()
     from lib.machine import engine  # noqa: F401  no import while the clock ticks
 
     begun = time.monotonic()

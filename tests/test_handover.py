@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import addresses
+from lib.addresses import open_stage_link
 from lib.commands import workbench
 from lib.pages.summary import note_start
 from lib.parameters import read_parameters
@@ -48,7 +48,7 @@ def make_run(run_dir, day="02", stages=STAGES, **changed):
         declared = read_parameters(ROOT / "notebooks" / "power" / f"{stage}.ipynb")
         values = {name: p.default for name, p in declared.items()}
         known = {name: changed[name] for name in changed if name in values}
-        run._parameters.update(values | known | {"run_dir": run_dir})
+        run.parameters.update(values | known | {"run_dir": run_dir})
         before = run.read(f"{stages[number - 1]}.json") if number else {}
         run.write(f"{stage}.json", before | {stage: run_dir})
         if stage == "04_train":
@@ -245,7 +245,7 @@ def test_running_lab_is_offered_as_a_link(outputs, kernel, monkeypatch):
     run = kernel("05_evaluate")
     with pytest.raises(UnfinishedStage) as caught:
         run.read("raw.parquet")
-    address = addresses.open_stage_link(OLD, "05_evaluate", lab="http://127.0.0.1:2")
+    address = open_stage_link(OLD, "05_evaluate", lab="http://127.0.0.1:2")
     assert str(caught.value).splitlines()[1] == f"In this JupyterLab: {address}"
 
 

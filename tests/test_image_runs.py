@@ -9,7 +9,8 @@ from lib import tracking
 from lib.commands import services
 from lib.images.model import load_image_classifier
 from lib.images.sample import sample_objects
-from lib.machine.executor import execute_notebook, import_papermill
+from lib.machine.executor import execute_notebook
+from lib.machine.session import import_papermill
 from lib.registry import lifecycle
 from lib.run import ROOT, data_dir, open_run, outputs_dir, state_dir
 

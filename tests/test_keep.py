@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 
-import lib.run
 from lib import outcome
 from lib.commands import cli, keep, workbench
 from lib.commands.workbench import open_stage
-from lib.run import ROOT, open_run
+from lib.files import ROOT
+from lib.run import open_run
 
 import nbformat
 import pytest
@@ -21,7 +21,8 @@ COMMITTED = "notebooks/power/05_evaluate.ipynb"
 def project(tmp_path, monkeypatch):
     """A project of its own: the notebooks of power, and a run of them."""
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
-    for module in (lib.run, workbench, keep):
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
+    for module in (workbench, keep):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     shutil.copytree(ROOT / "notebooks/power", tmp_path / "notebooks/power")
     for stage in ("01_load", "02_features", "03_tune", "04_train"):

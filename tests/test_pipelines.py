@@ -9,9 +9,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from lib.dag.form import RUN_DATE, clock_tag, data_asset, drift_asset, model_asset, notebook_params
+from lib import layout
+from lib.dag.assets import data_asset, drift_asset, model_asset
+from lib.dag.form import RUN_DATE, clock_tag, notebook_params
 from lib.dag.promotion import PromotionOperator
-from lib.parameters import merge_parameters, read_parameters, read_stages
+from lib.parameters import merge_parameters, read_parameters
 from lib.run import ROOT
 
 import jinja2
@@ -194,7 +196,7 @@ def test_templates_of_dag_files_hold_without_a_logical_date():
 
 @each_pipeline
 def test_trigger_form_offers_every_parameter_but_the_run_folder(pipeline, dags):
-    declared = merge_parameters(read_stages(ROOT / "notebooks" / pipeline))
+    declared = merge_parameters(layout.declared(pipeline))
     form = dags[pipeline].params
     assert list(form) == [name for name in declared if name != "run_dir"]
     for name, parameter in declared.items():

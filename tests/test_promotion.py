@@ -244,7 +244,7 @@ def test_retry_after_an_approval_does_not_ask_again(run, promoted, context, monk
 def test_retry_after_the_alias_has_moved_promotes_once(run, promoted, context):
     leave(run, registration(), gate())
     answered(context, "Approve")
-    promotion._note(run, registration(), "approved", who="bob", reason="as if it had been killed")
+    promotion._Case(run, registration(), {}).note("approved", "as if it had been killed", "bob")
     assert execute(context) == f"{NAME} version 2"
     assert len(promoted.calls) == 1
 
@@ -254,7 +254,7 @@ def test_approval_of_an_earlier_version_is_not_one_of_this(run, promoted, contex
         "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **facts: None
     )
     leave(run, registration(), gate())
-    promotion._note(run, registration(version=1), "approved", who="bob", reason="that one")
+    promotion._Case(run, registration(version=1), {}).note("approved", "that one", "bob")
     with pytest.raises(TaskAwaitingInput):
         execute(context)
 

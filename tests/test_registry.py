@@ -58,7 +58,7 @@ def make_run(store, model, request):
     def make(name=None, source="file.csv", passed=True, rmse=0.4, horizon=1):
         run_dir = f"power/{name or request.node.name}"
         stage = open_run(run_dir, stage="01_load")
-        stage._parameters.update({"run_dir": run_dir, "source": source, "horizon": horizon})
+        stage.parameters.update({"run_dir": run_dir, "source": source, "horizon": horizon})
         index = pd.date_range("2025-01-01", periods=3, freq="h", name="ts")
         stage.write("raw.parquet", pd.DataFrame({"power_kw": [1.0, 2.0, np.nan]}, index=index))
         facts = {"name": "house", "source": source, "digest": "f" * 64, "n_rows": 3}
@@ -197,7 +197,7 @@ def test_run_by_hand_moves_staging_at_most_and_says_how_to_promote(make_run, pol
 
 
 def test_person_in_the_kernel_of_an_airflow_run_moves_staging_at_most(shared_run, monkeypatch):
-    monkeypatch.setattr("lib.commands.workbench.is_interactive", lambda: True)
+    monkeypatch.setattr("lib.runs.is_interactive", lambda: True)
     made = lifecycle.register(shared_run, "looked_at", gate=gate("first"))
     assert (made["alias"], lifecycle.champion("looked_at")) == ("staging", None)
 

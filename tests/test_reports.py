@@ -299,7 +299,7 @@ STAGES = ("01_load", "02_features", "03_train")
 def folder(tmp_path, monkeypatch):
     """The folder of a run of a pipeline with three stages, of which none has begun."""
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
-    monkeypatch.setattr(reports, "ROOT", tmp_path)
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
     for stage in STAGES:
         planned = tmp_path / "notebooks" / "wind" / f"{stage}.ipynb"
         planned.parent.mkdir(parents=True, exist_ok=True)
@@ -363,7 +363,6 @@ def test_run_that_was_closed_between_stages_leads_to_no_stage_that_will_never_be
     from lib.pages import run_page, summary
     from lib.run import open_run
 
-    monkeypatch.setattr(summary, "ROOT", tmp_path)
     assert leads(execute(folder, "01_load"))[-1] == "02_features.html"
     summary.close_run(open_run("wind/run-1"), "cancelled", "Ctrl-C", at="2026-01-02T05:00:00+01:00")
     run_page.publish(open_run("wind/run-1"), ask_registry=False)

@@ -8,9 +8,9 @@ import json
 import platform
 import subprocess
 
+from lib import runs
 from lib.commands import lockfile, reproduce
-from lib.pages import summary
-from lib.run import ROOT
+from lib.files import ROOT
 
 import pytest
 
@@ -58,7 +58,7 @@ def repository(tmp_path, monkeypatch):
         (folder / "lib/commands/cli.py").write_text(CLI.replace("RMSE", str(rmse)))
         git(folder, "add", ".")
         git(folder, "commit", "--quiet", "--message", f"Reach {rmse}")
-    for module in (reproduce, summary):
+    for module in (reproduce, runs):
         monkeypatch.setattr(module, "ROOT", folder)
     monkeypatch.setattr(lockfile, "_installed", {"numpy": "2.3.1"}.get)
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))

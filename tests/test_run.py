@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from lib import run as run_module
+from lib import files, folder, runs
 from lib.run import UnfinishedStage, open_run
 
 import matplotlib.figure
@@ -27,7 +27,7 @@ def outputs(request, tmp_path, monkeypatch):
     else:
         place = f"s3://{request.getfixturevalue('bucket')}/outputs"
     monkeypatch.setenv("OUTPUTS_DIR", place)
-    monkeypatch.setattr(run_module, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     return place
 
 
@@ -207,20 +207,20 @@ def test_unknown_ending_is_refused_with_the_known_ones(local):
     ],
 )
 def test_usual_run_ids_keep_their_look_in_folder_names(run_id, folder):
-    assert run_module.run_folder_name(run_id) == folder
+    assert runs.run_folder_name(run_id) == folder
 
 
 def test_unusual_run_ids_never_share_a_folder_and_never_leave_it():
     odd = ["a/b", "a:b", "a b", "a{}b", "../b", "..", ".", "", "-", "a\nb"]
-    names = [run_module.run_folder_name(run_id) for run_id in odd]
+    names = [runs.run_folder_name(run_id) for run_id in odd]
     assert len(set(names)) == len(odd)
-    assert all(run_module.NAME.fullmatch(name) for name in names)
+    assert all(folder.NAME.fullmatch(name) for name in names)
 
 
 def test_folder_is_the_same_from_every_working_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS_DIR", "elsewhere")
     monkeypatch.chdir(tmp_path)
-    assert Path(run_module.outputs_dir().path) == run_module.ROOT / "elsewhere"
+    assert Path(files.outputs_dir().path) == files.ROOT / "elsewhere"
 
 
 def test_record_tells_state_times_and_files(local):
@@ -251,7 +251,7 @@ def test_reader_never_sees_a_part_of_a_file(local):
     run = open_run("power/dev", stage="01_load")
     path = run.path / "big.bin"
     contents = [bytes([k]) * 3_000_000 for k in range(2)]
-    run_module.write_bytes(path, contents[0])
+    files.write_bytes(path, contents[0])
     done = threading.Event()
     seen = set()
 
@@ -263,7 +263,7 @@ def test_reader_never_sees_a_part_of_a_file(local):
     reader = threading.Thread(target=read)
     reader.start()
     for k in range(60):
-        run_module.write_bytes(path, contents[k % 2])
+        files.write_bytes(path, contents[k % 2])
     done.set()
     reader.join()
     assert seen <= {(3_000_000, c[:1], c[:1]) for c in contents}

@@ -229,7 +229,7 @@ def test_no_run_is_lost_when_several_finish_at_once(outputs):
 
 def test_remote_runs_are_found_in_one_listing_and_seen_when_they_change(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS_DIR", f"memory://{tmp_path.name}/runs")
-    monkeypatch.setattr("lib.tracking.state_dir", lambda: tmp_path)
+    monkeypatch.setattr("lib.files.state_dir", lambda: tmp_path)
     write_summary(make_run("wind/a"))
     page = run_index.write_index()
     assert names() == ["wind/a"] and "wind" in page.read_text()

@@ -158,7 +158,7 @@ def test_run_that_was_closed_says_why_and_where_it_was_cut_off(state):
 
 
 def test_stages_that_a_failed_run_never_reached_are_not_waited_for(monkeypatch, tmp_path):
-    monkeypatch.setattr("lib.pages.summary.ROOT", tmp_path)
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
     folder = tmp_path / "notebooks" / "wind"
     folder.mkdir(parents=True)
     for stage in ("01_load", "02_evaluate", "03_register"):

@@ -173,15 +173,6 @@ def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
     assert scheduling.scheduler_lives()
 
 
-def test_run_that_nobody_ever_held_is_a_ghost_only_when_it_is_old(outputs):
-    def begun(age):
-        return f"{datetime.now(UTC) - age:%Y-%m-%d %H:%M:%S.%f}"
-
-    assert not scheduling._is_ghost("power", "a", begun(timedelta(hours=20)))
-    assert scheduling._is_ghost("power", "a", begun(timedelta(hours=30)))
-    assert not scheduling._is_ghost("power", "a", None)
-
-
 def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(outputs, monkeypatch):
     monkeypatch.delenv(scheduling.DATABASE, raising=False)
     assert not scheduling.may_need_tidying(), "no database yet"
@@ -205,6 +196,8 @@ def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(output
     change("INSERT INTO dag VALUES ('tick', '2026-01-01 00:00:00.000000')")
     assert scheduling.may_need_tidying()
     change("DELETE FROM dag", f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'running')")
+    assert not scheduling.may_need_tidying(), "nobody has ever held it: it is not ours"
+    scheduling._mark("power", "a").touch()
     assert scheduling.may_need_tidying()
     assert scheduling.ghosts() == [scheduling.Ghost("power", "a")]
 

@@ -60,7 +60,7 @@ def many(pair):
 def write(run_dir, stage, content, **parameters):
     """Finish a stage that has written `content`."""
     run = open_run(run_dir, stage=stage)
-    run._parameters.update(parameters)
+    run.parameters.update(parameters)
     for name, value in content.items():
         run.write(name, value)
     run.finish()

@@ -102,7 +102,7 @@ def by_stage(run):
 
 def plan(monkeypatch, tmp_path):
     """Give the pipeline three notebooks."""
-    monkeypatch.setattr(summary, "ROOT", tmp_path / "root")
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path / "root"))
     folder = tmp_path / "root" / "notebooks" / "wind"
     folder.mkdir(parents=True)
     for stage in STAGES:

@@ -15,10 +15,10 @@ import sys
 import urllib.request
 from datetime import UTC, datetime
 
-from lib import addresses, tracking
+from lib import addresses, layout, tracking
 from lib.dag.clock import GRACE
 from lib.pages import summary
-from lib.parameters import merge_parameters, read_stages
+from lib.parameters import merge_parameters
 from lib.run import ROOT, open_run, run_folder_name, state_dir
 
 import psutil
@@ -214,7 +214,7 @@ def test_sample_in_the_form_takes_small_values_and_is_one_run_of_mlflow(page, up
     run_id = send_form(page)
     assert airflow.wait_for_run("power", run_id, 600) == "success"
     run = open_run(f"power/{run_folder_name(run_id)}")
-    declared = merge_parameters(read_stages(ROOT / "notebooks" / "power"))
+    declared = merge_parameters(layout.declared("power"))
     used = {name: v for r in run.records().values() for name, v in r["parameters"].items()}
     own = {name: parameter.default for name, parameter in declared.items()}
     assert used == own | {"n_trials": 4, "run_dir": run.run_dir}, (

@@ -134,13 +134,13 @@ def test_stage_to_open_is_the_one_that_failed_else_the_evaluation_else_the_last(
     states, state, stage
 ):
     summary = {"run_dir": "wind/a", "state": state, "stages": stages(*states)}
-    assert which.find_stage(summary) == stage
+    assert which.find_stage(summary)["name"] == stage
 
 
 def test_stage_may_be_named_by_its_number_or_its_verb_and_an_unknown_one_is_refused():
     summary = {"run_dir": "wind/a", "state": "passed", "stages": stages(*["passed"] * 4)}
     for text in ("02_train", "2", "02", "train"):
-        assert which.find_stage(summary, text) == "02_train"
+        assert which.find_stage(summary, text)["name"] == "02_train"
     with pytest.raises(ValueError, match=r"wind/a has no stage 'tune'; it has 01_load, 02_train"):
         which.find_stage(summary, "tune")
     summary["stages"] = stages(*["waiting"] * 4)

@@ -333,7 +333,7 @@ def test_model_below_its_floor_is_red_and_not_registered(power):
 
 
 def test_unwritable_run_folder_is_red_and_named(power, monkeypatch, tmp_path):
-    from lib.dag.dagrun import Account
+    from lib.dag.account import Account
 
     from airflow.sdk.listener import get_listener_manager
 

@@ -21,18 +21,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib import layout
 from lib.commands import lockfile
 from lib.commands.services import airflow_settings
+from lib.console import redact
 from lib.dag import health
 from lib.dag.scheduling import ghosts
-from lib.run import ROOT, data_dir, is_local, outputs_dir, state_dir, write_bytes
-from lib.sources import redact
+from lib.files import ROOT, data_dir, is_local, outputs_dir, state_dir, write_bytes
 from lib.tracking import tracking_uri
 
 from upath import UPath
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-LOCK, DAGS = ROOT / "requirements.lock", ROOT / "dags"
+LOCK = ROOT / "requirements.lock"
 KERNEL = ROOT / "lib" / "machine" / "kernel.py"
 KERNEL_SECONDS = 60.0
 BUSY_SECONDS = 3.0  # a run writes to the tracking database for less than that
@@ -234,7 +235,7 @@ def airflow() -> Finding:
     """Look whether Airflow's database is of this version, and import the DAG files as it does."""
     settings = airflow_settings()
     ready = Path(settings["AIRFLOW_HOME"]) / "ready"
-    said = health.ask(DAGS, settings)
+    said = health.ask(layout.pipelines_dir() / "dags", settings)
     wrong = [f"{Path(name).name}: {text}" for name, text in said["errors"].items()]
     fixes = ["mend the files that it names"] if wrong else []
     if said["database"]:

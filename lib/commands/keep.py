@@ -17,9 +17,11 @@ from types import SimpleNamespace
 from lib import outcome
 from lib.commands.which import LATEST
 from lib.commands.workbench import WORKBENCH
+from lib.console import say
+from lib.files import ROOT, write_bytes
 from lib.pages.code_diff import line_diff
 from lib.parameters import parse_parameters
-from lib.run import OPENED, ROOT, open_run, write_bytes
+from lib.run import OPENED, open_run
 
 from upath import UPath
 
@@ -77,27 +79,25 @@ def main(notebook: str, *, apply: bool) -> int:
         why = f"{name} has all that {opened} has, as it was saved"
         if found.edited != found.before:
             why = f"{opened} is as it was opened or kept last, and {name} has changed since"
-        _say(f"nothing to keep: {why}")
+        say(f"nothing to keep: {why}")
         return 0
-    _say(f"{path.relative_to(ROOT)} would change {name}:\n")
-    _say("\n".join(_coloured(*line) for line in shown[:-1]))
+    say(f"{path.relative_to(ROOT)} would change {name}:\n")
+    say("\n".join(_coloured(*line) for line in shown[:-1]))
     if not apply:
         if not sys.stdin.isatty():
-            _say("\nnothing was written; APPLY=1 writes it")
+            say("\nnothing was written; APPLY=1 writes it")
             return 0
         sys.stdout.write(f"\nWrite this into {name}? [y/N] ")
         sys.stdout.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            _say("nothing was written")
+            say("nothing was written")
             return 0
     is_run = write(found)
-    _say(f"\nwritten   {name}")
+    say(f"\nwritten   {name}")
     if not is_run:
         pipeline = found.target.parent.name
-        _say(
-            f"next      make notebooks PIPELINE={pipeline}, which makes its outputs anew: they are"
-        )
-        _say("          cleared, as its code has changed")
+        say(f"next      make notebooks PIPELINE={pipeline}, which makes its outputs anew: they are")
+        say("          cleared, as its code has changed")
     return 0
 
 
@@ -299,7 +299,3 @@ def _coloured(sign: str, line: str) -> str:
     if sign in COLOURS and sys.stdout.isatty():
         return f"\x1b[{COLOURS[sign]}m{text}\x1b[0m"
     return text
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

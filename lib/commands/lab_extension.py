@@ -7,11 +7,14 @@ that says what would be opened; only the form on it, sent with Jupyter's XSRF to
 
 import asyncio
 import html
+from collections.abc import Mapping
 from pathlib import Path
 
 from lib.addresses import OPEN_STAGE
-from lib.commands.workbench import find_stage, open_stage
+from lib.commands import which
+from lib.commands.workbench import open_stage
 from lib.pages.html import document
+from lib.pages.summary import summarise
 
 from jupyter_server.auth import authorized
 from jupyter_server.base.handlers import JupyterHandler
@@ -37,7 +40,7 @@ class OpenStage(JupyterHandler):
         """Say what would be opened, and ask."""
         run_dir, stage = self.get_query_argument("run", ""), self.get_query_argument("stage", "")
         try:
-            _, found = await asyncio.to_thread(find_stage, run_dir, stage)
+            found = await asyncio.to_thread(_find, run_dir, stage)
         except ValueError as error:
             self._refuse(error)
             return
@@ -78,6 +81,10 @@ class OpenStage(JupyterHandler):
         text = html.escape(str(error))
         body = Markup(f"<main><h1>No such stage</h1><p>{text}</p></main>")
         self.finish(document("No such stage", body))
+
+
+def _find(run_dir: str, stage: str) -> Mapping:
+    return which.find_stage(summarise(which.find_run(run_dir)), stage)
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

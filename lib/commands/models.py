@@ -1,46 +1,44 @@
 """What `make history`, `champion`, `promote`, `rollback` and `reconcile` print.
 
-Each function does what its command says through `lib.registry.lifecycle` and returns the exit
-status. Nothing is decided here. A model and a version are what `lib.commands.which` understands, ""
-for the only model there is. What cannot be done is a `ValueError`, whose message names what there
-is; a registry that cannot be asked is a `ConnectionError`. After a change the pages of the runs
-that made the versions say which of them serves.
+Nothing is decided here: each function does what its command says through
+`lib.registry.lifecycle`. A model and a version are what `lib.commands.which` understands, "" for
+the only model there is. What cannot be done is a `ValueError`, whose message names what there is; a
+registry that cannot be asked is a `ConnectionError`. After a change the pages of the runs that made
+the versions say which of them serves.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from lib import tracking
 from lib.commands import which
+from lib.console import redact, say
 from lib.pages import run_page
 from lib.registry import ledger, lifecycle
 from lib.registry.ledger import Entry
 from lib.registry.lifecycle import PRODUCTION
 from lib.run import open_run
-from lib.sources import redact
 
 HEADINGS = ("when (UTC)", "alias", "change", "by", "why")
 
 
-def history(model: str) -> int:
+def history(model: str) -> None:
     """Print every change of an alias of a model as a table, the oldest first."""
     with _asked():
         model = which.find_model(model)
         entries, serves = lifecycle.history(model), lifecycle.champion(model)
-    _say(f"{model}: {_serves(serves)}; {len(entries)} changes on record")
+    say(f"{model}: {_serves(serves)}; {len(entries)} changes on record")
     rows = [HEADINGS, *map(_row, entries)] if entries else []
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        _say("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
     if any(not entry.done for entry in entries):
-        _say(f"To finish what was cut off: make reconcile MODEL={model}")
-    return 0
+        say(f"To finish what was cut off: make reconcile MODEL={model}")
 
 
-def champion(model: str, at: str) -> int:
+def champion(model: str, at: str) -> None:
     """Print which version is in production, or was at the time `at`, since when and why."""
     moment = _moment(at) if at else datetime.now(UTC)
     with _asked():
@@ -55,11 +53,10 @@ def champion(model: str, at: str) -> int:
     elif at and not known:
         begins = f"begins at {_time(entries[0])} UTC" if entries else "has no entry"
         when += f", as far as is known: the ledger {begins}"
-    _say(f"{model}: {_serves(number)}{when}")
-    return 0
+    say(f"{model}: {_serves(number)}{when}")
 
 
-def promote(model: str, version: str, reason: str) -> int:
+def promote(model: str, version: str, reason: str) -> None:
     """Put a version into production, and say what it replaces and how to undo that."""
     with _asked():
         model = which.find_model(model)
@@ -70,31 +67,28 @@ def promote(model: str, version: str, reason: str) -> int:
     _tell_change(model, entry)
     if entry.override:
         said = f"its gate says {outcome!r}" if outcome else "it has passed no gate"
-        _say(f"  override  {said}; the reason stays on record")
+        say(f"  override  {said}; the reason stays on record")
     if entry.before is not None:
-        _say(f"  undo      make rollback MODEL={model}")
-    return 0
+        say(f"  undo      make rollback MODEL={model}")
 
 
-def rollback(model: str, reason: str) -> int:
+def rollback(model: str, reason: str) -> None:
     """Put the champion before this one into production, and say how to undo that."""
     with _asked():
         model = which.find_model(model)
         entry = lifecycle.rollback(model, reason=reason)
         _publish(model, entry)
     _tell_change(model, entry)
-    _say(f'  undo      make promote MODEL={model} VERSION={entry.before or "..."} REASON="..."')
-    return 0
+    say(f'  undo      make promote MODEL={model} VERSION={entry.before or "..."} REASON="..."')
 
 
-def reconcile(model: str) -> int:
+def reconcile(model: str) -> None:
     """Finish what was cut off, of one model or of all where `model` is empty; say what was done."""
     with _asked():
         names = [model] if model else [one.name for one in ledger.models(tracking.open_client())]
         done = [f"{one}: {text}" for one in names for text in lifecycle.reconcile(one)]
     for line in done or ["nothing to do: aliases and ledger agree"]:
-        _say(line)
-    return 0
+        say(line)
 
 
 @contextmanager
@@ -123,8 +117,8 @@ def _publish(name: str, entry: Entry) -> None:
 
 def _tell_change(name: str, entry: Entry) -> None:
     before = "none did before" if entry.before is None else f"version {entry.before} did before"
-    _say(f"{name}: version {entry.after} serves now, {before}")
-    _say(f"  why       {_one_line(entry.reason)}")
+    say(f"{name}: version {entry.after} serves now, {before}")
+    say(f"  why       {_one_line(entry.reason)}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -160,7 +154,3 @@ def _minute(moment: datetime) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

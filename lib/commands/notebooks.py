@@ -1,14 +1,15 @@
 """The committed notebooks: executed on their defaults, cleaned, written back whole."""
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.run import ROOT, write_bytes
+from lib import layout
+from lib.console import say
+from lib.files import write_bytes
 
 import nbformat
 from nbformat import NotebookNode
@@ -55,7 +56,8 @@ def execute(path: Path) -> NotebookNode:
     ValueError
         If a cell fails, or writes to stderr: warnings do not belong into a committed notebook.
     """
-    from lib.machine.executor import execute_notebook, import_papermill
+    from lib.machine.executor import execute_notebook
+    from lib.machine.session import import_papermill
 
     import_papermill()
     from papermill.exceptions import PapermillExecutionError
@@ -85,20 +87,18 @@ def refresh_all(pipelines: list[str]) -> None:
     ValueError
         If there is no such pipeline, or as `execute`.
     """
-    stages: dict[str, list[Path]] = {}
-    for path in sorted((ROOT / "notebooks").glob("*/[0-9]*.ipynb")):
-        stages.setdefault(path.parent.name, []).append(path)
+    known = layout.pipelines()
     for name in pipelines:
-        if name not in stages:
-            raise ValueError(f"no notebooks of {name!r}; there are those of {', '.join(stages)}")
-    for pipeline in pipelines or stages:
+        if name not in known:
+            raise ValueError(f"no notebooks of {name!r}; there are those of {', '.join(known)}")
+    for pipeline in pipelines or known:
         with apart():
-            for path in stages[pipeline]:
+            for stage in layout.planned(pipeline):
+                path = layout.notebook(pipeline, stage)
                 started = time.monotonic()
                 word = "changed" if refresh(path) else "unchanged"
                 seconds = time.monotonic() - started
-                sys.stdout.write(f"{pipeline}/{path.stem:14} {word:9} {seconds:5.1f} s\n")
-                sys.stdout.flush()
+                say(f"{pipeline}/{stage:14} {word:9} {seconds:5.1f} s")
 
 
 def refresh(path: Path) -> bool:

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from lib import layout
 from lib.commands import services
-from lib.run import ROOT, outputs_dir, state_dir
+from lib.console import say
+from lib.files import outputs_dir, state_dir
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -61,10 +63,10 @@ def run(pipelines: list[str], params: str) -> int:
                     break
     by_state = {state: [n for n in ended if ended[n] == state] for state in ended.values()}
     n_passed, total = len(by_state.get("passed", [])), time.monotonic() - started
-    sys.stdout.write(f"\n{n_passed} of {len(names)} passed in {total:.0f} s\n")
+    say(f"\n{n_passed} of {len(names)} passed in {total:.0f} s")
     if "failed" in by_state:
-        sys.stdout.write(f"failed: {', '.join(by_state['failed'])}; Airflow's log: {log}\n")
-    sys.stdout.write(f"all runs: {outputs_dir() / 'index.html'}\n")
+        say(f"failed: {', '.join(by_state['failed'])}; Airflow's log: {log}")
+    say(f"all runs: {outputs_dir() / 'index.html'}")
     if "cancelled" in by_state:
         return INTERRUPTED
     return 1 if "failed" in by_state else 0
@@ -80,20 +82,18 @@ def choose(asked: list[str]) -> list[str]:
     ValueError
         If there is no such pipeline; names those that there are.
     """
-    known = sorted(p.stem for p in (ROOT / "dags").glob("*.py"))
+    known = [name for name in layout.pipelines() if layout.dag_file(name).exists()]
     for name in asked:
         if name not in known:
             raise ValueError(f"no pipeline {name!r}; there are {', '.join(known)}")
-    if asked:
-        return asked
-    folders = [ROOT / "notebooks" / name for name in known]
-    training = [folder for folder in folders if [*folder.glob("*_register.ipynb")]]
-    return [folder.name for folder in sorted(training, key=_is_heavy)]
+    training = [name for name in layout.pipelines(ending="_register") if name in known]
+    return asked or sorted(training, key=_is_heavy)
 
 
-def _is_heavy(folder: Path) -> bool:
+def _is_heavy(pipeline: str) -> bool:
     """Say whether a notebook of a pipeline trains a network."""
-    return any("keras" in path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb"))
+    notebooks = layout.folder(pipeline).glob("*.ipynb")
+    return any("keras" in path.read_text(encoding="utf-8") for path in notebooks)
 
 
 def _json_object(text: str) -> dict:

@@ -10,8 +10,6 @@ The folder goes with its scratch files, and its MLflow run is marked as deleted.
 """
 
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,9 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.pages.summary import list_runs, summarise
-from lib.run import ROOT, Run, is_local, outputs_dir, state_dir
-from lib.sources import redact
+from lib.console import redact, say
+from lib.files import ROOT, is_local, outputs_dir, state_dir
+from lib.folder import Run
+from lib.git import git
+from lib.pages.run_index import write_index
+from lib.pages.summary import summarise
+from lib.runs import list_runs
 
 from upath import UPath
 
@@ -68,16 +70,8 @@ class Found:
     origin: str
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of a run: `reason` is a key of `REASONS`, or "" where the run goes."""
-
-    found: Found
-    reason: str
-
-
-def main(*, last: int = 10, days: int = 30, apply: bool = False) -> int:
-    """Tell which runs go by the rule, and with `apply` delete them; return the exit status.
+def main(*, last: int = 10, days: int = 30, apply: bool = False) -> None:
+    """Tell which runs go by the rule, and with `apply` delete them.
 
     Parameters
     ----------
@@ -97,31 +91,37 @@ def main(*, last: int = 10, days: int = 30, apply: bool = False) -> int:
     referred = _referred(client)
     runs = [look(run, *referred) for run in list_runs(copies=True)]
     decided = decide(runs, last, datetime.now(UTC) - timedelta(days=days))
-    _say(
-        f"A run goes when it is older than {days} days, not among the last {last} "
-        "of its pipeline, and nothing refers to it."
-    )
-    _tell(decided)
-    going = [one.found for one in decided if not one.reason]
+    going = [found for found, reason in decided if not reason]
     rest = leftovers()
+    say(
+        f"A run goes when it is older than {days} days, not among the last {last} of its pipeline, "
+        "and nothing refers to it."
+    )
+    sizes = [size(found.run) for found in going]
+    for found, n_bytes in zip(going, sizes, strict=True):
+        say(f"goes     {found.last:%Y-%m-%d} {_megabytes(n_bytes):>12}  {found.run.run_dir}")
+    for place in rest:
+        say(f"goes     {place}, left by a deletion that was cut off")
+    stay = Counter(reason for _, reason in decided)
+    for reason, text in REASONS.items():
+        if stay[reason]:
+            say(f"{stay[reason]:>5} stay: {text}")
+    say(f"{len(going)} of {len(decided)} runs go, {_megabytes(sum(sizes))}")
     if not apply:
         if going or rest:
-            _say("Nothing was deleted. To delete it: make prune APPLY=1, or --apply")
-        return 0
+            say("Nothing was deleted. To delete it: make prune APPLY=1, or --apply")
+        return
     for place in rest:
         _remove(place)
     for found in going:
         delete(found.run, client)
-        _say(f"deleted  {found.run.run_dir}")
+        say(f"deleted  {found.run.run_dir}")
     if going:
-        _say(
+        say(
             "Their MLflow runs are marked as deleted and can be restored; `mlflow gc` removes them "
             "with their artifacts."
         )
-        from lib.pages.run_index import write_index
-
         write_index()
-    return 0
 
 
 def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str]) -> Found:
@@ -156,7 +156,7 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
     return Found(run, kept, last, start.get("opened", ""))
 
 
-def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[Decision]:
+def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[tuple[Found, str]]:
     """Apply the rule; the oldest run comes first.
 
     Parameters
@@ -166,30 +166,34 @@ def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[Deci
         How many of each pipeline stay.
     before : datetime
         Runs that were last worked on before this time (UTC) are old.
+
+    Returns
+    -------
+    list of (Found, str)
+        With a key of `REASONS`, or "" where the run goes.
     """
     never = datetime.min.replace(tzinfo=UTC)
     ordered = sorted(runs, key=lambda found: (found.last or never, found.run.run_dir))
-    young = [found for found in ordered if found.last and found.last >= before]
-    origins = {found.origin for found in young if found.origin}
-    last: dict[str, list[str]] = {}
+    origins = {found.origin for found in ordered if found.last and found.last >= before}
+    places, last = Counter(), set()
     for found in reversed(ordered):
-        names = last.setdefault(found.run.pipeline, [])
         counts = not found.origin and found.kept not in ("by hand", "in git", "link")
-        if counts and found.last and len(names) < keep_last:
-            names.append(found.run.run_dir)
-    decided = []
-    for found in ordered:
-        reason = found.kept
-        if not reason and found.run.run_dir in origins:
-            reason = "opened"
-        if not reason and found.last is None:
-            reason = "unknown"
-        if not reason and found.run.run_dir in last[found.run.pipeline]:
-            reason = "last"
-        if not reason and found in young:
-            reason = "young"
-        decided.append(Decision(found, reason))
-    return decided
+        if counts and found.last and places[found.run.pipeline] < keep_last:
+            places[found.run.pipeline] += 1
+            last.add(found.run.run_dir)
+
+    def reason(found: Found) -> str:
+        if found.kept:
+            return found.kept
+        if found.run.run_dir in origins:
+            return "opened"
+        if found.last is None:
+            return "unknown"
+        if found.run.run_dir in last:
+            return "last"
+        return "young" if found.last >= before else ""
+
+    return [(found, reason(found)) for found in ordered]
 
 
 def delete(run: Run, client: "MlflowClient") -> None:
@@ -249,24 +253,22 @@ def _ask_registry() -> "MlflowClient":
 
 def _referred(client: "MlflowClient") -> tuple[set[str], set[str], set[str]]:
     """Return run folders and MLflow runs of every registered version, and run folders in git."""
-    run_dirs, mlflow_runs, token = set(), set(), None
-    while True:
-        page = client.search_model_versions(max_results=1000, page_token=token)
-        run_dirs |= {version.tags.get("run_dir", "") for version in page}
-        mlflow_runs |= {version.run_id for version in page if version.run_id}
-        token = page.token
-        if not token:
-            return run_dirs, mlflow_runs, _tracked()
+    page = client.search_model_versions(max_results=1000)
+    versions = list(page)
+    while page.token:
+        page = client.search_model_versions(max_results=1000, page_token=page.token)
+        versions += page
+    run_dirs = {version.tags.get("run_dir", "") for version in versions}
+    return run_dirs, {version.run_id for version in versions if version.run_id}, _tracked()
 
 
 def _tracked() -> set[str]:
     """Return the run folders, below `OUTPUTS_DIR`, that have files in git."""
-    root, git = outputs_dir(), shutil.which("git")
-    if not git or not is_local(root) or not Path(root.path).is_relative_to(ROOT):
+    root = outputs_dir()
+    if not is_local(root) or not Path(root.path).is_relative_to(ROOT):
         return set()
-    command = [git, "ls-files", "-z", "--", "."]
-    done = subprocess.run(command, cwd=root.path, capture_output=True, text=True, check=False)
-    names = [name.split("/") for name in done.stdout.split("\0")]
+    files = git("ls-files", "-z", "--", ".", folder=Path(root.path)) or ""
+    names = [name.split("/") for name in files.split("\0")]
     return {"/".join(parts[:2]) for parts in names if len(parts) > 2}
 
 
@@ -307,38 +309,13 @@ def _remove(path: UPath) -> None:
 
 def _mark_deleted(client: "MlflowClient", run_id: str) -> None:
     from mlflow import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
     try:
-        known = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise
-        return
-    if known.info.lifecycle_stage == "active":
         client.delete_run(run_id)
-
-
-def _tell(decided: list[Decision]) -> None:
-    total = 0
-    for one in decided:
-        if not one.reason:
-            run, n_bytes = one.found.run, size(one.found.run)
-            total += n_bytes
-            _say(f"goes     {one.found.last:%Y-%m-%d} {_megabytes(n_bytes):>12}  {run.run_dir}")
-    for place in leftovers():
-        _say(f"goes     {place}, left by a deletion that was cut off")
-    stay = Counter(one.reason for one in decided if one.reason)
-    for reason, text in REASONS.items():
-        if stay[reason]:
-            _say(f"{stay[reason]:>5} stay: {text}")
-    going = sum(not one.reason for one in decided)
-    _say(f"{going} of {len(decided)} runs go, {_megabytes(total)}")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _megabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:,.1f} MB"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

@@ -2,7 +2,7 @@
 
 from lib.commands.which import find_pair, find_run
 from lib.pages import run_page, two_runs
-from lib.pages.summary import list_runs
+from lib.runs import list_runs
 
 
 def write(run: str) -> int:

@@ -22,11 +22,14 @@ from pathlib import Path
 
 from lib.commands import lockfile
 from lib.commands.which import find_run
+from lib.console import redact, say
+from lib.files import ROOT, data_dir
+from lib.folder import Run
+from lib.git import git
 from lib.pages.differences import data_words
-from lib.pages.summary import lock_digest, summarise
+from lib.pages.summary import summarise
 from lib.parameters import Value
-from lib.run import ROOT, Run, data_dir
-from lib.sources import redact
+from lib.runs import lock_digest
 
 from upath import UPath
 
@@ -69,14 +72,14 @@ def reproduce(run: str, *, keep: bool = False) -> int:
     with worktree(commit, keep=keep) as (tree, folder):
         changed = environment_changes(start, commit)
         values, about_source = find_source(values, tree)
-        _say(f"making {run_dir} again")
+        say(f"making {run_dir} again")
         _tell("commit", about_commit)
         for words in changed or ["same Python, same packages"]:
             _tell("environment", words)
         _tell("parameters", f"{len(values)}, seed {values.get('seed', 'unknown')}{about_source}")
         after = summarise(make(known.pipeline, values, tree, folder / "outputs"))
     if keep:
-        _say(f"kept: {folder}; to remove it: git worktree remove --force {tree}; rm -r {folder}")
+        say(f"kept: {folder}; to remove it: git worktree remove --force {tree}; rm -r {folder}")
     if not after["metrics"]:
         raise ValueError(
             f"{run_dir} could not be made again, the new run {after['state']}: {after['reason']}. "
@@ -85,10 +88,10 @@ def reproduce(run: str, *, keep: bool = False) -> int:
     same_data = before["dataset"].get("digest") in (None, after["dataset"].get("digest"))
     _tell("data", data_words(before["dataset"], after["dataset"], ("then", "now")))
     rows = agreement(before["metrics"], after["metrics"])
-    _say(table(rows))
+    say(table(rows))
     causes = [] if about_commit == commit[:10] else ["the files"]
     causes += ["the environment"] if changed else []
-    _say(verdict(rows, causes, same_data=same_data))
+    say(verdict(rows, causes, same_data=same_data))
     return 1 if _unlike(rows) or not same_data else 0
 
 
@@ -159,8 +162,7 @@ def worktree(commit: str, *, keep: bool) -> Iterator[tuple[Path, Path]]:
                     f"git cannot make a worktree of {commit[:10]} in {folder}: see what "
                     f"`git worktree add --detach {tree} {commit[:10]}` says"
                 )
-            below = _git("rev-parse", "--show-prefix") or ""
-            yield tree / below.strip(), folder
+            yield tree / (_git("rev-parse", "--show-prefix") or ""), folder
         else:
             yield ROOT, folder
     finally:
@@ -309,22 +311,20 @@ def verdict(
     same_data : bool
         Whether the digests of the data agree.
     """
-    count = f"{len(rows)} metrics"
-    unlike = _unlike(rows)
+    count, unlike = f"{len(rows)} metrics", _unlike(rows)
+    changed = [*([] if same_data else ["the data"]), *causes]
+    unsure = f"not known to be the same: {', '.join(changed)}"
     if unlike:
         name, _, _, words = max(unlike, key=_distance)
-        changed = [*([] if same_data else ["the data"]), *causes]
-        reason = f"{UNSURE} {', '.join(changed)}" if changed else NO_CAUSE
+        reason = unsure if changed else NO_CAUSE
         return f"NOT REPRODUCED: {len(unlike)} of {count} differ, {name} most, {words}; {reason}"
     noise = sum(row[3] == "float noise" for row in rows)
     within = f", {noise} of them within float noise" if noise else ""
     if not same_data:
         return f"NOT REPRODUCED: the data have changed, though all {count} agree{within}"
-    although = f", {UNSURE} {', '.join(causes)}" if causes else ""
-    return f"REPRODUCED: all {count} agree{within}{although}"
+    return f"REPRODUCED: all {count} agree{within}{f', {unsure}' if causes else ''}"
 
 
-UNSURE = "not known to be the same:"
 NO_CAUSE = (
     "commit, packages, Python and data are the same: the run does not repeat exactly, or not here"
 )
@@ -339,9 +339,9 @@ def _lock_text(lock: str, commit: str) -> str:
     here = ROOT / "requirements.lock"
     if lock and lock == lock_digest():
         return here.read_text(encoding="utf-8")
-    text = (_git("show", f"{commit}:./requirements.lock") if commit else "") or ""
-    found = hashlib.sha256(text.encode()).hexdigest() == lock
-    return text if found or not lock else ""
+    text = f"{_git('show', f'{commit}:./requirements.lock') or ''}\n" if commit else ""
+    is_same = hashlib.sha256(text.encode()).hexdigest() == lock
+    return text if is_same or not lock else ""
 
 
 def _agreement(then: float | None, now: float | None) -> str:
@@ -362,23 +362,13 @@ def _distance(row: tuple[str, float | None, float | None, str]) -> float:
     return abs(now - then) / abs(then)
 
 
-def _exists(folder: Path, path: Path) -> bool:
-    return (folder / path).exists() or any(folder.glob(str(path)))
+def _tell(topic: str, words: str) -> None:
+    say(f"  {topic:<12} {words}")
 
 
 def _git(*arguments: str) -> str | None:
-    """Return what git prints, None if it is not there or fails."""
-    git = shutil.which("git")
-    if not git:
-        return None
-    done = subprocess.run([git, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return None if done.returncode else done.stdout
+    return git(*arguments, folder=ROOT)
 
 
-def _tell(topic: str, words: str) -> None:
-    _say(f"  {topic:<12} {words}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+def _exists(folder: Path, path: Path) -> bool:
+    return (folder / path).exists() or any(folder.glob(str(path)))

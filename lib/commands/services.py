@@ -14,15 +14,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lib import addresses
+from lib import addresses, layout
 from lib.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
+from lib.console import say
 from lib.dag import scheduling
-from lib.run import ROOT, state_dir
+from lib.files import ROOT, state_dir
+from lib.pages import links
 from lib.tracking import artifact_root, open_client, tracking_uri
 
 import psutil
@@ -32,11 +35,23 @@ STOP_SECONDS = 15
 
 @dataclass(frozen=True)
 class Service:
-    """A long-running process: what it is called, how it is started and where it will answer."""
+    """A long-running process.
+
+    Attributes
+    ----------
+    name : str
+        As in the record of `lib.addresses`.
+    command : list of str
+    address : str
+        Where it will answer, "" where it does not.
+    line : str
+        What to say once it answers.
+    """
 
     name: str
     command: list[str]
     address: str = ""
+    line: str = ""
 
 
 def airflow_settings(port: int | None = None) -> dict[str, str]:
@@ -57,7 +72,7 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # parsing, on a laptop that is busy
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(layout.pipelines_dir() / "dags"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "2",
@@ -76,20 +91,30 @@ def prepare() -> None:
     done = state_dir() / ".airflow" / "ready"
     if tracking_uri().startswith("sqlite"):
         open_client()
-    if done.exists():
-        return
-    settings = {**os.environ, **airflow_settings()}
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    made = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise RuntimeError(f"Airflow could not make its database:\n{made.stdout}{made.stderr}")
-    done.touch()
+    if not done.exists():
+        _ask("Airflow could not make its database", "airflow", "db", "migrate")
+        done.touch()
 
 
-def free_port(wanted: int) -> int:
-    """Return `wanted`, or the next port on 127.0.0.1 that nothing listens on."""
+def _ask(failure: str, *module: str) -> str:
+    """Run a module of this Python to its end, with Airflow's settings; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", *module],
+        env={**os.environ, **airflow_settings()},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{failure}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def free_port(wanted: int, others: Collection[int] = ()) -> int:
+    """Return `wanted`, or the next port on 127.0.0.1 that nothing listens on; none of `others`."""
     for port in range(wanted, wanted + 100):
-        if not is_taken(port):
+        if port not in others and not is_taken(port):
             return port
     raise OSError(f"no free port from {wanted} to {wanted + 99} on {HOST}")
 
@@ -111,33 +136,27 @@ def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
         If one that was asked for is no port, is asked for twice, or is taken; says by whom.
     """
     chosen: dict[str, int] = {}
-    for name, text in asked.items():
-        if text:
-            chosen[name] = _asked_port(name, text, chosen, command)
-    for name, text in asked.items():
-        if not text:
-            port = free_port(PORTS[name])
-            while port in chosen.values():
-                port = free_port(port + 1)
-            if port != PORTS[name]:
-                taken = is_taken(PORTS[name])
-                why = f"is taken by {listener(PORTS[name])}" if taken else "is another's"
-                _say(f"port {PORTS[name]} {why}: {TITLES[name]} gets {port}")
-            chosen[name] = port
+    for name in sorted(asked, key=lambda name: not asked[name]):  # who was named comes first
+        usual, others = PORTS[name], set(chosen.values())
+        if asked[name]:
+            chosen[name] = _asked_port(f"{name.upper()}_PORT", asked[name], others, command)
+            continue
+        chosen[name] = free_port(usual, others)
+        if chosen[name] != usual:
+            why = "is another's" if usual in others else f"is taken by {listener(usual)}"
+            say(f"port {usual} {why}: {TITLES[name]} gets {chosen[name]}")
     return chosen
 
 
-def _asked_port(name: str, text: str, others: Mapping[str, int], command: str) -> int:
-    option = f"{name.upper()}_PORT"
+def _asked_port(option: str, text: str, others: set[int], command: str) -> int:
     port = int(text) if text.isdecimal() else 0
     if not 0 < port < 65536:
         raise ValueError(f"{option} = {text}: expected a port, a number from 1 to 65535")
-    if port in others.values():
+    if port in others:
         raise ValueError(f"{option} = {port} is asked for twice: each service needs a port")
     if is_taken(port):
-        holder = listener(port)
         raise ValueError(
-            f"{option} = {port} is taken by {holder}. Choose another one, for example "
+            f"{option} = {port} is taken by {listener(port)}. Choose another one, for example "
             f"{command} {option}={free_port(port + 1)}, or leave it out"
         )
     return port
@@ -157,19 +176,15 @@ def is_taken(port: int) -> bool:
 def listener(port: int) -> str:
     """Return who listens on `port`, as far as this user may know."""
     try:
-        connections = psutil.net_connections("inet")
-    except psutil.AccessDenied:
-        return "somebody"
-    for one in connections:
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
-            try:
+        for one in psutil.net_connections("inet"):
+            if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
                 return f"process {one.pid}, {psutil.Process(one.pid).name()}"
-            except psutil.NoSuchProcess:
-                break
+    except psutil.Error:  # not ours to see, or gone meanwhile
+        pass
     return "a process of somebody else"
 
 
-def run_services(services: list[Service], settings: Mapping[str, str], ready: dict, by: str) -> int:
+def run_services(services: list[Service], settings: Mapping[str, str], by: str) -> int:
     """Start `services`, say when they answer, and stop all of them on Ctrl-C or if one ends.
 
     Parameters
@@ -177,8 +192,6 @@ def run_services(services: list[Service], settings: Mapping[str, str], ready: di
     services : list of Service
     settings : mapping of str to str
         Environment variables for all of them.
-    ready : dict of str to (int, str)
-        What to wait for: a port and the line to print once it answers, by name.
     by : str
         The command that starts them, for the record: "make up".
 
@@ -212,9 +225,9 @@ def run_services(services: list[Service], settings: Mapping[str, str], ready: di
                     start_new_session=True,
                 )
             addresses.note(service.name, started[service.name].pid, at=service.address, by=by)
-        return _watch(started, dict(ready), logs)
+        return _watch(started, [one for one in services if one.address], logs)
     except KeyboardInterrupt:
-        _say("stopping")
+        say("stopping")
         return 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some running
@@ -222,32 +235,24 @@ def run_services(services: list[Service], settings: Mapping[str, str], ready: di
         addresses.forget({process.pid for process in started.values()})
 
 
-def _watch(started: dict[str, subprocess.Popen], waiting: dict, logs: Path) -> int:
+def _watch(started: dict[str, subprocess.Popen], waiting: list[Service], logs: Path) -> int:
     """Print each service's line when it answers; return 1 when one has ended."""
-    _say(f"starting; logs are in {logs}")
-    any_waiting = bool(waiting)
-    while True:
-        for name, process in started.items():
-            if process.poll() is not None:
-                log = logs / f"{name}.log"
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                _say(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
-                return 1
-        for name, (port, line) in list(waiting.items()):
-            if _answers(port):
-                del waiting[name]
-                _say(line)
-        if any_waiting and not waiting:
-            any_waiting = False
-            _say("all up; Ctrl-C stops everything")
-            threading.Thread(target=_let_links_follow, daemon=True).start()
+    say(f"starting; logs are in {logs}")
+    while all(process.poll() is None for process in started.values()):
+        for service in [one for one in waiting if _answers(urlsplit(one.address).port)]:
+            waiting.remove(service)
+            say(service.line)
+            if not waiting:
+                say("all up; Ctrl-C stops everything")
+                known = addresses.running()
+                threading.Thread(target=links.follow, args=(known,), daemon=True).start()
         time.sleep(0.5)
-
-
-def _let_links_follow() -> None:
-    from lib.pages import links
-
-    links.follow(addresses.running())
+    for name, process in started.items():
+        if process.poll() is not None:
+            log = logs / f"{name}.log"
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            say(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
+    return 1
 
 
 def _answers(port: int) -> bool:
@@ -258,32 +263,15 @@ def _answers(port: int) -> bool:
 
 def _stop(processes: list[subprocess.Popen]) -> None:
     """End every process with its children: politely, then by force."""
-    for process in processes:
-        _signal_group(process, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    for process in processes:
-        try:
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            continue
-    for process in processes:
-        _signal_group(process, signal.SIGKILL)
-        process.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        psutil.wait_procs(processes, STOP_SECONDS)
 
 
-def _signal_group(process: subprocess.Popen, number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _lab(port: int, token: str) -> Service:
+def _lab(port: int) -> Service:
+    token = secrets.token_urlsafe(16)
     options = {
         "ServerApp.ip": HOST,
         "ServerApp.port": port,
@@ -297,8 +285,8 @@ def _lab(port: int, token: str) -> Service:
         "ServerApp.jpserver_extensions": {"lib.commands.lab_extension": True},
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "jupyterlab", *flags]
-    return Service("jupyterlab", command, f"http://{HOST}:{port}")
+    command, address = [sys.executable, "-m", "jupyterlab", *flags], f"http://{HOST}:{port}"
+    return Service("jupyterlab", command, address, _lab_line(address, token))
 
 
 def lab(lab_port: str = "") -> int:
@@ -321,16 +309,10 @@ def lab(lab_port: str = "") -> int:
                 f"JupyterLab runs already at {alive['address']}, by {alive['by']} (process "
                 f"{alive['pid']}): end that first to have it on port {lab_port}"
             )
-        _say(f"{_lab_line(alive)}\n            runs already, by {alive['by']}")
+        _say_running(alive)
         return 0
-    chosen, token = choose_ports({"lab": lab_port}, "make lab")["lab"], secrets.token_urlsafe(16)
-    service = _lab(chosen, token)
-    return run_services(
-        [service],
-        {"MLFLOW_TRACKING_URI": tracking_uri()},
-        {"jupyterlab": (chosen, _lab_address(service.address, token))},
-        "make lab",
-    )
+    service = _lab(choose_ports({"lab": lab_port}, "make lab")["lab"])
+    return run_services([service], {"MLFLOW_TRACKING_URI": tracking_uri()}, "make lab")
 
 
 def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int:
@@ -353,89 +335,64 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
     if alive:
         raise ValueError(addresses.runs_already(alive))
     wanted = {"airflow": airflow_port, "mlflow": mlflow_port, "lab": lab_port}
-    has_server = tracking_uri().startswith("http")
-    if has_server:
+    if tracking_uri().startswith("http"):
         wanted.pop("mlflow")
     if own_lab:
         wanted.pop("lab")
     ports = choose_ports(wanted, "make up")
-    with scheduling.scheduler_place(_say):
+    with scheduling.scheduler_place(say):
         prepare()
+        if scheduling.may_need_tidying():  # a scheduler would wait for runs without a process
+            said = _ask("Airflow's database could not be tidied", "lib.dag.scheduling")
+            for line in said.splitlines():
+                if line.startswith("closed "):
+                    say(line)
         settings = airflow_settings(ports["airflow"])
-        _tidy_up(settings)
-        return _serve(ports, settings, own_lab)
+        services = _airflow(settings)
+        if own_lab:
+            _say_running(own_lab)
+        else:
+            services.append(_lab(ports["lab"]))
+        if "mlflow" in ports:
+            services.append(_mlflow_server(ports["mlflow"]))
+        else:
+            say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
+        return run_services(services, settings, "make up")
 
 
-def _tidy_up(settings: Mapping[str, str]) -> None:
-    """Close runs whose process is gone, before a scheduler waits for them; say which.
-
-    Raises
-    ------
-    RuntimeError
-        If that fails; says why.
-    """
-    if not scheduling.may_need_tidying():
-        return
-    command = [sys.executable, "-m", "lib.dag.scheduling"]
-    environment = {**os.environ, **settings}
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"Airflow's database could not be tidied:\n{done.stdout}{done.stderr}")
-    for line in done.stdout.splitlines():
-        if line.startswith("closed "):
-            _say(line)
-
-
-def _serve(ports: Mapping[str, int], settings: Mapping[str, str], own_lab: dict | None) -> int:
-    """Start everything, JupyterLab only where there is none, and stop it in the end."""
-    has_server = "mlflow" not in ports
-    password = _airflow_password(settings)
-    url, airflow = settings["AIRFLOW__API__BASE_URL"], [sys.executable, "-m", "airflow"]
-    services = [
-        Service("airflow-api", [*airflow, "api-server"], url),
+def _airflow(settings: Mapping[str, str]) -> list[Service]:
+    airflow, url = [sys.executable, "-m", "airflow"], settings["AIRFLOW__API__BASE_URL"]
+    line = f"Airflow     {url}  (user admin, password {_airflow_password(settings)})"
+    return [
+        Service("airflow-api", [*airflow, "api-server"], url, line),
         Service(SCHEDULER, [*airflow, "scheduler", "--skip-serve-logs"]),
         Service("airflow-dag-processor", [*airflow, "dag-processor"]),
         Service("airflow-triggerer", [*airflow, "triggerer", "--skip-serve-logs"]),
     ]
-    line = f"Airflow     {url}  (user admin, password {password})"
-    ready = {"airflow": (ports["airflow"], line)}
-    if own_lab:
-        _say(f"{_lab_line(own_lab)}\n            runs already, by {own_lab['by']}")
-    else:
-        token = secrets.token_urlsafe(16)
-        services.append(_lab(ports["lab"], token))
-        ready["lab"] = (ports["lab"], _lab_address(services[-1].address, token))
-    if has_server:
-        _say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
-    else:
-        services.append(_mlflow_server(ports["mlflow"]))
-        ready["mlflow"] = (ports["mlflow"], f"MLflow      {services[-1].address}")
-    return run_services(services, settings, ready, "make up")
-
-
-def _lab_address(url: str, token: str) -> str:
-    """Return the line that says where JupyterLab is, for its user's eyes only."""
-    return f"JupyterLab  {url}/lab/tree/notebooks{token and f'?token={token}'}"
-
-
-def _lab_line(entry: Mapping) -> str:
-    """Return the line of a JupyterLab on record, with the token that its own process keeps."""
-    from jupyter_server.serverapp import list_running_servers
-
-    tokens = [s.get("token", "") for s in list_running_servers() if s.get("pid") == entry["pid"]]
-    return _lab_address(entry["address"], tokens[0] if tokens else "")
 
 
 def _mlflow_server(port: int) -> Service:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     store = ["--backend-store-uri", tracking_uri(), "--default-artifact-root", artifact_root()]
-    options = ["--no-serve-artifacts", "--workers", "1"]
-    return Service("mlflow", [*command, *store, *options], f"http://{HOST}:{port}")
+    options, url = ["--no-serve-artifacts", "--workers", "1"], f"http://{HOST}:{port}"
+    return Service("mlflow", [*command, *store, *options], url, f"MLflow      {url}")
 
 
-def _airflow_password(settings: dict[str, str]) -> str:
+def _lab_line(url: str, token: str) -> str:
+    """Return the line that says where JupyterLab is, for its user's eyes only."""
+    return f"JupyterLab  {url}/lab/tree/notebooks{token and f'?token={token}'}"
+
+
+def _say_running(entry: Mapping) -> None:
+    """Say where a JupyterLab on record is, with the token that its own process keeps."""
+    from jupyter_server.serverapp import list_running_servers
+
+    tokens = [s.get("token", "") for s in list_running_servers() if s.get("pid") == entry["pid"]]
+    say(_lab_line(entry["address"], tokens[0] if tokens else ""))
+    say(f"            runs already, by {entry['by']}")
+
+
+def _airflow_password(settings: Mapping[str, str]) -> str:
     """Return the password of Airflow's user `admin`, made and kept on first use."""
     file = Path(settings["AIRFLOW_HOME"]) / "simple_auth_manager_passwords.json.generated"
     if not file.exists():

@@ -5,11 +5,13 @@ the same everywhere and what cannot be found is answered with what there is.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from lib.pages.summary import list_runs, read_summary
-from lib.run import Run, is_local, open_run, outputs_dir, run_folder_name
+from lib.files import is_local, outputs_dir
+from lib.pages.summary import read_summary, stage_to_open
+from lib.run import Run, open_run
+from lib.runs import list_runs, run_folder_name
 
 LATEST = "latest"
 REFERENCE = "reference"
@@ -98,7 +100,7 @@ def find_pair(a: str, b: str, pipeline: str = "") -> tuple[Run, Run, str]:
     return other, one, f"the last two runs of {one.pipeline}"
 
 
-def find_stage(summary: Mapping, text: str = "") -> str:
+def find_stage(summary: Mapping, text: str = "") -> Mapping:
     """Return the stage of a run that `text` means.
 
     Parameters
@@ -110,44 +112,32 @@ def find_stage(summary: Mapping, text: str = "") -> str:
         Empty for the one that a reader will want to open: the one that failed, else the
         evaluation, else the last one that has run.
 
+    Returns
+    -------
+    mapping
+        As in the ``stages`` of the summary.
+
     Raises
     ------
     ValueError
         If there is none, or more than one; names those that there are.
     """
-    names = [stage["name"] for stage in summary["stages"]]
+    stages = {stage["name"]: stage for stage in summary["stages"]}
     if text:
-        number, _, verb = text.partition("_")
-        if text in names or (verb and number.isdecimal()):
-            return text  # `lib.commands.workbench` knows best what a run has
-        found = [n for n in names if text in n.split("_", 1) or text == n.split("_")[0].lstrip("0")]
-        if len(found) == 1:
-            return found[0]
-        raise ValueError(
-            f"{summary['run_dir']} has no stage {text!r}; it has {', '.join(names) or 'none'}"
-        )
-    begun = [stage for stage in summary["stages"] if stage["notebook"] or stage["started"]]
+        found = [
+            name
+            for name in stages
+            if text in (name, *name.split("_", 1)) or text == name.split("_")[0].lstrip("0")
+        ]
+        if len(found) != 1:
+            there = ", ".join(stages) or "none"
+            raise ValueError(f"{summary['run_dir']} has no stage {text!r}; it has {there}")
+        return stages[found[0]]
+    begun = [stage for stage in stages.values() if stage["notebook"] or stage["started"]]
     wanted = stage_to_open(summary["state"], begun)
     if not wanted:
         raise ValueError(f"no stage of {summary['run_dir']} has run: there is nothing to open yet")
-    return wanted["name"]
-
-
-def stage_to_open(state: str, stages: Sequence[Mapping]) -> Mapping:
-    """Return the stage that a reader will want to open: the failed, else the evaluation or last.
-
-    Parameters
-    ----------
-    state : str
-        Of the run. Of one that its gate refused it is the evaluation that says why.
-    stages : sequence of mapping
-        As in `lib.pages.summary.summarise`, those that can be opened; {} is returned where there is
-        none.
-    """
-    wanted = [stage for stage in stages if state != "refused" and stage["state"] == "failed"]
-    wanted += [stage for stage in stages if stage["name"].endswith("_evaluate")]
-    wanted += stages[::-1]
-    return wanted[0] if wanted else {}
+    return wanted
 
 
 def model_names() -> list[str]:

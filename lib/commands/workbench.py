@@ -6,63 +6,39 @@ The run is only read: nothing done in the copy reaches it, and each call makes a
 model made in a copy is registered only where the call says so (`lib.registry.lifecycle.register`).
 """
 
-import fcntl
 import itertools
 import json
 import os
 import re
-import shutil
-import sys
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from lib import outcome
+from lib import layout, outcome
 from lib.commands import which
-from lib.pages.summary import list_runs, note_start, summarise
+from lib.commands.moved import moved_names
+from lib.console import say
+from lib.files import ROOT, outputs_dir, read_object
+from lib.folder import Run
+from lib.handover import take
+from lib.pages.summary import summarise
 from lib.parameters import PASSWORD, Parameter, Value, read_parameters
-from lib.run import (
-    BYTECODE,
-    OPENED,
-    RECORDS,
-    ROOT,
-    STARTED,
-    Run,
-    is_interactive,
-    is_local,
-    open_run,
-    outputs_dir,
-    write_bytes,
-)
+from lib.run import OPENED, open_run
+from lib.runs import code_changed, note_start, start_of
 
 from upath import UPath
 
 WORKBENCH = "workbench"
+SHOWN = 3  # names that have moved
 NEIGHBOUR = re.compile(r"\]\((?=\d+_\w+\.ipynb)")  # a card's link to another stage
-CLONE = 0x40049409  # FICLONE of Linux: two files share their blocks until one of them changes
 
 
-def main(run: str = "", stage: str = "") -> int:
-    """Open a stage, say where the notebook is and how to get there; return the exit status.
-
-    Parameters
-    ----------
-    run : str, default ""
-        As for `lib.commands.which.find_run`; by default the latest run.
-    stage : str, default ""
-        As for `lib.commands.which.find_stage`; by default the one that failed, else the evaluation.
-
-    Raises
-    ------
-    ValueError
-        As `open_stage`.
-    """
-    known = which.find_run(run)
-    path = open_stage(known.run_dir, which.find_stage(summarise(known), stage))
+def main(run: str = "", stage: str = "") -> None:
+    """Open a stage, and say where the notebook is and how to get there; as `open_stage`."""
+    path = open_stage(run, stage)
     note = outcome.source_text(outcome.read_notebook(UPath(path))["cells"][0])
     place = lab_url(path) or f"make lab, then {path.relative_to(ROOT)}"
-    sys.stdout.write(f"{note}\n\nnotebook  {path}\nopen      {place}\n")
-    return 0
+    say(f"{note}\n\nnotebook  {path}\nopen      {place}")
 
 
 def lab_url(notebook: Path) -> str:
@@ -78,48 +54,16 @@ def lab_url(notebook: Path) -> str:
     return ""
 
 
-def find_stage(run_dir: str, stage: str) -> tuple[Run, dict]:
-    """Return a run, opened to be read, and what is known of one of its stages.
-
-    Parameters
-    ----------
-    run_dir : str
-        ``<pipeline>/<run>``, below `OUTPUTS_DIR`.
-    stage : str
-        ``05_evaluate`` for example.
-
-    Returns
-    -------
-    Run, dict
-        The stage as in the ``stages`` of `lib.pages.summary.summarise`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such run, or it has no such stage; names those that there are.
-    """
-    run = open_run(run_dir)
-    if not (run.path / RECORDS).exists() and not (run.path / STARTED).exists():
-        known = sorted(other.name for other in list_runs(run.pipeline))
-        last = f"the last of {run.pipeline} are {', '.join(known[-5:])}"
-        reason = last if known else f"it has none of {run.pipeline}"
-        raise ValueError(f"{outputs_dir()} has no run {run_dir}; {reason}")
-    stages = {found["name"]: found for found in summarise(run)["stages"]}
-    if stage not in stages:
-        raise ValueError(f"{run_dir} has no stage {stage!r}; it has {', '.join(stages)}")
-    return run, stages[stage]
-
-
-def open_stage(run_dir: str, stage: str, root: Path = ROOT) -> Path:
+def open_stage(run: str, stage: str = "", root: Path = ROOT) -> Path:
     """Make a copy of what a stage of a run was given, and a notebook to run the stage on it.
 
     Parameters
     ----------
-    run_dir : str
-        ``<pipeline>/<run>``, below `OUTPUTS_DIR`: any run, finished, failed or by hand.
-    stage : str
-        ``05_evaluate`` for example. The cells are those that the run has executed, or those of
-        `notebooks/` where it holds no executed notebook of the stage.
+    run : str
+        As for `lib.commands.which.find_run`: any run, finished, failed or by hand.
+    stage : str, default ""
+        As for `lib.commands.which.find_stage`. The cells are those that the run has executed, or
+        those of `notebooks/` where it holds no executed notebook of the stage.
     root : Path, default the repository
         The folder that JupyterLab shows; the notebook goes to `workbench/` below it.
 
@@ -133,74 +77,30 @@ def open_stage(run_dir: str, stage: str, root: Path = ROOT) -> Path:
     ValueError
         If there is no such run or stage, or the run's notebook cannot be read.
     """
-    run, found = find_stage(run_dir, stage)
-    place = _source(run, stage)
+    origin = which.find_run(run)
+    found = which.find_stage(summarise(origin), stage)
+    name = found["name"]
+    executed = origin.path / f"{name}.ipynb"
+    place = executed if executed.exists() else UPath(layout.notebook(origin.pipeline, name))
     source, declared = outcome.read_notebook(place), read_parameters(place)
-    values = _values(run, stage, source, declared)
-    earlier = {name: record for name, record in run.records().items() if name < stage}
-    copy, path = _claim(run, stage, root)
-    note_start(copy, run_type="opened", opened=run.run_dir)
-    take(run, copy, earlier)
-    note = _note(run, copy, found, source, declared, values)
-    note += (
-        f"\n- To keep a change, save it and `make keep NOTEBOOK={path.relative_to(root)}`: that "
-        f"shows the difference, asks, and brings it into `notebooks/{run.pipeline}/{stage}.ipynb`."
-    )
-    notebook = _opened(source, values | {"run_dir": copy.run_dir}, note, run.pipeline)
-    notebook["metadata"][OPENED] = {
-        "run_dir": copy.run_dir,
-        "stage": stage,
-    }  # for `lib.commands.keep`
-    outcome.write_notebook(copy.path / OPENED / f"{stage}.ipynb", notebook)
+    values = _values(origin, name, source, declared)
+    copy, path = _claim(origin, name, root)
+    note_start(copy, run_type="opened", opened=origin.run_dir)
+    take(origin, copy, {s: record for s, record in origin.records().items() if s < name})
+    lines = [
+        *_head(origin, copy, found),
+        *_changes(origin, copy, name, source, declared),
+        *_open_ends(origin, copy, name, source, set(declared) - {"run_dir", *values}),
+        f"- To keep a change, save it and `make keep NOTEBOOK={path.relative_to(root)}`: that "
+        "shows the difference, asks, and brings it into "
+        f"`notebooks/{origin.pipeline}/{name}.ipynb`.",
+    ]
+    values["run_dir"] = copy.run_dir
+    notebook = _opened(source, values, "\n".join(lines), origin.pipeline)
+    notebook["metadata"][OPENED] = {"run_dir": copy.run_dir, "stage": name}  # for `make keep`
+    outcome.write_notebook(copy.path / OPENED / f"{name}.ipynb", notebook)
     outcome.write_notebook(UPath(path), notebook)
     return path
-
-
-def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
-    """Copy what the stages of a run wrote to another run of the same pipeline, and their records.
-
-    Parameters
-    ----------
-    run, target : Run
-        Nothing done in `target` reaches `run` afterwards.
-    records : mapping of str to mapping
-        By stage, as they are to stand in `target`.
-    """
-    for name in sorted({name for record in records.values() for name in record["writes"]}):
-        if (target.path / name).is_dir():
-            target.path.fs.rm((target.path / name).path, recursive=True)
-        _copy(run.path / name, target.path / name)
-    for stage, record in records.items():  # after the files: a rest is not taken for the whole
-        text = json.dumps(record, indent=2) + "\n"
-        write_bytes(target.path / RECORDS / f"{stage}.json", text.encode())
-
-
-def copied_from(run: Run) -> str:
-    """Return the ``run_dir`` of the run that `run` is an opened copy of; "" if it is none."""
-    return _start(run).get("opened", "")
-
-
-def is_by_hand(run: Run) -> bool:
-    """Say whether a person works in a run: no Airflow run has begun it, or the kernel is theirs."""
-    return is_interactive() or not _start(run).get("dag_id")
-
-
-def code_changed(run: Run, stage: str) -> bool:
-    """Say whether a stage's code in `notebooks/` is another than the run has executed."""
-    executed, committed = run.path / f"{stage}.ipynb", UPath(_committed(run, stage))
-    if not executed.exists() or not committed.exists():
-        return False
-    return _code(outcome.read_notebook(executed)) != _code(outcome.read_notebook(committed))
-
-
-def _source(run: Run, stage: str) -> UPath:
-    """Return the notebook to take the cells from: the run's own, or the one of `notebooks/`."""
-    executed = run.path / f"{stage}.ipynb"
-    return executed if executed.exists() else UPath(_committed(run, stage))
-
-
-def _committed(run: Run, stage: str) -> Path:
-    return ROOT / "notebooks" / run.pipeline / f"{stage}.ipynb"
 
 
 def _values(
@@ -210,8 +110,7 @@ def _values(
     passed = source["metadata"].get("papermill", {}).get("parameters")
     if passed is not None:
         return {name: parameter.default for name, parameter in declared.items()} | passed
-    mirrored = run.path / "mlflow.json"
-    known = json.loads(mirrored.read_text(encoding="utf-8")) if mirrored.exists() else {}
+    known = read_object(run.path / "mlflow.json")
     values = {
         name: text if declared[name].type_name == "str" else json.loads(text)
         for name, text in known.get("values", {}).items()
@@ -238,24 +137,6 @@ def _claim(run: Run, stage: str, root: Path) -> tuple[Run, Path]:
             continue
         break
     return copy, path
-
-
-def _copy(source: UPath, target: UPath) -> None:
-    """Copy a file or folder within `OUTPUTS_DIR`, if it is there; a link would tie the two."""
-    if source.is_dir():
-        for part in source.iterdir():
-            if part.name != BYTECODE:
-                _copy(part, target / part.name)
-    elif source.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not is_local(source):
-            source.fs.copy(source.path, target.path)
-            return
-        with Path(source.path).open("rb") as old, Path(target.path).open("wb") as new:
-            try:
-                fcntl.ioctl(new, CLONE, old.fileno())
-            except OSError:  # a file system that cannot
-                shutil.copyfileobj(old, new, 1 << 20)
 
 
 def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: str) -> dict:
@@ -302,17 +183,9 @@ def _marker(identity: str, text: str) -> dict:
     return head | {"source": text}
 
 
-def _note(
-    run: Run,
-    copy: Run,
-    stage: dict,
-    source: Mapping,
-    declared: Mapping[str, Parameter],
-    values: Mapping[str, Value],
-) -> str:
-    """Return what a reader of the opened notebook has to know, in Markdown."""
+def _head(run: Run, copy: Run, stage: Mapping) -> list[str]:
+    """Return what was opened, as lines of Markdown."""
     name, error = stage["name"], stage["error"]
-    committed = f"`notebooks/{run.pipeline}/{name}.ipynb`"
     lines = [
         f"**Opened from a run.** Stage `{name}` of `{run.run_dir}`, with its parameters and a copy "
         f"of its inputs in `{copy.run_dir}`. Nothing that is done here touches the run.",
@@ -322,29 +195,24 @@ def _note(
         text = outcome.clip(f"{error['ename']}: {error['text']}").replace("\n", "\n      ")
         lines += ["- In the run this stage failed:", "", f"      {text}", ""]
     if not stage["notebook"]:
-        lines.append(f"- The run holds no executed notebook of it: the cells are of {committed}.")
-    unknown = [p for p in declared if p != "run_dir" and p not in values]
-    if unknown:
-        lines.append(f"- The run does not say, so the defaults are taken: {', '.join(unknown)}.")
-    lines += _changes(run, copy, name, source, declared)
-    open_ends = [s for s, record in copy.records().items() if record["state"] != "finished"]
-    planned = sorted(p.stem for p in _committed(run, name).parent.glob("[0-9]*.ipynb"))
-    open_ends += [s for s in planned if s < name and s not in copy.records()]
-    if open_ends:
-        lines.append(f"- Not finished in the run: {', '.join(open_ends)}; open the first instead.")
-    if any("lifecycle.register(" in outcome.source_text(c) for c in source["cells"]):
-        lines.append(
-            "- `lifecycle.register` refuses a copy, unless you add `from_copy=True`: that makes a "
-            "new version of the registered model and moves `@staging` to it."
-        )
-    return "\n".join(lines)
+        place = f"`notebooks/{run.pipeline}/{name}.ipynb`"
+        lines.append(f"- The run holds no executed notebook of it: the cells are of {place}.")
+    return lines
 
 
 def _changes(
     run: Run, copy: Run, stage: str, source: Mapping, declared: Mapping[str, Parameter]
 ) -> list[str]:
     """Return what differs between the run's time and now, as lines of Markdown."""
-    path, lines = _committed(run, stage), []
+    lines, path = [], layout.notebook(run.pipeline, stage)
+    then, here = start_of(run).get("commit", ""), start_of(copy)["commit"]
+    if moved := moved_names(outcome.code(source)):
+        more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
+        lines.append(
+            f"- **It will not run here as it is**: made with commit {then[:10] or 'unknown'}, it "
+            f"asks for what `lib` has moved since: {', '.join(moved[:SHOWN])}{more}. To run it as "
+            f"it was: `make reproduce RUN={run.run_dir} KEEP=1`."
+        )
     name = f"`notebooks/{run.pipeline}/{stage}.ipynb`"
     if not path.exists():
         lines.append(f"- {name} does not exist any more.")
@@ -355,23 +223,26 @@ def _changes(
             lines.append(f"- {name} now declares otherwise: {', '.join(changed)}.")
         if code_changed(run, stage):
             lines.append(f"- The code of {name} has changed since the run.")
-    then, here = _start(run).get("commit", ""), _start(copy)["commit"]
     if then != here and then:
         lines.append(f"- `lib` is that of commit {here or 'unknown'}; the run began with {then}.")
     return lines
 
 
-def _code(notebook: Mapping) -> list[str]:
-    """Return the code of a notebook, without what a run has put in."""
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [
-        outcome.source_text(cell)
-        for cell in code
-        if "injected-parameters" not in cell["metadata"].get("tags", [])
-    ]
-
-
-def _start(run: Run) -> dict:
-    """Return what is known of the start of a run, from its `run.json`; {} where there is none."""
-    path = run.path / STARTED
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _open_ends(
+    run: Run, copy: Run, stage: str, source: Mapping, unknown: Collection[str]
+) -> list[str]:
+    """Return what a reader has to see to before the cells can run, as lines of Markdown."""
+    lines = []
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        lines.append(f"- The run does not say, so the defaults are taken: {names}.")
+    states = {name: record["state"] for name, record in copy.records().items()}
+    earlier = dict.fromkeys([*states, *(s for s in layout.planned(run.pipeline) if s < stage)])
+    if rest := [name for name in earlier if states.get(name) != "finished"]:
+        lines.append(f"- Not finished in the run: {', '.join(rest)}; open the first instead.")
+    if any("lifecycle.register(" in cell for cell in outcome.code(source)):
+        lines.append(
+            "- `lifecycle.register` refuses a copy, unless you add `from_copy=True`: that makes a "
+            "new version of the registered model and moves `@staging` to it."
+        )
+    return lines

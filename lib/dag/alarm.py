@@ -7,6 +7,7 @@ otherwise it is skipped, and no asset is updated.
 
 from typing import TYPE_CHECKING
 
+from lib.dag.assets import drift_asset
 from lib.dag.operator import open_run_of
 
 from airflow.sdk import AssetAlias, BaseOperator
@@ -44,8 +45,6 @@ class AlarmOperator(BaseOperator):
 
     def execute(self, context: "Context") -> list[str]:
         """Return why the alarm was raised; skip the task where it was not."""
-        from lib.dag.form import drift_asset
-
         run = open_run_of(self.pipeline, context)
         watch = run.read(WATCH)
         if not watch["drifted"]:

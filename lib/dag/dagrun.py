@@ -6,7 +6,6 @@ has the database (`make up`), the run is triggered, followed and, on an interrup
 
 import json
 import logging
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -16,108 +15,34 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from lib import tracking
+from lib import console as user
+from lib import layout, tracking
 from lib.dag import scheduling
-from lib.machine.executor import SIGNALS, import_papermill
-from lib.pages.summary import PAGE, account, read_summary, summarise
-from lib.parameters import Value, check_values, merge_parameters, read_stages
+from lib.dag.account import Account
+from lib.machine.session import SIGNALS, import_papermill
+from lib.pages.summary import PAGE, read_summary, summarise
+from lib.parameters import Value, check_values, merge_parameters
 from lib.registry import lifecycle
-from lib.run import ROOT, Run, run_of_airflow
+from lib.run import Run
+from lib.runs import run_of_airflow
 
 import_papermill()  # before Airflow, which is then quicker to import
 
-from lib.dag.operator import INTERRUPTED  # noqa: E402
 from lib.dag.promotion import read_decision  # noqa: E402
 
-from airflow.listeners import hookimpl  # noqa: E402
 from airflow.sdk import DAG  # noqa: E402
 from airflow.sdk.listener import get_listener_manager  # noqa: E402
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy.orm import Session
 
 PRINTED = "lib.machine.executor.stream"  # the log of what notebooks print
 POLL_S = 1.0
 SCHEDULER_S = 60.0  # a scheduler that has not reported for so long is gone
 PARSED_S = 120.0
 STOP_S = 20.0
-
-
-class Account(logging.Handler):
-    """Prints one line when a task starts and ends, and what its notebook prints meanwhile."""
-
-    def __init__(self, console: TextIO) -> None:
-        super().__init__(logging.INFO)
-        self.console = console
-        self.started = 0.0
-        self.open_line = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show a line that a notebook has printed; what goes to stderr stays in the log."""
-        if record.levelno == logging.INFO:
-            self.show([record.getMessage()])
-
-    def show(self, lines: list[str]) -> None:
-        """Show lines below the task that has printed them."""
-        for line in lines:
-            self.cut_off()
-            self.console.write(f"    {line}\n")
-            self.console.flush()
-
-    def interject(self, line: str) -> None:
-        """Show a line from a signal handler, which may come while another one is being written."""
-        start, self.open_line = "\n" * bool(self.open_line), ""
-        os.write(self.console.fileno(), f"{start}    {line}\n".encode())
-
-    def cut_off(self) -> None:
-        """End the line of a task that is still open."""
-        self.console.write("\n" if self.open_line else "")
-        self.open_line = ""
-
-    @hookimpl
-    def on_task_instance_running(self, previous_state: str, task_instance: object) -> None:
-        """Say that a task has begun."""
-        self.started = time.monotonic()
-        self.begin(task_instance.task_id)
-
-    @hookimpl
-    def on_task_instance_success(self, previous_state: str, task_instance: object) -> None:
-        """Say that a task has ended well."""
-        self._end(task_instance, "ok", "")
-
-    @hookimpl
-    def on_task_instance_failed(
-        self, previous_state: str, task_instance: object, error: object
-    ) -> None:
-        """Say that a try has failed, and why."""
-        lines = str(error).strip().splitlines() or [repr(error)]
-        if lines[-1] == INTERRUPTED:
-            self._end(task_instance, "stopped", "")
-        else:
-            self._end(task_instance, "FAILED", lines[-1])
-
-    @hookimpl
-    def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:
-        """Say that a task had nothing to do; why is told at the end."""
-        self._end(task_instance, "skipped", "")
-
-    def begin(self, task_id: str) -> None:
-        """Begin the line of a task."""
-        self.cut_off()
-        self.open_line = f"  {task_id:<14} "
-        self.console.write(self.open_line)
-        self.console.flush()
-
-    def end(self, task_id: str, outcome: str, reason: str, seconds: float) -> None:
-        """End the line of a task: what became of it, how long it took and, below, why."""
-        if not self.open_line:
-            self.begin(task_id)
-        self.console.write(f"{outcome:<7} {seconds:5.1f} s\n")
-        self.console.write(f"    {reason}\n" if reason else "")
-        self.open_line = ""
-
-    def _end(self, task_instance: object, outcome: str, reason: str) -> None:
-        self.end(task_instance.task_id, outcome, reason, time.monotonic() - self.started)
+WORDS = {"success": "ok", "skipped": "skipped", "up_for_retry": "FAILED", "failed": "FAILED"}
 
 
 def load_dag(pipeline: str) -> DAG:
@@ -126,11 +51,11 @@ def load_dag(pipeline: str) -> DAG:
     Raises
     ------
     ValueError
-        If the file cannot be imported, or defines no DAG of that name.
+        If the file cannot be imported, or defines no such DAG.
     """
     from airflow.dag_processing.dagbag import DagBag
 
-    bag = DagBag(ROOT / "dags" / f"{pipeline}.py")
+    bag = DagBag(layout.dag_file(pipeline))
     if bag.import_errors:
         raise ValueError(f"dags/{pipeline}.py: {next(iter(bag.import_errors.values()))}")
     if pipeline not in bag.dags:
@@ -149,7 +74,7 @@ def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
     ValueError
         If a parameter has an unknown name, a wrong type, or a value outside of its domain.
     """
-    declared = merge_parameters(read_stages(ROOT / "notebooks" / pipeline))
+    declared = merge_parameters(layout.declared(pipeline))
     del declared["run_dir"]  # follows from the DAG run
     asked = check_values(declared, params, owner=pipeline)
     asked.setdefault("source", declared["source"].default)
@@ -180,57 +105,44 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
     printed.addHandler(account)
     moment = datetime.now(UTC)
     run_id = f"manual__{moment.isoformat()}"
+    state = "cancelled"
     try:
-        with scheduling.alive(pipeline, run_id), interruptible(account) as stopped:
+        with scheduling.alive(pipeline, run_id), interruptible(account) as signals:
             try:
                 done = dag.test(run_conf=asked, logical_date=moment, run_after=moment)
             except KeyboardInterrupt:
                 account.cut_off()
-            if stopped():
-                scheduling.close_run(pipeline, run_id, "cancelled", "stopped by Ctrl-C")
+            if signals:
+                scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
+            else:
+                state = "passed" if done.state == "success" else "failed"
     finally:
         printed.removeHandler(account)
         get_listener_manager().pm.unregister(account)
-    state = "cancelled"
-    if not stopped():
-        state = "passed" if done.state == "success" else "failed"
-    _tell(pipeline, run_id, state, console)
+    _tell(run_of_airflow(pipeline, run_id), state, console)
     return state
 
 
 @contextmanager
-def interruptible(account: Account) -> Iterator["Interrupt"]:
+def interruptible(account: Account) -> Iterator[list[int]]:
     """Turn the first SIGINT or SIGTERM of a block into KeyboardInterrupt, and swallow later ones.
 
-    The block's value, called, says whether there was one.
+    What follows a first signal is clearing up. The block's value holds that signal, if it came.
     """
-    interrupt = Interrupt(account)
-    before = {number: signal.signal(number, interrupt.note) for number in SIGNALS}
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if not came:
+            came.append(number)
+            account.interject("interrupted: stopping, a moment")
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
-        yield interrupt
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Interrupt:
-    """Whether somebody has asked to stop, and the handler that notes it."""
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-        self._noted = False
-
-    def __call__(self) -> bool:
-        """Say whether there was a signal."""
-        return self._noted
-
-    def note(self, _number: int, _frame: FrameType | None) -> None:
-        """Say so and raise KeyboardInterrupt, once: what follows a first signal is clearing up."""
-        if self._noted:
-            return
-        self._noted = True
-        self._account.interject("interrupted: stopping, a moment")
-        raise KeyboardInterrupt
 
 
 def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
@@ -254,28 +166,28 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
     asked = configuration(pipeline, params)
     console.write(f"{pipeline}  source {asked['source'] or '-'}, by the scheduler of `make up`\n")
     _wait_until_parsed(pipeline)
-    shown = Account(console)
-    with interruptible(shown), _switched_on(pipeline, console):
-        run = trigger_dag(
+    account = Account(console)
+    with interruptible(account), _switched_on(pipeline, console):
+        run_id = trigger_dag(
             pipeline,
             triggered_by=DagRunTriggeredByType.CLI,
-            triggering_user_name=account(),
+            triggering_user_name=user.account(),
             conf=asked,
-        )
-        state = "cancelled"
+        ).run_id
+        run = run_of_airflow(pipeline, run_id)
         try:
-            state = _follow(pipeline, run.run_id, shown)
+            state = _follow(run, run_id, account)
         except KeyboardInterrupt:
-            scheduling.fail_in_airflow(pipeline, run.run_id)
-            _wait_until_stopped(pipeline, run.run_id)
-            scheduling.close_run(pipeline, run.run_id, "cancelled", "stopped by Ctrl-C")
-    _tell(pipeline, run.run_id, state, console)
+            state = "cancelled"
+            scheduling.fail_in_airflow(pipeline, run_id)
+            _wait_until_stopped(run)
+            scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
+    _tell(run, state, console)
     return state
 
 
-def _wait_until_stopped(pipeline: str, run_id: str) -> None:
+def _wait_until_stopped(run: Run) -> None:
     """Wait for the task of a failed run to end: it finds out at its next sign of life."""
-    run = run_of_airflow(pipeline, run_id)
     deadline = time.monotonic() + STOP_S
     while time.monotonic() < deadline:
         if run.path.exists() and summarise(run)["state"] != "running":
@@ -329,7 +241,7 @@ def _switched_on(pipeline: str, console: TextIO) -> Iterator[None]:
         switch(off=True)
 
 
-def _follow(pipeline: str, run_id: str, shown: "Account") -> str:
+def _follow(run: Run, run_id: str, account: Account) -> str:
     """Print what becomes of a DAG run that a scheduler makes, until it has ended.
 
     Raises
@@ -339,141 +251,105 @@ def _follow(pipeline: str, run_id: str, shown: "Account") -> str:
     """
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
-    from sqlalchemy import select
 
-    query = select(DagRun).where(DagRun.dag_id == pipeline, DagRun.run_id == run_id)
     told: dict[str, str] = {}
-    logs = _Logs(pipeline, run_id)
-    waited = False
+    read: dict[Path, int] = {}
+    waits = False
     while True:
         with create_session() as session:
-            run = session.scalar(query)
-            tasks = sorted(
-                run.get_task_instances(session=session),
-                key=lambda task: (task.start_date is None, task.start_date),
-            )
-            state = str(run.state)
-            if state == "queued" and not waited:
-                waited = _tell_what_is_before(pipeline, run_id, session, shown.console)
-        for task in tasks:
-            _tell_task(task, told, logs, shown)
+            (found,) = DagRun.find(dag_id=run.pipeline, run_id=run_id, session=session)
+            begun = [t for t in found.get_task_instances(session=session) if t.start_date]
+            state = str(found.state)
+            if state == "queued" and not waits:
+                waits = _tell_what_is_before(run, session, account.console)
+        for task in sorted(begun, key=lambda task: task.start_date):
+            _tell_task(task, run, told, read, account)
         if state in ("success", "failed"):
             return "passed" if state == "success" else "failed"
         if scheduling.silence_s() > SCHEDULER_S:
-            scheduling.close_run(pipeline, run_id, "lost", "the scheduler of Airflow is gone")
+            scheduling.close_run(run.pipeline, run_id, "lost", "the scheduler of Airflow is gone")
             raise ValueError("the scheduler of Airflow has stopped; start `make up` again")
         time.sleep(POLL_S)
 
 
-def _tell_what_is_before(pipeline: str, run_id: str, session: object, console: TextIO) -> bool:
+def _tell_what_is_before(run: Run, session: "Session", console: TextIO) -> bool:
     """Say which runs go on, if any: a DAG makes one at a time."""
     from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
 
-    query = select(DagRun.run_id).where(
-        DagRun.dag_id == pipeline, DagRun.state == "running", DagRun.run_id != run_id
-    )
-    others = list(session.scalars(query))
+    others = DagRun.find(dag_id=run.pipeline, state="running", session=session)
     if others:
-        console.write(f"  waits for {', '.join(others)}\n")
+        console.write(f"  waits for {', '.join(other.run_id for other in others)}\n")
     return bool(others)
 
 
-def _tell_task(task: "TaskInstance", told: dict[str, str], logs: "_Logs", shown: "Account") -> None:
+def _tell_task(
+    task: "TaskInstance", run: Run, told: dict[str, str], read: dict[Path, int], account: Account
+) -> None:
     """Print what is new of a task: that it has begun, what its notebook prints, how it ended."""
-    if task.start_date is None or task.state in (None, "scheduled", "queued"):
-        return
     now = f"{task.state} {task.try_number}"
-    is_new = told.get(task.task_id) != now
-    told[task.task_id] = now
+    is_new, told[task.task_id] = told.get(task.task_id) != now, now
     if task.state == "running" and is_new:
-        shown.begin(task.task_id)
-        return
-    if task.state == "running" or is_new:
-        shown.show(logs.fresh(task.task_id, task.try_number))
-    if not is_new:
-        return
-    took = ((task.end_date or datetime.now(UTC)) - task.start_date).total_seconds()
-    words = {"success": "ok", "skipped": "skipped", "up_for_retry": "FAILED", "failed": "FAILED"}
-    if task.state in words:
-        shown.end(task.task_id, words[task.state], _why(logs.run, task), took)
+        account.begin(task.task_id)
+    elif task.state == "running" or (task.state in WORDS and is_new):
+        account.show(_printed(task, read))
+    if task.state in WORDS and is_new:
+        took = ((task.end_date or datetime.now(UTC)) - task.start_date).total_seconds()
+        why = _why(run, task.task_id) if WORDS[task.state] == "FAILED" else ""
+        account.end(task.task_id, WORDS[task.state], why, took)
 
 
-def _why(run: Run, task: "TaskInstance") -> str:
+def _why(run: Run, stage: str) -> str:
     """Return the last line of a failed stage's error."""
-    if task.state not in ("failed", "up_for_retry"):
-        return ""
-    for stage in summarise(run)["stages"]:
-        if stage["name"] == task.task_id and stage["error"]:
-            error = stage["error"]
-            return f"{error['ename']}: {error['text'].strip()}".splitlines()[-1]
+    errors = {found["name"]: found["error"] for found in summarise(run)["stages"]}
+    if error := errors.get(stage):
+        return f"{error['ename']}: {error['text'].strip()}".splitlines()[-1]
     return "see its log in Airflow"
 
 
-class _Logs:
-    """What the notebooks of a DAG run print, from Airflow's log files on this machine."""
+def _printed(task: "TaskInstance", read: dict[Path, int]) -> list[str]:
+    """Return the lines that a notebook has printed since the last call, from Airflow's log file."""
+    from airflow.sdk.configuration import conf
 
-    def __init__(self, pipeline: str, run_id: str) -> None:
-        from airflow.sdk.configuration import conf
-
-        base = Path(conf.get("logging", "base_log_folder"))
-        self.run = run_of_airflow(pipeline, run_id)
-        self._folder = base / f"dag_id={pipeline}" / f"run_id={run_id}"
-        self._read: dict[Path, int] = {}
-
-    def fresh(self, task_id: str, number: int) -> list[str]:
-        """Return the lines that a task's notebook has printed since the last call."""
-        path = self._folder / f"task_id={task_id}" / f"attempt={number}.log"
-        if not path.exists():
-            return []
-        with path.open("rb") as file:
-            file.seek(self._read.get(path, 0))
-            whole = file.read().rpartition(b"\n")[0]
-        self._read[path] = self._read.get(path, 0) + len(whole) + bool(whole)
-        found = []
-        for line in whole.splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if record.get("logger") == PRINTED and record.get("level") == "info":
-                found.append(str(record.get("event", "")))
-        return found
+    below = f"dag_id={task.dag_id}/run_id={task.run_id}/task_id={task.task_id}"
+    path = Path(conf.get("logging", "base_log_folder"), below, f"attempt={task.try_number}.log")
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(read.get(path, 0))
+        whole = file.read().rpartition(b"\n")[0]
+    read[path] = read.get(path, 0) + len(whole) + bool(whole)
+    lines = []
+    for line in whole.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record.get("logger") == PRINTED and record.get("level") == "info":
+            lines.append(str(record.get("event", "")))
+    return lines
 
 
-def _tell_cancelled(run: Run, console: TextIO) -> None:
-    """Say what is left of a run that was interrupted, and how to go on."""
-    console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
-    if (run.path / PAGE).exists():
-        console.write(f"  report   {run.path / PAGE}\n")
-    console.write(
-        f"  go on    `make up`, and in Airflow clear the stopped task of {run.pipeline}: it goes "
-        "on there\n           or start a new run by the same command\n"
-    )
-
-
-def _tell(pipeline: str, run_id: str, state: str, console: TextIO) -> None:
+def _tell(run: Run, state: str, console: TextIO) -> None:
     """Print where the report, the MLflow run and the model are, and what became of the model."""
-    run = run_of_airflow(pipeline, run_id)
-    if state == "cancelled":
-        _tell_cancelled(run, console)
-        return
     page = run.path / PAGE
-    console.write(f"  report   {page if page.exists() else f'no page was written to {run.path}'}\n")
-    known = tracking.link(run)
-    if known:
-        console.write(f"  MLflow   run {known['run_id']} in {tracking.tracking_uri()}\n")
-    registered = run.path / "registration.json"
-    if registered.exists():
-        model = run.read("registration.json")
-        console.write(f"  model    {model['name']} version {model['version']}, {model['uri']}\n")
-    verdict = run.path / "verdict.json"
-    if verdict.exists():
-        console.write(f"  verdict  {lifecycle.explain(run.read('verdict.json'))}\n")
+    facts = {"report": page if page.exists() else f"no page was written to {run.path}"}
+    if state == "cancelled":
+        console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
+        facts["go on"] = (
+            f"`make up`, and in Airflow clear the stopped task of {run.pipeline}: it goes on there"
+            "\n           or start a new run by the same command"
+        )
     else:
-        found = read_summary(run)
-        if found["state"] == "passed" and found["reason"]:
-            console.write(f"  result   {found['reason']}\n")
-    decision = read_decision(run)
-    if decision:
-        console.write(f"  promote  {decision['outcome']}: {decision['reason']}\n")
+        summary = read_summary(run)
+        if known := tracking.link(run):
+            facts["MLflow"] = f"run {known['run_id']} in {tracking.tracking_uri()}"
+        if model := summary["registration"]:
+            facts["model"] = f"{model['name']} version {model['version']}, {model['uri']}"
+        if summary["verdict"]:
+            facts["verdict"] = lifecycle.explain(summary["verdict"])
+        elif summary["state"] == "passed" and summary["reason"]:
+            facts["result"] = summary["reason"]
+        if decision := read_decision(run):
+            facts["promote"] = f"{decision['outcome']}: {decision['reason']}"
+    for name, fact in facts.items():
+        console.write(f"  {name:<8} {fact}\n")

@@ -1,21 +1,21 @@
-"""What a DAG file needs: defaults, the trigger form, its tasks, and assets that tie DAGs together.
+"""What a DAG file needs: defaults, when it runs, the trigger form and its tasks.
 
-The form and the checks come from the parameters cells, and every asset is named after its
-pipeline, so that whoever updates it and whoever waits for it agree. Nothing heavy is imported
-while Airflow parses.
+The form and the checks come from the parameters cells. Nothing heavy is imported while Airflow
+parses.
 """
 
 import json
 import re
 from datetime import UTC, datetime, timedelta
 
+from lib import layout
 from lib.dag.alarm import AlarmOperator
+from lib.dag.assets import data_asset, drift_asset, model_asset
 from lib.dag.clock import LiveCronTimetable
 from lib.dag.notify import failure_callbacks
 from lib.dag.operator import NotebookOperator
 from lib.dag.promotion import PromotionOperator
-from lib.parameters import Parameter, Value, check_values, merge_parameters, read_stages
-from lib.run import ROOT, stage_title
+from lib.parameters import Parameter, Value, check_values, merge_parameters
 
 from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, Param
 
@@ -57,7 +57,7 @@ def notebook_params(pipeline: str, **overrides: Value) -> dict[str, Param]:
         If no notebook declares an override, its value is outside of the domain, or two notebooks
         disagree on a parameter.
     """
-    by_stage = read_stages(ROOT / "notebooks" / pipeline)
+    by_stage = layout.declared(pipeline)
     merged = merge_parameters(by_stage)
     del merged["run_dir"]
     values = check_values(merged, overrides, owner=pipeline)
@@ -115,19 +115,17 @@ def alarm_task(pipeline: str) -> AlarmOperator:
     )
 
 
-def data_asset(pipeline: str) -> Asset:
-    """Return what is updated when new data for `pipeline` has arrived: by whoever brings it."""
-    return Asset(name=f"data/{pipeline}", group="data")
+def training_schedule(pipeline: str, cron: str) -> AssetOrTimeSchedule:
+    """Return the schedule "at `cron` (UTC), on new data, and when they are no longer as learned".
+
+    See `lib.dag.assets` for who says so.
+    """
+    return clock_or(cron, data_asset(pipeline), drift_asset(pipeline))
 
 
-def model_asset(pipeline: str) -> Asset:
-    """Return what is updated when a version of the model of `pipeline` enters production."""
-    return Asset(name=f"models/{pipeline}", group="models")
-
-
-def drift_asset(pipeline: str) -> Asset:
-    """Return what is updated when new data no longer looks like what the model has learned."""
-    return Asset(name=f"drift/{pipeline}", group="drift")
+def scoring_schedule(cron: str) -> AssetOrTimeSchedule:
+    """Return the schedule "at `cron` (UTC), and when a model of any pipeline enters production"."""
+    return clock_or(cron, *map(model_asset, layout.pipelines(ending="_register")))
 
 
 def clock_or(cron: str, *assets: Asset) -> AssetOrTimeSchedule:
@@ -168,6 +166,6 @@ def _param(parameter: Parameter, value: Value, stage: str) -> Param:
         value,
         title=parameter.name,
         description=text,
-        section=stage_title(stage),
+        section=layout.stage_title(stage),
         **parameter.schema(),
     )

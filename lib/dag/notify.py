@@ -20,25 +20,24 @@ a mention, and passwords in addresses are starred.
 import html
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from lib.console import redact
 from lib.pages.summary import PAGE, decision, summarise
 from lib.registry.gate import is_promoted
-from lib.run import Run, run_of_airflow
-from lib.sources import redact
+from lib.run import Run
+from lib.runs import run_of_airflow
 
 if TYPE_CHECKING:
-    from airflow.providers.http.hooks.http import HttpHook
-    from airflow.sdk import BaseNotifier, Context
-    from requests import PreparedRequest, Response
+    from airflow.sdk import Context
 
 EMAIL, WEBHOOK = "NOTIFY_EMAIL", "NOTIFY_WEBHOOK"
 REASON_LINES, REASON_CHARACTERS = 6, 600
-WEBHOOK_SECONDS = 10  # Airflow stops a callback that takes longer than its DAG file may
+POST_S = 10  # Airflow stops a callback that takes longer than its DAG file may
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +49,14 @@ class Message:
     Attributes
     ----------
     event : {"failed", "refused", "registered", "promoted"}
-    pipeline, run : str
+    pipeline, run, folder : str
+        Of the run; the folder is the path of its page, once there is one.
     what : str
         Which stage, or which version of which model.
     reason : str
         The error, or what the gate said and what followed, in few lines.
-    link, folder : str
-        The report's address, "" where Airflow's is unknown, and its path.
+    link : str
+        The report's address, "" where Airflow's is unknown.
     """
 
     event: str
@@ -66,6 +66,15 @@ class Message:
     reason: str
     link: str
     folder: str
+
+    @classmethod
+    def about(cls, run: Run, event: str, what: str, reason: str, link: str = "") -> "Message":
+        """Return the message about a run, with its report unless another link says more."""
+        page = run.path / PAGE
+        folder = redact(str(page if page.exists() else run.path))
+        return cls(
+            event, run.pipeline, run.name, what, shorten(reason), link or report_link(run), folder
+        )
 
     @property
     def title(self) -> str:
@@ -125,13 +134,14 @@ def failure(context: "Context") -> Message:
     task = getattr(context.get("ti"), "task_id", "")
     reason = summary["reason"] or str(context.get("reason") or "no reason was given")
     if failed:
-        what, link = failed[0]["title"], report_link(run)
+        what, link = failed[0]["title"], ""
         reason = reason.removeprefix(f"{what}: ")
     else:  # nothing was executed: only Airflow's log says why
-        what, link = f"task {task}" if task else "before its first task", _airflow_link(context)
+        what = f"task {task}" if task else "before its first task"
+        link = _in_airflow(f"/dags/{pipeline}/runs/{quote(run_id, safe='')}")
         reason = f"{reason}: no notebook has failed, Airflow's log says why"
     event = "refused" if summary["state"] == "refused" else "failed"
-    return Message(event, pipeline, run.name, what, shorten(reason), link, _folder(run))
+    return Message.about(run, event, what, reason, link)
 
 
 def promotion(run: Run) -> Message | None:
@@ -146,16 +156,14 @@ def promotion(run: Run) -> Message | None:
         event, alias = "promoted", "production"
     where = f"now @{alias}" if alias else "without an alias"
     what = f"{made['name']} version {made['version']}, {where}"
-    reason = shorten("\n".join([*decided, made.get("verdict", "")]))
-    return Message(event, run.pipeline, run.name, what, reason, report_link(run), _folder(run))
+    return Message.about(run, event, what, "\n".join([*decided, made.get("verdict", "")]))
 
 
 def send(message: Message) -> None:
     """Send `message` to every receiver; what one of them does not take is in the log."""
     for name, receiver in receivers().items():
         with _only_logged(f"{message.title!r} by {name}"):
-            notifier = _webhook(receiver, message) if name == WEBHOOK else _mail(receiver, message)
-            notifier.notify({})  # as it is: calling it would take the text for a template
+            (_post if name == WEBHOOK else _mail)(receiver, message)
             logger.info("Sent %r by %s", message.title, name)
 
 
@@ -182,83 +190,49 @@ def chat(message: Message) -> str:
     return html.escape("\n".join(line for line in lines if line), quote=False)
 
 
-def _mail(receiver: str, message: Message) -> "BaseNotifier":
+def _mail(receiver: str, message: Message) -> None:
     from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
     text = html.escape(plain(message))
     if message.link:
         link = html.escape(message.link)
         text = text.replace(link, f'<a href="{link}">{link}</a>')
-    return SmtpNotifier(
+    SmtpNotifier(
         to=receiver,
         subject=" ".join(message.title.split()),
         html_content=f'<pre style="white-space: pre-wrap">{text}</pre>',
-    )
+    ).notify({})  # as it is: calling it would take the text for a template
 
 
-def _webhook(connection: str, message: Message) -> "BaseNotifier":
-    from airflow.providers.http.notifications.http import HttpNotifier
+def _post(connection: str, message: Message) -> None:
+    """Post a message to a webhook, of whose address the path is the password: it is never logged.
 
-    content = {
-        "text": chat(message),
-        "event": message.event,
-        "pipeline": message.pipeline,
-        "run": message.run,
-        "reason": message.reason,
-        "link": message.link,
-    }
-    notifier = HttpNotifier(
-        http_conn_id=connection, json=content, extra_options={"timeout": WEBHOOK_SECONDS}
-    )
-    notifier.hook = _discreet_hook(connection)
-    return notifier
-
-
-def _discreet_hook(connection: str) -> "HttpHook":
-    """Return a hook that never logs the address: of a webhook, the path is the password.
-
-    Airflow's own logs the address when nobody answers, and whatever a server answers to an error.
+    Airflow's own notifier logs it when nobody answers, and whatever a server answers to an error.
     """
     from airflow.providers.http.hooks.http import HttpHook
     from airflow.sdk.log import mask_secret
-    from requests.adapters import HTTPAdapter
 
-    class Adapter(HTTPAdapter):
-        def send(self, request: "PreparedRequest", *more: object, **options: object) -> "Response":
-            try:
-                response = super().send(request, *more, **options)
-            except OSError as error:
-                raise ConnectionError(describe(error)) from None
-            if response.status_code >= 400:
-                raise ConnectionError(f"the answer was {response.status_code} {response.reason}")
-            return response
-
-    hook = HttpHook(http_conn_id=connection, adapter=Adapter())
-    mask_secret(urlsplit(hook.get_connection(connection).host or "").path.strip("/"))
-    return hook
-
-
-def _airflow_url() -> str:
-    from airflow.sdk.configuration import conf
-
-    return (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    hook = HttpHook(http_conn_id=connection)
+    session = hook.get_conn()
+    mask_secret(urlsplit(hook.base_url).path.strip("/"))
+    facts = {
+        name: getattr(message, name) for name in ("event", "pipeline", "run", "reason", "link")
+    }
+    answer = session.post(hook.base_url, json={"text": chat(message)} | facts, timeout=POST_S)
+    if answer.status_code >= 400:
+        raise ConnectionError(f"the answer was {answer.status_code} {answer.reason}")
 
 
 def report_link(run: Run) -> str:
     """Return the address of the report of `run` in Airflow, "" where Airflow's is unknown."""
-    url = _airflow_url()
-    return f"{url}/reports/run/{run.pipeline}/{quote(run.name)}" if url else ""
+    return _in_airflow(f"/reports/run/{run.pipeline}/{quote(run.name)}")
 
 
-def _airflow_link(context: Mapping) -> str:
-    url = _airflow_url()
-    path = f"/dags/{context['dag'].dag_id}/runs/{quote(context['run_id'], safe='')}"
+def _in_airflow(path: str) -> str:
+    from airflow.sdk.configuration import conf
+
+    url = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
     return f"{url}{path}" if url else ""
-
-
-def _folder(run: Run) -> str:
-    page = run.path / PAGE
-    return redact(str(page if page.exists() else run.path))
 
 
 @contextmanager

@@ -14,25 +14,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib import layout
+from lib.dag.account import INTERRUPTED
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.machine.executor import (
-    StageStopped,
-    StageTimeoutError,
-    archive_previous,
-    execute_notebook,
-    import_papermill,
-)
-from lib.pages.summary import PAGE, note_start
+from lib.files import ROOT
+from lib.machine.executor import archive_previous, execute_notebook
+from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
+from lib.pages.summary import PAGE
 from lib.parameters import (
     Value,
     check_values,
     merge_parameters,
     read_parameters,
-    read_stages,
     values_of_run,
 )
-from lib.run import ROOT, run_of_airflow
+from lib.runs import note_start, run_of_airflow
 
 import_papermill()  # without the storage back ends that the provider would make it import
 
@@ -45,8 +42,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from upath import UPath
 
-
-INTERRUPTED = "interrupted by Ctrl-C or a signal"
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +73,7 @@ class NotebookOperator(PapermillOperator):
         **kwargs: object,
     ) -> None:
         super().__init__(
-            input_nb=str(ROOT / "notebooks" / f"{notebook}.ipynb"),
+            input_nb=str(layout.notebook(*notebook.split("/"))),
             log_output=True,
             execution_timeout=timeout + timedelta(minutes=5),
             **kwargs,
@@ -91,33 +86,37 @@ class NotebookOperator(PapermillOperator):
 
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
-        run = open_run_of(self.pipeline, context)
+        run, dag_run = open_run_of(self.pipeline, context), context["dag_run"]
         run.prepare()
         self.log.info("run folder: %s", run.path)
-        _note_start(run, context)
+        note_start(
+            run,
+            dag_id=context["dag"].dag_id,
+            run_id=context["run_id"],
+            run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+            who=None if runs_without_server(context) else dag_run.triggering_user_name,
+        )
         notebook = run.path / f"{self.stage}.ipynb"
         archive_previous(notebook)
         publish_page(run)
+        values: dict[str, Value] = {}
         try:
             values = self._values(context)
-        except ValueError as error:
-            self._mirror_failure(run, {}, error)
-            raise AirflowFailException(str(error)) from error
-        try:
+            own = {n: values[n] for n in read_parameters(Path(self.input_nb)) if n in values}
             done = execute_notebook(
                 self.input_nb,
                 notebook,
-                self._own(values, run),
+                own | {"run_dir": run.run_dir},
                 cwd=ROOT,
                 timeout_s=self.timeout.total_seconds(),
                 silent_timeout_s=self.silent_timeout.total_seconds(),
                 log_output=True,
             )
         except BaseException as error:
-            self._mirror_failure(run, values, error)
+            self._tell_failure(run, values, error)
             if isinstance(error, KeyboardInterrupt):
                 raise AirflowFailException(INTERRUPTED) from error
-            if _is_final(error):
+            if not values or _is_final(error):
                 raise AirflowFailException(str(error)) from error
             raise
         usage = {
@@ -147,32 +146,23 @@ class NotebookOperator(PapermillOperator):
         ValueError
             If one has an unknown name, a wrong type, or a value outside of its domain.
         """
-        declared = merge_parameters(read_stages(Path(self.input_nb).parent))
+        declared = merge_parameters(layout.declared(self.pipeline))
         del declared["run_dir"]  # follows from the DAG run
         values = values_of_run(declared, self.written, context["dag_run"].conf or {})
-        templates = {
-            name: value
-            for name, value in values.items()
-            if isinstance(value, str) and "{{" in value and value == self.written.get(name)
-        }
-        values |= {n: self.render_template(t, context) for n, t in templates.items()}
+        for name, value in values.items():
+            is_template = isinstance(value, str) and "{{" in value
+            if is_template and value == self.written.get(name):
+                values[name] = self.render_template(value, context)
         return check_values(declared, values, owner=self.pipeline)
 
-    def _own(self, values: dict[str, Value], run: "Run") -> dict[str, Value]:
-        """Return what to pass to the notebook: the values that it declares."""
-        names = read_parameters(Path(self.input_nb))
-        return {name: values[name] for name in names if name in values} | {"run_dir": run.run_dir}
-
-    def _mirror(
-        self, run: "Run", values: dict[str, Value], status: str, metrics: dict[str, float]
-    ) -> None:
+    def _mirror(self, run: "Run", values: dict[str, Value], status: str, usage: dict) -> None:
         from lib import tracking
 
-        known = tracking.mirror(run, status=status, metrics=metrics, parameters=values)
+        known = tracking.mirror(run, status=status, metrics=usage, parameters=values)
         self.log.info("MLflow run %s in %s", known["run_id"], tracking.tracking_uri())
 
-    def _mirror_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
-        """Tell MLflow of a failure; a second failure on the way is added to the first."""
+    def _tell_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
+        """Tell page and MLflow of a failure; a second one on the way is added to the first."""
         notebook = run.path / f"{self.stage}.ipynb"
         publish_page(run)
         try:
@@ -219,17 +209,6 @@ def publish_page(run: "Run", *, complete: bool = False) -> None:
             tracking.log_page(run, PAGE)
     except Exception:
         logger.exception("The page of the run could not be written or logged")
-
-
-def _note_start(run: "Run", context: "Context") -> None:
-    dag_run = context["dag_run"]
-    note_start(
-        run,
-        dag_id=context["dag"].dag_id,
-        run_id=context["run_id"],
-        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-        who=None if runs_without_server(context) else dag_run.triggering_user_name,
-    )
 
 
 def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> None:

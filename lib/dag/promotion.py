@@ -6,7 +6,7 @@ updates its assets, only if a version is in production because of this run. A "n
 the task is skipped. An answer to a question that no longer stands fails, and promotes nothing.
 """
 
-import json
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,8 +17,8 @@ from lib.dag.operator import (
     publish_page,
     runs_without_server,
 )
+from lib.files import now, read_object, write_json
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
-from lib.run import now, write_bytes
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
@@ -86,54 +86,52 @@ class PromotionOperator(ApprovalOperator):
     def execute(self, context: "Context") -> str:
         """Note what was done, or ask a person and wait; return the version in words."""
         with interrupt_is_final():
-            return self._decide(context)
-
-    def _decide(self, context: "Context") -> str:
-        run = open_run_of(self.pipeline, context)
-        registered, gate = run.read("registration.json"), run.read("gate.json")
-        if registered["policy"] != "approval":
-            return self._take_over(context, run, registered)
-        earlier = read_decision(run)
-        if earlier.get("outcome") in AGREED and _same(earlier, registered):
-            return self._promote(context, run, registered, earlier["who"], earlier["reason"])
-        if runs_without_server(context):
-            self._leave(run, registered, "waiting", reason=_how_to_decide(registered))
-        self.subject, self.body = question(run, registered, gate)
-        return super().execute(context)
+            case = _Case.of(open_run_of(self.pipeline, context))
+            registered, earlier = case.registered, read_decision(case.run)
+            if registered["policy"] != "approval":
+                if registered["champion"] != registered["version"]:
+                    case.leave("kept", registered["reason"])
+                return self._enter(context, case, registered["reason"])
+            is_same = all(earlier.get(key) == registered[key] for key in ("name", "version"))
+            if is_same and earlier["outcome"] in AGREED:
+                return self._promote(context, case, earlier["reason"], earlier["who"])
+            if runs_without_server(context):
+                case.leave(
+                    "waiting",
+                    "it waits at @staging for a person, and no Airflow server runs to answer at: "
+                    f"{how_to_promote(registered)} promotes it",
+                )
+            self.subject, self.body = question(case.run, registered, case.gate)
+            return super().execute(context)
 
     def execute_complete(self, context: "Context", event: dict) -> str:
         """Do what the person has answered; return the version in words."""
         answer = super().execute_complete(context, event)
-        run = open_run_of(self.pipeline, context)
-        registered, gate = run.read("registration.json"), run.read("gate.json")
+        case = _Case.of(open_run_of(self.pipeline, context))
         who = (answer["responded_by_user"] or {}).get("name", "")
         reason = str(answer["params_input"].get("reason") or "").strip()
         if answer["chosen_options"] != [self.APPROVE]:
-            self._decline(run, registered, who, reason, late=bool(event.get("timedout")))
-        if not reason and gate["outcome"] not in PROMOTED:
-            text = (
-                f"{_version(registered)} was not promoted: the gate says "
-                f"{gate['outcome'].replace('_', ' ')}, and to promote it all the same a reason is "
-                f"needed. Clear this task to be asked again, or {how_to_promote(registered)}"
+            if event.get("timedout"):
+                days = self.response_timeout / timedelta(days=1)
+                case.leave("expired", f"nobody answered within {days:g} days")
+            case.leave("rejected", reason or "no reason was given", who)
+        if not reason and case.gate["outcome"] not in PROMOTED:
+            case.refuse(
+                f"{case.version} was not promoted: the gate says "
+                f"{case.gate['outcome'].replace('_', ' ')}, and to promote it all the same a "
+                "reason is needed. Clear this task to be asked again, or "
+                f"{how_to_promote(case.registered)}",
+                who,
             )
-            self._refuse(run, registered, who, text)
-        reason = reason or f"approved: {gate['reason']}"
-        _note(run, registered, "approved", who=who, reason=reason)
-        return self._promote(context, run, registered, who, reason)
+        reason = reason or f"approved: {case.gate['reason']}"
+        case.note("approved", reason, who)
+        return self._promote(context, case, reason, who)
 
-    def _take_over(self, context: "Context", run: "Run", registered: dict) -> str:
-        """Note what the register notebook has done by itself."""
-        if registered["champion"] != registered["version"]:
-            self._leave(run, registered, "kept", reason=registered["reason"])
-        return self._enter(context, run, registered, who="", reason=registered["reason"])
-
-    def _promote(
-        self, context: "Context", run: "Run", registered: dict, who: str, reason: str
-    ) -> str:
+    def _promote(self, context: "Context", case: "_Case", reason: str, who: str) -> str:
         from lib.registry import lifecycle
 
-        name, version = registered["name"], registered["version"]
-        champion = run.read("gate.json")["champion"]
+        name, version = case.registered["name"], case.registered["version"]
+        champion = case.gate["champion"]
         lifecycle.reconcile(name)  # so that a retry sees what an interrupted try has done
         if lifecycle.champion(name) != version:
             try:
@@ -142,54 +140,67 @@ class PromotionOperator(ApprovalOperator):
                     version,
                     reason=reason,
                     who=who,
-                    run_dir=run.run_dir,
-                    verdict=registered["verdict"],
+                    run_dir=case.run.run_dir,
+                    verdict=case.registered["verdict"],
                     expected=champion["version"] if champion else None,
                 )
             except ValueError as error:  # a conflict, or a reason that is too long
-                self._refuse(run, registered, who, str(error))
-        made = self._enter(context, run, registered, who=who, reason=reason)
-        tell_promotion(run)
+                case.refuse(str(error), who)
+        made = self._enter(context, case, reason, who)
+        tell_promotion(case.run)
         return made
 
-    def _enter(
-        self, context: "Context", run: "Run", registered: dict, *, who: str, reason: str
-    ) -> str:
+    def _enter(self, context: "Context", case: "_Case", reason: str, who: str = "") -> str:
         """Note that the version is in production, and say so to who waits for the asset."""
-        _note(run, registered, "promoted", who=who, reason=reason)
+        case.note("promoted", reason, who)
+        facts = {key: case.registered[key] for key in ("name", "version")}
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = {
-                "name": registered["name"],
-                "version": registered["version"],
-                "run_dir": run.run_dir,
-            }
-        return _version(registered)
+            context["outlet_events"][asset].extra = facts | {"run_dir": case.run.run_dir}
+        return case.version
 
-    def _decline(
-        self, run: "Run", registered: dict, who: str, reason: str, *, late: bool
-    ) -> NoReturn:
-        if late:
-            days = self.response_timeout / timedelta(days=1)
-            self._leave(run, registered, "expired", reason=f"nobody answered within {days:g} days")
-        self._leave(run, registered, "rejected", who=who, reason=reason or "no reason was given")
 
-    def _leave(
-        self, run: "Run", registered: dict, outcome: str, *, reason: str, who: str = ""
-    ) -> NoReturn:
+@dataclass(frozen=True)
+class _Case:
+    """What is decided: the version that a run has registered, and what the gate said of it."""
+
+    run: "Run"
+    registered: dict
+    gate: dict
+
+    @classmethod
+    def of(cls, run: "Run") -> "_Case":
+        """Return that of a run."""
+        return cls(run, run.read("registration.json"), run.read("gate.json"))
+
+    @property
+    def version(self) -> str:
+        """The version in words."""
+        return f"{self.registered['name']} version {self.registered['version']}"
+
+    def leave(self, outcome: str, reason: str, who: str = "") -> NoReturn:
         """Note why nothing was promoted, and skip the task."""
-        _note(run, registered, outcome, who=who, reason=reason)
-        raise AirflowSkipException(f"{_version(registered)} was not promoted: {reason}")
+        self.note(outcome, reason, who)
+        raise AirflowSkipException(f"{self.version} was not promoted: {reason}")
 
-    def _refuse(self, run: "Run", registered: dict, who: str, reason: str) -> NoReturn:
+    def refuse(self, reason: str, who: str) -> NoReturn:
         """Note why a promotion that was asked for is not possible, and fail for good."""
-        _note(run, registered, "refused", who=who, reason=reason)
+        self.note("refused", reason, who)
         raise AirflowFailException(reason)
+
+    def note(self, outcome: str, reason: str, who: str = "") -> None:
+        """Write `promotion.json`, and the page of the run, which shows it."""
+        from lib import tracking
+
+        facts = {key: self.registered[key] for key in ("name", "version", "policy")}
+        said = {"outcome": outcome, **facts, "who": who, "reason": reason, "when": now()}
+        write_json(self.run.path / DECISION, said)
+        tracking.log_page(self.run, DECISION)
+        publish_page(self.run, complete=True)
 
 
 def read_decision(run: "Run") -> dict:
     """Return the content of `promotion.json`; {} if there is none."""
-    path = run.path / DECISION
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_object(run.path / DECISION)
 
 
 def question(run: "Run", registered: dict, gate: dict) -> tuple[str, str]:
@@ -202,45 +213,11 @@ def question(run: "Run", registered: dict, gate: dict) -> tuple[str, str]:
     registered, gate : dict
         The content of `registration.json` and `gate.json`.
     """
-    champion = gate["champion"]
+    champion, link = gate["champion"], report_link(run)
     serving = f"version {champion['version']} serves now" if champion else "no version serves now"
     lines = [markdown(gate), f"Registered by run `{run.run_dir}`; {serving}."]
-    link = report_link(run)
     if link:
         lines.append(f"[Report of the run]({link})")
     if gate["outcome"] not in PROMOTED:
         lines.append("**The gate did not find it better: to promote it, give a reason.**")
-    return f"Promote {_version(registered)}?", "\n\n".join(lines)
-
-
-def _note(run: "Run", registered: dict, outcome: str, *, who: str, reason: str) -> None:
-    """Write `promotion.json`, and the page of the run, which shows it."""
-    from lib import tracking
-
-    decision = {
-        "outcome": outcome,
-        "name": registered["name"],
-        "version": registered["version"],
-        "policy": registered["policy"],
-        "who": who,
-        "reason": reason,
-        "when": now(),
-    }
-    write_bytes(run.path / DECISION, (json.dumps(decision, indent=2) + "\n").encode())
-    tracking.log_page(run, DECISION)
-    publish_page(run, complete=True)
-
-
-def _same(decision: dict, registered: dict) -> bool:
-    return all(decision[key] == registered[key] for key in ("name", "version"))
-
-
-def _version(registered: dict) -> str:
-    return f"{registered['name']} version {registered['version']}"
-
-
-def _how_to_decide(registered: dict) -> str:
-    return (
-        f"it waits at @staging for a person, and no Airflow server runs to answer at: "
-        f"{how_to_promote(registered)} promotes it"
-    )
+    return f"Promote {registered['name']} version {registered['version']}?", "\n\n".join(lines)

@@ -13,23 +13,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from lib import addresses
-from lib.run import run_folder_name, run_of_airflow, state_dir
+from lib.files import state_dir
+from lib.runs import run_folder_name, run_of_airflow
 
 from sqlalchemy import Row, create_engine, text
 
 TEST = "dag_test"  # who has triggered a run, where `dag.test` has
 DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 BEAT = timedelta(seconds=15)  # a scheduler says every five seconds that it lives
-FORGOTTEN = timedelta(days=1)  # nobody's lock, as of an earlier version: a ghost after this time
 
 
-@dataclass(frozen=True)
-class Ghost:
+class Ghost(NamedTuple):
     """A DAG run that says it is going on, and whose process is gone."""
 
     dag_id: str
@@ -55,7 +54,7 @@ def scheduler_place(say: Callable[[str], None]) -> Iterator[None]:
     ValueError
         If another scheduler has it.
     """
-    with _lock_file().open("a") as file:
+    with _place("scheduler.lock").open("a") as file:
         if not _try(file.fileno(), fcntl.LOCK_EX):
             if not _try(file.fileno(), fcntl.LOCK_SH):
                 raise ValueError(
@@ -74,15 +73,14 @@ def own_process() -> Iterator[bool]:
 
     No where a scheduler has the database: it would take the tasks.
     """
-    with _lock_file().open("a") as file:
+    with _place("scheduler.lock").open("a") as file:
         yield _try(file.fileno(), fcntl.LOCK_SH) and not scheduler_lives()
 
 
 @contextmanager
 def alive(dag_id: str, run_id: str) -> Iterator[None]:
     """Hold the lock of a DAG run while its block makes it."""
-    path = _alive_path(dag_id, run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _mark(dag_id, run_id)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         json.dump({"dag_id": dag_id, "run_id": run_id, "pid": os.getpid()}, file)
@@ -93,7 +91,7 @@ def alive(dag_id: str, run_id: str) -> Iterator[None]:
 
 def is_alive(dag_id: str, run_id: str) -> bool | None:
     """Say whether a process makes this DAG run; None where none has ever said so."""
-    path = _alive_path(dag_id, run_id)
+    path = _mark(dag_id, run_id)
     if not path.exists():
         return None
     with path.open("r+") as file:
@@ -131,44 +129,20 @@ def ghosts() -> list[Ghost]:
     Those of a scheduler are its own to look after. Airflow is not imported.
     """
     query = (
-        "SELECT dag_id, run_id, coalesce(start_date, queued_at) FROM dag_run "
+        "SELECT dag_id, run_id FROM dag_run "
         "WHERE triggering_user_name = :who AND state IN ('queued', 'running')"
     )
-    found = _ask(query, who=TEST)
-    return [Ghost(dag, run) for dag, run, begun in found if _is_ghost(dag, run, begun)]
+    return [Ghost(*row) for row in _ask(query, who=TEST) if is_alive(*row) is False]
 
 
 def close_ghosts() -> list[Ghost]:
     """End every ghost: in Airflow, in MLflow and on its page; return them."""
     found = ghosts()
+    reason = "its process was killed, or the machine stopped; noticed at the next start"
     for ghost in found:
-        close_run(
-            ghost.dag_id,
-            ghost.run_id,
-            "lost",
-            "its process was killed, or the machine stopped; noticed at the next start",
-        )
-        _alive_path(ghost.dag_id, ghost.run_id).unlink(missing_ok=True)
+        close_run(*ghost, "lost", reason)
+        _mark(*ghost).unlink(missing_ok=True)
     return found
-
-
-def forget_past_times() -> None:
-    """Let no DAG that is off start, once it is on, what was due before: see `lib.dag.clock`.
-
-    Airflow keeps the next time of each DAG, and finds a new one when it parses the file.
-    """
-    from lib.dag.clock import GRACE
-
-    from airflow.models.dag import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import update
-
-    with create_session() as session:
-        session.execute(
-            update(DagModel)
-            .where(DagModel.next_dagrun_create_after < datetime.now(UTC) - GRACE)
-            .values(next_dagrun_create_after=None)
-        )
 
 
 def may_need_tidying() -> bool:
@@ -178,8 +152,20 @@ def may_need_tidying() -> bool:
 
 
 def tidy_up() -> list[Ghost]:
-    """Close every ghost and forget times that are past, before a scheduler begins."""
-    forget_past_times()
+    """Close every ghost before a scheduler begins, and forget the times that are past.
+
+    So no DAG that is off starts, once it is on, what was due before (see `lib.dag.clock`): Airflow
+    keeps the next time of each DAG, and finds a new one when it parses the file.
+    """
+    from lib.dag.clock import GRACE
+
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    past = DagModel.next_dagrun_create_after < datetime.now(UTC) - GRACE
+    with create_session() as session:
+        session.execute(update(DagModel).where(past).values(next_dagrun_create_after=None))
     return close_ghosts()
 
 
@@ -194,16 +180,15 @@ def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
     reason : str
         Why, in a sentence.
     """
-    from lib import tracking
-    from lib.pages import run_page, summary
+    from lib import runs, tracking
+    from lib.pages import run_page
 
     fail_in_airflow(dag_id, run_id)
     run = run_of_airflow(dag_id, run_id)
-    if not run.path.exists():
-        return
-    tracking.close(run)
-    summary.close_run(run, state, reason)
-    run_page.publish(run)
+    if run.path.exists():
+        tracking.close(run)
+        runs.close_run(run, state, reason)
+        run_page.publish(run)
 
 
 def fail_in_airflow(dag_id: str, run_id: str) -> None:
@@ -211,29 +196,18 @@ def fail_in_airflow(dag_id: str, run_id: str) -> None:
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState, State, TaskInstanceState
-    from sqlalchemy import select
 
-    query = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
     with create_session() as session:
-        found = session.scalar(query)
-        if found is None or found.state in State.finished_dr_states:
-            return
-        for task in found.get_task_instances(session=session):
-            if task.state not in State.finished:
-                begun = task.start_date is not None
-                ended = TaskInstanceState.FAILED if begun else TaskInstanceState.SKIPPED
-                task.set_state(ended, session=session)
-        found.set_state(DagRunState.FAILED)
-        session.merge(found)
-
-
-def _is_ghost(dag_id: str, run_id: str, begun: datetime | str | None) -> bool:
-    known = is_alive(dag_id, run_id)
-    if known is not None:
-        return not known
-    if isinstance(begun, str):  # SQLite has no type for times
-        begun = datetime.fromisoformat(begun).replace(tzinfo=UTC)
-    return begun is not None and datetime.now(UTC) - begun > FORGOTTEN
+        for found in DagRun.find(dag_id=dag_id, run_id=run_id, session=session):
+            if found.state in State.finished_dr_states:
+                continue
+            for task in found.get_task_instances(session=session):
+                if task.state not in State.finished:
+                    begun = task.start_date is not None
+                    ended = TaskInstanceState.FAILED if begun else TaskInstanceState.SKIPPED
+                    task.set_state(ended, session=session)
+            found.set_state(DagRunState.FAILED)
+            session.merge(found)
 
 
 def _ask(query: str, **values: str) -> Sequence[Row]:
@@ -263,14 +237,15 @@ def _last_beat() -> datetime | None:
         return session.scalar(query)
 
 
-def _lock_file() -> Path:
-    path = state_dir() / ".airflow" / "scheduler.lock"
+def _mark(dag_id: str, run_id: str) -> Path:
+    return _place(f"alive/{dag_id}--{run_folder_name(run_id)}.json")
+
+
+def _place(name: str) -> Path:
+    """Return a file beside Airflow's database, whose folder is there."""
+    path = state_dir() / ".airflow" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _alive_path(dag_id: str, run_id: str) -> Path:
-    return state_dir() / ".airflow" / "alive" / f"{dag_id}--{run_folder_name(run_id)}.json"
 
 
 def _try(descriptor: int, kind: int) -> bool:

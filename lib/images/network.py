@@ -8,7 +8,7 @@ module imports Keras.
 from collections.abc import Callable, Sequence
 
 from lib.backend import import_keras
-from lib.sources import find_files
+from lib.sources import find_file
 
 import numpy as np
 
@@ -356,7 +356,7 @@ def pretrained(
         "vgg16": (keras.applications.VGG16, keras.applications.vgg16.preprocess_input),
     }
     make, prepare = makers[name]
-    file = str(find_files(weights)[0][1]) if weights else ""
+    file = str(find_file(weights)) if weights else ""
     try:
         network = make(
             include_top=False, weights=file or "imagenet", input_shape=(size, size, 3), name=name

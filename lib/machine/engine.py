@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib import outcome
-from lib.machine.executor import Session, StageStopped, StageTimeoutError, import_papermill
+from lib.machine.session import Session, StageStopped, StageTimeoutError, import_papermill
 
 import_papermill()
 

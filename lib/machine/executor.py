@@ -8,67 +8,29 @@ this module is cheap: papermill is imported when it is needed, without storage b
 """
 
 import contextlib
-import importlib
-import json
 import logging
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from lib import outcome
-from lib.run import ROOT
+from lib.machine.session import (
+    SIGNALS,
+    Session,
+    Watcher,
+    import_papermill,
+)
 
 from upath import UPath
 
-UNUSED = (
-    "papermill.s3",
-    "papermill.adl",
-    "papermill.abs",
-    "gcsfs",
-    "github",
-    "pyarrow.fs",
-    "rfc3987_syntax",
-)
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 logger = logging.getLogger(__name__)
-
-
-class StageTimeoutError(Exception):
-    """A notebook ran longer than it may, or one of its cells was silent for too long.
-
-    Attributes
-    ----------
-    limit : str
-        ``"timeout_s"`` or ``"silent_timeout_s"``.
-    seconds : float
-        The limit that was passed.
-    cell : int
-        Number of the cell that was running, from 1.
-    """
-
-    def __init__(self, message: str, limit: str, seconds: float, cell: int) -> None:
-        super().__init__(message, limit, seconds, cell)
-        self.limit = limit
-        self.seconds = seconds
-        self.cell = cell
-
-    def __str__(self) -> str:
-        """Return the message alone."""
-        return str(self.args[0])
-
-
-class StageStopped(Exception):
-    """The executing process was told to stop (SIGTERM or SIGINT) while a notebook ran."""
 
 
 @dataclass(frozen=True)
@@ -98,92 +60,6 @@ class StageResult:
     cell_seconds: float
     kernel_start_seconds: float
     peak_memory_bytes: int
-
-
-@dataclass
-class Session:
-    """One execution: what was asked for, what happened so far, and the watcher that is told."""
-
-    input_path: str
-    output_path: UPath
-    cwd: str
-    timeout_s: float | None
-    silent_timeout_s: float | None
-    autosave_s: float
-    log_output: bool
-    sockets: str = ""
-    watcher: "Watcher | None" = None
-    stop_signal: int | None = None
-    completed: bool = False
-    n_cells: int = 0
-    cell_seconds: float = 0.0
-    kernel_start_seconds: float = 0.0
-    peak_memory_bytes: int = 0
-    begun: float = field(default_factory=time.monotonic)
-
-    def tell(self, **facts: str | int | None) -> None:
-        """Tell the watcher what it must know if this process dies now."""
-        if self.watcher:
-            self.watcher.tell(facts)
-
-
-class Watcher:
-    """The process of `lib.machine.watcher`, and the pipe it reads."""
-
-    def __init__(self, output_path: UPath, sockets: str) -> None:
-        script = Path(__file__).with_name("watcher.py")
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(script), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self.tell({"root": str(ROOT), "output": str(output_path), "sockets": sockets})
-
-    def tell(self, facts: Mapping[str, str | int | None]) -> None:
-        """Send `facts`; later ones replace earlier ones of the same name."""
-        self._send(json.dumps(facts).encode())
-
-    def _send(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(line + b"\n")
-            self._process.stdin.flush()
-
-    def dismiss(self) -> None:
-        """Say goodbye and wait until the watcher is gone."""
-        self._send(b"goodbye")
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-def import_papermill() -> None:
-    """Import papermill without the storage back ends that this project does not use.
-
-    Papermill imports boto3, azure, gcsfs, PyGithub and pyarrow's HDFS at import, and treats each
-    as optional: a failed import is replaced by a stub that says which package is missing. Here
-    they fail on purpose, through ``sys.modules[name] = None``, Python's documented way to block
-    an import, and only while papermill itself is imported. Notebooks go to remote folders through
-    universal-pathlib instead. `rfc3987_syntax` is an optional check of jsonschema, for the format
-    "iri", which takes longer to import than all of papermill. Nothing is blocked that is
-    imported already.
-    """
-    if "papermill" in sys.modules:
-        return
-    blocked = [name for name in UNUSED if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(blocked))  # type: ignore[arg-type]
-    try:
-        importlib.import_module("papermill")
-    finally:
-        for name in blocked:
-            del sys.modules[name]
 
 
 def html_path(output_path: UPath) -> UPath:

@@ -11,13 +11,13 @@ in MLflow's view of artifacts, the page's script takes them away.
 import re
 from collections.abc import Callable, Mapping
 
-from lib import addresses, chart_file, outcome
+from lib import addresses, chart_file, layout, outcome
 from lib.pages import viewer
 from lib.pages.cells import highlighted, markdown, preformatted, shown
 from lib.pages.html import document, duration
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE
-from lib.run import ROOT, STARTED, outputs_dir, stage_title, write_bytes
+from lib.run import STARTED, outputs_dir, stage_title, write_bytes
 
 from markupsafe import Markup
 from upath import UPath
@@ -92,7 +92,7 @@ def around(path: UPath, notebook: Mapping | None = None) -> Markup:
     if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
         return Markup("")
     pipeline = folder.parent.name
-    planned = {p.stem for p in (ROOT / "notebooks" / pipeline).glob("[0-9]*.ipynb")}
+    planned = set(layout.planned(pipeline))
     executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if STAGE.fullmatch(p.stem)}
     stages = sorted({name for name in planned | executed if "." not in name} | {stage[1]})
     at = stages.index(stage[1])

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from lib import addresses, chart_file
-from lib.commands.which import stage_to_open
 from lib.pages import html, run_index, tables, viewer
 from lib.pages.html import document, plain, public, sentence, when
 from lib.pages.standing import serving, standing_of
@@ -23,6 +22,7 @@ from lib.pages.summary import (
     decision,
     read_summary,
     said_then,
+    stage_to_open,
     summarise,
     write_summary,
 )

@@ -7,31 +7,21 @@ named in ``problems``. `write_summary` leaves the object in the folder as `summa
 ended without being able to say so is closed by whoever finds that out, see `close_run`.
 """
 
-import getpass
-import hashlib
 import json
 import math
-import os
-import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from lib import outcome
-from lib.parameters import read_stages
+from lib import layout, outcome
+from lib.console import account  # noqa: F401  until all say where these are
+from lib.files import write_bytes
+from lib.folder import NAME
+from lib.layout import stage_title
 from lib.registry.gate import markdown, settled
-from lib.run import (
-    NAME,
-    ROOT,
-    STARTED,
-    Run,
-    now,
-    open_run,
-    outputs_dir,
-    stage_title,
-    write_bytes,
-)
+from lib.run import Run
+from lib.runs import CLOSED, STARTED, close_run, is_copy, list_runs, lock_digest, note_start  # noqa: F401
 
 from upath import UPath
 
@@ -43,12 +33,10 @@ STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfini
 somebody stopped it. ``lost``: its process is gone and left no word. ``unfinished``: by hand, so
 far. A run that Airflow has begun is ``running`` until its last stage has ended, one has failed, or
 it was closed."""
-CLOSED = ("cancelled", "lost")
 OF_TEST = ("kind", "metric", "greater_is_better", "unit")  # what pages need of `test.json`
 NOT_RUN = "not run"
 STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
 """Errors of a stage that was stopped from outside; any other is its own."""
-COPY = "open-"  # how the names of the folders begin that `lib.commands.workbench` makes
 PRODUCTION_WAS = (
     (re.compile(r"\b([Nn])othing is in production\b"), r"\1othing was in production"),
     (re.compile(r"(?<=was in production, and every floor )is"), "was"),
@@ -56,86 +44,6 @@ PRODUCTION_WAS = (
 )
 
 ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)")
-
-
-def note_start(run: Run, **facts: str | None) -> dict:
-    """Keep what is known when a run begins, and cannot be found out later, in `run.json`.
-
-    The first call of a run counts: a later one, of a retry, changes nothing but that a run that was
-    closed goes on.
-
-    Parameters
-    ----------
-    run : Run
-    **facts : str or None
-        ``dag_id``, ``run_id``, ``run_type`` (``scheduled``, ``manual`` …) and ``who`` of Airflow.
-
-    Returns
-    -------
-    dict
-        The facts, with ``started`` (ISO 8601), ``commit``, ``lock`` (SHA-256 of
-        `requirements.lock`), ``python`` and ``who``, the account where Airflow names nobody.
-    """
-    path = run.path / STARTED
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    was_closed = kept.pop("closed", None) is not None
-    if kept:
-        if was_closed:
-            _write_start(run, kept)
-        return kept
-    from lib.tracking import git_commit
-
-    known = {name: value for name, value in facts.items() if value}
-    whole = {"started": now(), "who": account()} | known
-    whole |= {"commit": git_commit(), "lock": lock_digest(), "python": platform.python_version()}
-    _write_start(run, whole)
-    return whole
-
-
-def close_run(run: Run, state: str, reason: str, *, at: str | None = None) -> dict:
-    """Note in `run.json` that a run has ended which cannot say so itself any more.
-
-    The run's page and the index follow when `lib.pages.run_page.publish` is called. A stage that
-    begins later, and a later call of `note_start`, make the run live again.
-
-    Parameters
-    ----------
-    run : Run
-    state : str
-        ``cancelled``, somebody stopped it, or ``lost``, its process is gone and left no word.
-    reason : str
-        Why, a sentence for people.
-    at : str, optional
-        When (ISO 8601, with time zone); now by default.
-
-    Returns
-    -------
-    dict
-        What `run.json` holds now.
-
-    Raises
-    ------
-    ValueError
-        If `state` is none of `CLOSED`, there is no reason, or `at` is no time.
-    """
-    if state not in CLOSED or not reason.strip():
-        raise ValueError(f"{state!r}, {reason!r}: expected {' or '.join(CLOSED)}, and a reason")
-    if datetime.fromisoformat(at or now()).tzinfo is None:
-        raise ValueError(f"at = {at!r}: expected a time with its time zone")
-    closed = {"state": state, "reason": reason.strip(), "at": at or now()}
-    whole = _json(run.path / STARTED, []) | {"closed": closed}
-    _write_start(run, whole)
-    return whole
-
-
-def _write_start(run: Run, content: Mapping) -> None:
-    write_bytes(run.path / STARTED, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def lock_digest() -> str:
-    """Return the SHA-256 of `requirements.lock`; "" if there is none."""
-    path = ROOT / "requirements.lock"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
 def summarise(run: Run) -> dict:
@@ -234,30 +142,21 @@ def read_summary(run: Run) -> dict:
     return found if found.get("run_dir") == run.run_dir else summarise(run)
 
 
-def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
-    """Return every run folder, of one pipeline or of all, in no order; folders in git are left out.
-
-    A folder counts as a run when a stage has left its record in it, or Airflow has begun it.
+def stage_to_open(state: str, stages: Sequence[Mapping]) -> Mapping:
+    """Return the stage that a reader will want to open: the failed, else the evaluation or last.
 
     Parameters
     ----------
-    pipeline : str, default ""
-        Empty for all.
-    copies : bool, default False
-        Whether to count the copies that were opened to work on a stage.
+    state : str
+        Of the run. Of one that its gate refused it is the evaluation that says why.
+    stages : sequence of mapping
+        As in `summarise`, those that can be opened; {} is returned where there is
+        none.
     """
-    root = outputs_dir()
-    if not root.exists():
-        return []
-    parents = [root / pipeline] if pipeline else [p for p in root.iterdir() if p.is_dir()]
-    found = []
-    for parent in parents:
-        if parent.name.startswith(".") or not parent.exists():
-            continue
-        for folder in parent.iterdir():
-            if not folder.name.startswith(".") and _is_run(folder, copies=copies):
-                found.append(open_run(f"{parent.name}/{folder.name}"))
-    return found
+    wanted = [stage for stage in stages if state != "refused" and stage["state"] == "failed"]
+    wanted += [stage for stage in stages if stage["name"].endswith("_evaluate")]
+    wanted += stages[::-1]
+    return wanted[0] if wanted else {}
 
 
 def metric_rows(
@@ -337,24 +236,6 @@ def stated_directions(verdict: Mapping) -> dict[str, bool]:
     }
 
 
-def account() -> str:
-    """Return the name of the user whose process this is."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())
-
-
-def is_copy(folder: UPath) -> bool:
-    """Say whether a run folder is a copy that was opened to work on a stage, not a run."""
-    return folder.name.startswith(COPY) and bool(_json(folder / STARTED, []).get("opened"))
-
-
-def _is_run(folder: UPath, *, copies: bool) -> bool:
-    is_one = (folder / "stages").exists() or (folder / STARTED).exists()
-    return is_one and (copies or not is_copy(folder))
-
-
 def _json(path: UPath, problems: list[str]) -> dict:
     """Return an object from a JSON file, or {} and a note of why not."""
     try:
@@ -379,7 +260,7 @@ def _records(run: Run, problems: list[str]) -> dict[str, dict]:
 
 def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dict]:
     """Return every stage, those to come included; a run of older notebooks may have others."""
-    planned = {p.stem for p in (ROOT / "notebooks" / run.pipeline).glob("[0-9]*.ipynb")}
+    planned = set(layout.planned(run.pipeline))
     present = sorted(p.name for p in run.path.iterdir()) if run.path.exists() else []
     executed = {Path(name).stem for name in present if re.fullmatch(r"\d+_\w+\.ipynb", name)}
     attempts: dict[str, list[str]] = {}
@@ -611,9 +492,8 @@ def _headline(comparison: dict) -> dict:
 
 def _parameters(run: Run, records: dict[str, dict], problems: list[str]) -> dict[str, dict]:
     """Return every parameter with the value that its stage has used, and what it means."""
-    folder = ROOT / "notebooks" / run.pipeline
     try:
-        declared = read_stages(folder) if folder.exists() else {}
+        declared = layout.declared(run.pipeline) if layout.planned(run.pipeline) else {}
     except ValueError as error:
         problems.append(str(error))
         declared = {}

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from lib.frames import grid_step
 from lib.judged import time_keys, times
 from lib.power.features import measured
-from lib.power.load import describe_power, load_power
+from lib.power.frame import describe_power
+from lib.power.load import load_power
 from lib.power.watched import power_columns
 from lib.registry.rows import NotComparable, Rows
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lib.power.features import PowerOptions, forward_value, measured, power_features
-from lib.power.load import aggregate_power
+from lib.power.frame import aggregate_power
 from lib.power.model import make_spec, save_forecaster
 from lib.power.sample import sample_power
 

@@ -2,18 +2,13 @@
 
 import gzip
 import zipfile
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lib.power.load import COLUMNS, EPOCH, RESOLUTIONS, Part
+from lib.power.frame import COLUMNS, RESOLUTIONS, canonical
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 def sample_power(
@@ -72,7 +67,7 @@ def sample_power(
     values = np.round(values, 3)
     for first, length in _sample_gaps(n_days, rng) if gaps else ():
         values[:, first : first + length] = np.nan
-    return Part("sample", ts.view(np.int64), values, "row", 1).frame()
+    return canonical(ts, values)
 
 
 def _sample_days(begin: np.datetime64, n_days: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -244,42 +239,17 @@ def write_uci_text(frame: pd.DataFrame, path: str | Path) -> None:
     Values have three decimals; a row without readings has ``?`` in six columns and nothing in the
     last, as in UCI's file.
     """
-    import pyarrow as arrow
-    import pyarrow.compute as compute
-
-    stamps = frame.index.to_numpy().astype("datetime64[us]").view(np.int64)
-    day, of_day = np.divmod(stamps, RESOLUTIONS["day"])
-    second, rest = np.divmod(of_day, 1_000_000)
-    if rest.any():
-        raise ValueError(f"{frame.index[np.argmax(rest > 0)]} is not a whole second")
-    days = [date.fromordinal(d + EPOCH) for d in range(int(day.min()), int(day.max()) + 1)]
-    seconds, at = np.unique(second, return_inverse=True)
-    fields = [
-        _gather([f"{d.day}/{d.month}/{d.year}" for d in days], day - day.min()),
-        _gather([f"{s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}" for s in seconds.tolist()], at),
-    ]
-    for column in COLUMNS:
-        values = frame[column].to_numpy(dtype=np.float64)
-        known = ~np.isnan(values)
-        thousandths = np.round(np.where(known, values, 0) * 1000).astype(np.int64)
-        encoded = arrow.array(thousandths).dictionary_encode()
-        texts = [f"{v / 1000:.3f}" for v in encoded.dictionary.to_pylist()]
-        texts.append("" if column == list(COLUMNS)[-1] else "?")
-        fields.append(_gather(texts, np.where(known, encoded.indices, len(texts) - 1)))
-    lines = compute.binary_join_element_wise(*fields, "\n", ";")
-    lines = compute.binary_join(arrow.ListArray.from_arrays([0, len(lines)], lines), "")[0]
-    body = lines.as_buffer().to_pybytes().replace(b";\n", b"\n")
-    header = ";".join(["Date", "Time", *COLUMNS.values()]).encode() + b"\n"
+    if (frame.index.microsecond != 0).any():
+        raise ValueError("the text has whole seconds; the frame has others")
+    table = pd.DataFrame({"Date": [f"{ts.day}/{ts.month}/{ts.year}" for ts in frame.index]})
+    table["Time"] = frame.index.strftime("%H:%M:%S")
+    for column, name in COLUMNS.items():
+        missing = "" if column == "sub_metering_3_wh" else "?"
+        table[name] = [missing if np.isnan(v) else f"{v:.3f}" for v in frame[column]]
+    data = table.to_csv(sep=";", index=False).encode()
     path = Path(path)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(path.with_suffix(".txt").name, header + body)
+            archive.writestr(path.with_suffix(".txt").name, data)
     else:
-        data = header + body
         path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-
-
-def _gather(texts: Iterable[str], at: np.ndarray) -> "pyarrow.Array":
-    import pyarrow as arrow
-
-    return arrow.array(list(texts)).take(arrow.array(at))

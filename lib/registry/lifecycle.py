@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from lib import tracking
-from lib.commands.workbench import copied_from, is_by_hand
 from lib.floors import GREATER_IS_BETTER, closest, reaches
 from lib.registry import ledger
 from lib.registry.ledger import Entry, EntryTaken, insist, serving
 from lib.run import Run, now, told_briefly
+from lib.runs import copied_from, is_by_hand
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -146,7 +146,7 @@ def open_sample(*, since: str = "") -> tuple[Served, "Rows"]:
     Rows
         The two weeks after those.
     """
-    from lib.power.load import aggregate_power, describe_power
+    from lib.power.frame import aggregate_power, describe_power
     from lib.power.sample import sample_power
 
     with tempfile.TemporaryDirectory() as folder:
@@ -258,7 +258,7 @@ def power_rows(served: Served, raw: pd.DataFrame, facts: dict, *, since: str = "
     raw : pandas.DataFrame of shape (n, 7)
         Canonical power frame, in the time step of the model.
     facts : dict
-        From `lib.power.load.describe_power`.
+        From `lib.power.frame.describe_power`.
     since : str, default ""
         As in `load_rows`.
     """

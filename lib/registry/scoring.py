@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.commands.workbench import is_by_hand
 from lib.packaging import load_packed
 from lib.parameters import Value
 from lib.run import Run
+from lib.runs import is_by_hand
 
 import numpy as np
 import pandas as pd
@@ -540,7 +540,8 @@ def readings_for(spec: Mapping, source: str, **options: Value) -> tuple[pd.DataF
     NotComparable
         If the rows of the source are further apart than those of the model.
     """
-    from lib.power.load import describe_power, load_power
+    from lib.power.frame import describe_power
+    from lib.power.load import load_power
 
     resolution = STEPS.get(spec["step_s"], "native")
     raw = load_power(source, **{"resolution": resolution} | options)
@@ -772,7 +773,7 @@ def sample_pair(folder: Path) -> tuple[Path, Path, pd.DataFrame]:
         before as they need; index ``ts``.
     """
     from lib.power.features import PowerOptions, forward_value, measured, power_features
-    from lib.power.load import aggregate_power
+    from lib.power.frame import aggregate_power
     from lib.power.model import make_spec, save_forecaster
     from lib.power.sample import sample_power
 

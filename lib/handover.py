@@ -11,11 +11,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from lib.addresses import lab_link
-from lib.commands.workbench import code_changed, take
-from lib.pages.summary import list_runs
+from lib import addresses, layout
+from lib.files import copy, now, write_json
+from lib.folder import RECORDS, Run, UnfinishedStage
 from lib.parameters import Value, read_parameters
-from lib.run import ROOT, STARTED, Run, UnfinishedStage, now
+from lib.runs import STARTED, code_changed, list_runs
 
 TAKEN = "from"  # in a stage's record: the run that it was taken from
 SHOWN = 4  # parameters that are named when more differ
@@ -96,6 +96,22 @@ def way_on(run: Run, name: str, refusal: str) -> str:
     return "\n".join([refusal, *_openings(run, newest, "Or, on the newest run: {}")])
 
 
+def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
+    """Copy what the stages of a run wrote to another run of the same pipeline, and their records.
+
+    Parameters
+    ----------
+    run, target : Run
+        Nothing done in `target` reaches `run` afterwards.
+    records : mapping of str to mapping
+        By stage, as they are to stand in `target`.
+    """
+    for name in sorted({name for record in records.values() for name in record["writes"]}):
+        copy(run.path / name, target.path / name)
+    for stage, record in records.items():  # after the files: a rest is not taken for the whole
+        write_json(target.path / RECORDS / f"{stage}.json", record)
+
+
 def _none_fits(run: Run, earlier: list[str], state: str) -> str:
     """Return what to do where a stage cannot begin by itself; `state` is how its folder is."""
     wanted = _wanted(run, earlier)
@@ -123,14 +139,13 @@ def _openings(run: Run, newest: Run | None, sentence: str) -> list[str]:
     if newest is None:
         return []
     lines = [sentence.format(f"make open RUN={newest.run_dir} STAGE={run.stage}")]
-    address = lab_link(newest.run_dir, run.stage)
+    address = addresses.lab_link(newest.run_dir, run.stage)
     return [*lines, f"In this JupyterLab: {address}"] if address else lines
 
 
 def _earlier(run: Run) -> list[str]:
     """Return the stages that come before this one, in order."""
-    planned = sorted(p.stem for p in (ROOT / "notebooks" / run.pipeline).glob("[0-9]*.ipynb"))
-    return [stage for stage in planned if stage < run.stage]
+    return [stage for stage in layout.planned(run.pipeline) if stage < run.stage]
 
 
 def _of(records: Mapping[str, dict], stages: list[str]) -> Records:
@@ -144,7 +159,7 @@ def _wanted(run: Run, earlier: list[str]) -> dict[str, dict[str, Value]]:
     """
     found = {}
     for stage in earlier:
-        declared = read_parameters(ROOT / "notebooks" / run.pipeline / f"{stage}.ipynb")
+        declared = read_parameters(layout.notebook(run.pipeline, stage))
         defaults = {name: p.default for name, p in declared.items() if name != "run_dir"}
         found[stage] = {name: run.parameters.get(name, v) for name, v in defaults.items()}
     return found
@@ -201,14 +216,14 @@ def _has_taken(run: Run, here: Records) -> str:
     return f"{run.run_dir} has {_numbers(taken)} from {' and '.join(origins)}" if taken else ""
 
 
-def _later_changes(source: Run, stages: list[str]) -> str:
-    changed = [stage for stage in stages if code_changed(source, stage)]
+def _later_changes(source: Run, earlier: list[str]) -> str:
+    changed = [stage for stage in earlier if code_changed(source, stage)]
     return f"; {', '.join(changed)} changed since" if changed else ""
 
 
-def _numbers(stages: list[str]) -> str:
+def _numbers(earlier: list[str]) -> str:
     """Return ``stage 01``, ``stages 01 to 04`` or ``stages 01, 03``."""
-    numbers = [stage.partition("_")[0] for stage in stages]
+    numbers = [stage.partition("_")[0] for stage in earlier]
     if len(numbers) == 1:
         return f"stage {numbers[0]}"
     if len(numbers) == int(numbers[-1]) - int(numbers[0]) + 1:
@@ -233,7 +248,7 @@ def _named(differing: Apart) -> str:
 
 def _command(run: Run, wanted: Mapping[str, Mapping[str, Value]]) -> str:
     """Return the command that makes a run with the values of the notebook."""
-    own = read_parameters(ROOT / "notebooks" / run.pipeline / f"{run.stage}.ipynb")
+    own = read_parameters(layout.notebook(run.pipeline, run.stage))
     shared = {name for values in wanted.values() for name in values}
     changed = {
         name: value

@@ -1,0 +1,88 @@
+"""What a terminal is told of a DAG run that goes on: its tasks, and what their notebooks print."""
+
+import logging
+import os
+import time
+from typing import TextIO
+
+from airflow.listeners import hookimpl
+
+INTERRUPTED = "interrupted by Ctrl-C or a signal"
+
+
+class Account(logging.Handler):
+    """Prints one line when a task starts and ends, and what its notebook prints meanwhile.
+
+    As a listener of Airflow and a handler of a log it needs nobody who calls it.
+    """
+
+    def __init__(self, console: TextIO) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+        self.started = 0.0
+        self.open_line = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line that a notebook has printed; what goes to stderr stays in the log."""
+        if record.levelno == logging.INFO:
+            self.show([record.getMessage()])
+
+    def show(self, lines: list[str]) -> None:
+        """Show lines below the task that has printed them."""
+        for line in lines:
+            self.cut_off()
+            self.console.write(f"    {line}\n")
+            self.console.flush()
+
+    def interject(self, line: str) -> None:
+        """Show a line from a signal handler, which may come while another one is being written."""
+        start, self.open_line = "\n" * bool(self.open_line), ""
+        os.write(self.console.fileno(), f"{start}    {line}\n".encode())
+
+    def cut_off(self) -> None:
+        """End the line of a task that is still open."""
+        self.console.write("\n" if self.open_line else "")
+        self.open_line = ""
+
+    def begin(self, task_id: str) -> None:
+        """Begin the line of a task."""
+        self.cut_off()
+        self.started = time.monotonic()
+        self.open_line = f"  {task_id:<14} "
+        self.console.write(self.open_line)
+        self.console.flush()
+
+    def end(self, task_id: str, outcome: str, reason: str = "", seconds: float = -1) -> None:
+        """End the line of a task: what became of it, how long it took and, below, why."""
+        seconds = time.monotonic() - self.started if seconds < 0 else seconds
+        if not self.open_line:
+            self.begin(task_id)
+        self.console.write(f"{outcome:<7} {seconds:5.1f} s\n")
+        self.console.write(f"    {reason}\n" if reason else "")
+        self.open_line = ""
+
+    @hookimpl
+    def on_task_instance_running(self, previous_state: str, task_instance: object) -> None:
+        """Say that a task has begun."""
+        self.begin(task_instance.task_id)
+
+    @hookimpl
+    def on_task_instance_success(self, previous_state: str, task_instance: object) -> None:
+        """Say that a task has ended well."""
+        self.end(task_instance.task_id, "ok")
+
+    @hookimpl
+    def on_task_instance_failed(
+        self, previous_state: str, task_instance: object, error: object
+    ) -> None:
+        """Say that a try has failed, and why."""
+        reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+        if reason == INTERRUPTED:
+            self.end(task_instance.task_id, "stopped")
+        else:
+            self.end(task_instance.task_id, "FAILED", reason)
+
+    @hookimpl
+    def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:
+        """Say that a task had nothing to do; why is told at the end."""
+        self.end(task_instance.task_id, "skipped")

@@ -1,0 +1,300 @@
+"""The run folder: one directory that holds everything one pipeline run produced.
+
+Files appear whole or not at all, and every stage keeps a record of what it read and wrote, with
+digests. A file is handed to a later stage only if the stage that wrote it finished, the file is
+still what was written, and it was not made from files that have changed since.
+"""
+
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib import layout
+from lib.console import is_interactive, told_briefly
+from lib.files import (
+    digest,
+    files_in,
+    is_local,
+    now,
+    outputs_dir,
+    put,
+    read_object,
+    state_dir,
+    write_bytes,
+    write_json,
+)
+from lib.formats import Content, decode, encode
+from lib.parameters import Value
+
+from upath import UPath
+
+RECORDS = "stages"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+
+
+class UnfinishedStage(ValueError):
+    """A stage asked for a file that an earlier stage has not finished; says which to run."""
+
+
+def look_at(run_dir: str) -> "Run":
+    """Return the run folder `run_dir`, to be read; whether it exists is not asked.
+
+    Raises
+    ------
+    ValueError
+        If `run_dir` is not ``<pipeline>/<run>``: it may not leave `OUTPUTS_DIR`.
+    """
+    parts = run_dir.split("/")
+    if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
+        raise ValueError(
+            f"run_dir = {run_dir!r}: expected '<pipeline>/<run>', a folder below OUTPUTS_DIR, "
+            "in letters, digits and . _ = + -"
+        )
+    return Run(outputs_dir() / parts[0] / parts[1], parts[0], parts[1])
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run folder; made by `lib.run.open_run`.
+
+    Attributes
+    ----------
+    path : UPath
+        The folder itself.
+    pipeline, name : str
+        The two parts of `run_dir`.
+    stage : str
+        The stage that writes; empty for a reader.
+    parameters : dict
+        The values of the notebook that runs, checked; {} outside of one.
+    way_on : callable
+        Returns what to tell a person who was refused a file, from run, file and refusal.
+    """
+
+    path: UPath
+    pipeline: str
+    name: str
+    stage: str = ""
+    parameters: dict[str, Value] = field(default_factory=dict, repr=False)
+    way_on: "Callable[[Run, str, str], str] | None" = field(default=None, repr=False)
+    _started: str = field(default_factory=now, repr=False)
+    _reads: dict[str, str] = field(default_factory=dict, repr=False)
+    _writes: dict[str, str | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def run_dir(self) -> str:
+        """The folder as notebooks name it: ``<pipeline>/<run>``."""
+        return f"{self.pipeline}/{self.name}"
+
+    @property
+    def scratch(self) -> Path:
+        """A local folder for files that grow, which outlives a killed stage and its retry."""
+        path = state_dir() / ".scratch" / self.pipeline / self.name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def prepare(self) -> None:
+        """Make the folder and see that it can be written.
+
+        Raises
+        ------
+        OSError
+            If not; names the folder and the reason.
+        """
+        probe = self.path / ".writable"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_bytes(probe, b"")
+            probe.unlink()
+        except OSError as error:
+            raise OSError(
+                f"cannot write to the run folder {self.path}: {error}. OUTPUTS_DIR must name a "
+                "folder that this user may write to"
+            ) from error
+
+    def write(self, name: str, content: Content) -> None:
+        """Write `content` to the file `name`, in the format that the ending of `name` says.
+
+        Parameters
+        ----------
+        name : str
+            Ends in ``.parquet`` or ``.csv`` (DataFrame), ``.npz`` (dict of arrays), ``.json`` (dict
+            or list) or ``.png`` (figure). ``metrics.json`` must be flat and finite.
+        content : DataFrame, dict, list or Figure
+
+        Raises
+        ------
+        ValueError
+            If the ending is unknown, or `metrics.json` is not one flat object of finite numbers.
+        """
+        if name == "metrics.json":
+            _check_metrics(content)
+        data = encode(name, content)
+        self._claim(name)
+        write_bytes(self.path / name, data)
+        self._settle(name)
+
+    def read(self, name: str) -> Content:
+        """Return the content of the file `name` that this or an earlier stage wrote.
+
+        Raises
+        ------
+        UnfinishedStage
+            If the file is missing, its stage did not finish, the file is not what that stage
+            wrote, or it was made from files that have changed since. Says which stage to run.
+        """
+        self.check(name)
+        return decode(name, (self.path / name).read_bytes())
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a local path to fill with a file or folder; put it in place when the block ends.
+
+        If the block raises, nothing of it is kept.
+        """
+        self._claim(name)
+        parent = Path(self.path.path) if is_local(self.path) else self.scratch
+        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+        try:
+            made = folder / Path(name).name
+            yield made
+            if not made.exists():
+                raise FileNotFoundError(f"the block that writes {name} made no such file")
+            put(made, self.path / name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._settle(name)
+
+    def local(self, name: str) -> Path:
+        """Return a local path of the file or folder `name`, a copy where the run is remote.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`.
+        """
+        self.check(name)
+        if is_local(self.path):
+            return Path((self.path / name).path)
+        copy = self.scratch / "local" / name
+        shutil.rmtree(copy, ignore_errors=True)
+        for file in files_in(self.path / name):
+            target = copy / file.path[len((self.path / name).path) :].lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+        return copy
+
+    def check(self, name: str) -> None:
+        """See that the file or folder `name` may be read, and note in the record that it is.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`. A person is told the shortest way on first.
+        """
+        with told_briefly():
+            _check_name(name)
+            records = self.records()
+            try:
+                writer = self._writer(name, records)
+                self._refuse_stale(name, writer, records)
+            except UnfinishedStage as error:
+                if not self.way_on or not is_interactive():
+                    raise
+                raise UnfinishedStage(self.way_on(self, name, str(error))) from error
+        if writer != self.stage:
+            self._reads[name] = records[writer]["writes"][name]
+
+    def start(self) -> None:
+        """Note that the stage has been opened; what it has left before stays valid."""
+        record = self.record(self.stage)
+        if record.get("state") == "finished":
+            self._write_record(record | {"opened": now()})
+        else:
+            self._save_record("running", {})
+
+    def finish(self) -> None:
+        """Mark the stage finished: later stages may now read what it wrote."""
+        self._save_record("finished", {"finished": now()})
+
+    def record(self, stage: str) -> dict:
+        """Return what `stage` noted of itself: state, times, parameters, files; {} if nothing."""
+        return read_object(self.path / RECORDS / f"{stage}.json")
+
+    def records(self) -> dict[str, dict]:
+        """Return the record of every stage that has started in this run, in stage order."""
+        folder = self.path / RECORDS
+        names = sorted(path.stem for path in folder.iterdir()) if folder.exists() else []
+        return {name: self.record(name) for name in names if not name.startswith(".")}
+
+    def _save_record(self, state: str, more: dict) -> None:
+        files = {"reads": self._reads, "writes": self._writes}
+        head = {"stage": self.stage, "state": state, "started": self._started}
+        self._write_record(head | more | {"parameters": self.parameters} | files)
+
+    def _write_record(self, record: dict) -> None:
+        write_json(self.path / RECORDS / f"{self.stage}.json", record)
+
+    def _claim(self, name: str) -> None:
+        """Record that the stage is about to write `name`, which unfinishes the stage."""
+        if not self.stage:
+            raise ValueError(f"this run was opened to be read; to write {name}, name the stage")
+        _check_name(name)
+        self._writes[name] = None
+        self._save_record("running", {})
+
+    def _settle(self, name: str) -> None:
+        self._writes[name] = digest(self.path / name)
+        self._save_record("running", {})
+
+    def _writer(self, name: str, records: dict[str, dict]) -> str:
+        """Return the stage that wrote `name`, once sure that the file is whole."""
+        writers = [stage for stage, record in records.items() if name in record["writes"]]
+        if not writers:
+            stage = layout.stage_that_writes(self.pipeline, name)
+            raise UnfinishedStage(
+                f"{name} is not in the run folder {self.run_dir}: run {stage} first, to its last "
+                "cell"
+            )
+        writer = writers[-1]
+        record = records[writer]
+        if writer != self.stage and record["state"] != "finished":
+            raise UnfinishedStage(
+                f"{name} in {self.run_dir} belongs to {writer}, which started at "
+                f"{record['started']} and has not finished: run {writer} again, to its last cell"
+            )
+        found = digest(self.path / name)
+        if found != record["writes"][name]:
+            state = "damaged: not what was written" if found else "missing"
+            raise UnfinishedStage(
+                f"{name} in {self.run_dir} is {state}: run {writer} again, to its last cell"
+            )
+        return writer
+
+    def _refuse_stale(self, name: str, stage: str, records: dict[str, dict]) -> None:
+        """Refuse `name`, written by `stage`, if anything it was made from has changed since."""
+        for source, known in records[stage]["reads"].items():
+            for other in [s for s in records if s < stage and source in records[s]["writes"]]:
+                if records[other]["writes"][source] != known:
+                    raise UnfinishedStage(
+                        f"{name} in {self.run_dir} was made from an older {source}, which {other} "
+                        f"has written anew: run {stage} again, to its last cell"
+                    )
+                self._refuse_stale(name, other, records)
+
+
+def _check_name(name: str) -> None:
+    if not all(NAME.fullmatch(part) for part in name.split("/")):
+        raise ValueError(f"{name!r} is no file name within a run folder: use letters, digits . _ -")
+
+
+def _check_metrics(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise ValueError(f"metrics.json: {name} = {value!r}, expected a finite number")

@@ -1,0 +1,97 @@
+"""Where the pipelines are, and what their notebooks say before they run.
+
+A pipeline is a folder of numbered notebooks below `notebooks/`, its stages, and a DAG file of the
+same name in `dags/`. Both lie in the repository, or in `PIPELINES_DIR`.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from lib.files import ROOT
+from lib.parameters import Parameter, read_parameters
+
+WRITES = re.compile(r"\*\*Writes\*\*(.*?)(?:\*\*Reads\*\*|\Z)", re.DOTALL)
+
+
+def pipelines_dir() -> Path:
+    """Return the folder that holds `notebooks/` and `dags/`."""
+    return ROOT / os.environ.get("PIPELINES_DIR", "")
+
+
+def folder(pipeline: str) -> Path:
+    """Return the folder of a pipeline's notebooks."""
+    return pipelines_dir() / "notebooks" / pipeline
+
+
+def notebook(pipeline: str, stage: str) -> Path:
+    """Return the notebook of a stage, ``power`` and ``01_load`` for example."""
+    return folder(pipeline) / f"{stage}.ipynb"
+
+
+def dag_file(pipeline: str) -> Path:
+    """Return the file that defines the DAG of a pipeline."""
+    return pipelines_dir() / "dags" / f"{pipeline}.py"
+
+
+def pipelines(*, ending: str = "") -> list[str]:
+    """Return the pipelines with a stage whose name ends in `ending`, in order."""
+    names = sorted(path.name for path in folder("").iterdir() if path.is_dir())
+    return [name for name in names if any(stage.endswith(ending) for stage in planned(name))]
+
+
+def planned(pipeline: str) -> list[str]:
+    """Return the names of a pipeline's stages in order; [] where it has no notebooks."""
+    return sorted(path.stem for path in folder(pipeline).glob("[0-9]*.ipynb"))
+
+
+def declared(pipeline: str) -> dict[str, dict[str, Parameter]]:
+    """Return the declared parameters of every notebook of a pipeline, by stage, in order.
+
+    Raises
+    ------
+    ValueError
+        If there is no such notebook, or a parameters cell is malformed.
+    """
+    found = {stage: read_parameters(notebook(pipeline, stage)) for stage in planned(pipeline)}
+    if not found:
+        known = sorted(path.name for path in folder("").glob("*") if path.is_dir())
+        raise ValueError(f"no notebooks for pipeline {pipeline!r}; there are {', '.join(known)}")
+    return found
+
+
+def stage_title(stage: str) -> str:
+    """Return a stage as pages and forms call it.
+
+    Examples
+    --------
+    >>> stage_title("05_evaluate")
+    '5 \N{MIDDLE DOT} Evaluate'
+    """
+    number, _, verb = stage.partition("_")
+    return f"{int(number)} \N{MIDDLE DOT} {verb.replace('_', ' ').capitalize()}"
+
+
+def stage_that_writes(pipeline: str, name: str) -> str:
+    """Return the stage whose card says that it writes `name`, or a hint where none does."""
+    for stage in planned(pipeline):
+        card = "".join(_cells(notebook(pipeline, stage))[0]["source"])
+        written = WRITES.search(card)
+        if written and f"`{name}`" in written[1]:
+            return stage
+    return f"the stage of {pipeline} that writes {name}"
+
+
+def code_digest(pipeline: str) -> str:
+    """Return the SHA-256 of the code of all notebooks of `pipeline`, outputs left out."""
+    whole = hashlib.sha256()
+    for path in sorted(folder(pipeline).glob("*.ipynb")):
+        code = ["".join(c["source"]) for c in _cells(path) if c["cell_type"] == "code"]
+        whole.update(json.dumps([path.name, code]).encode())
+    return whole.hexdigest()
+
+
+def _cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]

@@ -1,0 +1,180 @@
+"""Which runs there are, and how each of them began: `run.json`.
+
+Only the starter of a run knows how it began, and whoever finds out that a run has ended without
+being able to say so notes that there as well.
+"""
+
+import hashlib
+import platform
+import re
+from datetime import datetime
+
+from lib import git, layout, outcome
+from lib.console import account, is_interactive
+from lib.files import ROOT, now, outputs_dir, read_object, write_json
+from lib.folder import NAME, RECORDS, Run, look_at
+
+from upath import UPath
+
+STARTED = "run.json"
+CLOSED = ("cancelled", "lost")
+COPY = "open-"  # how the names of copies begin that were opened to work on a stage
+AIRFLOW_ID = re.compile(r"[a-z_]+__[0-9T:.+-]+(_\w+)?")
+
+
+def run_folder_name(run_id: str) -> str:
+    """Return a folder name for an Airflow `run_id`, which may hold colons, plus signs or worse.
+
+    Examples
+    --------
+    >>> run_folder_name("manual__2026-01-02T03:04:05+00:00")
+    'manual__2026-01-02T03-04-05+00-00'
+    """
+    name = re.sub(r"[^A-Za-z0-9._=+-]", "-", run_id)
+    if (not AIRFLOW_ID.fullmatch(run_id) and name != run_id) or not NAME.fullmatch(name):
+        name = f"run-{name.lstrip('._=+-')}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+    return name
+
+
+def run_of_airflow(dag_id: str, run_id: str) -> Run:
+    """Return the run folder of a DAG run, opened to look at it."""
+    return look_at(f"{dag_id}/{run_folder_name(run_id)}")
+
+
+def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
+    """Return every run folder, of one pipeline or of all, in no order; folders in git are left out.
+
+    A folder counts as a run when a stage has left its record in it, or Airflow has begun it.
+
+    Parameters
+    ----------
+    pipeline : str, default ""
+        Empty for all.
+    copies : bool, default False
+        Whether to count the copies that were opened to work on a stage.
+    """
+    root = outputs_dir()
+    return [
+        look_at(f"{parent.name}/{folder.name}")
+        for parent in ([root / pipeline] if pipeline else _shown(root))
+        for folder in _shown(parent)
+        if (folder / RECORDS).exists() or (folder / STARTED).exists()
+        if copies or not is_copy(folder)
+    ]
+
+
+def is_copy(folder: UPath) -> bool:
+    """Say whether a run folder is a copy that was opened to work on a stage, not a run."""
+    return folder.name.startswith(COPY) and bool(_read(folder).get("opened"))
+
+
+def copied_from(run: Run) -> str:
+    """Return the ``run_dir`` of the run that `run` is an opened copy of; "" if it is none."""
+    return start_of(run).get("opened", "")
+
+
+def is_by_hand(run: Run) -> bool:
+    """Say whether a person works in a run: no Airflow run has begun it, or the kernel is theirs."""
+    return is_interactive() or not start_of(run).get("dag_id")
+
+
+def start_of(run: Run) -> dict:
+    """Return what is known of the start of a run, from its `run.json`; {} where there is none."""
+    return read_object(run.path / STARTED)
+
+
+def note_start(run: Run, **facts: str | None) -> dict:
+    """Keep what is known when a run begins, and cannot be found out later, in `run.json`.
+
+    The first call of a run counts: a later one, of a retry, changes nothing but that a run that was
+    closed goes on.
+
+    Parameters
+    ----------
+    run : Run
+    **facts : str or None
+        ``dag_id``, ``run_id``, ``run_type`` (``scheduled``, ``manual`` …) and ``who`` of Airflow.
+
+    Returns
+    -------
+    dict
+        The facts, with ``started`` (ISO 8601), ``commit``, ``lock`` (SHA-256 of
+        `requirements.lock`), ``python`` and ``who``, the account where Airflow names nobody.
+    """
+    kept = start_of(run)
+    was_closed = kept.pop("closed", None) is not None
+    if kept:
+        if was_closed:
+            write_json(run.path / STARTED, kept)
+        return kept
+    whole = {"started": now(), "who": account()} | {k: v for k, v in facts.items() if v}
+    whole |= {"commit": git.commit(), "lock": lock_digest(), "python": platform.python_version()}
+    write_json(run.path / STARTED, whole)
+    return whole
+
+
+def close_run(run: Run, state: str, reason: str, *, at: str | None = None) -> dict:
+    """Note in `run.json` that a run has ended which cannot say so itself any more.
+
+    The run's page and the index follow when `lib.pages.run_page.publish` is called. A stage that
+    begins later, and a later call of `note_start`, make the run live again.
+
+    Parameters
+    ----------
+    run : Run
+    state : str
+        ``cancelled``, somebody stopped it, or ``lost``, its process is gone and left no word.
+    reason : str
+        Why, a sentence for people.
+    at : str, optional
+        When (ISO 8601, with time zone); now by default.
+
+    Returns
+    -------
+    dict
+        What `run.json` holds now.
+
+    Raises
+    ------
+    ValueError
+        If `state` is none of `CLOSED`, there is no reason, or `at` is no time.
+    """
+    if state not in CLOSED or not reason.strip():
+        raise ValueError(f"{state!r}, {reason!r}: expected {' or '.join(CLOSED)}, and a reason")
+    if datetime.fromisoformat(at or now()).tzinfo is None:
+        raise ValueError(f"at = {at!r}: expected a time with its time zone")
+    closed = {"state": state, "reason": reason.strip(), "at": at or now()}
+    whole = _read(run.path) | {"closed": closed}
+    write_json(run.path / STARTED, whole)
+    return whole
+
+
+def lock_digest() -> str:
+    """Return the SHA-256 of `requirements.lock`; "" if there is none."""
+    path = ROOT / "requirements.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def code_changed(run: Run, stage: str) -> bool:
+    """Say whether a stage's code in `notebooks/` is another than the run has executed."""
+    executed = run.path / f"{stage}.ipynb"
+    committed = UPath(layout.notebook(run.pipeline, stage))
+    if not executed.exists() or not committed.exists():
+        return False
+    then, here = (outcome.code(outcome.read_notebook(path)) for path in (executed, committed))
+    return then != here
+
+
+def _shown(folder: UPath) -> list[UPath]:
+    """Return what is in a folder, hidden files left out; [] where it is none."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _read(folder: UPath) -> dict:
+    """Return the content of a `run.json` that may be damaged, and counts for nothing then."""
+    try:
+        found = read_object(folder / STARTED)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
