@@ -11,9 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from lib.console import redact
 from lib.pages.html import ZERO, decimals, duration, number, plain
 from lib.pages.tables import directions_of, metric_rows
-from lib.sources import redact
 
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
 CHANGES = ("better", "worse", "equal", "only in A", "only in B")

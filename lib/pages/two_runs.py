@@ -10,13 +10,14 @@ import sys
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from lib.files import outputs_dir, write_bytes
+from lib.folder import Run
 from lib.pages import differences, viewer
 from lib.pages.code_diff import code_changes
 from lib.pages.html import document
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE, summarise
 from lib.pages.tables import directions_of
-from lib.run import Run, outputs_dir, write_bytes
 
 from markupsafe import Markup
 
