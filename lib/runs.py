@@ -116,7 +116,7 @@ def note_start(run: Run, **facts: str | None) -> dict:
 def close_run(run: Run, state: str, reason: str, *, at: str | None = None) -> dict:
     """Note in `run.json` that a run has ended which cannot say so itself any more.
 
-    The run's page and the index follow when `lib.pages.run_page.publish` is called. A stage that
+    The run's page and the index follow when `lib.pages.publish.publish` is called. A stage that
     begins later, and a later call of `note_start`, make the run live again.
 
     Parameters

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 SLOW_S = 60.0  # trainings that take longer are reported with their pace
+WEIGHTS = ".weights.h5"
 
 
 class Batches(Protocol):
@@ -145,6 +146,9 @@ class Trainer:
         )
         self.first_rate = float(self.model.optimizer.learning_rate)
         self.model.optimizer.build(self.model.trainable_variables)
+        weights = {id(variable) for variable in self.model.weights}
+        # what a model's `variables` have beyond its `weights` are its seeds, those of dropout
+        self.seeds = [state for state in self.model.variables if id(state) not in weights]
         how = self.model.optimizer.get_config() | {"loss": keras.losses.serialize(self.model.loss)}
         rates = [schedule(done / 16) for done in range(17)]
         self.what = f"{self.model.to_json()} {how} {rates} {epochs}"
@@ -185,41 +189,39 @@ class Trainer:
         ValueError
             If the loss is no longer finite: training has diverged.
         """
-        keras = import_keras()
-        notes, backup = path.with_suffix(".json"), path.with_suffix(".backup")
-        key = self._key(batches, seed)
+        notes, backups = path.with_suffix(".json"), path.with_suffix(".backup")
+        key = hashlib.sha256(f"{self.what} {batches.digest()} {seed}".encode()).hexdigest()
         known = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
         if known.get("key") != key:
             known = {"key": key, "history": []}
-            shutil.rmtree(backup, ignore_errors=True)
+            shutil.rmtree(backups, ignore_errors=True)
         elif len(known["history"]) == self.epochs and path.exists():
             return _history(known)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        backups.mkdir(parents=True, exist_ok=True)
         _write(notes, json.dumps(known))
         self._start_over(seed)
-        self.model._initial_epoch = None  # Keras keeps the epoch of a restored backup for ever
-        callbacks = [
-            self._progress(known, notes, batches, seed, label),
-            keras.callbacks.BackupAndRestore(_last_whole(backup), delete_checkpoint=False),
-            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: _keep(backup, epoch + 1)),
-        ]
-        ends = [*(epoch for epoch in batches.changes if epoch < self.epochs), self.epochs]
-        for begin, end in itertools.pairwise([0, *ends]):
+        kept = [int(file.name.split(".")[0]) for file in backups.glob(f"[0-9]*{WEIGHTS}")]
+        done = max(kept, default=0)
+        if done:
+            self.model.load_weights(backups / f"{done}{WEIGHTS}")
+        callback = self._callback(known, notes, backups, batches, seed, label)
+        changes = [epoch for epoch in batches.changes if done < epoch < self.epochs]
+        for begin, end in itertools.pairwise([done, *changes, self.epochs]):
             batches.begin_epoch(begin)  # Keras takes the shape of the first batches for all
             self.model.fit(
                 keras_dataset(batches),
-                initial_epoch=begin,  # or where the backup was made, if that is later
+                initial_epoch=begin,
                 epochs=end,
                 verbose=0,
                 shuffle=False,
                 validation_data=validation,
                 validation_batch_size=500,
-                callbacks=callbacks,
+                callbacks=[callback],
             )
         part = path.with_suffix(".part.keras")
         self.model.save(part)
         part.replace(path)
-        shutil.rmtree(backup)
+        shutil.rmtree(backups)
         return _history(known)
 
     def _start_over(self, seed: int) -> None:
@@ -233,36 +235,32 @@ class Trainer:
             if variable is not optimizer.learning_rate:
                 variable.assign(keras.ops.zeros_like(variable))
 
-    def _progress(
-        self, known: dict, notes: Path, batches: Batches, seed: int, label: str
+    def _callback(
+        self, known: dict, notes: Path, backups: Path, batches: Batches, seed: int, label: str
     ) -> "keras.callbacks.Callback":
-        """Return the callback that sets rate and order, keeps the history and reports."""
-        keras = import_keras()
-        epochs, report, first_rate = self.epochs, self.report, self.first_rate
-        schedule = self.schedule
+        """Return what sets rate, order and seeds, and keeps the history and the weights."""
+        trainer, model = self, self.model
 
-        class Progress(keras.callbacks.Callback):
-            """Notes every epoch; it comes before the backup, so no saved epoch is unknown."""
+        class Progress(import_keras().callbacks.Callback):
+            """Notes every epoch before it keeps its weights, so no kept epoch is unknown."""
 
             def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-                """Set what is random in this epoch; the backup does not hold it."""
+                """Set what is random in this epoch, by its number alone."""
                 batches.begin_epoch(epoch)
-                weights = {id(variable) for variable in self.model.weights}
-                for state in self.model.variables:
-                    if id(state) not in weights and state.shape == (2,):  # of dropout
-                        state.assign([seed, epoch])
+                for state in trainer.seeds:
+                    state.assign([seed, epoch])
                 self.epoch, self.began = epoch, time.monotonic()
 
             def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
                 """Set the learning rate of this step."""
-                done = (self.epoch + batch / len(batches)) / epochs
-                self.model.optimizer.learning_rate = first_rate * schedule(done)
+                done = (self.epoch + batch / len(batches)) / trainer.epochs
+                model.optimizer.learning_rate = trainer.first_rate * trainer.schedule(done)
 
             def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-                """Keep what happened."""
+                """Keep what happened, and what is needed to go on."""
                 order = sorted(logs, key=lambda name: name != "loss")
                 now = {name: float(logs[name]) for name in order}
-                now["seconds"] = seconds = time.monotonic() - self.began
+                now["seconds"] = time.monotonic() - self.began
                 if not math.isfinite(now["loss"]):
                     raise ValueError(
                         f"{label}epoch {epoch + 1}: the loss is {now['loss']}; lower the learning "
@@ -270,52 +268,32 @@ class Trainer:
                     )
                 known["history"] = [*known["history"][:epoch], now]
                 _write(notes, json.dumps(known))
-                if report:
-                    left = seconds * (epochs - epoch - 1)
-                    pace = f", {batches.n_items / seconds:,.0f} a second, {left:.0f} s left"
-                    measured = ", ".join(
-                        f"{name.replace('val_', 'validation ')} {value:.4f}"
-                        for name, value in now.items()
-                        if name not in ("seconds", "val_loss")
-                    )
-                    report(
-                        f"{label}epoch {epoch + 1} of {epochs}: {measured}"
-                        f"{pace if seconds * epochs > SLOW_S else ''}"
-                    )
+                if trainer.report:
+                    trainer.report(label + _told(now, epoch, trainer.epochs, batches.n_items))
+                part = backups / f"part{WEIGHTS}"
+                model.save_weights(part)
+                part.replace(backups / f"{epoch + 1}{WEIGHTS}")
+                (backups / f"{epoch}{WEIGHTS}").unlink(missing_ok=True)
 
         return Progress()
 
-    def _key(self, batches: Batches, seed: int) -> str:
-        """Return a digest of everything that decides what training ends in."""
-        return hashlib.sha256(f"{self.what} {batches.digest()} {seed}".encode()).hexdigest()
+
+def _told(now: dict[str, float], epoch: int, n_epochs: int, n_items: int) -> str:
+    """Return a line about an epoch; of trainings that take longer also their pace."""
+    measured = ", ".join(
+        f"{name.replace('val_', 'validation ')} {value:.4f}"
+        for name, value in now.items()
+        if name not in ("seconds", "val_loss")
+    )
+    seconds, left = now["seconds"], now["seconds"] * (n_epochs - epoch - 1)
+    pace = f", {n_items / seconds:,.0f} a second, {left:.0f} s left"
+    is_slow = seconds * n_epochs > SLOW_S
+    return f"epoch {epoch + 1} of {n_epochs}: {measured}{pace if is_slow else ''}"
 
 
 def _history(known: dict) -> pd.DataFrame:
     epochs = pd.RangeIndex(1, len(known["history"]) + 1, name="epoch")
     return pd.DataFrame(known["history"], epochs)
-
-
-def _last_whole(backup: Path) -> Path:
-    """Return the folder that Keras writes a backup to, with what the last whole epoch has left.
-
-    Keras writes weights and number of the epoch one after the other, in place. A process that is
-    killed meanwhile leaves half a file, or the weights of one epoch with the number of another.
-    """
-    now = backup / "now"
-    shutil.rmtree(now, ignore_errors=True)
-    whole = [int(folder.name) for folder in backup.glob("*") if folder.name.isdecimal()]
-    if whole:
-        shutil.copytree(backup / str(max(whole)), now)
-    return now
-
-
-def _keep(backup: Path, epoch: int) -> None:
-    """Copy what Keras has written after `epoch`, counted from 1, to where it is whole or absent."""
-    part = backup / "part"
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(backup / "now", part)
-    part.rename(backup / str(epoch))
-    shutil.rmtree(backup / str(epoch - 1), ignore_errors=True)
 
 
 def _write(path: Path, text: str) -> None:

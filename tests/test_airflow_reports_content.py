@@ -3,8 +3,9 @@
 import json
 import shutil
 
+from lib.files import ROOT, outputs_dir
 from lib.pages import summary
-from lib.run import ROOT, open_run, outputs_dir
+from lib.run import open_run
 from tests import airflow_reports
 from tests.airflow_reports import REPORT, RUN, RUN_ID, notebook
 

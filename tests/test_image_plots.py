@@ -3,6 +3,7 @@
 from lib.images import plots
 
 import numpy as np
+import pandas as pd
 import pytest
 from figures import check, close_figures  # noqa: F401
 
@@ -72,3 +73,12 @@ def test_titles_stand_between_the_rows_and_beside_each_other(title, n_axes):
 def test_images_that_cannot_be_drawn_are_refused(images, titles, columns, message):
     with pytest.raises(ValueError, match=message):
         plots.plot_images(images, titles, columns=columns)
+
+
+def test_curves_of_a_training_stand_beside_those_of_validation_in_figure_and_chart():
+    names = ["loss", "val_loss", "accuracy", "val_accuracy", "seconds"]
+    history = pd.DataFrame(np.ones((3, 5)), pd.RangeIndex(1, 4, name="epoch"), names)
+    axes = plots.training_figure(history).axes
+    assert [len(ax.lines) for ax in axes] == [2, 2]
+    assert [ax.get_ylabel() for ax in axes] == ["loss (nats)", "accuracy (fraction)"]
+    assert len(plots.training_charts(history)) == 2

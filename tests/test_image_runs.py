@@ -53,7 +53,7 @@ def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
     assert (
         metrics["accuracy_low"] > metrics["logistic_accuracy"] > metrics["most_frequent_accuracy"]
     )
-    assert metrics["training_s"] > 0 and metrics["peak_memory_mb"] > 100
+    assert metrics["training_s"] > 0
     (data,) = logged.inputs.dataset_inputs
     assert data.dataset.digest == run.read("dataset.json")["digest"][:36]
     assert json.loads(data.dataset.profile)["num_rows"] == 1797
@@ -90,7 +90,7 @@ def test_digits_are_compared_again_with_the_version_in_production():
 def test_killed_training_of_the_second_network_goes_on_from_its_last_epoch():
     def second_epoch_is_over(folder):
         backups = state_dir() / ".scratch" / "cifar10" / folder.name / "training"
-        return (backups / "2" / "fast.backup" / "2").exists()
+        return (backups / "2" / "fast.backup" / "2.weights.h5").exists()
 
     with kernel_killed_in("cifar10", "03_train", second_epoch_is_over) as killed:
         asked = SMALL_CIFAR | {"epochs": 5, "n_networks": 2}

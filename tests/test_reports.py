@@ -360,12 +360,12 @@ def test_earlier_attempt_leads_to_the_same_stages(folder):
 def test_run_that_was_closed_between_stages_leads_to_no_stage_that_will_never_be(
     folder, monkeypatch, tmp_path
 ):
-    from lib.pages import run_page, summary
+    from lib.pages import publish, summary
     from lib.run import open_run
 
     assert leads(execute(folder, "01_load"))[-1] == "02_features.html"
     summary.close_run(open_run("wind/run-1"), "cancelled", "Ctrl-C", at="2026-01-02T05:00:00+01:00")
-    run_page.publish(open_run("wind/run-1"), ask_registry=False)
+    publish.publish(open_run("wind/run-1"), ask_registry=False)
     assert leads(folder / "01_load.html") == [INDEX, RUN]
 
 
@@ -380,12 +380,12 @@ def test_notebook_outside_of_a_run_leads_nowhere(folder, tmp_path):
 
 @pytest.mark.kernel
 def test_links_work_from_a_file_and_are_taken_away_where_they_lead_nowhere(folder, browser_page):
-    from lib.pages import run_page
+    from lib.pages import publish
     from lib.run import open_run
 
     for stage in STAGES:
         execute(folder, stage)
-    run_page.publish(open_run("wind/run-1"))
+    publish.publish(open_run("wind/run-1"))
     page, messages = browser_page
     page.goto((folder / "01_load.html").as_uri())
     for text, place in (

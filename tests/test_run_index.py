@@ -8,8 +8,9 @@ import shutil
 import time
 
 from lib.pages import run_index
-from lib.pages.summary import close_run, summarise, write_summary
+from lib.pages.summary import summarise, write_summary
 from lib.run import open_run
+from lib.runs import close_run
 
 import pytest
 from upath import UPath

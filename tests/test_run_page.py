@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 from lib import addresses, charts, outcome, tracking
 from lib.machine import watcher
-from lib.pages import run_page
-from lib.pages.summary import close_run, summarise, write_summary
+from lib.pages import publish, run_page
+from lib.pages.summary import summarise, write_summary
 from lib.run import open_run
+from lib.runs import close_run
 from tests import run_pages
 from tests.run_pages import (
     DECIDED,
@@ -44,7 +45,7 @@ def test_verdict_comes_first_and_the_rest_in_the_order_of_a_review():
         mlflow={"run_id": "abc", "experiment_id": "1", "tracking_uri": "sqlite:////x.db"},
     )
     (run.path / "forecast.png").write_bytes(PIXEL)
-    words = text_of(run_page.build(run))
+    words = text_of(publish.build(run))
     expected = [
         "passed",
         "rmse = 0.4, 0.1 below the 0.5 that is allowed at most: passed",
@@ -81,7 +82,7 @@ def test_verdict_comes_first_and_the_rest_in_the_order_of_a_review():
 def test_refused_run_says_first_which_check_failed_by_how_much(check, sentence):
     error = ("GateError", "not registered")
     run = make_run(error=error, metrics=METRICS, verdict=verdict(**check, passed=False))
-    page = run_page.build(run)
+    page = publish.build(run)
     first = sentence.split(" ")[0]
     assert f'<section class="verdict refused">\n<p>{first} ' in page
     words = text_of(page)
@@ -89,7 +90,7 @@ def test_refused_run_says_first_which_check_failed_by_how_much(check, sentence):
 
 
 def test_failed_run_has_the_error_on_top_with_a_link_to_its_stage():
-    page = run_page.build(make_run(error=("ValueError", "no column <b>\nmore of it")))
+    page = publish.build(make_run(error=("ValueError", "no column <b>\nmore of it")))
     top = page[page.index('<section class="verdict failed">') : page.index("</section>")]
     assert '<a href="02_evaluate.html">2 · Evaluate</a>, cell 3: ValueError' in top
     assert "no column &lt;b&gt;" in top and "<pre>more of it</pre>" in top
@@ -100,7 +101,7 @@ def test_stage_that_never_began_says_why_without_a_cell():
     notebook = executed()
     outcome.mark_failed(notebook, None, "ValueError", "wind has no parameter 'x'")
     outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
-    words = text_of(run_page.build(run))
+    words = text_of(publish.build(run))
     assert "Failed in 2 · Evaluate: ValueError: wind has no parameter 'x'" in words
 
 
@@ -120,7 +121,7 @@ def opened(text):
     ],
 )
 def test_box_of_a_failure_opens_the_stage_to_look_at(error, stage, title):
-    page = run_page.build(make_run(error=error))
+    page = publish.build(make_run(error=error))
     box = page[page.index('<section class="verdict') : page.index("</section>")]
     command = f"make open RUN=wind/a STAGE={stage}"
     assert opened(box) == ([addresses.open_stage_link("wind/a", stage)], [command])
@@ -133,7 +134,7 @@ def test_every_stage_that_has_run_can_be_opened_from_its_row(monkeypatch):
     )
     run = make_run()
     (run.path / "02_evaluate.ipynb").unlink()
-    page = run_page.build(run)
+    page = publish.build(run)
     assert 'class="do"' not in page, "a run that passed needs no box"
     stages = page[page.index("Stages</h2>") :]
     expected = (["http://lab/open-stage/01_load"], ["make open RUN=wind/a STAGE=01_load"])
@@ -148,7 +149,7 @@ def test_run_that_was_closed_says_why_and_where_it_was_cut_off(state):
     notebook["cells"][3]["metadata"]["papermill"]["status"] = "running"
     outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
     close_run(run, state, "stopped in <make run>", at="2026-01-02T03:09:00+00:00")
-    page = run_page.build(run)
+    page = publish.build(run)
     assert f'<span class="badge {state}">{state}</span>' in page
     box = page[page.index('<section class="verdict') : page.index("</section>")]
     assert "Stopped in &lt;make run&gt;." in box and opened(box)[1]
@@ -163,7 +164,7 @@ def test_stages_that_a_failed_run_never_reached_are_not_waited_for(monkeypatch, 
     folder.mkdir(parents=True)
     for stage in ("01_load", "02_evaluate", "03_register"):
         (folder / f"{stage}.ipynb").write_text("{}")
-    page = run_page.build(make_run(error=("ValueError", "x")))
+    page = publish.build(make_run(error=("ValueError", "x")))
     assert '<span class="badge not-run">not run</span>' in page and "waiting" not in text_of(page)
 
 
@@ -173,7 +174,7 @@ def test_running_stage_is_shown_with_the_cells_done_so_far():
     notebook["metadata"]["papermill"]["end_time"] = None
     notebook["cells"][3]["metadata"]["papermill"]["status"] = "running"
     outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
-    words = text_of(run_page.build(run))
+    words = text_of(publish.build(run))
     assert "1 of 2 stages done; 2 · Evaluate is running, 2 of 3 cells." in words
 
 
@@ -187,12 +188,12 @@ def test_previous_run_is_the_latest_that_ended_with_metrics_on_the_same_data_sou
         ("elsewhere", 4, {"metrics": METRICS, "dataset": other}),
         ("later", 6, {"metrics": METRICS}),
     ):
-        run_page.publish(make_run(f"wind/{name}", started=day(number), **files))
-    run_page.publish(make_run("tide/a", started=day(4), metrics=METRICS))
+        publish.publish(make_run(f"wind/{name}", started=day(number), **files))
+    publish.publish(make_run("tide/a", started=day(4), metrics=METRICS))
     run = make_run("wind/mine", started=day(5), metrics=METRICS)
-    assert run_page.previous_run(write_summary(run))["run_dir"] == "wind/wanted"
+    assert publish.previous_run(write_summary(run))["run_dir"] == "wind/wanted"
     first = make_run("wind/first", started="2025-01-01T00:00:00+00:00", metrics=METRICS)
-    assert run_page.previous_run(write_summary(first)) == {}
+    assert publish.previous_run(write_summary(first)) == {}
 
 
 def test_changed_parameters_come_first_and_the_others_are_folded():
@@ -216,7 +217,7 @@ def test_four_figures_are_shown_the_evaluation_first_and_a_lost_one_is_named():
         (run.path / name).write_bytes(PIXEL)
     record = json.loads((run.path / "stages/01_load.json").read_text())
     (run.path / "stages/01_load.json").write_text(json.dumps(record | {"writes": {"raw.png": ""}}))
-    page = run_page.build(run)
+    page = publish.build(run)
     shown, folded = page[page.index("Figures</h2>") :].split("<details>")[:2]
     assert re.findall(r'alt="(\w+)"', shown) == ["f1", "f2", "f3", "f4"]
     assert re.findall(r'alt="(\w+)"', folded) == ["f5", "raw"]
@@ -230,7 +231,7 @@ def test_figure_with_a_chart_is_in_sight_wherever_it_comes_from():
         (run.path / name).write_bytes(PIXEL)
     chart = charts.lines(pd.DataFrame({"a": [1.0, 2.0]}), xlabel="x", ylabel="y")
     (run.path / "f6.chart.json").write_text(json.dumps(chart))
-    page = run_page.build(run)
+    page = publish.build(run)
     shown, folded = page[page.index("Figures</h2>") :].split("<details>")[:2]
     assert re.findall(r'alt="(\w+)"', shown) == ["f1", "f2", "f3", "f4", "f6"]
     assert re.findall(r'alt="(\w+)"', folded) == ["f5"]
@@ -285,7 +286,7 @@ def test_text_of_a_run_is_never_markup(bad, state):
         airflow_url=f"http://{bad}",
     )
     found = Elements(page)
-    assert found.names <= Elements(run_page.build(make_run("wind/plain"))).names | NAMES
+    assert found.names <= Elements(publish.build(make_run("wind/plain"))).names | NAMES
     assert not [name for name in found.attributes if name.startswith("on")]
     assert page.count("<script>") == page.count("</script>") == 1
     assert str(escape(bad)) in page and "49" not in text_of(page).split()
@@ -308,7 +309,7 @@ def test_text_of_a_run_is_never_markup(bad, state):
 )
 def test_link_of_the_mlflow_run_is_public_and_its_own(uri, expected):
     known = {"run_id": "abc", "experiment_id": "1", "tracking_uri": uri}
-    page = run_page.build(make_run(mlflow=known), ask_registry=False)
+    page = publish.build(make_run(mlflow=known), ask_registry=False)
     assert expected in page and "secret" not in page
 
 
@@ -318,7 +319,7 @@ def test_links_follow_the_ports_that_are_in_use(monkeypatch):
     known = {"run_id": "abc", "experiment_id": "1", "tracking_uri": "sqlite:////x.db"}
     model = {"name": "wind_gbm", "version": 3}
     start = {"dag_id": "wind", "run_id": "manual__1"}
-    page = run_page.build(make_run(mlflow=known, registration=model, run=start))
+    page = publish.build(make_run(mlflow=known, registration=model, run=start))
     assert 'href="http://127.0.0.1:5011/#/experiments/1/runs/abc"' in page
     assert (
         'href="http://127.0.0.1:5011/#/models/wind_gbm/versions/3">wind_gbm version 3</a>' in page
@@ -339,18 +340,18 @@ def test_publishing_leaves_summary_page_and_index_even_of_a_run_that_has_only_be
     run = open_run("wind/b")
     run.prepare()
     (run.path / "run.json").write_text(json.dumps({"run_id": "manual__1", "started": STAMP}))
-    page = run_page.publish(run)
+    page = publish.publish(run)
     assert page == run.path / "report.html" and "running" in text_of(page.read_text())
     assert json.loads((run.path / "summary.json").read_text())["state"] == "running"
     assert '"wind","b","running"' in (outputs / "index.html").read_text()
 
 
 def test_notebook_elsewhere_publishes_nothing(outputs, tmp_path):
-    run_page.publish_beside(UPath(tmp_path / "a" / "b" / "01_load.ipynb"))
-    run_page.publish_beside(outputs / "wind" / "none" / "01_load.ipynb")
+    publish.beside(UPath(tmp_path / "a" / "b" / "01_load.ipynb"))
+    publish.beside(outputs / "wind" / "none" / "01_load.ipynb")
     assert not (outputs / "index.html").exists()
     run = make_run()
-    run_page.publish_beside(run.path / "02_evaluate.ipynb")
+    publish.beside(run.path / "02_evaluate.ipynb")
     assert (run.path / "report.html").exists()
 
 
@@ -366,7 +367,7 @@ def test_run_of_a_killed_executor_gets_its_page_from_the_watcher(tmp_path):
 
 def test_pages_of_all_runs_are_made_anew_on_demand(capsys):
     runs = [make_run(f"wind/{name}") for name in "ab"]
-    run_page.write_pages(runs)
+    publish.write_pages(runs)
     assert all((run.path / "report.html").exists() for run in runs)
     assert capsys.readouterr().out.count("report.html") == 2
 

@@ -7,9 +7,10 @@ import sys
 import time
 
 from lib.commands import services
-from lib.pages import run_page
+from lib.files import ROOT
+from lib.pages import publish, run_page
 from lib.pages.summary import summarise
-from lib.run import ROOT, open_run
+from lib.run import open_run
 from tests import run_pages
 from tests.run_pages import METRICS, PIXEL, make_run, verdict
 
@@ -23,7 +24,7 @@ def test_page_shows_its_figures_in_a_browser_without_a_complaint(browser_page):
     run = make_run(figures=["forecast.png"], metrics=METRICS, verdict=verdict())
     (run.path / "forecast.png").write_bytes(PIXEL)
     page, messages = browser_page
-    page.goto(run_page.publish(run).as_uri())
+    page.goto(publish.publish(run).as_uri())
     widths = page.eval_on_selector_all("img", "images => images.map((i) => i.naturalWidth)")
     assert widths == [1]
     assert page.locator("h1 .badge").inner_text() == "passed"

@@ -3,7 +3,7 @@
 import json
 from types import SimpleNamespace
 
-from lib.pages import run_page, standing
+from lib.pages import publish, run_page, standing
 from lib.pages.summary import summarise
 from lib.registry import ledger
 from tests import run_pages
@@ -46,15 +46,15 @@ def test_version_to_compare_with_is_in_production_or_else_staging(
 
 def test_refused_run_is_compared_with_the_model_of_the_last_registration(monkeypatch):
     registry_of(monkeypatch, {"production": "2"})
-    run_page.publish(make_run("wind/old", registration={"name": "wind_gbm", "version": 2}))
-    run_page.publish(make_run("tide/b", registration={"name": "tide_gbm", "version": 9}))
+    publish.publish(make_run("wind/old", registration={"name": "wind_gbm", "version": 2}))
+    publish.publish(make_run("tide/b", registration={"name": "tide_gbm", "version": 9}))
     summary = summarise(make_run("wind/new", metrics=METRICS))
     assert standing.serving(summary)["name"] == "wind_gbm"
 
 
 def test_missing_store_is_no_problem_and_is_not_made(outputs):
     run = make_run(metrics=METRICS, registration={"name": "wind_gbm"})
-    assert "could not be read" not in run_page.build(run)
+    assert "could not be read" not in publish.build(run)
     assert not (outputs / "mlflow.db").exists()
 
 
@@ -64,7 +64,7 @@ def test_broken_registry_costs_no_page_and_is_named_without_its_password(monkeyp
 
     registry_of(monkeypatch, {})
     monkeypatch.setattr(standing, "open_client", refuse)
-    page = run_page.build(make_run(metrics=METRICS, registration={"name": "wind_gbm"}))
+    page = publish.build(make_run(metrics=METRICS, registration={"name": "wind_gbm"}))
     assert "the registry could not be asked: OSError: cannot reach http://db/api" in page
     assert "secret" not in page
 
@@ -81,7 +81,7 @@ def test_page_never_says_that_nothing_is_and_something_is_in_production():
 
 
 def test_undecided_run_waits_for_a_person_and_says_why():
-    words = text_of(run_page.build(gated_run(problem="it has no signature", registration=MADE)))
+    words = text_of(publish.build(gated_run(problem="it has no signature", registration=MADE)))
     assert "Undecided, a person must decide: it has no signature. Waits for a person" in words
 
 

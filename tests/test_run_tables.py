@@ -3,7 +3,7 @@
 import json
 import re
 
-from lib.pages import run_page
+from lib.pages import publish, run_page, tables
 from lib.pages.summary import summarise
 from tests import run_pages
 from tests.run_pages import DECIDED, MADE, METRICS, gated_run, make_run, row_of, text_of, verdict
@@ -111,7 +111,7 @@ def test_damaged_metric_costs_no_page():
 def test_gate_stands_right_below_the_sentence_that_says_what_followed():
     promotion = DECIDED | {"outcome": "promoted"}
     run = gated_run(registration=MADE | {"promoted": True}, promotion=promotion)
-    page = run_page.build(run)
+    page = publish.build(run)
     first = page[page.index('<section class="verdict passed">\n<p>') :].partition("<p>")[2]
     assert first.startswith("Promoted: rmse 0.4312 kW against 0.4390 of version 4, better")
     words = text_of(page)
@@ -134,7 +134,7 @@ def test_gate_stands_right_below_the_sentence_that_says_what_followed():
 
 
 def test_gate_without_a_champion_shows_floors_only():
-    words = text_of(run_page.build(gated_run(champion=(), registration=MADE | {"promoted": True})))
+    words = text_of(publish.build(gated_run(champion=(), registration=MADE | {"promoted": True})))
     assert "Promoted: nothing was in production, and every floor was reached." in words
     assert "Gate Metric Result Floor Candidate rmse_vs_persistence" in words
     assert "Difference" not in words and "In production" not in words
@@ -175,6 +175,29 @@ def test_metrics_say_of_the_champion_what_the_gate_says(pair, said, column):
 
 
 def test_damaged_gate_is_named_and_costs_nothing_else():
-    words = text_of(run_page.build(make_run(metrics=METRICS, verdict=verdict(), gate={"rows": 3})))
+    words = text_of(publish.build(make_run(metrics=METRICS, verdict=verdict(), gate={"rows": 3})))
     assert "gate.json holds no decision" in words
     assert "rmse = 0.4, 0.1 below the 0.5 that is allowed at most: passed" in words
+
+
+def test_metrics_stand_beside_their_baselines_and_intervals():
+    rows = tables.metric_rows(
+        {
+            "mse": 4.0,
+            "accuracy": 0.9,
+            "accuracy_low": 0.8,
+            "accuracy_high": 0.95,
+            "logistic_accuracy": 0.7,
+            "validation_accuracy": 0.91,
+            "n_test": 10.0,
+        }
+    )
+    assert [row["metric"] for row in rows] == ["accuracy", "mse"]
+    assert rows[0] == {
+        "metric": "accuracy",
+        "value": 0.9,
+        "low": 0.8,
+        "high": 0.95,
+        "greater_is_better": True,
+        "baselines": {"logistic": 0.7},
+    }

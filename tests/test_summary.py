@@ -2,7 +2,7 @@
 
 import json
 
-from lib import outcome
+from lib import outcome, runs
 from lib.pages import summary
 from lib.run import open_run
 
@@ -86,14 +86,14 @@ def test_run_that_failed_names_stage_cell_and_error(run):
 
 def test_run_that_airflow_began_is_running_before_its_first_stage_is(run):
     assert summary.summarise(run)["state"] == "unfinished"
-    summary.note_start(run, dag_id="wind", run_id="manual__1", run_type="manual", who=None)
+    runs.note_start(run, dag_id="wind", run_id="manual__1", run_type="manual", who=None)
     assert summary.summarise(run)["state"] == "running"
 
 
 def test_first_note_of_a_start_counts(run):
-    first = summary.note_start(run, run_id="manual__1", who="jane")
-    assert summary.note_start(run, run_id="manual__2", who="joe") == first
-    assert first["who"] == "jane" and first["lock"] == summary.lock_digest() and first["python"]
+    first = runs.note_start(run, run_id="manual__1", who="jane")
+    assert runs.note_start(run, run_id="manual__2", who="joe") == first
+    assert first["who"] == "jane" and first["lock"] == runs.lock_digest() and first["python"]
 
 
 def by_stage(run):
@@ -142,7 +142,7 @@ def test_closed_run_says_so_with_its_reason_and_its_stages_are_cut_off_or_not_ru
     leave(run, STAGES[0], notebook())
     leave(run, STAGES[1], notebook(ended=False))
     assert summary.summarise(run)["state"] == "running"
-    summary.close_run(run, state, "the machine went down", at=AT)
+    runs.close_run(run, state, "the machine went down", at=AT)
     found = summary.summarise(run)
     assert found["start"] == start | {
         "closed": {"state": state, "reason": "the machine went down", "at": AT}
@@ -155,8 +155,8 @@ def test_closed_run_says_so_with_its_reason_and_its_stages_are_cut_off_or_not_ru
 
 
 def test_closed_run_without_any_stage_is_told_apart_from_one_that_waits(run):
-    summary.note_start(run, run_id="manual__1")
-    summary.close_run(run, "lost", "gone")
+    runs.note_start(run, run_id="manual__1")
+    runs.close_run(run, "lost", "gone")
     assert summary.summarise(run)["state"] == "lost"
 
 
@@ -172,13 +172,13 @@ def test_closed_run_without_any_stage_is_told_apart_from_one_that_waits(run):
 )
 def test_what_a_run_said_itself_goes_before_how_it_was_closed(run, last, closed, state):
     leave(run, "01_load", last)
-    summary.close_run(run, closed, "gone", at=AT)
+    runs.close_run(run, closed, "gone", at=AT)
     assert summary.summarise(run)["state"] == state
 
 
 def test_closed_run_is_live_again_once_a_stage_has_begun_since(run):
     leave(run, "01_load", notebook(error=("StageKilled", "x")))
-    summary.close_run(run, "lost", "gone", at=AT)
+    runs.close_run(run, "lost", "gone", at=AT)
     later = notebook(ended=False)
     later["metadata"]["papermill"]["start_time"] = AFTER
     leave(run, "01_load", later)
@@ -190,13 +190,13 @@ def test_closed_run_is_live_again_once_a_stage_has_begun_since(run):
 
 
 def test_noting_a_start_again_opens_a_closed_run_and_keeps_the_rest(run):
-    first = summary.note_start(run, run_id="manual__1", who="jane")
-    summary.close_run(run, "cancelled", "Ctrl-C")
-    assert summary.note_start(run, run_id="manual__1", who="joe") == first
+    first = runs.note_start(run, run_id="manual__1", who="jane")
+    runs.close_run(run, "cancelled", "Ctrl-C")
+    assert runs.note_start(run, run_id="manual__1", who="joe") == first
     assert summary.summarise(run)["state"] == "running"
     empty = open_run("wind/never")
-    summary.close_run(empty, "lost", "gone before its first stage")
-    assert summary.note_start(empty, who="jane")["who"] == "jane"
+    runs.close_run(empty, "lost", "gone before its first stage")
+    assert runs.note_start(empty, who="jane")["who"] == "jane"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_noting_a_start_again_opens_a_closed_run_and_keeps_the_rest(run):
 )
 def test_run_is_not_closed_without_state_reason_and_time(run, state, reason, at):
     with pytest.raises(ValueError, match="expected"):
-        summary.close_run(run, state, reason, at=at)
+        runs.close_run(run, state, reason, at=at)
     assert not (run.path / "run.json").exists()
 
 
@@ -264,12 +264,12 @@ def test_clock_that_was_set_back_makes_no_negative_time(run):
 def test_opened_copies_are_no_runs_unless_asked_for(run):
     copy = open_run("wind/open-01_load-of-a")
     copy.path.mkdir()
-    summary.note_start(copy, run_type="opened", opened="wind/a")
+    runs.note_start(copy, run_type="opened", opened="wind/a")
     named_so = open_run("wind/open-day")
     named_so.path.mkdir()
-    summary.note_start(named_so, run_id="open-day")
-    assert {one.name for one in summary.list_runs()} == {"a", "open-day"}
-    assert {one.name for one in summary.list_runs(copies=True)} == {"a", "open-day", copy.name}
+    runs.note_start(named_so, run_id="open-day")
+    assert {one.name for one in runs.list_runs()} == {"a", "open-day"}
+    assert {one.name for one in runs.list_runs(copies=True)} == {"a", "open-day", copy.name}
 
 
 def test_damaged_files_are_named_and_cost_nothing_else(run):
@@ -296,31 +296,8 @@ def test_runs_are_folders_with_records_or_a_start(run):
     (run.path.parent / ".pruned-b" / "stages").mkdir(parents=True)
     started = open_run("wind/c")
     started.path.mkdir()
-    summary.note_start(started, run_id="manual__1")
-    assert {found.run_dir for found in summary.list_runs("wind")} == {"wind/a", "wind/c"}
-
-
-def test_metrics_stand_beside_their_baselines_and_intervals():
-    rows = summary.metric_rows(
-        {
-            "mse": 4.0,
-            "accuracy": 0.9,
-            "accuracy_low": 0.8,
-            "accuracy_high": 0.95,
-            "logistic_accuracy": 0.7,
-            "validation_accuracy": 0.91,
-            "n_test": 10.0,
-        }
-    )
-    assert [row["metric"] for row in rows] == ["accuracy", "mse"]
-    assert rows[0] == {
-        "metric": "accuracy",
-        "value": 0.9,
-        "low": 0.8,
-        "high": 0.95,
-        "greater_is_better": True,
-        "baselines": {"logistic": 0.7},
-    }
+    runs.note_start(started, run_id="manual__1")
+    assert {found.run_dir for found in runs.list_runs("wind")} == {"wind/a", "wind/c"}
 
 
 GATE = {"outcome": "first", "promote": True, "reason": "nothing is in production", "rows": []}

@@ -78,7 +78,7 @@ def test_network_is_compared_again_with_itself_and_stays_at_staging(tick):
 def test_killed_training_goes_on_from_its_last_epoch(tick):
     def first_epoch_is_over(folder):
         scratch = state_dir() / ".scratch" / "tick" / folder.name / "training"
-        return any(scratch.glob("*/*.backup/1"))
+        return any(scratch.glob("*/*.backup/1.weights.h5"))
 
     with kernel_killed_in("tick", "03_train", first_epoch_is_over) as killed:
         done, tasks, run = go(tick, **(SMALL | {"epochs": 6}))
@@ -89,7 +89,7 @@ def test_killed_training_goes_on_from_its_last_epoch(tick):
     assert "epoch 1 of 6" not in lines[0], "training began anew"
     assert lines[-1].endswith("epoch 6 of 6")
     assert "DeadKernelError" in report(run, "03_train.attempt-1")[1]
-    kind = run.read("choice.json")["chosen"]
+    kind = run.read("choice.json")["model"]
     assert run.read("registration.json")["name"] == f"tick_{kind}_sample"
     assert not (state_dir() / ".scratch" / "tick" / run.name / "training").exists()
 

@@ -7,7 +7,7 @@ import json
 from lib import charts
 from lib.pages import html as page
 from lib.pages import notebook as reports
-from lib.pages import run_page, two_runs, viewer
+from lib.pages import two_runs, viewer
 from lib.run import open_run
 from tests.run_pages import make_run
 
@@ -50,7 +50,7 @@ def report():
         (run.path / "errors.png").write_bytes(picture(4, 4))
         data = chart if isinstance(chart, bytes) else json.dumps(chart).encode()
         (run.path / "forecast.chart.json").write_bytes(data)
-        return run_page.publish(run).as_uri()
+        return publish.publish(run).as_uri()
 
     return publish
 

@@ -6,14 +6,13 @@ that says what would be opened; only the form on it, sent with Jupyter's XSRF to
 """
 
 import asyncio
-import html
 from collections.abc import Mapping
 from pathlib import Path
 
 from lib.addresses import OPEN_STAGE
 from lib.commands import which
 from lib.commands.workbench import open_stage
-from lib.pages.html import document
+from lib.pages.html import document, render
 from lib.pages.summary import summarise
 
 from jupyter_server.auth import authorized
@@ -22,11 +21,6 @@ from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_escape, url_path_join
 from markupsafe import Markup
 from tornado import web
-
-CSS = """
-button { font-size: 1rem; padding: .4rem 1.1rem; }
-pre { color: var(--bad); white-space: pre-wrap; overflow-wrap: anywhere; }
-"""
 
 
 class OpenStage(JupyterHandler):
@@ -47,19 +41,9 @@ class OpenStage(JupyterHandler):
         words = {"passed": "passed", "failed": "failed", "running": "is still running"}
         state = words.get(found["state"], "has not run")
         error = f"{found['error']['ename']}: {found['error']['text']}" if found["error"] else ""
-        title = f"Open {stage}"
-        body = (
-            f"<main><h1>{html.escape(title)}</h1>"
-            f"<p>of the run <code>{html.escape(run_dir)}</code>, where it {state}.</p>"
-            f"<pre>{html.escape(error)}</pre>"
-            "<p>You get a notebook with the parameters of the run, on a copy of what the stage was "
-            "given. Nothing that you do there touches the run.</p>"
-            f'<form method="post">{self.xsrf_form_html()}'
-            f'<input type="hidden" name="run" value="{html.escape(run_dir)}">'
-            f'<input type="hidden" name="stage" value="{html.escape(stage)}">'
-            "<p><button autofocus>Open a copy</button></p></form></main>"
-        )
-        page = document(title, Markup(body), css=CSS)
+        form = {"run": run_dir, "stage": stage, "state": state, "error": error}
+        body = render("open_stage.html", xsrf=Markup(self.xsrf_form_html()), **form)
+        page = document(f"Open {stage}", body, "open_stage.css")
         await self.finish(page.replace("form-action 'none'", "form-action 'self'", 1))
 
     @web.authenticated
@@ -78,8 +62,7 @@ class OpenStage(JupyterHandler):
 
     def _refuse(self, error: ValueError) -> None:
         self.set_status(404)
-        text = html.escape(str(error))
-        body = Markup(f"<main><h1>No such stage</h1><p>{text}</p></main>")
+        body = render("message.html", title="No such stage", text=error)
         self.finish(document("No such stage", body))
 
 

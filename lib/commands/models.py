@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from lib import tracking
 from lib.commands import which
 from lib.console import redact, say
-from lib.pages import run_page
+from lib.pages import publish
 from lib.registry import ledger, lifecycle
 from lib.registry.ledger import Entry
 from lib.registry.lifecycle import PRODUCTION
@@ -112,7 +112,7 @@ def _publish(name: str, entry: Entry) -> None:
     folders = {version.tags["run_dir"] for version in changed if "run_dir" in version.tags}
     for run in map(open_run, sorted(folders)):
         if run.path.exists():
-            run_page.publish(run)
+            publish.publish(run)
 
 
 def _tell_change(name: str, entry: Entry) -> None:

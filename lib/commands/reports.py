@@ -1,13 +1,13 @@
 """What `make reports` and `make compare` write: pages of runs, and of two runs side by side."""
 
 from lib.commands.which import find_pair, find_run
-from lib.pages import run_page, two_runs
+from lib.pages import publish, two_runs
 from lib.runs import list_runs
 
 
 def write(run: str) -> int:
     """Write the page of one run anew, or those of all where `run` is empty; and the index."""
-    run_page.write_pages([find_run(run)] if run else list_runs())
+    publish.write_pages([find_run(run)] if run else list_runs())
     return 0
 
 

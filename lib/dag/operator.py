@@ -201,10 +201,10 @@ def publish_page(run: "Run", *, complete: bool = False) -> None:
     run, compares with the version that serves, and is logged.
     """
     from lib import tracking
-    from lib.pages import run_page
+    from lib.pages import publish
 
     try:
-        run_page.publish(run, ask_registry=complete)
+        publish.publish(run, ask_registry=complete)
         if complete:
             tracking.log_page(run, PAGE)
     except Exception:

@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
+from lib import layout
+from lib.files import is_local, outputs_dir
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
-from lib.pages import run_index, run_page, summary
-from lib.run import ROOT, Run, is_local, open_run, outputs_dir, run_folder_name
+from lib.pages import publish, run_index, summary
+from lib.run import Run, open_run
+from lib.runs import run_folder_name
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
@@ -116,7 +119,7 @@ def allowed(
     place = find(path, a, b)
     for run in place.runs:
         requires_access_dag("GET", DagAccessEntity.RUN, run.pipeline)(request, user)
-        if not run.path.exists() and not (ROOT / "notebooks" / run.pipeline).is_dir():
+        if not run.path.exists() and not layout.folder(run.pipeline).is_dir():
             raise HTTPException(404, f"{run.pipeline} has no notebooks, so it has no reports.")
         _refuse_links_out(run)
     return place
@@ -239,7 +242,7 @@ def render(place: Place, pipelines: list[str]) -> str:
         return render_comparison(*place.runs, base="")
     (run,) = place.runs
     if place.file == summary.PAGE:
-        return run_page.build(run, _with_pages(summary.summarise(run)))
+        return publish.build(run, _with_pages(summary.summarise(run)))
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
@@ -272,21 +275,11 @@ def _waiting(run: Run, title: str, what: str) -> str:
     HTTPException
         404 if it never will, because there is no such stage.
     """
-    notebook = ROOT / "notebooks" / run.pipeline / f"{what}.ipynb"
-    if STAGE_FILE.fullmatch(notebook.name) and not notebook.exists():
+    if STAGE_FILE.fullmatch(f"{what}.html") and what not in layout.planned(run.pipeline):
         raise HTTPException(404, f"{run.pipeline} has no stage {what}.")
     known = summary.summarise(run) if run.path.exists() else {"state": "running"}
-    is_over = known["state"] not in ("running", "unfinished")
-    badge, kind = (summary.NOT_RUN, "not-executed") if is_over else ("waiting", "running")
-    body = page.render(
-        "waiting.html",
-        around=stage_page.around(run.path / f"{what}.ipynb"),
-        badge=badge,
-        kind=kind,
-        title=title,
-        what=what,
-        run=known,
-    )
+    around = stage_page.around(run.path / f"{what}.ipynb")
+    body = page.render("waiting.html", around=around, title=title, what=what, run=known)
     return page.document(title, body, "stage.css")
 
 
@@ -360,7 +353,7 @@ async def refuse(request: Request, error: AnyHTTPException) -> Response:
         login = get_auth_manager().get_url_login()
         return RedirectResponse(f"{login}?{urlencode({'next': target})}", 307)
     status = 401 if unknown else error.status_code
-    text = page.document("Reports", page.render("message.html", text=error.detail))
+    text = page.document("Reports", page.render("message.html", title="Reports", text=error.detail))
     return HTMLResponse(text, status)
 
 

@@ -181,14 +181,14 @@ def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
         Why, in a sentence.
     """
     from lib import runs, tracking
-    from lib.pages import run_page
+    from lib.pages import publish
 
     fail_in_airflow(dag_id, run_id)
     run = run_of_airflow(dag_id, run_id)
     if run.path.exists():
         tracking.close(run)
         runs.close_run(run, state, reason)
-        run_page.publish(run)
+        publish.publish(run)
 
 
 def fail_in_airflow(dag_id: str, run_id: str) -> None:

@@ -1,10 +1,16 @@
-"""Images as tiles."""
+"""Images as tiles, and the curves of their trainings."""
 
 from collections.abc import Sequence
 
+from lib import charts, plots
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+CURVES = {"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}
 
 
 def plot_images(
@@ -81,3 +87,30 @@ def plot_images(
     ax.set(xlim=(-margin, n_columns * right - margin), ylim=(n_rows * below, 0))
     ax.set_axis_off()
     return ax
+
+
+def training_figure(history: pd.DataFrame) -> Figure:
+    """Plot loss and accuracy of a training, side by side, on training images and on validation.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame of shape (n_epochs, n_columns)
+        Columns ``loss``, ``accuracy`` and those of validation, ``val_loss`` and ``val_accuracy``;
+        index ``epoch``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=80, layout="constrained")
+    for ax, (name, label) in zip(axes, CURVES.items(), strict=True):
+        plots.plot_history(history, columns=[name, f"val_{name}"], ylabel=label, ax=ax)
+    return figure
+
+
+def training_charts(history: pd.DataFrame) -> list[dict]:
+    """Return what `training_figure` shows as charts, see `lib.charts.lines`."""
+    return [
+        charts.lines(history[[name, f"val_{name}"]], xlabel="epoch", ylabel=label)
+        for name, label in CURVES.items()
+    ]

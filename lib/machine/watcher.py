@@ -48,7 +48,7 @@ def _finish(known: dict) -> None:
 
     from lib import outcome
     from lib.pages import notebook as reports
-    from lib.pages import run_page
+    from lib.pages import publish
 
     from upath import UPath
 
@@ -73,7 +73,7 @@ def _finish(known: dict) -> None:
             )
             outcome.write_notebook(path, notebook)
         reports.write_html(path)
-        run_page.publish_beside(path)
+        publish.beside(path)
 
 
 def stop_kernel(pid: int, sockets: str) -> None:

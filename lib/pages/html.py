@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.sources import redact
+from lib.console import redact
 
 from markupsafe import Markup
 
@@ -55,9 +55,7 @@ def render(template: str, **facts: object) -> Markup:
     return Markup(_environment().get_template(template).render(facts))
 
 
-def document(
-    title: str, body: Markup, *files: str, policy: str = "", css: str = "", script: str = ""
-) -> str:
+def document(title: str, body: Markup, *files: str, policy: str = "") -> str:
     """Return a complete HTML document that refers to nothing outside of itself.
 
     Parameters
@@ -71,15 +69,13 @@ def document(
         `page.css`. The scripts run as one, when the body is there.
     policy : str, default ""
         Directives of the policy for what this page does beyond, ``frame-src 'self'`` for example.
-    css, script : str, default ""
-        Further text of the style sheet and the script.
 
     Returns
     -------
     str
     """
-    script = "\n".join([*(static(name) for name in files if name.endswith(".js")), script]).strip()
-    css = "\n".join([*map(static, ("page.css", *(f for f in files if f.endswith(".css")))), css])
+    script = "\n".join(static(name) for name in files if name.endswith(".js"))
+    css = "\n".join(static(name) for name in ("page.css", *files) if name.endswith(".css"))
     allowed = f"script-src 'sha256-{digest(script)}'; " if script else ""
     whole = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "

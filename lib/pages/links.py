@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.addresses import HOST, PORTS
-from lib.run import is_local, outputs_dir, state_dir
+from lib.files import is_local, outputs_dir, state_dir
 
 MARK = ".links-elsewhere"  # pages may hold other addresses than the usual ones
 KINDS = {"/open-stage?": "lab", "/#/": "mlflow", "/dags/": "airflow"}

@@ -13,11 +13,13 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+from lib.files import is_local, locked, outputs_dir, write_bytes
+from lib.folder import NAME
 from lib.pages.html import document
 from lib.pages.html import render as render_template
-from lib.pages.summary import PAGE, STATES, SUMMARY, is_copy, read_summary, summarise
-from lib.run import NAME, STARTED, is_local, open_run, outputs_dir, write_bytes
-from lib.tracking import locked
+from lib.pages.summary import PAGE, STATES, SUMMARY, read_summary, summarise
+from lib.run import open_run
+from lib.runs import STARTED, is_copy
 
 from upath import UPath
 

@@ -1,162 +1,22 @@
 """The page of a run: its verdict first, then what that rests on, then all the rest.
 
-`publish` is called whenever something of a run has begun or ended, well or badly: it leaves
-`summary.json`, the index of all runs and `report.html`, which is one file that refers to nothing
-but its neighbours in the run folder. `render` makes the page of what it is given and reads
-nothing; `build` gathers that: figures, the run before, the version that serves.
+`render` makes the page of what it is given and reads nothing: one file that refers to nothing but
+its neighbours in the run folder. `lib.pages.publish` gathers that and writes the page.
 """
 
-import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import quote
 
-from lib import addresses, chart_file
+from lib import addresses
 from lib.pages import html, run_index, tables, viewer
 from lib.pages.html import document, plain, public, sentence, when
-from lib.pages.standing import serving, standing_of
-from lib.pages.summary import (
-    CLOSED,
-    PAGE,
-    STARTED,
-    decision,
-    read_summary,
-    said_then,
-    stage_to_open,
-    summarise,
-    write_summary,
-)
-from lib.run import ROOT, Run, open_run, outputs_dir, write_bytes
-
-from upath import UPath
+from lib.pages.summary import decision, said_then, stage_to_open
+from lib.runs import CLOSED
 
 SHOWN_FIGURES = 4
 FILES = ("badges.css", "run.css", "unlink.js", "copy.js")
 OF_START = ("commit", "lock", "python", "dag_id", "run_id")
 OF_DATA = ("digest", "n_rows", "start", "end")
-
-
-def publish(run: Run, *, ask_registry: bool = True) -> UPath:
-    """Write what says how a run stands: `summary.json`, the index of runs, and the run's page.
-
-    Parameters
-    ----------
-    run : Run
-        Going on or ended, well or badly.
-    ask_registry : bool, default True
-        As in `build`. Without, the page is there at once: MLflow takes a second to import.
-
-    Returns
-    -------
-    UPath
-        The page, `report.html` in the run folder.
-    """
-    summary = write_summary(run)
-    run_index.write_index()
-    if summary["state"] in CLOSED:
-        _end_stages(run, summary)
-    return _write_page(run, summary, ask_registry=ask_registry)
-
-
-def _end_stages(run: Run, summary: Mapping) -> None:
-    """Let the last stage that has passed no longer lead to one that will never be."""
-    from lib.pages import notebook as reports
-
-    passed = [
-        s for s in summary["stages"] if s["state"] == "passed" and s["notebook"] and s["page"]
-    ]
-    for stage in passed[-1:]:
-        reports.write_html(run.path / stage["notebook"])
-
-
-def publish_beside(notebook: UPath) -> None:
-    """Publish the run that an executed notebook belongs to; do nothing for any other notebook."""
-    folder = notebook.parent
-    if folder.parent.parent == outputs_dir() and (folder / STARTED).exists():
-        publish(open_run(f"{folder.parent.name}/{folder.name}"))
-
-
-def write_pages(runs: Iterable[Run]) -> None:
-    """Write the pages of runs anew, and the index; print where they lie."""
-    summaries = [(run, write_summary(run)) for run in runs]
-    index = run_index.write_index()
-    for run, summary in summaries:
-        sys.stdout.write(f"{_write_page(run, summary)}\n")
-    sys.stdout.write(f"{index}\n")
-
-
-def _write_page(run: Run, summary: Mapping, *, ask_registry: bool = True) -> UPath:
-    page = run.path / PAGE
-    write_bytes(page, build(run, summary, ask_registry=ask_registry).encode())
-    return page
-
-
-def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True) -> str:
-    """Return the page of a run as its folder is now.
-
-    Parameters
-    ----------
-    run : Run
-    summary : mapping, optional
-        Of `lib.pages.summary.summarise`; made now by default.
-    ask_registry : bool, default True
-        Whether to compare with the registered version that serves.
-    """
-    summary = dict(summary or summarise(run))
-    problems = list(summary["problems"])
-    served, standing = {}, {}
-    if ask_registry and summary["metrics"]:
-        try:
-            served, standing = serving(summary), standing_of(summary)
-        except Exception as error:  # whatever a registry raises; the page says so
-            problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
-    figures, panels = {}, {}
-    for name in (name for stage in summary["stages"] for name in stage["figures"]):
-        try:
-            figures[name] = (run.path / name).read_bytes()
-            panels[name] = chart_file.beside(run.path / name)
-        except OSError as error:
-            problems.append(f"{name} cannot be read: {type(error).__name__}")
-        except ValueError as error:
-            problems.append(str(error))
-    return render(
-        summary | {"problems": problems},
-        figures=figures,
-        panels=panels,
-        previous=previous_run(summary),
-        served=served,
-        standing=standing,
-        lacking=_lacking(summary),
-        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL") or addresses.address("airflow"),
-        mlflow_url=addresses.address("mlflow"),
-    )
-
-
-def _lacking(summary: Mapping) -> str:
-    """Return what cannot be done with a version for want of its pipeline's own module, or ""."""
-    file = f"lib/pipelines/{summary['pipeline']}.py"
-    if not summary["registration"] or (ROOT / file).exists():
-        return ""
-    return (
-        f"There is no {file}: versions are compared on the rows that both have judged only, and "
-        "can neither score new data nor be watched."
-    )
-
-
-def previous_run(summary: Mapping) -> dict:
-    """Return the summary of the run to compare with, {} if there is none.
-
-    It is the latest earlier one of the same pipeline and data source that has ended with metrics.
-    """
-    mine = run_index.row(summary)
-    for row in reversed(run_index.read_rows()):
-        same = all(row[key] == mine[key] for key in ("pipeline", "source"))
-        ended = row["state"] != "running" and row["has_metrics"]
-        if same and ended and (row["started"] or "") < (mine["started"] or ""):
-            found = read_summary(open_run(f"{row['pipeline']}/{row['name']}"))
-            if found["metrics"]:
-                return found
-    return {}
 
 
 def render(

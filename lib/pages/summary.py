@@ -8,11 +8,9 @@ ended without being able to say so is closed by whoever finds that out, see `clo
 """
 
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from lib import layout, outcome
 from lib.console import account  # noqa: F401  until all say where these are
@@ -34,6 +32,7 @@ somebody stopped it. ``lost``: its process is gone and left no word. ``unfinishe
 far. A run that Airflow has begun is ``running`` until its last stage has ended, one has failed, or
 it was closed."""
 OF_TEST = ("kind", "metric", "greater_is_better", "unit")  # what pages need of `test.json`
+STATE_OF = {"completed": "passed", "failed": "failed", "running": "running"}  # by its notebook's
 NOT_RUN = "not run"
 STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
 """Errors of a stage that was stopped from outside; any other is its own."""
@@ -43,7 +42,8 @@ PRODUCTION_WAS = (
     (re.compile(r"(version \d+), in production, is"), r"\1, then in production, is"),
 )
 
-ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)")
+NOTEBOOK = re.compile(r"\d+_\w+\.ipynb")
+ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)\.html")
 
 
 def summarise(run: Run) -> dict:
@@ -159,83 +159,6 @@ def stage_to_open(state: str, stages: Sequence[Mapping]) -> Mapping:
     return wanted[0] if wanted else {}
 
 
-def metric_rows(
-    metrics: Mapping[str, float], directions: Mapping[str, bool] | None = None
-) -> list[dict]:
-    """Return the metrics of a run as rows of a table, with intervals and baselines beside them.
-
-    Parameters
-    ----------
-    metrics : mapping of str to float
-        Content of `metrics.json`: ``rmse``, ``rmse_low``, ``persistence_rmse`` …
-    directions : mapping of str to bool, optional
-        Whether larger is better, of metrics that only their floor knows, see `stated_directions`.
-
-    Returns
-    -------
-    list of dict
-        ``metric``, ``value``, ``low`` and ``high`` (None where there is no interval),
-        ``greater_is_better`` and ``baselines`` (value by name), for every metric whose direction is
-        known; those with baselines first. What validation found is no baseline.
-    """
-    from lib.floors import GREATER_IS_BETTER
-
-    metrics = {k: v for k, v in _finite(metrics).items() if not k.startswith("validation_")}
-    known = GREATER_IS_BETTER | dict(directions or {})
-    rows = []
-    for metric, larger in known.items():
-        if metric not in metrics or metric.endswith(("_low", "_high")):
-            continue
-        ending = f"_{metric}"
-        longer = tuple(f"_{other}" for other in known if other.endswith(ending))
-        baselines = {
-            name.removesuffix(ending): value
-            for name, value in metrics.items()
-            if name.endswith(ending) and not name.endswith(longer) and name not in known
-        }
-        rows.append(
-            {
-                "metric": metric,
-                "value": metrics[metric],
-                "low": metrics.get(f"{metric}_low"),
-                "high": metrics.get(f"{metric}_high"),
-                "greater_is_better": larger,
-                "baselines": baselines,
-            }
-        )
-    return sorted(rows, key=lambda row: not row["baselines"])
-
-
-def other_numbers(metrics: Mapping[str, float], rows: Iterable[Mapping]) -> dict[str, float]:
-    """Return the metrics that stand in none of the rows of `metric_rows`, by name.
-
-    Nothing says of them whether larger is better. Ends of intervals are left out.
-    """
-    shown = set()
-    for row in rows:
-        shown |= {row["metric"], *(f"{name}_{row['metric']}" for name in row["baselines"])}
-    return {
-        name: value
-        for name, value in sorted(_finite(metrics).items())
-        if name not in shown and re.sub("_(low|high)$", "", name) not in metrics.keys() - {name}
-    }
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics that are numbers, as all are unless the file is damaged."""
-    numeric = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
-    return {name: value for name, value in numeric.items() if math.isfinite(value)}
-
-
-def stated_directions(verdict: Mapping) -> dict[str, bool]:
-    """Return whether larger is better of each metric that a verdict has checked."""
-    return {
-        check["metric"]: bool(check["greater_is_better"])
-        for check in verdict.get("checks", ())
-        if isinstance(check, dict) and {"metric", "greater_is_better"} <= set(check)
-    }
-
-
 def _json(path: UPath, problems: list[str]) -> dict:
     """Return an object from a JSON file, or {} and a note of why not."""
     try:
@@ -260,33 +183,33 @@ def _records(run: Run, problems: list[str]) -> dict[str, dict]:
 
 def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dict]:
     """Return every stage, those to come included; a run of older notebooks may have others."""
-    planned = set(layout.planned(run.pipeline))
     present = sorted(p.name for p in run.path.iterdir()) if run.path.exists() else []
-    executed = {Path(name).stem for name in present if re.fullmatch(r"\d+_\w+\.ipynb", name)}
-    attempts: dict[str, list[str]] = {}
-    for name in present:
-        match = ATTEMPT.fullmatch(name.removesuffix(".html"))
-        if match and name.endswith(".html"):
-            attempts.setdefault(match["stage"], []).append(name)
-    return [
-        _stage(run, name, records.get(name, {}), name in executed, attempts, problems)
-        for name in sorted(planned | executed | set(records))
-    ]
+    executed = {name.removesuffix(".ipynb") for name in present if NOTEBOOK.fullmatch(name)}
+    tries = [match for name in present if (match := ATTEMPT.fullmatch(name))]
+    tries.sort(key=lambda match: int(match["number"]))
+    found = []
+    for name in sorted({*layout.planned(run.pipeline), *executed, *records}):
+        stage = _stage(name, records.get(name, {}))
+        stage["page"] = f"{name}.html" if f"{name}.html" in present else None
+        stage["attempts"] = [match[0] for match in tries if match["stage"] == name]
+        if name in executed:
+            stage["notebook"] = f"{name}.ipynb"
+            notebook = _json(run.path / f"{name}.ipynb", problems)
+            try:
+                stage |= _from_notebook(notebook) if notebook else {}
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                problems.append(f"{name}.ipynb is no executed notebook: {error!r}")
+        found.append(stage)
+    return found
 
 
-def _stage(
-    run: Run,
-    name: str,
-    record: dict,
-    executed: bool,  # noqa: FBT001
-    attempts: dict[str, list[str]],
-    problems: list[str],
-) -> dict:
-    notebook = _json(run.path / f"{name}.ipynb", problems) if executed else {}
-    found = {
+def _stage(name: str, record: dict) -> dict:
+    """Return what a stage's own record says of it, before its notebook is looked at."""
+    state = "passed" if record.get("state") == "finished" else "running"
+    return {
         "name": name,
         "title": stage_title(name),
-        "state": "waiting",
+        "state": state if record else "waiting",
         "started": record.get("started"),
         "ended": record.get("finished"),
         "seconds": _seconds(record.get("started"), record.get("finished")),
@@ -294,19 +217,9 @@ def _stage(
         "cells": 0,
         "cells_done": 0,
         "error": {},
-        "notebook": f"{name}.ipynb" if executed else None,
-        "page": f"{name}.html" if (run.path / f"{name}.html").exists() else None,
-        "attempts": sorted(attempts.get(name, []), key=_attempt_number),
+        "notebook": None,
         "figures": [w for w in record.get("writes", {}) if w.endswith(".png") and _is_below(w)],
     }
-    if record:
-        found["state"] = "passed" if record.get("state") == "finished" else "running"
-    if notebook:
-        try:
-            found |= _from_notebook(notebook)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            problems.append(f"{name}.ipynb is no executed notebook: {error!r}")
-    return found
 
 
 def _from_notebook(notebook: dict) -> dict:
@@ -316,9 +229,7 @@ def _from_notebook(notebook: dict) -> dict:
     code = [(i, c) for i, c in enumerate(own, start=1) if c["cell_type"] == "code"]
     status = [c["metadata"].get("papermill", {}).get("status") for _, c in code]
     found = {
-        "state": {"completed": "passed", "failed": "failed", "running": "running"}.get(
-            outcome.state(notebook), "waiting"
-        ),
+        "state": STATE_OF.get(outcome.state(notebook), "waiting"),
         "started": record.get("start_time"),
         "ended": record.get("end_time"),
         "seconds": record.get("duration"),
@@ -349,10 +260,6 @@ def _error(notebook: dict, code: list) -> dict:
 def _is_below(name: str) -> bool:
     """Say whether `name` stays in the run folder, whatever a record claims to have written."""
     return all(NAME.fullmatch(part) for part in name.split("/"))
-
-
-def _attempt_number(page: str) -> int:
-    return int(ATTEMPT.fullmatch(page.removesuffix(".html"))["number"])
 
 
 def _closed(start: dict, stages: list[dict], records: dict[str, dict], problems: list[str]) -> dict:

@@ -750,7 +750,8 @@ def _judged(run: Run) -> tuple[pd.DataFrame, str]:
     """Return the rows of a run's evaluation, and which column is its own model's."""
     if run.pipeline == "power":
         return run.read("forecast.parquet"), "lightgbm"
-    return run.read("forecasts.parquet"), run.read("choice.json")["chosen"]
+    choice = run.read("choice.json")
+    return run.read("forecasts.parquet"), choice.get("chosen") or choice["model"]
 
 
 # A pair of models to try things on ------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""Pages of runs, written whenever something of a run has begun or ended, well or badly.
+
+`publish` leaves `summary.json`, the index of all runs and `report.html` in the run folder. What
+the page shows is gathered here: figures, the run before, the version that serves.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+
+from lib import addresses, chart_file
+from lib.files import ROOT, outputs_dir, write_bytes
+from lib.pages import run_index, run_page
+from lib.pages.standing import serving, standing_of
+from lib.pages.summary import PAGE, read_summary, summarise, write_summary
+from lib.run import Run, open_run
+from lib.runs import CLOSED, STARTED
+
+from upath import UPath
+
+
+def publish(run: Run, *, ask_registry: bool = True) -> UPath:
+    """Write what says how a run stands: `summary.json`, the index of runs, and the run's page.
+
+    Parameters
+    ----------
+    run : Run
+        Going on or ended, well or badly.
+    ask_registry : bool, default True
+        As in `build`. Without, the page is there at once: MLflow takes a second to import.
+
+    Returns
+    -------
+    UPath
+        The page, `report.html` in the run folder.
+    """
+    summary = write_summary(run)
+    run_index.write_index()
+    if summary["state"] in CLOSED:
+        _end_stages(run, summary)
+    return _write_page(run, summary, ask_registry=ask_registry)
+
+
+def _end_stages(run: Run, summary: Mapping) -> None:
+    """Let the last stage that has passed no longer lead to one that will never be."""
+    from lib.pages import notebook as reports
+
+    passed = [
+        s for s in summary["stages"] if s["state"] == "passed" and s["notebook"] and s["page"]
+    ]
+    for stage in passed[-1:]:
+        reports.write_html(run.path / stage["notebook"])
+
+
+def beside(notebook: UPath) -> None:
+    """Publish the run that an executed notebook belongs to; do nothing for any other notebook."""
+    folder = notebook.parent
+    if folder.parent.parent == outputs_dir() and (folder / STARTED).exists():
+        publish(open_run(f"{folder.parent.name}/{folder.name}"))
+
+
+def write_pages(runs: Iterable[Run]) -> None:
+    """Write the pages of runs anew, and the index; print where they lie."""
+    summaries = [(run, write_summary(run)) for run in runs]
+    index = run_index.write_index()
+    for run, summary in summaries:
+        sys.stdout.write(f"{_write_page(run, summary)}\n")
+    sys.stdout.write(f"{index}\n")
+
+
+def _write_page(run: Run, summary: Mapping, *, ask_registry: bool = True) -> UPath:
+    page = run.path / PAGE
+    write_bytes(page, build(run, summary, ask_registry=ask_registry).encode())
+    return page
+
+
+def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True) -> str:
+    """Return the page of a run as its folder is now.
+
+    Parameters
+    ----------
+    run : Run
+    summary : mapping, optional
+        Of `lib.pages.summary.summarise`; made now by default.
+    ask_registry : bool, default True
+        Whether to compare with the registered version that serves.
+    """
+    summary = dict(summary or summarise(run))
+    problems = list(summary["problems"])
+    served, standing = {}, {}
+    if ask_registry and summary["metrics"]:
+        try:
+            served, standing = serving(summary), standing_of(summary)
+        except Exception as error:  # whatever a registry raises; the page says so
+            problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
+    figures, panels = {}, {}
+    for name in (name for stage in summary["stages"] for name in stage["figures"]):
+        try:
+            figures[name] = (run.path / name).read_bytes()
+            panels[name] = chart_file.beside(run.path / name)
+        except OSError as error:
+            problems.append(f"{name} cannot be read: {type(error).__name__}")
+        except ValueError as error:
+            problems.append(str(error))
+    return run_page.render(
+        summary | {"problems": problems},
+        figures=figures,
+        panels=panels,
+        previous=previous_run(summary),
+        served=served,
+        standing=standing,
+        lacking=_lacking(summary),
+        airflow_url=os.environ.get("AIRFLOW__API__BASE_URL") or addresses.address("airflow"),
+        mlflow_url=addresses.address("mlflow"),
+    )
+
+
+def _lacking(summary: Mapping) -> str:
+    """Return what cannot be done with a version for want of its pipeline's own module, or ""."""
+    file = f"lib/pipelines/{summary['pipeline']}.py"
+    if not summary["registration"] or (ROOT / file).exists():
+        return ""
+    return (
+        f"There is no {file}: versions are compared on the rows that both have judged only, and "
+        "can neither score new data nor be watched."
+    )
+
+
+def previous_run(summary: Mapping) -> dict:
+    """Return the summary of the run to compare with, {} if there is none.
+
+    It is the latest earlier one of the same pipeline and data source that has ended with metrics.
+    """
+    mine = run_index.row(summary)
+    for row in reversed(run_index.read_rows()):
+        same = all(row[key] == mine[key] for key in ("pipeline", "source"))
+        ended = row["state"] != "running" and row["has_metrics"]
+        if same and ended and (row["started"] or "") < (mine["started"] or ""):
+            found = read_summary(open_run(f"{row['pipeline']}/{row['name']}"))
+            if found["metrics"]:
+                return found
+    return {}
