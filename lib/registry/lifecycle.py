@@ -8,14 +8,12 @@ one is refused, on whatever machine they are made, and one that was cut off is c
 comes next.
 """
 
-import getpass
 import json
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.floors import check as check
+from lib.console import account
 from lib.floors import explain
 from lib.judged import FACTS, read_facts
 from lib.registry import aliases, ledger
@@ -170,7 +168,7 @@ def promote(
             int(chosen.version),
             expected=expected,
             action="promote",
-            who=who or ("" if run_dir else _user()),
+            who=who or ("" if run_dir else account()),
             run_dir=run_dir,
             reason=reason.strip(),
             verdict=verdict or chosen.tags.get("verdict", ""),
@@ -216,7 +214,7 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
             target,
             expected=current,
             action="rollback",
-            who=who or _user(),
+            who=who or account(),
             reason=reason.strip() or f"undoes version {current}",
         )
 
@@ -318,8 +316,8 @@ def _check_run(run: Run, name: str, policy: str, *, from_copy: bool) -> str:
     if original and not from_copy:
         raise ValueError(
             f"{name} was not registered: {run.run_dir} is a copy of {original}, opened to work on "
-            "a stage. To register its model all the same, at @staging, call registry.register(..., "
-            "from_copy=True)"
+            "a stage. To register its model all the same, at @staging, call "
+            "lifecycle.register(..., from_copy=True)"
         )
     return floors
 
@@ -427,11 +425,3 @@ def _check_reason(reason: str) -> None:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}..."
-
-
-def _user() -> str:
-    """Return who runs this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, in a container for example
-        return f"uid {os.getuid()}"
