@@ -253,7 +253,7 @@ def test_notebook_that_was_not_opened_from_a_run_is_refused(project, opened):
 
 def test_parameters_cell_that_airflow_could_not_read_is_refused(project, opened):
     before = (project / COMMITTED).read_bytes()
-    edit(opened, "evaluate-02", "block_length: int = 0", "block_length = 168")
+    edit(opened, "evaluate-02", "block_length: int = 0", "block_length = 0")
     with pytest.raises(ValueError, match="parameters cell line 3: expected `name: type"):
         keep.main("latest", apply=True)
     assert (project / COMMITTED).read_bytes() == before

@@ -39,7 +39,7 @@ def judge(
     verdict : mapping
         Of `lib.floors.check`: the floors.
     found : mapping
-        Of `lib.registry.scoring.rematch`: ``champion``, ``test``, ``candidate``,
+        Of `lib.registry.rematch.against_production`: ``champion``, ``test``, ``candidate``,
         ``champion_predictions``, ``problem``, ``notes`` and ``by_hand``.
     margin : float, default 0
         As in `decide`.
