@@ -278,7 +278,7 @@ def test_champion_is_one_line_for_now_or_for_a_time(store, said, monkeypatch):
     assert said("champion", "house", "--at", "2026-11-01")[0].endswith("the ledger has no entry")
     monkeypatch.setattr("lib.registry.aliases.now", lambda: "2026-11-01T12:00:00.000+00:00")
     lifecycle.promote("house", 1, reason="the first")
-    monkeypatch.setattr(lifecycle, "now", lambda: "2026-11-02T12:00:00.000+00:00")
+    monkeypatch.setattr("lib.registry.aliases.now", lambda: "2026-11-02T12:00:00.000+00:00")
     lifecycle.promote("house", 2, reason="the second")
     since = "since 2026-11-01 12:00 UTC by anna: the first"
     (line,) = said("champion", "house", "--at", "2026-11-02")
