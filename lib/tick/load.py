@@ -23,6 +23,7 @@ from lib.tick.stream import TickSource, find_ticks
 
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as parquet
 
 DROPPED = ("outside", "bad_price", "bad_size", "crossed", "outliers")
 COUNTS = ("read", *DROPPED[:-1], "same_time", "repeats", "outliers", "kept")
@@ -175,8 +176,6 @@ def load_ticks(
 
 def iter_ticks(folder: Path, *, batch_rows: int = 250_000) -> Iterator[pl.DataFrame]:
     """Yield the ticks that `load_ticks` has laid down, day by day, in batches of a day's ticks."""
-    import pyarrow.parquet as parquet
-
     for path in sorted(folder.glob("*.parquet")):
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_rows):
