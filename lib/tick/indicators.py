@@ -22,18 +22,8 @@ SMA, EMA, STDDEV = unwrap(talib.SMA), unwrap(talib.EMA), unwrap(talib.STDDEV)
 BBANDS, RSI, MACD = unwrap(talib.BBANDS), unwrap(talib.RSI), unwrap(talib.MACD)
 
 BAR_COLUMNS = (
-    "day",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "count",
-    "signed_volume",
-    "vwap",
-    "side",
-    "tail",
-    "mean",
+    *("day", "open", "high", "low", "close", "volume"),
+    *("count", "signed_volume", "vwap", "side", "tail", "mean"),
 )
 NUMBERS = (*BAR_COLUMNS[1:], "spread")
 PRICES = ("open", "high", "low", "close", "vwap", "tail", "mean")
