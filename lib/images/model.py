@@ -197,6 +197,8 @@ def _check_model(file: Path, spec: ImageSpec) -> None:
         try:
             model = _load(file)
         except Exception as error:  # Keras raises many kinds, one around the other
+            while error.__context__ is not None:
+                error = error.__context__
             raise ValueError(
                 f"{file.name} is no .keras file of a model of Keras's own layers and functions: "
                 f"{textwrap.shorten(str(error), 200)}"
