@@ -164,6 +164,12 @@ def times(keys: pd.Index) -> pd.DatetimeIndex | None:
     return pd.DatetimeIndex(pd.to_datetime(texts.str.split("/").str[0], format="ISO8601"))
 
 
+def by_time(rows: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
+    """Return rows by the times that their keys stand for, or by number where they are no times."""
+    found = times(rows.index)
+    return rows.reset_index(drop=True) if found is None else rows.set_axis(found, axis=0)
+
+
 def _check_kind(kind: str, metric: str) -> None:
     if kind not in KINDS:
         raise ValueError(

@@ -4,6 +4,7 @@ import json
 import math
 
 from lib.registry import drift
+from lib.run import open_run
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,14 @@ def learned():
 @pytest.fixture(scope="module")
 def profile(learned):
     return drift.profile(learned, WEEK)
+
+
+def test_profile_is_kept_and_its_thresholds_are_shown(learned, profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    run = open_run("house/dev", stage="02_features")
+    shown = drift.keep_profile(run, learned, WEEK)
+    assert run.read("profile.json") == profile
+    assert shown.loc["load", "psi"] == round(profile["columns"]["load"]["thresholds"]["psi"], 2)
 
 
 def test_no_stretch_of_the_training_data_is_an_alarm(learned, profile):

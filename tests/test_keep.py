@@ -30,9 +30,9 @@ def project(tmp_path, monkeypatch):
         run.write(f"{stage}.json", {})
         run.finish()
     ran = json.loads((tmp_path / COMMITTED).read_text())
-    given = {"run_dir": "power/r1", "block_days": 9}
+    given = {"run_dir": "power/r1", "block_length": 9}
     ran["metadata"]["papermill"] = {"parameters": given}
-    injected = {"cell_type": "code", "id": "in", "source": "block_days = 9", "outputs": []}
+    injected = {"cell_type": "code", "id": "in", "source": "block_length = 9", "outputs": []}
     injected |= {"metadata": {"tags": ["injected-parameters"]}, "execution_count": 2}
     ran["cells"].insert(2, injected)
     outcome.mark_failed(ran, 6, "KeyError", "'kW'")
@@ -106,12 +106,12 @@ def test_change_of_prose_keeps_the_outputs_and_the_bytes_of_all_else(project, op
 
 def test_values_of_the_run_stay_out_and_a_default_changes_where_it_is_written(project, opened):
     parameters = "injected-parameters"
-    edit(opened, parameters, "block_days = 9", "block_days = 30")
+    edit(opened, parameters, "block_length = 9", "block_length = 30")
     assert keep.main("latest", apply=True) == 0
-    assert "block_days: int = 7" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
-    edit(opened, "evaluate-02", "block_days: int = 7", "block_days: int = 14")
+    assert "block_length: int = 168" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
+    edit(opened, "evaluate-02", "block_length: int = 168", "block_length: int = 14")
     assert keep.main("latest", apply=True) == 0
-    assert "block_days: int = 14" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
+    assert "block_length: int = 14" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
 
 
 def test_links_to_other_stages_are_those_of_the_committed_notebook(project, opened):
@@ -253,7 +253,7 @@ def test_notebook_that_was_not_opened_from_a_run_is_refused(project, opened):
 
 def test_parameters_cell_that_airflow_could_not_read_is_refused(project, opened):
     before = (project / COMMITTED).read_bytes()
-    edit(opened, "evaluate-02", "block_days: int = 7", "block_days = 7")
+    edit(opened, "evaluate-02", "block_length: int = 168", "block_length = 168")
     with pytest.raises(ValueError, match="parameters cell line 3: expected `name: type"):
         keep.main("latest", apply=True)
     assert (project / COMMITTED).read_bytes() == before

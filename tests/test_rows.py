@@ -49,14 +49,14 @@ def test_pipelines_are_the_folders_with_a_register_stage(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", rows.pipelines())
 def test_every_pipeline_here_has_its_functions(name):
-    assert rows.has_parts(name) == ""
+    assert rows.missing_parts(name) == ""
 
 
 def test_missing_module_is_named_with_what_it_is_for():
     said = r"there is no lib/pipelines/wine\.py with predict, which says what a version answers"
     with pytest.raises(MissingPart, match=said):
         rows.predict("wine", None, frame(), pd.Index([]))
-    assert rows.has_parts("wine").startswith("there is no lib/pipelines/wine.py with load_rows")
+    assert rows.missing_parts("wine").startswith("there is no lib/pipelines/wine.py with load_rows")
 
 
 def test_missing_function_is_named_with_its_file(write_module):

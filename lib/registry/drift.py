@@ -2,16 +2,20 @@
 
 `profile` keeps of the training data what is needed to compare with it, and how far stretches of its
 own are from the whole: rows near in time are alike and seasons differ, so only that says which
-distance is unusual. `measure` compares the newest stretch. Nothing here reads or writes files.
+distance is unusual. `measure` compares the newest stretch. Nothing here reads files.
 """
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from lib.metrics import block_bootstrap, interval_ends
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from lib.run import Run
 
 N_BINS = 10
 N_POINTS = 201  # of the distribution that is kept for the Kolmogorov-Smirnov distance
@@ -30,6 +34,7 @@ DISTANCES = {
 FEW_ROWS = 2.5  # of a stretch, so many may lie outside of all that was seen
 MOST_MISSING = 0.5  # of a stretch, a fraction: gaps alone are no drift
 IMAGE_CHUNK = 2_000
+PROFILE = "profile.json"
 
 
 # What is watched -------------------------------------------------------------------------------
@@ -175,6 +180,18 @@ def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) ->
         "margin": margin,
         "columns": columns,
     }
+
+
+def keep_profile(
+    run: "Run", frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN
+) -> pd.DataFrame:
+    """Write the profile of the training data as ``profile.json``, and return its thresholds.
+
+    Parameters and errors are those of `profile`.
+    """
+    kept = profile(frame, window_rows, margin=margin)
+    run.write(PROFILE, kept)
+    return pd.DataFrame({n: c["thresholds"] for n, c in kept["columns"].items()}).T.round(2)
 
 
 def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def judge(
     Parameters
     ----------
     verdict : mapping
-        Of `lib.registry.lifecycle.check`: the floors.
+        Of `lib.floors.check`: the floors.
     found : mapping
         Of `lib.registry.scoring.rematch`: ``champion``, ``test``, ``candidate``,
         ``champion_predictions``, ``problem``, ``notes`` and ``by_hand``.
@@ -100,7 +100,7 @@ def decide(
     Parameters
     ----------
     verdict : mapping
-        Of `lib.registry.lifecycle.check`: ``passed`` and ``checks``.
+        Of `lib.floors.check`: ``passed`` and ``checks``.
     champion : mapping or None
         The version in production: ``version`` and whatever else is known of it. None if there is
         none.

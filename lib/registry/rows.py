@@ -155,7 +155,7 @@ def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     return _part(pipeline, "watched")(rows)
 
 
-def has_parts(pipeline: str) -> str:
+def missing_parts(pipeline: str) -> str:
     """Return "" if the pipeline has all three functions, else what is missing and what for."""
     try:
         for name in PARTS:
