@@ -156,7 +156,7 @@ def test_rollback_passes_over_what_was_deleted_and_says_when_nothing_is_left(sto
 
 def test_champion_at_a_time_is_read_from_the_ledger(model, monkeypatch):
     days = iter(range(1, 30))
-    monkeypatch.setattr(lifecycle, "now", lambda: f"2026-11-{next(days):02}T00:00:00+00:00")
+    monkeypatch.setattr(moves, "now", lambda: f"2026-11-{next(days):02}T00:00:00+00:00")
     put(model, 1)  # takes a day to the end
     put(model, 3)
     lifecycle.rollback(model)
@@ -170,7 +170,7 @@ def test_champion_at_a_time_is_read_from_the_ledger(model, monkeypatch):
 
 def test_clock_that_goes_back_does_not_turn_the_order_round(model, monkeypatch):
     put(model, 1)
-    monkeypatch.setattr(lifecycle, "now", lambda: "2001-01-01T00:00:00.000+00:00")
+    monkeypatch.setattr(moves, "now", lambda: "2001-01-01T00:00:00.000+00:00")
     put(model, 2)
     first, second = lifecycle.history(model)
     assert second.when == first.when and lifecycle.champion(model, datetime.now(UTC)) == 2

@@ -237,6 +237,8 @@ def test_version_carries_what_its_evaluation_wrote_of_its_test(make_run):
     rows = pd.DataFrame({"truth": [1.0, 2.0], "model": [1.0, 1.0]}, ["a", "b"])
     facts = {"kind": "regression", "metric": "rmse", "unit": "kW", "task": {"horizon": 3}}
     judged.write(stage, rows, **facts, learned_until="2025-01-02T03:00:00")
+    stage.write("metrics.json", {"rmse": 0.4})
+    floors.verdict(stage, {"rmse": 0.4}, {"rmse": 0.5})
     stage.finish()
     lifecycle.register(open_run(stage.run_dir, stage="06_register"), "learned")
     version = standing.open_version("learned", "@staging")
