@@ -52,7 +52,7 @@ def classification_metrics(
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     predicted = probabilities.argmax(axis=1)
     precision, recall, f1_score, _ = precision_recall_fscore_support(
         y_true, predicted, average="weighted", zero_division=0
@@ -89,7 +89,7 @@ def cross_entropies(y_true: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     ValueError
         If lengths differ, there are no rows, a label has no column, or a row is no distribution.
     """
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     given_to_truth = probabilities[np.arange(len(y_true)), y_true]
     return -np.log(np.clip(given_to_truth, SMALLEST, 1))
 
@@ -166,7 +166,7 @@ def class_table(
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     n_classes = probabilities.shape[1]
     if len(classes) != n_classes:
         raise ValueError(f"{len(classes)} classes are named, probabilities have {n_classes}")
@@ -218,7 +218,7 @@ def calibration_table(
     """
     if n_bins < 1:
         raise ValueError(f"n_bins={n_bins} must be at least 1")
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     confidence = probabilities.max(axis=1)
     inner_ends = np.linspace(0, 1, n_bins + 1)[1:-1]
     rows = pd.DataFrame(
@@ -336,7 +336,7 @@ def confident_mistakes(y_true: np.ndarray, probabilities: np.ndarray, n: int) ->
     """
     if n < 1:
         raise ValueError(f"n={n} must be at least 1")
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != y_true)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")[:n]]
 
@@ -390,8 +390,8 @@ def checked_labels(**named: np.ndarray) -> tuple[np.ndarray, ...]:
     return arrays
 
 
-def _judged(y_true: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and float64 probabilities, checked to belong together."""
+def checked(y_true: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and float64 probabilities, checked to be such and to belong together."""
     (y_true,) = checked_labels(y_true=y_true)
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 2 or len(probabilities) != len(y_true):

@@ -33,73 +33,23 @@ class _Directions(dict[str, bool]):
         )
 
 
+GREATER = """
+r2 skill rank_ic rank_ic_low hit_rate hit_rate_low planted_share_of_best
+accuracy accuracy_low precision recall f1_score
+roc_auc average_precision precision_recall_auc balanced_accuracy top_k_accuracy top_5_accuracy
+specificity matthews_corrcoef cohen_kappa jaccard explained_variance pearson_r spearman_r
+ndcg mrr mean_average_precision dice iou
+"""
+SMALLER = """
+mae mse rmse mae_vs_persistence mse_vs_persistence rmse_vs_persistence mae_vs_ridge rmse_vs_ridge
+price_mae price_mse price_rmse
+price_mae_vs_persistence price_mse_vs_persistence price_rmse_vs_persistence
+loss expected_calibration_error log_loss brier_score hinge_loss
+mape smape wape mase msle rmsle median_absolute_error max_error pinball_loss mean_pinball_loss
+crps perplexity
+"""
 GREATER_IS_BETTER = _Directions(
-    {
-        "mae": False,
-        "mse": False,
-        "rmse": False,
-        "r2": True,
-        "skill": True,
-        "mae_vs_persistence": False,
-        "rmse_vs_persistence": False,
-        "mae_vs_ridge": False,
-        "rmse_vs_ridge": False,
-        "mse_vs_persistence": False,
-        "price_mae": False,
-        "price_mse": False,
-        "price_rmse": False,
-        "price_mae_vs_persistence": False,
-        "price_mse_vs_persistence": False,
-        "price_rmse_vs_persistence": False,
-        "rank_ic": True,
-        "rank_ic_low": True,
-        "hit_rate": True,
-        "hit_rate_low": True,
-        "planted_share_of_best": True,
-        "accuracy": True,
-        "accuracy_low": True,
-        "precision": True,
-        "recall": True,
-        "f1_score": True,
-        "loss": False,
-        "expected_calibration_error": False,
-        # Classification
-        "roc_auc": True,
-        "average_precision": True,
-        "precision_recall_auc": True,
-        "balanced_accuracy": True,
-        "top_k_accuracy": True,
-        "top_5_accuracy": True,
-        "specificity": True,
-        "matthews_corrcoef": True,
-        "cohen_kappa": True,
-        "jaccard": True,
-        "log_loss": False,
-        "brier_score": False,
-        "hinge_loss": False,
-        # Regression and forecasts
-        "explained_variance": True,
-        "pearson_r": True,
-        "spearman_r": True,
-        "mape": False,
-        "smape": False,
-        "wape": False,
-        "mase": False,
-        "msle": False,
-        "rmsle": False,
-        "median_absolute_error": False,
-        "max_error": False,
-        "pinball_loss": False,
-        "mean_pinball_loss": False,
-        "crps": False,
-        # Ranking, segmentation, language
-        "ndcg": True,
-        "mrr": True,
-        "mean_average_precision": True,
-        "dice": True,
-        "iou": True,
-        "perplexity": False,
-    }
+    dict.fromkeys(GREATER.split(), True) | dict.fromkeys(SMALLER.split(), False)
 )
 """Whether larger is better, by metric."""
 

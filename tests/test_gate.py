@@ -77,7 +77,6 @@ def test_every_outcome_has_its_reason(given, outcome, reason):
     decision = decide(**given)
     assert decision["outcome"] == outcome and reason in decision["reason"]
     assert decision["promote"] == (outcome in ("first", "better"))
-    assert outcome in gate.OUTCOMES
     json.dumps(decision, allow_nan=False)
 
 

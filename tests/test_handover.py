@@ -301,8 +301,8 @@ def test_first_stage_has_nothing_to_begin_from(outputs, kernel, capsys):
 
 def test_wrong_parameter_is_told_briefly_to_a_person_only(outputs, kernel):
     for person in (True, False):
-        with pytest.raises(ValueError, match="block_length = 0") as caught:
-            kernel("05_evaluate", person=person, block_length=0)
+        with pytest.raises(ValueError, match="block_length = -1") as caught:
+            kernel("05_evaluate", person=person, block_length=-1)
         assert hasattr(caught.value, "_render_traceback_") is person
 
 

@@ -108,8 +108,8 @@ def test_values_of_the_run_stay_out_and_a_default_changes_where_it_is_written(pr
     parameters = "injected-parameters"
     edit(opened, parameters, "block_length = 9", "block_length = 30")
     assert keep.main("latest", apply=True) == 0
-    assert "block_length: int = 168" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
-    edit(opened, "evaluate-02", "block_length: int = 168", "block_length: int = 14")
+    assert "block_length: int = 0" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
+    edit(opened, "evaluate-02", "block_length: int = 0", "block_length: int = 14")
     assert keep.main("latest", apply=True) == 0
     assert "block_length: int = 14" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
 
@@ -253,7 +253,7 @@ def test_notebook_that_was_not_opened_from_a_run_is_refused(project, opened):
 
 def test_parameters_cell_that_airflow_could_not_read_is_refused(project, opened):
     before = (project / COMMITTED).read_bytes()
-    edit(opened, "evaluate-02", "block_length: int = 168", "block_length = 168")
+    edit(opened, "evaluate-02", "block_length: int = 0", "block_length = 0")
     with pytest.raises(ValueError, match="parameters cell line 3: expected `name: type"):
         keep.main("latest", apply=True)
     assert (project / COMMITTED).read_bytes() == before

@@ -333,7 +333,8 @@ def fail(history):
             {"test": ""},
             None,
             "cannot be judged on this test: version 4 of house was registered before versions knew "
-            "their test: run power again, which registers one that does",
+            "their test, so nothing is compared with it or scored by it; newer runs of power make "
+            "versions that do",
         ),
     ],
 )

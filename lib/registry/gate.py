@@ -16,15 +16,6 @@ from lib.floors import reaches
 if TYPE_CHECKING:
     import pandas as pd
 
-OUTCOMES = {
-    "first": "nothing to compare with",
-    "better": "better than what is in production",
-    "not_better": "not surely better than what is in production",
-    "undecided": "a person must decide",
-    "refused": "a floor was not reached",
-}
-"""What each outcome of the gate means."""
-
 PROMOTED = ("first", "better")
 BY_HAND = "Run by hand, it goes to @staging at most, and further only by make promote."
 HELD = {"metric": "run by hand", "result": "@staging at most"}

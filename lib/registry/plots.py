@@ -222,7 +222,7 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
     ax.axvline(1, color=TRUTH, linestyle=":")
     if largest.max() > 5:
         ax.set_xscale("symlog", linthresh=1, linscale=0.6)
-        ax.set_xticks([tick for tick in DRIFT_TICKS if tick <= max(10, largest.max())])
+        ax.set_xticks([one for one in DRIFT_TICKS if one <= max(10, largest.max())])
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.set(xlabel="distance over its threshold", ylabel="column", ylim=(len(shown) - 0.4, -0.6))
     ax.set_xlim(0, max(1.2, 1.08 * largest.max()))

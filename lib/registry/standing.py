@@ -185,8 +185,9 @@ def require_test(version: Version) -> dict:
     """
     if not version.test:
         raise ValueError(
-            f"{version.words} of {version.name} was registered before versions knew their test: "
-            f"run {version.pipeline or 'its pipeline'} again, which registers one that does"
+            f"{version.words} of {version.name} was registered before versions knew their test, so "
+            f"nothing is compared with it or scored by it; newer runs of {version.pipeline} make "
+            "versions that do"
         )
     return version.test
 
