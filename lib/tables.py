@@ -1,8 +1,8 @@
 """Tables of any kind: rows of numbers and texts, in one shape whatever file they came from.
 
-Numbers are float64, all else is text, and what is missing stays missing. A row has a key that is the
-same in whatever file it stands: its time where there is one, else the digest of its inputs. What
-cannot be read is a ValueError that names file, column and row.
+Numbers are float64, all else is text, and what is missing stays missing. A row has a key that is
+the same in whatever file it stands: its time where there is one, else the digest of its inputs.
+What cannot be read is a ValueError that names file, column and row.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 PARTS = ("train", "validation", "test")
+OPTIONS = ("target", "time_column", "leave_out")  # of a load stage, which say how to read a table
 
 
 def load_table(
     source: str,
-    sample: Callable[[], pd.DataFrame],
     *,
+    sample: Callable[[], pd.DataFrame],
     target: str,
     labels: bool,
     time_column: str = "",
@@ -57,8 +58,9 @@ def load_table(
     Returns
     -------
     pandas.DataFrame of shape (n_rows, n_columns)
-        Inputs (float64 or str), then the target (float64 or str; NaN where it is not known) and the
-        time (datetime64), where there are. Index ``key``, unique; in order of time, or of the files.
+        Inputs (float64 or str), then the target (float64 or str; NaN where it is not known) and
+        the time (datetime64), where there are. Index ``key``, unique; in order of time, else of
+        the files.
 
     Raises
     ------
@@ -113,9 +115,8 @@ def describe_table(table: pd.DataFrame, source: str, *, name: str, target: str) 
 
 def split_rows(
     table: pd.DataFrame,
+    fractions: tuple[float, float],
     *,
-    valid_fraction: float,
-    test_fraction: float,
     time_column: str = "",
     stratify: str = "",
     seed: int = 0,
@@ -131,8 +132,8 @@ def split_rows(
     ----------
     table : pandas.DataFrame of shape (n, n_columns)
         From `load_table`.
-    valid_fraction, test_fraction : float
-        Of the rows.
+    fractions : (float, float)
+        Of the rows that are for validation, and for the test.
     time_column : str, default ""
         As in `load_table`.
     stratify : str, default ""
@@ -151,7 +152,7 @@ def split_rows(
         drawn = pd.Series(table.index.str.split("/").str[0] + f" {seed}", table.index)
         number = pd.Series(pd.util.hash_array(drawn.to_numpy(object)), table.index)
         place = (number.groupby(table[stratify]) if stratify else number).rank(pct=True)
-    borders = [1 - valid_fraction - test_fraction, 1 - test_fraction]
+    borders = [1 - sum(fractions), 1 - fractions[1]]
     return pd.Series(np.take(PARTS, np.searchsorted(borders, place)), table.index, dtype="str")
 
 

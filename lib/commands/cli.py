@@ -70,6 +70,12 @@ COMMANDS = {
         "make notebooks [PIPELINE=power]",
         "pipelines",
     ),
+    "new": Command(
+        "new:main",
+        "make a pipeline for tabular data: notebooks, a DAG, its own module",
+        "make new PIPELINE=wine [TASK=classification|regression]",
+        "name --task",
+    ),
     "doctor": Command("doctor:main", "check this machine, and name what to mend", "make doctor"),
     "reports": Command(
         "reports:write",
@@ -150,6 +156,8 @@ def _number(text: str) -> int:
 _RUN = "<pipeline>/<run>, latest, or <pipeline>/latest"
 ARGUMENTS = {
     "pipelines": {"nargs": "*", "help": "by default all"},
+    "name": {"help": "of the pipeline, such as wine"},
+    "--task": {"help": "classification, which is the default, or regression"},
     "run": {"help": _RUN},
     "a": {"help": _RUN},
     "b": {"help": _RUN},
