@@ -90,7 +90,7 @@ def load_table(
     if time_column:
         found = found.sort_values(time_column, kind="stable")
         return found.set_axis(time_keys(found[time_column]), axis=0)
-    digests = pd.util.hash_pandas_object(found[inputs], index=False)
+    digests = pd.util.hash_pandas_object(as_numbers(found[inputs]), index=False)
     return found.set_axis(numbered([f"{digest:016x}" for digest in digests]), axis=0)
 
 
@@ -194,7 +194,6 @@ def _read(name: str, file: bytes | Path, texts: list[str]) -> pd.DataFrame:
             table = pd.read_csv(
                 BytesIO(data),
                 sep=";" if header.count(b";") > header.count(b",") else ",",
-                float_precision="round_trip",  # so that CSV and Parquet give the same digests
                 dtype=dict.fromkeys(texts, "str"),
                 encoding="utf-8-sig",
                 index_col=False,

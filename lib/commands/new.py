@@ -44,7 +44,7 @@ TASKS = {
         "target": "progression",
         "sample_words": "442 people with diabetes, 10 measurements and how their illness went on",
         "dummy": "DummyRegressor",
-        "loss": "half the squared error",
+        "loss": "squared error / 2",
         "score_name": "R²",
     },
 }
