@@ -85,7 +85,11 @@ def save_packed(
 
 
 def save_estimator(
-    path: Path, estimator: "BaseEstimator", inputs: "pd.DataFrame", *, classes: Sequence[str] = ()
+    path: Path,
+    estimator: "BaseEstimator",
+    inputs: "pd.DataFrame",
+    *,
+    metadata: Mapping[str, object] | None = None,
 ) -> None:
     """Write a fitted scikit-learn estimator as an MLflow model folder, without a pickle.
 
@@ -98,8 +102,8 @@ def save_estimator(
         has none.
     inputs : pandas.DataFrame
         Rows as the model takes them: columns and types become its signature.
-    classes : sequence of str
-        Names of the classes, kept in the model's metadata.
+    metadata : mapping, optional
+        What else the model has to know, JSON-able: ``model.metadata.metadata`` where it is loaded.
     """
     import mlflow.sklearn
     from mlflow.models import infer_signature
@@ -113,7 +117,7 @@ def save_estimator(
             skops_trusted_types=list(TRUSTED),
             pyfunc_predict_fn=method,
             signature=infer_signature(inputs, getattr(estimator, method)(inputs)),
-            metadata={"classes": list(classes)},
+            metadata=dict(metadata or {}),
             pip_requirements=pinned(("mlflow", "scikit-learn", "skops", "pandas", "numpy")),
         )
 

@@ -7,13 +7,13 @@ What cannot be read is a ValueError that names file, column and row.
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.console import redact
 from lib.floors import closest
 from lib.frames import frame_digest
 from lib.judged import numbered, time_keys
-from lib.sources import find_files, redact
+from lib.sources import list_files, read_file
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ def load_table(
     ----------
     source : str
         ``"sample"``, or a path, glob or URL of CSV (``,`` or ``;``) or Parquet files, see
-        `lib.sources.find_files`.
+        `lib.sources.list_files`.
     sample : callable
         Makes the table that ``"sample"`` stands for.
     target : str
@@ -59,7 +59,7 @@ def load_table(
     -------
     pandas.DataFrame of shape (n_rows, n_columns)
         Inputs (float64 or str), then the target (float64 or str; NaN where it is not known) and
-        the time (datetime64), where there are. Index ``key``, unique; in order of time, else of
+        the time (datetime64), if there is one. Index ``key``, unique; in order of time, else of
         the files.
 
     Raises
@@ -82,8 +82,8 @@ def load_table(
     if not len(table) or not inputs:
         raise ValueError(f"{place} has {len(table)} rows and {len(inputs)} columns to learn from")
     parts = {name: _plain(table[name], place) for name in inputs}
-    if target in table:
-        parts[target] = _target(table[target], place, labels=labels)
+    known = table[target] if target in table else pd.Series(np.nan, table.index, name=target)
+    parts[target] = _target(known, place, labels=labels)
     if time_column:
         parts[time_column] = _times(table[time_column], place)
     found = pd.DataFrame(parts)
@@ -109,14 +109,14 @@ def describe_table(table: pd.DataFrame, source: str, *, name: str, target: str) 
         "digest": frame_digest(table),
         "n_rows": len(table),
         "n_columns": len(table.columns),
-        "n_missing": int(table[target].isna().sum()) if target in table else len(table),
+        "n_missing": int(table[target].isna().sum()),
     }
 
 
 def split_rows(
     table: pd.DataFrame,
-    fractions: tuple[float, float],
     *,
+    fractions: Sequence[float],
     time_column: str = "",
     stratify: str = "",
     seed: int = 0,
@@ -132,12 +132,13 @@ def split_rows(
     ----------
     table : pandas.DataFrame of shape (n, n_columns)
         From `load_table`.
-    fractions : (float, float)
-        Of the rows that are for validation, and for the test.
+    fractions : sequence of float
+        Of the rows that are for validation, and of those for the test.
     time_column : str, default ""
         As in `load_table`.
     stratify : str, default ""
-        Column of whose values each part gets its share; not with times.
+        Column of whose values each part gets its share; not with times. Rows without a value count
+        as of the test.
     seed : int, default 0
         Of the draw.
 
@@ -156,14 +157,26 @@ def split_rows(
     return pd.Series(np.take(PARTS, np.searchsorted(borders, place)), table.index, dtype="str")
 
 
+def unlearned(table: pd.DataFrame, model: "PyFuncModel") -> pd.DataFrame:
+    """Return the rows that a model has not learned from, as far as it knows.
+
+    Of the very data that it was trained on these are the rows of its test, of other data all: its
+    metadata hold ``digest`` of the data and ``split``, what `split_rows` was given.
+    """
+    learned = model.metadata.metadata
+    if frame_digest(table) != learned["digest"]:
+        return table
+    return table[split_rows(table, **learned["split"]) == "test"]
+
+
 def as_numbers(inputs: pd.DataFrame) -> pd.DataFrame:
     """Return inputs as float64 columns whose distributions can be compared.
 
     A text becomes a number from 0 to 1 that is its own wherever it stands, so that a text that was
-    never there, or is there more often, shows. NaN stays.
+    never there, or is there more often, shows. NaN stays, and so do times.
     """
     found = inputs.copy()
-    for name in inputs.select_dtypes(exclude="number"):
+    for name in inputs.select_dtypes(exclude=["number", "datetime"]):
         numbers = pd.util.hash_array(inputs[name].to_numpy(object, na_value="")) / 2.0**64
         found[name] = np.where(inputs[name].isna(), np.nan, numbers)
     return found
@@ -171,21 +184,20 @@ def as_numbers(inputs: pd.DataFrame) -> pd.DataFrame:
 
 def _read_all(source: str, texts: list[str]) -> pd.DataFrame:
     """Return the rows of all files of a source, which must have the same columns."""
-    files = find_files(source, hint='give "sample"')
-    tables = [_read(name, file, texts) for name, file in files]
+    files = list_files(source, hint='give "sample"')
+    tables = [_read(name, read_file(opened, source), texts) for name, opened in files]
     for (name, _), table in zip(files[1:], tables[1:], strict=True):
         unlike = sorted(set(table) ^ set(tables[0]))
         if unlike:
             raise ValueError(
-                f"{redact(name)} and {redact(files[0][0])} have other columns: only one of them "
-                f"has {', '.join(unlike)}"
+                f"{name} and {files[0][0]} have other columns: only one of them has "
+                f"{', '.join(unlike)}"
             )
     return pd.concat(tables, ignore_index=True)
 
 
-def _read(name: str, file: bytes | Path, texts: list[str]) -> pd.DataFrame:
+def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
     """Return the rows of one file, Parquet by its first bytes, else CSV."""
-    data = file if isinstance(file, bytes) else file.read_bytes()
     try:
         if data.startswith(b"PAR1"):
             table = pd.read_parquet(BytesIO(data)).reset_index(drop=True)
@@ -199,7 +211,7 @@ def _read(name: str, file: bytes | Path, texts: list[str]) -> pd.DataFrame:
                 index_col=False,
             )
     except (ValueError, OSError) as error:  # of pandas and Arrow, UnicodeDecodeError included
-        raise ValueError(f"{redact(name)} is no table in CSV or Parquet: {error}") from error
+        raise ValueError(f"{name} is no table in CSV or Parquet: {error}") from error
     return table.set_axis(table.columns.astype("str"), axis=1)
 
 

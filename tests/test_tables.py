@@ -121,19 +121,19 @@ def rows(n, **columns):
 
 def test_split_gives_each_class_its_share_and_keeps_rows_in_their_part():
     table = rows(400, grade=np.where(np.arange(400) % 10, "often", "rare"))
-    part = split_rows(table, (0.2, 0.25), stratify="grade")
+    part = split_rows(table, fractions=(0.2, 0.25), stratify="grade")
     shares = pd.crosstab(table["grade"], part, normalize="index")
     assert np.abs(shares[list(PARTS)].to_numpy() - [0.55, 0.2, 0.25]).max() < 0.03
     grown = rows(440, grade=np.where(np.arange(440) % 10, "often", "rare"))
-    again = split_rows(grown, (0.2, 0.25), stratify="grade")[table.index]
+    again = split_rows(grown, fractions=(0.2, 0.25), stratify="grade")[table.index]
     assert (again == part).mean() > 0.95
-    assert (split_rows(table, (0.2, 0.25), seed=1) != part).any()
+    assert (split_rows(table, fractions=(0.2, 0.25), seed=1) != part).any()
 
 
 def test_split_keeps_rows_with_equal_inputs_together():
     table = rows(60)
     table.index = [f"{k // 2:016x}" + ("/1" if k % 2 else "") for k in range(60)]
-    part = split_rows(table, (0.2, 0.3)).to_numpy()
+    part = split_rows(table, fractions=(0.2, 0.3)).to_numpy()
     assert (part[::2] == part[1::2]).all()
 
 
@@ -141,7 +141,7 @@ def test_split_by_time_judges_by_the_last_rows_and_parts_no_moment():
     table = rows(
         10, when=pd.to_datetime(["2026-01-01"] * 4 + ["2026-01-02"] * 3 + ["2026-01-03"] * 3)
     )
-    part = split_rows(table, (0.2, 0.3), time_column="when")
+    part = split_rows(table, fractions=(0.2, 0.3), time_column="when")
     assert part.groupby(table["when"]).nunique().eq(1).all()
     assert part.iloc[-1] == "test" and part.iloc[0] == "train"
 
@@ -166,7 +166,7 @@ def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, p
     )
     prepare = make_column_transformer((SimpleImputer(), ["age"]), (encode, ["town"]))
     fitted = make_pipeline(prepare, HistGradientBoostingClassifier(max_iter=5)).fit(x, y)
-    save_estimator(tmp_path / "model", fitted, x, classes=["b", "a"])
+    save_estimator(tmp_path / "model", fitted, x, metadata={"classes": ["b", "a"]})
     model = load_packed(tmp_path / "model")
     assert model.metadata.metadata["classes"] == ["b", "a"]
     assert np.allclose(model.predict(x), fitted.predict_proba(x))
@@ -174,5 +174,6 @@ def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, p
     new = tmp_path / "new.csv"
     new.write_text("town,extra,age\nParis,1,\n7,2,55\n")
     asked = load(new, model=model)
-    assert list(asked) == ["age", "town"] and asked["town"].tolist() == ["Paris", "7"]
-    assert model.predict(asked).shape == (2, 2)
+    assert list(asked) == ["age", "town", "grade"] and asked["grade"].isna().all()
+    assert asked["town"].tolist() == ["Paris", "7"]
+    assert model.predict(asked[["age", "town"]]).shape == (2, 2)

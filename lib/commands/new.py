@@ -8,14 +8,14 @@ import importlib.util
 import keyword
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lib.commands.notebooks import KERNEL, refresh_all
-from lib.run import ROOT, outputs_dir
+from lib.console import say
+from lib.files import ROOT, outputs_dir
 
 import nbformat
 
@@ -51,20 +51,30 @@ TASKS = {
 """What the templates of the two kinds of pipelines differ in, words only."""
 
 
-def main(name: str, task: str) -> int:
-    """Make the pipeline `name`, execute its notebooks and say what to do next."""
+def main(name: str, task: str) -> None:
+    """Make the pipeline `name`, execute its notebooks and say what to do next.
+
+    Raises
+    ------
+    ValueError
+        As `check_name` and `render`.
+    RuntimeError
+        If a notebook fails; then nothing is left of the pipeline.
+    """
     check_name(name)
-    files = render(name, task)
+    files = render(name, task or "classification")
+    say(f"{name}: executing its notebooks, about two minutes in all")
     with placed(name, files):
-        refresh_all([name])
+        try:
+            refresh_all([name])
+        except ValueError as error:
+            raise RuntimeError(f"nothing was made: {error}") from error
     for path in files:
-        sys.stdout.write(f"made {path}\n")
-    sys.stdout.write(
-        f"Next: make run PIPELINE={name}, on sample data or on yours: PARAMS='"
-        f'{{"source": "rows.csv", "target": "..."}}\'. Change what you like in notebooks/{name}/, '
-        f"then make notebooks PIPELINE={name}. make reproduce needs the new files committed.\n"
-    )
-    return 0
+        say(f"made {path}")
+    say(f"Next: make run PIPELINE={name}, and for data of yours with")
+    say("""  PARAMS='{"source": "rows.csv", "target": "<column to predict>"}'""")
+    say(f"Change what you like in notebooks/{name}/, then make notebooks PIPELINE={name}.")
+    say("Commit the new files: make reproduce makes a run again from its commit.")
 
 
 def check_name(name: str) -> None:
