@@ -103,7 +103,7 @@ reconcile: $(VENV)/ready  ## finish changes of aliases that were cut off | [MODE
 
 ##@ Work on the project
 
-new: $(VENV)/ready  ## make a pipeline for tabular data that works at once | PIPELINE=wine [TASK=classification|regression]
+new: $(VENV)/ready  ## make a pipeline for tabular data that works at once | PIPELINE=wine [TASK=regression]
 	@$(CLI) new --task="$$TASK" -- "$$PIPELINE"
 
 notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place | [PIPELINE=power]

@@ -81,7 +81,7 @@ def test_task_that_is_not_known_is_refused_by_the_command_with_its_usage(capsys)
     assert cli.main(["new", "--task", "ranking", "vintage"]) == 2
     told = capsys.readouterr().err
     assert "TASK=ranking: choose classification or regression" in told
-    assert "usage: make new PIPELINE=wine [TASK=classification|regression]" in told
+    assert "usage: make new PIPELINE=wine [TASK=regression]" in told
 
 
 def test_pipeline_keeps_the_rules_of_the_linter(made):

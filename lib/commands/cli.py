@@ -73,7 +73,7 @@ COMMANDS = {
     "new": Command(
         "new:main",
         "make a pipeline for tabular data: notebooks, a DAG, its own module",
-        "make new PIPELINE=wine [TASK=classification|regression]",
+        "make new PIPELINE=wine [TASK=regression]",
         "name --task",
     ),
     "doctor": Command("doctor:main", "check this machine, and name what to mend", "make doctor"),
