@@ -234,7 +234,8 @@ def _plain(values: pd.Series, place: str) -> pd.Series:
 
 
 def _target(values: pd.Series, place: str, *, labels: bool) -> pd.Series:
-    plain = _plain(values, place)
+    is_truth = labels and pd.api.types.is_bool_dtype(values)
+    plain = values.astype("str") if is_truth else _plain(values, place)
     is_number = plain.dtype == "float64"
     if labels:
         whole = is_number and (plain.dropna() % 1 == 0).all()

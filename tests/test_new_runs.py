@@ -203,7 +203,7 @@ def test_numbers_are_learned_from_a_file_with_gaps_texts_and_times(made, project
     _, folder = run(project, "orchard", **known)
     assert read(folder, "registration.json")["name"] == "orchard_boosting"
     metrics = read(folder, "metrics.json")
-    assert metrics["rmse_vs_mean"] < 0.7 and metrics["rmse"] < 1.5
+    assert metrics["rmse_vs_mean"] < 0.7 and metrics["rmse"] < 2.5
     facts = read(folder, "test.json")
     assert facts["learned_until"] == read(folder, "table.parquet")["when"].iloc[299].isoformat()
     newer = table.assign(when=table["when"] + pd.Timedelta(days=30)).drop(columns="price").tail(50)
