@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # Arguments are what is typed after `make`; the environment of the shell is not asked for them.
 PIPELINE :=
 PARAMS := {}
+TASK :=
 RUN :=
 STAGE :=
 NOTEBOOK :=
@@ -22,7 +23,7 @@ AT :=
 AIRFLOW_PORT :=
 MLFLOW_PORT :=
 LAB_PORT :=
-export PIPELINE PARAMS RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT
+export PIPELINE PARAMS TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT
 export AIRFLOW_PORT MLFLOW_PORT LAB_PORT
 
 # These would make every import slow, or let another environment leak in.
@@ -34,7 +35,7 @@ CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given 
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: help install run new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -101,6 +102,9 @@ reconcile: $(VENV)/ready  ## finish changes of aliases that were cut off | [MODE
 	@$(CLI) reconcile -- "$$MODEL"
 
 ##@ Work on the project
+
+new: $(VENV)/ready  ## make a pipeline for tabular data that works at once | PIPELINE=wine [TASK=regression]
+	@$(CLI) new --task="$$TASK" -- "$$PIPELINE"
 
 notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place | [PIPELINE=power]
 	@$(CLI) notebooks -- $(PIPELINE)

@@ -24,10 +24,19 @@ with warnings.catch_warnings():
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import PyFuncModel
+    from sklearn.base import BaseEstimator
 
 LIB = Path(__file__).resolve().parent
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+)
+"""What skops does not know by itself in the trees of scikit-learn, and reads as plain arrays."""
+
 IMPORT = re.compile(r"^from lib\.([\w.]+) import ", re.MULTILINE)
 
 
@@ -72,6 +81,44 @@ def save_packed(
             code_paths=[str(package)],
             signature=signature,
             pip_requirements=pinned(packages),
+        )
+
+
+def save_estimator(
+    path: Path,
+    estimator: "BaseEstimator",
+    inputs: "pd.DataFrame",
+    *,
+    metadata: Mapping[str, object] | None = None,
+) -> None:
+    """Write a fitted scikit-learn estimator as an MLflow model folder, without a pickle.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder to make; it must not exist.
+    estimator : sklearn.base.BaseEstimator
+        With its preparation inside. The model gives its probabilities, or the prediction where it
+        has none.
+    inputs : pandas.DataFrame
+        Rows as the model takes them: columns and types become its signature.
+    metadata : mapping, optional
+        What else the model has to know, JSON-able: ``model.metadata.metadata`` where it is loaded.
+    """
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+
+    method = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
+    with quiet_mlflow():
+        mlflow.sklearn.save_model(
+            estimator,
+            path,
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED),
+            pyfunc_predict_fn=method,
+            signature=infer_signature(inputs, getattr(estimator, method)(inputs)),
+            metadata=dict(metadata or {}),
+            pip_requirements=pinned(("mlflow", "scikit-learn", "skops", "pandas", "numpy")),
         )
 
 

@@ -23,18 +23,21 @@ def plot_history(
     *,
     columns: Sequence[str],
     ylabel: str,
+    xlabel: str = "epoch",
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot training curves by epoch.
+    """Plot training curves.
 
     Parameters
     ----------
     history : pandas.DataFrame of shape (n_epochs, n_columns)
-        One column for each curve, index the epoch.
+        One column for each curve, index the epoch or tree.
     columns : sequence of str
         Curves to draw, such as ``["loss", "val_loss"]``.
     ylabel : str
         What they are, with unit.
+    xlabel : str, default "epoch"
+        What the index is.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -53,7 +56,7 @@ def plot_history(
             label=words(name),
         )
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize="small")
     return ax
 

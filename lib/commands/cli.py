@@ -57,6 +57,7 @@ COMMANDS = {
     "lab": Command("services:lab", "make lab [LAB_PORT=8888]", "--lab-port"),
     "prepare": Command("services:prepare", "make install"),
     "notebooks": Command("notebooks:refresh_all", "make notebooks [PIPELINE=power]", "pipelines"),
+    "new": Command("new:main", "make new PIPELINE=wine [TASK=regression]", "name --task"),
     "doctor": Command("doctor:main", "make doctor"),
     "reports": Command("reports:write", "make reports [RUN=latest]", "run"),
     "compare": Command(

@@ -1,0 +1,181 @@
+"""A new pipeline for tabular data, made from the templates beside this file.
+
+What is made works at once and is the project's own from then on: nothing refers back to the
+templates. Either all of it is there afterwards or nothing of it.
+"""
+
+import importlib.util
+import keyword
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib.commands.notebooks import KERNEL, refresh_all
+from lib.console import say
+from lib.files import ROOT, outputs_dir
+
+import nbformat
+
+TEMPLATE = Path(__file__).parent / "template"
+STAGES = ("01_load", "02_features", "03_train", "04_evaluate", "05_register")
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+LONGEST = 40
+CELL = re.compile(r"^```python *([a-z-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TASKS = {
+    "classification": {
+        "is_class": True,
+        "estimator": "HistGradientBoostingClassifier",
+        "linear": "LogisticRegression",
+        "loader": "load_wine",
+        "target": "cultivar",
+        "sample_words": "178 wines of three cultivars with 13 measurements each",
+        "dummy": "DummyClassifier",
+        "loss": "loss (nats)",
+        "score_name": "accuracy",
+    },
+    "regression": {
+        "is_class": False,
+        "estimator": "HistGradientBoostingRegressor",
+        "linear": "Ridge",
+        "loader": "load_diabetes",
+        "target": "progression",
+        "sample_words": "442 people with diabetes, 10 measurements and how their illness went on",
+        "dummy": "DummyRegressor",
+        "loss": "squared error / 2",
+        "score_name": "R²",
+    },
+}
+"""What the templates of the two kinds of pipelines differ in, words only."""
+
+
+def main(name: str, task: str) -> None:
+    """Make the pipeline `name`, execute its notebooks and say what to do next.
+
+    Raises
+    ------
+    ValueError
+        As `check_name` and `render`.
+    RuntimeError
+        If a notebook fails; then nothing is left of the pipeline.
+    """
+    check_name(name)
+    files = render(name, task or "classification")
+    say(f"{name}: executing its notebooks, about two minutes in all")
+    with placed(name, files):
+        try:
+            refresh_all([name])
+        except ValueError as error:
+            raise RuntimeError(f"nothing was made: {error}") from error
+    for path in files:
+        say(f"made {path}")
+    say(f"Next: make run PIPELINE={name}, and for data of yours with")
+    say("""  PARAMS='{"source": "rows.csv", "target": "<column to predict>"}'""")
+    say(f"Change what you like in notebooks/{name}/, then make notebooks PIPELINE={name}.")
+    say("Commit the new files: make reproduce makes a run again from its commit.")
+
+
+def check_name(name: str) -> None:
+    """Check that a pipeline may be called `name`.
+
+    Raises
+    ------
+    ValueError
+        If it is no name of a module, is taken, or means something else; says which.
+    """
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
+        example = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789") or "wine"
+        raise ValueError(
+            f"PIPELINE={name}: a pipeline's name is at most {LONGEST} lower-case letters, digits "
+            f"and single underscores, a letter first; {example[:LONGEST]!r} for example"
+        )
+    if keyword.iskeyword(name) or name in ("latest", "dev"):
+        meaning = "a word of Python" if keyword.iskeyword(name) else "how a run is named"
+        raise ValueError(f"PIPELINE={name}: {name} is {meaning}; choose another name")
+    taken = [path for path in places(name) if (ROOT / path).exists()]
+    if taken:
+        raise ValueError(f"PIPELINE={name}: {taken[0]} is there already; choose another name")
+    if importlib.util.find_spec(name):  # dags/ is on the path of Airflow's processes
+        raise ValueError(
+            f"PIPELINE={name}: Python has a module of that name, which dags/{name}.py would hide; "
+            "choose another name"
+        )
+    if (outputs_dir() / name).exists():
+        raise ValueError(
+            f"PIPELINE={name}: {outputs_dir() / name} holds runs of an earlier pipeline; remove "
+            "it or choose another name"
+        )
+
+
+def places(name: str) -> list[Path]:
+    """Return the folder and the files that a pipeline consists of, below the repository."""
+    return [Path("notebooks", name), Path("lib/pipelines", f"{name}.py"), Path(f"dags/{name}.py")]
+
+
+def render(name: str, task: str) -> dict[Path, str]:
+    """Return the content of every file of a pipeline, by its path below the repository.
+
+    Raises
+    ------
+    ValueError
+        If the task is not known.
+    """
+    if task not in TASKS:
+        raise ValueError(f"TASK={task}: choose {' or '.join(TASKS)}")
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(TEMPLATE)
+    environment = Environment(  # code and Markdown, no HTML
+        loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    words = {"name": name, "title": name.capitalize(), **TASKS[task]}
+
+    def filled(template: str) -> str:
+        return environment.get_template(f"{template}.jinja").render(words)
+
+    folder, module, dag = places(name)
+    found = {folder / f"{stage}.ipynb": notebook(stage, filled(f"{stage}.md")) for stage in STAGES}
+    found[folder / "README.md"] = filled("README.md")
+    return found | {module: filled("pipeline.py"), dag: filled("dag.py")}
+
+
+def notebook(stage: str, text: str) -> str:
+    """Return a notebook without outputs: code in fences, with its tag, and prose around them."""
+    cells = []
+    parts = CELL.split(text)  # prose, then tag, code and prose in turns
+    for k, part in enumerate(parts):
+        if k % 3 == 0 and part.strip():
+            cells.append(nbformat.v4.new_markdown_cell(part.strip(), metadata={"tags": []}))
+        elif k % 3 == 2:
+            tags = [parts[k - 1]] if parts[k - 1] else []
+            cells.append(nbformat.v4.new_code_cell(part.strip(), metadata={"tags": tags}))
+    for k, cell in enumerate(cells, start=1):
+        cell["id"] = f"{stage[3:]}-{k:02d}"
+    made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+    return nbformat.writes(made) + "\n"
+
+
+@contextmanager
+def placed(name: str, files: dict[Path, str]) -> Iterator[None]:
+    """Put the files of a pipeline where they belong for a block; if it fails, take them away.
+
+    The folder of notebooks comes first, as it can be made only once, and the DAG file last, after
+    the block: Airflow may be looking.
+    """
+    *first, dag = places(name)
+    there: list[Path] = []
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=ROOT) as scratch:
+        for path, text in files.items():
+            Path(scratch, path).parent.mkdir(parents=True, exist_ok=True)
+            Path(scratch, path).write_text(text, encoding="utf-8")
+        try:
+            for path in first:
+                there.append(Path(scratch, path).rename(ROOT / path))
+            yield
+            Path(scratch, dag).rename(ROOT / dag)
+        except BaseException:  # Ctrl-C included
+            for path in there:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise

@@ -1,0 +1,263 @@
+"""Tables of any kind: rows of numbers and texts, in one shape whatever file they came from.
+
+Numbers are float64, all else is text, and what is missing stays missing. A row has a key that is
+the same in whatever file it stands: its time where there is one, else the digest of its inputs.
+What cannot be read is a ValueError that names file, column and row.
+"""
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from lib.console import redact
+from lib.floors import closest
+from lib.frames import frame_digest
+from lib.judged import numbered, time_keys
+from lib.sources import list_files, read_file
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
+
+PARTS = ("train", "validation", "test")
+OPTIONS = ("target", "time_column", "leave_out")  # of a load stage, which say how to read a table
+
+
+def load_table(
+    source: str,
+    *,
+    sample: Callable[[], pd.DataFrame],
+    target: str,
+    labels: bool,
+    time_column: str = "",
+    leave_out: Sequence[str] = (),
+    model: "PyFuncModel | None" = None,
+) -> pd.DataFrame:
+    """Load a table as a pipeline learns from it, or as a model of it takes it.
+
+    Parameters
+    ----------
+    source : str
+        ``"sample"``, or a path, glob or URL of CSV (``,`` or ``;``) or Parquet files, see
+        `lib.sources.list_files`.
+    sample : callable
+        Makes the table that ``"sample"`` stands for.
+    target : str
+        Column to predict.
+    labels : bool
+        Whether the target is the name of a class, kept as text, or a number.
+    time_column : str, default ""
+        Column with the time of a row, ISO 8601; times with a zone become UTC.
+    leave_out : sequence of str
+        Columns that are no inputs, such as the number of a row.
+    model : mlflow.pyfunc.PyFuncModel, optional
+        Only its inputs are read, in its order and by its types, and the target may be absent.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n_rows, n_columns)
+        Inputs (float64 or str), then the target (float64 or str; NaN where it is not known) and
+        the time (datetime64), if there is one. Index ``key``, unique; in order of time, else of
+        the files.
+
+    Raises
+    ------
+    ValueError
+        If the source cannot be read, a column is missing or holds what it should not.
+    """
+    schema = model.metadata.get_input_schema() if model else None
+    texts = [column.name for column in schema if column.type.name == "string"] if schema else []
+    table = sample() if source == "sample" else _read_all(source, texts)
+    place = redact(source)
+    inputs = (
+        schema.input_names() if schema else list(table.columns.drop(leave_out, errors="ignore"))
+    )
+    inputs = [name for name in inputs if name not in (target, time_column)]
+    for name in (*inputs, *leave_out, *([time_column] if time_column else [])):
+        _require(name, table, place)
+    if not schema:
+        _require(target, table, place)
+    if not len(table) or not inputs:
+        raise ValueError(f"{place} has {len(table)} rows and {len(inputs)} columns to learn from")
+    parts = {name: _plain(table[name], place) for name in inputs}
+    known = table[target] if target in table else pd.Series(np.nan, table.index, name=target)
+    parts[target] = _target(known, place, labels=labels)
+    if time_column:
+        parts[time_column] = _times(table[time_column], place)
+    found = pd.DataFrame(parts)
+    if time_column:
+        found = found.sort_values(time_column, kind="stable")
+        return found.set_axis(time_keys(found[time_column]), axis=0)
+    digests = pd.util.hash_pandas_object(as_numbers(found[inputs]), index=False)
+    return found.set_axis(numbered([f"{digest:016x}" for digest in digests]), axis=0)
+
+
+def describe_table(table: pd.DataFrame, source: str, *, name: str, target: str) -> dict:
+    """Return what there is to know about a table before its values, for ``dataset.json``.
+
+    Returns
+    -------
+    dict
+        ``name`` (with ``_sample`` for a sample), ``source`` (without secrets), ``digest``
+        (`lib.frames.frame_digest`), ``n_rows``, ``n_columns``, ``n_missing`` (rows without target).
+    """
+    return {
+        "name": f"{name}_sample" if source == "sample" else name,
+        "source": redact(source),
+        "digest": frame_digest(table),
+        "n_rows": len(table),
+        "n_columns": len(table.columns),
+        "n_missing": int(table[target].isna().sum()),
+    }
+
+
+def split_rows(
+    table: pd.DataFrame,
+    *,
+    fractions: Sequence[float],
+    time_column: str = "",
+    stratify: str = "",
+    seed: int = 0,
+) -> pd.Series:
+    """Say of each row whether it is for training, validation or the test.
+
+    With times, the last rows are the test and those before them the validation; rows of one moment
+    stay together. Without, a number drawn from key and seed puts the rows in order: a row stays
+    where it is when others are added (but for those at a border), and rows with equal inputs stay
+    together.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame of shape (n, n_columns)
+        From `load_table`.
+    fractions : sequence of float
+        Of the rows that are for validation, and of those for the test.
+    time_column : str, default ""
+        As in `load_table`.
+    stratify : str, default ""
+        Column of whose values each part gets its share; not with times. Rows without a value count
+        as of the test.
+    seed : int, default 0
+        Of the draw.
+
+    Returns
+    -------
+    pandas.Series of shape (n,), str
+        One of `PARTS`, by key.
+    """
+    if time_column:
+        place = table[time_column].rank(pct=True)
+    else:
+        drawn = pd.Series(table.index.str.split("/").str[0] + f" {seed}", table.index)
+        number = pd.Series(pd.util.hash_array(drawn.to_numpy(object)), table.index)
+        place = (number.groupby(table[stratify]) if stratify else number).rank(pct=True)
+    borders = [1 - sum(fractions), 1 - fractions[1]]
+    return pd.Series(np.take(PARTS, np.searchsorted(borders, place)), table.index, dtype="str")
+
+
+def unlearned(table: pd.DataFrame, model: "PyFuncModel") -> pd.DataFrame:
+    """Return the rows that a model has not learned from, as far as it knows.
+
+    Of the very data that it was trained on these are the rows of its test, of other data all: its
+    metadata hold ``digest`` of the data and ``split``, what `split_rows` was given.
+    """
+    learned = model.metadata.metadata
+    if frame_digest(table) != learned["digest"]:
+        return table
+    return table[split_rows(table, **learned["split"]) == "test"]
+
+
+def as_numbers(inputs: pd.DataFrame) -> pd.DataFrame:
+    """Return inputs as float64 columns whose distributions can be compared.
+
+    A text becomes a number from 0 to 1 that is its own wherever it stands, so that a text that was
+    never there, or is there more often, shows. NaN stays, and so do times.
+    """
+    found = inputs.copy()
+    for name in inputs.select_dtypes(exclude=["number", "datetime"]):
+        numbers = pd.util.hash_array(inputs[name].to_numpy(object, na_value="")) / 2.0**64
+        found[name] = np.where(inputs[name].isna(), np.nan, numbers)
+    return found
+
+
+def _read_all(source: str, texts: list[str]) -> pd.DataFrame:
+    """Return the rows of all files of a source, which must have the same columns."""
+    files = list_files(source, hint='give "sample"')
+    tables = [_read(name, read_file(opened, source), texts) for name, opened in files]
+    for (name, _), table in zip(files[1:], tables[1:], strict=True):
+        unlike = sorted(set(table) ^ set(tables[0]))
+        if unlike:
+            raise ValueError(
+                f"{name} and {files[0][0]} have other columns: only one of them has "
+                f"{', '.join(unlike)}"
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
+    """Return the rows of one file, Parquet by its first bytes, else CSV."""
+    try:
+        if data.startswith(b"PAR1"):
+            table = pd.read_parquet(BytesIO(data)).reset_index(drop=True)
+        else:
+            header = data.partition(b"\n")[0]
+            table = pd.read_csv(
+                BytesIO(data),
+                sep=";" if header.count(b";") > header.count(b",") else ",",
+                dtype=dict.fromkeys(texts, "str"),
+                encoding="utf-8-sig",
+                index_col=False,
+            )
+    except (ValueError, OSError) as error:  # of pandas and Arrow, UnicodeDecodeError included
+        raise ValueError(f"{name} is no table in CSV or Parquet: {error}") from error
+    return table.set_axis(table.columns.astype("str"), axis=1)
+
+
+def _require(name: str, table: pd.DataFrame, place: str) -> None:
+    if name not in table:
+        raise ValueError(
+            f"{place} has no column {name!r}{closest(name, table)}; it has {', '.join(table)}"
+        )
+
+
+def _plain(values: pd.Series, place: str) -> pd.Series:
+    """Return numbers and booleans as float64, all else as text."""
+    if not pd.api.types.is_numeric_dtype(values):
+        return values.astype("str") if values.notna().any() else values.astype("float64")
+    numbers = values.astype("float64") + 0.0  # no -0.0, which has another digest
+    if np.isinf(numbers).any():
+        row = int(np.flatnonzero(np.isinf(numbers))[0])
+        raise ValueError(f"{place}, row {row}: {values.name} is {numbers[row]}: give numbers")
+    return numbers
+
+
+def _target(values: pd.Series, place: str, *, labels: bool) -> pd.Series:
+    is_truth = labels and pd.api.types.is_bool_dtype(values)
+    plain = values.astype("str") if is_truth else _plain(values, place)
+    is_number = plain.dtype == "float64"
+    if labels:
+        whole = is_number and (plain.dropna() % 1 == 0).all()
+        names = (plain.astype("Int64") if whole else plain).astype("str")
+        return names.where(plain.notna())
+    if not is_number:
+        row = int(np.flatnonzero(pd.to_numeric(values, errors="coerce").isna() & values.notna())[0])
+        raise ValueError(
+            f"{place}, row {row}: {values.name} is {values.iloc[row]!r}, expected a number: this "
+            "pipeline predicts numbers; classes are for one made with TASK=classification"
+        )
+    return plain
+
+
+def _times(values: pd.Series, place: str) -> pd.Series:
+    is_number = pd.api.types.is_numeric_dtype(values)
+    texts = values.astype("str") if is_number else values
+    found = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+    wrong = np.flatnonzero(found.isna() | is_number)
+    if wrong.size:
+        raise ValueError(
+            f"{place}, row {wrong[0]}: {values.name} is {values.iloc[wrong[0]]!r}, expected a "
+            "time such as 2026-11-03T04:00:00"
+        )
+    return found.dt.tz_localize(None)

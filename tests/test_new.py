@@ -1,0 +1,176 @@
+"""Pipelines made by `make new`: which names are refused, what is written, and all or nothing."""
+
+import ast
+import io
+import json
+import subprocess
+import sys
+import tokenize
+
+from lib.commands import cli, new
+from lib.files import ROOT
+
+import nbformat
+import pytest
+
+MOST_LINES = 250
+TASKS = sorted(new.TASKS)
+each_task = pytest.mark.parametrize("task", TASKS)
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def made(request, tmp_path_factory):
+    """The files of a pipeline in a folder of their own, with the settings of the linter."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    for path, text in new.render("vintage", request.param).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return folder
+
+
+def code_lines(text):
+    """How many lines hold code, without docstrings, comments and blank lines."""
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    lines = set()
+    for token in tokens:
+        if token.type not in skipped and token.type != tokenize.ENDMARKER:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node):
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "a letter first; 'wine' for example"),
+        ("Wine", "lower-case letters.*'wine' for example"),
+        ("red wine", "'red_wine' for example"),
+        ("red-wine", "'red_wine' for example"),
+        ("2wine", "'wine' for example"),
+        ("../wine", "'wine' for example"),
+        ("a" * 41, "at most 40"),
+        ("lambda", "a word of Python"),
+        ("latest", "how a run is named"),
+        ("power", "notebooks/power is there already"),
+        ("score", "notebooks/score is there already"),
+        ("compare", "notebooks/compare is there already"),
+        ("power_sample", "lib/pipelines/power_sample.py is there already"),
+        ("json", "dags/json.py would hide"),
+        ("pandas", "dags/pandas.py would hide"),
+        ("lib", "dags/lib.py would hide"),
+    ],
+)
+def test_name_that_cannot_be_is_refused_with_the_reason(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        new.check_name(name)
+
+
+def test_name_of_an_earlier_pipelines_runs_is_refused(tmp_path, monkeypatch):
+    new.check_name("vintage")
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    (tmp_path / "vintage").mkdir()
+    with pytest.raises(ValueError, match="holds runs of an earlier pipeline"):
+        new.check_name("vintage")
+
+
+def test_task_that_is_not_known_is_refused_by_the_command_with_its_usage(capsys):
+    assert cli.main(["new", "--task", "ranking", "vintage"]) == 2
+    told = capsys.readouterr().err
+    assert "TASK=ranking: choose classification or regression" in told
+    assert "usage: make new PIPELINE=wine [TASK=regression]" in told
+
+
+def test_pipeline_keeps_the_rules_of_the_linter(made):
+    for command in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]
+        done = subprocess.run(ruff, cwd=made, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_pipeline_has_no_more_lines_of_code_than_promised(made):
+    texts = [path.read_text("utf-8") for path in made.rglob("*.py")]
+    for path in made.rglob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        texts += [cell.source for cell in cells if cell.cell_type == "code"]
+    assert sum(map(code_lines, texts)) <= MOST_LINES
+
+
+def test_notebooks_hold_one_task_only(made):
+    text = "".join(path.read_text("utf-8") for path in made.rglob("*.ipynb"))
+    assert "{%" not in text and "{{" not in text and '"task"' not in text
+    assert ("Classifier" in text) != ("Regressor" in text)
+
+
+@each_task
+def test_cells_are_prose_and_code_in_turns_with_their_tags(task):
+    files = new.render("vintage", task)
+    book = nbformat.reads(files[new.places("vintage")[0] / "04_evaluate.ipynb"], as_version=4)
+    nbformat.validate(book)
+    assert [cell.cell_type for cell in book.cells[:3]] == ["markdown", "code", "code"]
+    assert book.cells[1].metadata.tags == ["parameters"]
+    assert {tag for cell in book.cells for tag in cell.metadata.tags} == {
+        "parameters",
+        "nbval-ignore-output",
+    }
+    assert len({cell.id for cell in book.cells}) == len(book.cells)
+
+
+def left_in(root):
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project, whose notebooks are not executed."""
+    for name in ("notebooks", "dags", "lib/pipelines"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(new, "ROOT", tmp_path)
+    monkeypatch.setattr(new, "refresh_all", lambda pipelines: None)
+    return tmp_path
+
+
+def test_everything_is_written_and_what_to_do_next_is_said(project, capsys):
+    assert not new.main("vintage", "")
+    folder, module, dag = new.places("vintage")
+    stages = {str(folder / f"{stage}.ipynb") for stage in new.STAGES}
+    assert left_in(project) == {*stages, str(folder / "README.md"), str(module), str(dag)}
+    told = capsys.readouterr().out
+    assert "make run PIPELINE=vintage" in told and "Commit" in told
+    with pytest.raises(ValueError, match="notebooks/vintage is there already"):
+        new.main("vintage", "")
+
+
+@pytest.mark.parametrize("error", [ValueError("02_features.ipynb failed"), KeyboardInterrupt()])
+def test_nothing_is_left_of_a_pipeline_whose_notebooks_fail(project, monkeypatch, error):
+    def fail(pipelines):
+        assert (project / "notebooks/vintage/01_load.ipynb").exists()
+        assert not (project / "dags/vintage.py").exists(), "Airflow may be looking"
+        raise error
+
+    monkeypatch.setattr(new, "refresh_all", fail)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RuntimeError):
+        new.main("vintage", "")
+    assert left_in(project) == set()
+
+
+def test_a_pipeline_that_another_has_just_made_is_left_alone(project, monkeypatch):
+    files = new.render("vintage", "regression")
+    (project / "notebooks/vintage").mkdir()
+    (project / "notebooks/vintage/01_load.ipynb").write_text("another's")
+    with pytest.raises(OSError), new.placed("vintage", files):
+        pass
+    assert left_in(project) == {"notebooks/vintage/01_load.ipynb"}
+
+
+@each_task
+def test_stage_of_every_notebook_is_a_template(task):
+    assert {path.stem for path in new.render("vintage", task) if path.suffix == ".ipynb"} == {
+        *new.STAGES
+    }
+    found = {path.name.split(".")[0] for path in new.TEMPLATE.glob("0*.md.jinja")}
+    assert found == set(new.STAGES)
+    json.dumps(new.TASKS)  # words only

@@ -1,0 +1,179 @@
+"""Tables of any kind: what is read, what is refused, keys, splits, the numbers drift looks at."""
+
+from lib.packaging import load_packed, save_estimator
+from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+CSV = "age,town,when,grade\n30,Graz,2026-01-02,a\n,Linz,2026-01-01,b\n41,,2026-01-01,a\n"
+
+
+def sample():
+    return pd.DataFrame({"age": [1.0, 2.0], "grade": ["a", "b"]})
+
+
+def load(source, **options):
+    return load_table(
+        str(source), **{"sample": sample, "target": "grade", "labels": True, **options}
+    )
+
+
+@pytest.fixture
+def people(tmp_path):
+    path = tmp_path / "people.csv"
+    path.write_text(CSV)
+    return path
+
+
+def test_numbers_and_texts_are_read_and_what_is_missing_stays_missing(people):
+    table = load(people, leave_out=["when"])
+    assert table.dtypes.astype("str").to_dict() == {"age": "float64", "town": "str", "grade": "str"}
+    assert table["age"].isna().tolist() == [False, True, False]
+    assert table["town"].isna().tolist() == [False, False, True]
+    assert table.index.is_unique and table.index.name == "key"
+
+
+def test_csv_with_semicolons_and_parquet_have_the_digest_and_keys_of_csv(people, tmp_path):
+    (tmp_path / "other.csv").write_text(CSV.replace(",", ";"))
+    pd.read_csv(people).to_parquet(tmp_path / "people.parquet")
+    first, *others = (load(tmp_path / n) for n in ("people.csv", "other.csv", "people.parquet"))
+    digests = {describe_table(t, "x", name="n", target="grade")["digest"] for t in (first, *others)}
+    assert len(digests) == 1
+    assert all(other.index.equals(first.index) for other in others)
+
+
+def test_key_of_a_row_is_that_of_its_inputs_in_whatever_file_it_stands(people, tmp_path):
+    lines = CSV.splitlines()
+    (tmp_path / "last.csv").write_text(
+        "\n".join([lines[0], lines[3], lines[3].replace(",a", ",b")])
+    )
+    whole, part = load(people), load(tmp_path / "last.csv")
+    assert part.index.tolist() == [whole.index[2], f"{whole.index[2]}/1"]
+
+
+def test_time_is_the_key_and_the_order_where_a_column_holds_it(people):
+    table = load(people, time_column="when")
+    assert table.index.tolist() == [
+        "2026-01-01T00:00:00",
+        "2026-01-01T00:00:00/1",
+        "2026-01-02T00:00:00",
+    ]
+    assert list(table) == ["age", "town", "grade", "when"]
+
+
+def test_files_of_a_glob_are_one_table_and_must_have_the_same_columns(people, tmp_path):
+    (tmp_path / "people_2.csv").write_text(CSV)
+    assert len(load(tmp_path / "*.csv")) == 6
+    (tmp_path / "people_3.csv").write_text("age,grade\n3,a\n")
+    with pytest.raises(ValueError, match=r"people_3\.csv and people\.csv .*town, when"):
+        load(tmp_path / "*.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (CSV, {"target": "grades"}, r"no column 'grades' \(did you mean grade\?\); it has age, "),
+        (CSV, {"time_column": "day"}, "no column 'day'"),
+        (CSV, {"time_column": "town"}, "row 0: town is 'Graz', expected a time"),
+        (CSV, {"time_column": "age"}, "row 0: age is .*30.*, expected a time"),
+        (CSV, {"leave_out": ["id"]}, "no column 'id'"),
+        (CSV, {"labels": False}, "row 0: grade is 'a', expected a number"),
+        ("grade\na\n", {}, "1 rows and 0 columns"),
+        ("a,grade\n", {}, "0 rows and 1 columns"),
+        ("a,grade\ninf,b\n", {}, "row 0: a is inf"),
+        ("", {}, "is no table in CSV or Parquet"),
+        ("PAR1 and then", {}, "is no table in CSV or Parquet"),
+    ],
+)
+def test_what_is_no_such_table_is_refused_by_file_row_and_column(tmp_path, text, options, message):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load(path, **options)
+    assert "rows.csv" in str(error.value)
+
+
+def test_whole_numbers_and_truths_are_names_of_classes(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,grade\n1,1\n2,0\n3,\n")
+    assert load(path)["grade"].tolist()[:2] == ["1", "0"]
+    assert load(path)["grade"].isna().tolist() == [False, False, True]
+    path.write_text("a,grade\n1,True\n2,False\n")
+    assert load(path)["grade"].tolist() == ["True", "False"]
+
+
+def test_sample_is_what_the_pipeline_makes():
+    facts = describe_table(load("sample"), "sample", name="people", target="grade")
+    assert facts["name"] == "people_sample" and facts["n_rows"] == 2 and facts["n_missing"] == 0
+
+
+def rows(n, **columns):
+    key = pd.Index([f"{k:016x}" for k in range(n)], name="key")
+    return pd.DataFrame({"x": np.arange(float(n)), **columns}, key)
+
+
+def test_split_gives_each_class_its_share_and_keeps_rows_in_their_part():
+    table = rows(400, grade=np.where(np.arange(400) % 10, "often", "rare"))
+    part = split_rows(table, fractions=(0.2, 0.25), stratify="grade")
+    shares = pd.crosstab(table["grade"], part, normalize="index")
+    assert np.abs(shares[list(PARTS)].to_numpy() - [0.55, 0.2, 0.25]).max() < 0.03
+    grown = rows(440, grade=np.where(np.arange(440) % 10, "often", "rare"))
+    again = split_rows(grown, fractions=(0.2, 0.25), stratify="grade")[table.index]
+    assert (again == part).mean() > 0.95
+    assert (split_rows(table, fractions=(0.2, 0.25), seed=1) != part).any()
+
+
+def test_split_keeps_rows_with_equal_inputs_together():
+    table = rows(60)
+    table.index = [f"{k // 2:016x}" + ("/1" if k % 2 else "") for k in range(60)]
+    part = split_rows(table, fractions=(0.2, 0.3)).to_numpy()
+    assert (part[::2] == part[1::2]).all()
+
+
+def test_split_by_time_judges_by_the_last_rows_and_parts_no_moment():
+    table = rows(
+        10, when=pd.to_datetime(["2026-01-01"] * 4 + ["2026-01-02"] * 3 + ["2026-01-03"] * 3)
+    )
+    part = split_rows(table, fractions=(0.2, 0.3), time_column="when")
+    assert part.groupby(table["when"]).nunique().eq(1).all()
+    assert part.iloc[-1] == "test" and part.iloc[0] == "train"
+
+
+def test_text_as_a_number_is_its_own_and_missing_stays_missing():
+    found = as_numbers(pd.DataFrame({"x": [1.0, 2.0, 3.0], "town": ["Graz", None, "Graz"]}))
+    assert (
+        found["town"][0]
+        == found["town"][2]
+        != as_numbers(pd.DataFrame({"town": ["Linz"]}))["town"][0]
+    )
+    assert np.isnan(found["town"][1]) and 0 <= found["town"][0] < 1
+    assert found["x"].tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.slow
+def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, people):
+    table = pd.concat([load(people, leave_out=["when"])] * 20)
+    x, y = table[["age", "town"]], table["grade"].eq("a").astype(int)
+    encode = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=20, sparse_output=False
+    )
+    prepare = make_column_transformer((SimpleImputer(), ["age"]), (encode, ["town"]))
+    fitted = make_pipeline(prepare, HistGradientBoostingClassifier(max_iter=5)).fit(x, y)
+    save_estimator(tmp_path / "model", fitted, x, metadata={"classes": ["b", "a"]})
+    model = load_packed(tmp_path / "model")
+    assert model.metadata.metadata["classes"] == ["b", "a"]
+    assert np.allclose(model.predict(x), fitted.predict_proba(x))
+    assert not [*(tmp_path / "model").rglob("*.pkl")]
+    new = tmp_path / "new.csv"
+    new.write_text("town,extra,age\nParis,1,\n7,2,55\n")
+    asked = load(new, model=model)
+    assert list(asked) == ["age", "town", "grade"] and asked["grade"].isna().all()
+    assert asked["town"].tolist() == ["Paris", "7"]
+    assert model.predict(asked[["age", "town"]]).shape == (2, 2)
