@@ -116,14 +116,12 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
 
 
 def _lacking(summary: Mapping) -> str:
-    """Return what cannot be done with a version for want of its pipeline's own module, or ""."""
+    """Return the file without which versions of a registered model can do less; "" if it is there.
+
+    See `lib.registry.rows`.
+    """
     file = f"lib/pipelines/{summary['pipeline']}.py"
-    if not summary["registration"] or (ROOT / file).exists():
-        return ""
-    return (
-        f"There is no {file}: its versions can be compared on rows that both have judged, and not "
-        "score new data or be watched."
-    )
+    return file if summary["registration"] and not (ROOT / file).exists() else ""
 
 
 def previous_run(summary: Mapping) -> dict:
