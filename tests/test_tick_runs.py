@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, date, datetime
 
-from lib import tracking
+from lib import judged, tracking
 from lib.commands import services
 from lib.registry import lifecycle
 from lib.run import data_dir, open_run, run_folder_name, state_dir
@@ -55,14 +55,17 @@ def test_sample_run_registers_what_it_evaluated(tick):
     assert registered["name"] == "tick_first_sample"
     assert (registered["alias"], tasks["promote"].state) == ("production", "success")
     assert [name for name, _ in asset_events(done)] == ["models/tick"]
-    assert lifecycle.find(registered["uri"]).tags["run_dir"] == run.run_dir
+    assert (
+        lifecycle.version(registered["name"], registered["version"]).tags["run_dir"] == run.run_dir
+    )
     model = mlflow.pyfunc.load_model(registered["uri"])
-    bars, judged = run.read("bars.parquet"), run.read("forecasts.parquet")
+    bars, (frame, _) = run.read("bars.parquet"), judged.read(run)
     test = bars[bars["day"].isin(run.read("split.json")["test_days"])]
-    made = model.predict(test.reset_index()).set_index("ts")["expected_return_bps"]
-    evaluated = judged["gru"].to_numpy()
+    made = model.predict(test.reset_index())["expected_return_bps"]
+    made = made.set_axis(judged.time_keys(test.index))
+    evaluated = frame["gru"] if "gru" in frame else frame["model"]
     assert len(evaluated) > 1000
-    np.testing.assert_allclose(made.loc[judged.index], evaluated, atol=1e-6)
+    np.testing.assert_allclose(made.loc[frame.index], evaluated, atol=1e-6)
 
 
 def test_network_is_compared_again_with_itself_and_stays_at_staging(tick):
