@@ -44,9 +44,9 @@ def render(
     previous : mapping, optional
         Summary of the run to compare with.
     served : mapping, optional
-        The version to compare with, as `serving` returns it.
+        The version to compare with, as `lib.registry.standing.serving` returns it.
     standing : mapping, optional
-        What has become of the run's own version, as `standing_of` returns it.
+        What has become of the run's own version, as `lib.registry.standing.standing_of` says.
     lacking : str, default ""
         What cannot be done with versions of this pipeline, a sentence.
     airflow_url : str, default ""

@@ -179,7 +179,7 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
     summary, previous : mapping
         Of `lib.pages.summary.summarise`: the run, and the one before, {} without one.
     served : mapping
-        The version that serves, as `lib.pages.standing.serving` returns it.
+        The version that serves, as `lib.registry.standing.serving` returns it.
 
     Returns
     -------
