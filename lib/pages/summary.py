@@ -15,6 +15,7 @@ from datetime import datetime
 from lib import layout, outcome
 from lib.console import account  # noqa: F401  until all say where these are
 from lib.files import write_bytes
+from lib.floors import explain
 from lib.folder import NAME
 from lib.layout import stage_title
 from lib.registry.gate import markdown, settled
@@ -361,8 +362,6 @@ def _whole_gate(gate: dict, problems: list[str]) -> dict:
 
 
 def _words(verdict: dict) -> str:
-    from lib.floors import explain
-
     try:
         return explain(verdict) if verdict else ""
     except (KeyError, TypeError, ValueError):
