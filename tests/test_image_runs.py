@@ -44,8 +44,13 @@ def airflow():
     services.prepare()
 
 
-def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
-    done, _, run = go(impatient("mnist"), source="sample", **SMALL_MNIST)
+@pytest.fixture(scope="module")
+def digits_run():
+    return go(impatient("mnist"), source="sample", **SMALL_MNIST)
+
+
+def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path, digits_run):
+    done, _, run = digits_run
     assert done.state == "success"
     assert all(report(run, stage)[0] == "completed" for stage in run.records())
     metrics, logged = run.read("metrics.json"), mlflow_run(run)
@@ -77,10 +82,8 @@ def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_digits_are_compared_again_with_the_version_in_production():
-    dag = impatient("mnist")
-    _, _, run = go(dag, source="sample", **SMALL_MNIST, model_name="mnist_twice")
-    done, tasks, again = register_again(dag, run)
+def test_digits_are_compared_again_with_the_version_in_production(digits_run):
+    done, tasks, again = register_again(impatient("mnist"), digits_run[2])
     assert (done.state, tasks["promote"].state) == ("success", "skipped")
     decision = again.read("gate.json")
     assert decision["outcome"] == "not_better" and decision["champion"]["version"] == 1
