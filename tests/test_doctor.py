@@ -16,6 +16,7 @@ from lib.dag import scheduling
 from lib.files import outputs_dir
 
 import pytest
+from whole_runs import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -300,7 +301,7 @@ def test_a_kernel_that_dies_or_is_silent_is_a_problem(monkeypatch, tmp_path):
 @pytest.mark.kernel
 @pytest.mark.timeout(600)
 def test_a_prepared_machine_is_well_until_airflow_is_broken(monkeypatch, tmp_path, capsys):
-    services.prepare()
+    prepare()
     assert doctor.main() == 0, capsys.readouterr().out
     assert f"ok       {'kernel':<18} answers in" in capsys.readouterr().out
 

@@ -41,11 +41,10 @@ def sample():
         evaluated_here = run.record("05_evaluate").get("parameters", {}).get("run_dir")
         if evaluated_here == run.run_dir and summarise(run)["state"] == "passed":
             return run
-    from lib.commands import services
 
-    from whole_runs import go, impatient
+    from whole_runs import go, impatient, prepare
 
-    services.prepare()
+    prepare()
     return go(impatient("power"))[2]
 
 
