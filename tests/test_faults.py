@@ -32,7 +32,7 @@ RUN = [sys.executable, "-m", "lib.commands.cli", "run", "toy"]
 def airflow():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIPELINES_DIR", str(TOY))
-        patch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(TOY / "dags"))
+        patch.setattr("airflow.settings.DAGS_FOLDER", str(TOY / "dags"))
         prepare()
         yield
 
