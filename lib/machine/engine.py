@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib import outcome
+from lib.files import is_local
 from lib.machine.session import Session, StageStopped, StageTimeoutError, import_papermill
 
 import_papermill()
@@ -91,7 +92,6 @@ class _Progress(NotebookExecutionManager):
         self.saved_at = -float("inf")
         self.save_seconds = 0.0
         self.changed = False
-        self.remote = session.output_path.protocol not in ("", "file", "local")
 
     def save(self, **_changes: object) -> None:
         """Write the notebook now."""
@@ -119,10 +119,10 @@ class _Progress(NotebookExecutionManager):
         cell.metadata.papermill.update(start_time=started, status=self.RUNNING, exception=False)
         self.session.tell(cell=cell_index, started=started)
         self.changed = True
-        if self.remote:
-            self.autosave_cell()
-        else:
+        if is_local(self.session.output_path):
             self.save()
+        else:
+            self.autosave_cell()
 
     def cell_complete(self, cell: NotebookNode, cell_index: int = 0, **_rest: object) -> None:
         """Mark a cell as completed; called only when it is."""
