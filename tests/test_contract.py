@@ -78,14 +78,14 @@ def test_pipeline_has_all_that_gate_compare_score_and_pages_ask_for(pipeline):
 
 
 def test_pipeline_without_anything_is_told_all_it_lacks_and_what_for(tmp_path, monkeypatch):
-    notebook = tmp_path / "notebooks/orchard/01_register.ipynb"
+    notebook = tmp_path / "notebooks/unmade/01_register.ipynb"
     notebook.parent.mkdir(parents=True)
     cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "outputs": []}
-    cell |= {"source": 'run_dir: str = "orchard/dev"  # run folder', "execution_count": None}
+    cell |= {"source": 'run_dir: str = "unmade/dev"  # run folder', "execution_count": None}
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {}}))
     monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
-    said = missing("orchard")
+    said = missing("unmade")
     assert len(said) == 1 + len(CALLS) + len(PARAMETERS) + 2
-    assert said[0].startswith("orchard: there is no lib/pipelines/orchard.py with load_rows, which")
+    assert said[0].startswith("unmade: there is no lib/pipelines/unmade.py with load_rows, which")
     assert any("calls judged.write(run, frame" in words for words in said)
-    assert "orchard: there is no dags/orchard.py, which chains the notebooks" in said
+    assert "unmade: there is no dags/unmade.py, which chains the notebooks" in said

@@ -23,7 +23,7 @@ def made(request, tmp_path_factory):
     """The files of a pipeline in a folder of their own, with the settings of the linter."""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
-    for path, text in new.render("vintage", request.param).items():
+    for path, text in new.render("unmade", request.param).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
     return folder
@@ -70,15 +70,15 @@ def test_name_that_cannot_be_is_refused_with_the_reason(name, reason):
 
 
 def test_name_of_an_earlier_pipelines_runs_is_refused(tmp_path, monkeypatch):
-    new.check_name("vintage")
+    new.check_name("unmade")
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
-    (tmp_path / "vintage").mkdir()
+    (tmp_path / "unmade").mkdir()
     with pytest.raises(ValueError, match="holds runs of an earlier pipeline"):
-        new.check_name("vintage")
+        new.check_name("unmade")
 
 
 def test_task_that_is_not_known_is_refused_by_the_command_with_its_usage(capsys):
-    assert cli.main(["new", "--task", "ranking", "vintage"]) == 2
+    assert cli.main(["new", "--task", "ranking", "unmade"]) == 2
     told = capsys.readouterr().err
     assert "TASK=ranking: choose classification or regression" in told
     assert "usage: make new PIPELINE=wine [TASK=regression]" in told
@@ -107,8 +107,8 @@ def test_notebooks_hold_one_task_only(made):
 
 @each_task
 def test_cells_are_prose_and_code_in_turns_with_their_tags(task):
-    files = new.render("vintage", task)
-    book = nbformat.reads(files[new.places("vintage")[0] / "04_evaluate.ipynb"], as_version=4)
+    files = new.render("unmade", task)
+    book = nbformat.reads(files[new.places("unmade")[0] / "04_evaluate.ipynb"], as_version=4)
     nbformat.validate(book)
     assert [cell.cell_type for cell in book.cells[:3]] == ["markdown", "code", "code"]
     assert book.cells[1].metadata.tags == ["parameters"]
@@ -134,41 +134,41 @@ def project(tmp_path, monkeypatch):
 
 
 def test_everything_is_written_and_what_to_do_next_is_said(project, capsys):
-    assert not new.main("vintage", "")
-    folder, module, dag = new.places("vintage")
+    assert not new.main("unmade", "")
+    folder, module, dag = new.places("unmade")
     stages = {str(folder / f"{stage}.ipynb") for stage in new.STAGES}
     assert left_in(project) == {*stages, str(folder / "README.md"), str(module), str(dag)}
     told = capsys.readouterr().out
-    assert "make run PIPELINE=vintage" in told and "Commit" in told
-    with pytest.raises(ValueError, match="notebooks/vintage is there already"):
-        new.main("vintage", "")
+    assert "make run PIPELINE=unmade" in told and "Commit" in told
+    with pytest.raises(ValueError, match="notebooks/unmade is there already"):
+        new.main("unmade", "")
 
 
 @pytest.mark.parametrize("error", [ValueError("02_features.ipynb failed"), KeyboardInterrupt()])
 def test_nothing_is_left_of_a_pipeline_whose_notebooks_fail(project, monkeypatch, error):
     def fail(pipelines):
-        assert (project / "notebooks/vintage/01_load.ipynb").exists()
-        assert not (project / "dags/vintage.py").exists(), "Airflow may be looking"
+        assert (project / "notebooks/unmade/01_load.ipynb").exists()
+        assert not (project / "dags/unmade.py").exists(), "Airflow may be looking"
         raise error
 
     monkeypatch.setattr(new, "refresh_all", fail)
     with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RuntimeError):
-        new.main("vintage", "")
+        new.main("unmade", "")
     assert left_in(project) == set()
 
 
 def test_a_pipeline_that_another_has_just_made_is_left_alone(project, monkeypatch):
-    files = new.render("vintage", "regression")
-    (project / "notebooks/vintage").mkdir()
-    (project / "notebooks/vintage/01_load.ipynb").write_text("another's")
-    with pytest.raises(OSError), new.placed("vintage", files):
+    files = new.render("unmade", "regression")
+    (project / "notebooks/unmade").mkdir()
+    (project / "notebooks/unmade/01_load.ipynb").write_text("another's")
+    with pytest.raises(OSError), new.placed("unmade", files):
         pass
-    assert left_in(project) == {"notebooks/vintage/01_load.ipynb"}
+    assert left_in(project) == {"notebooks/unmade/01_load.ipynb"}
 
 
 @each_task
 def test_stage_of_every_notebook_is_a_template(task):
-    assert {path.stem for path in new.render("vintage", task) if path.suffix == ".ipynb"} == {
+    assert {path.stem for path in new.render("unmade", task) if path.suffix == ".ipynb"} == {
         *new.STAGES
     }
     found = {path.name.split(".")[0] for path in new.TEMPLATE.glob("0*.md.jinja")}

@@ -395,11 +395,11 @@ def wine_run(name, right, keys):
     truth = np.array([sum(map(ord, key)) % 2 for key in keys])
     named = np.where(right, truth, 1 - truth)
     said = np.where(np.eye(2)[named] > 0, 0.8, 0.2)
-    run = open_run(f"wine/{name}", stage="04_evaluate")
+    run = open_run(f"unmade/{name}", stage="04_evaluate")
     run.write("dataset.json", facts)
     judged.write(run, pd.DataFrame({"truth": truth, "model": list(said)}, keys), **WINE)
     run.finish()
-    return open_run(f"wine/{name}", stage="05_register")
+    return open_run(f"unmade/{name}", stage="05_register")
 
 
 KEYS = [f"bottle-{k:03}" for k in range(200)]
@@ -419,11 +419,11 @@ def wines():
 @pytest.fixture
 def wine_registry(wines):
     test = json.dumps(wines["before"].read("test.json"))
-    tags = {"run_dir": "wine/before", "source": "wine.csv", "data_digest": DIGEST, "test": test}
+    tags = {"run_dir": "unmade/before", "source": "wine.csv", "data_digest": DIGEST, "test": test}
     return Registry(tags)
 
 
-NO_MODULE = "there is no lib/pipelines/wine.py with load_rows"
+NO_MODULE = "there is no lib/pipelines/unmade.py with load_rows"
 
 
 def test_pipeline_without_a_module_is_gated_by_the_rows_that_both_have_judged(
@@ -450,14 +450,14 @@ def test_rows_that_do_not_coincide_are_left_to_a_person(
 
 
 def test_champion_whose_folder_is_gone_is_left_to_a_person(against, wines, wine_registry):
-    wine_registry.tags["run_dir"] = "wine/gone"
+    wine_registry.tags["run_dir"] = "unmade/gone"
     problem = against(wine_registry, None, run=wines["after"])["problem"]
-    assert NO_MODULE in problem and "is not in the run folder wine/gone" in problem
+    assert NO_MODULE in problem and "is not in the run folder unmade/gone" in problem
 
 
 def test_same_rows_with_another_truth_are_not_the_same(against, wines, wine_registry):
     frame, _ = judged.read(wines["after"])
-    run = open_run("wine/relabelled", stage="04_evaluate")
+    run = open_run("unmade/relabelled", stage="04_evaluate")
     run.write("dataset.json", wines["after"].read("dataset.json"))
     judged.write(run, frame.assign(truth=1 - frame["truth"]), **WINE)
     run.finish()

@@ -19,18 +19,18 @@ HOUR = pd.Timedelta(hours=1)
 
 @pytest.fixture
 def write_module(tmp_path, monkeypatch):
-    """A function that gives a pipeline called wine a module."""
+    """A function that gives a pipeline called unmade a module."""
     import lib.pipelines
 
     monkeypatch.setattr(lib.pipelines, "__path__", [*lib.pipelines.__path__, str(tmp_path)])
 
     def write(text):
-        (tmp_path / "wine.py").write_text(textwrap.dedent(text))
-        monkeypatch.delitem(sys.modules, "lib.pipelines.wine", raising=False)
+        (tmp_path / "unmade.py").write_text(textwrap.dedent(text))
+        monkeypatch.delitem(sys.modules, "lib.pipelines.unmade", raising=False)
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     yield write
-    sys.modules.pop("lib.pipelines.wine", None)
+    sys.modules.pop("lib.pipelines.unmade", None)
 
 
 def frame(n=3):
@@ -44,27 +44,29 @@ def test_every_pipeline_here_has_its_functions(name):
 
 
 def test_missing_module_is_named_with_what_it_is_for():
-    said = r"there is no lib/pipelines/wine\.py with predict, which says what a version answers"
+    said = r"there is no lib/pipelines/unmade\.py with predict, which says what a version answers"
     with pytest.raises(MissingPart, match=said):
-        rows.predict("wine", None, frame(), pd.Index([]))
-    assert rows.missing_parts("wine").startswith("there is no lib/pipelines/wine.py with load_rows")
+        rows.predict("unmade", None, frame(), pd.Index([]))
+    assert rows.missing_parts("unmade").startswith(
+        "there is no lib/pipelines/unmade.py with load_rows"
+    )
 
 
 def test_missing_function_is_named_with_its_file(write_module):
     write_module("def load_rows(source, options, model): return source")
-    assert rows.load_rows("wine", "x.csv", {}, None) == "x.csv"
-    said = r"lib/pipelines/wine\.py has no function watched, which says what columns"
+    assert rows.load_rows("unmade", "x.csv", {}, None) == "x.csv"
+    said = r"lib/pipelines/unmade\.py has no function watched, which says what columns"
     with pytest.raises(MissingPart, match=said):
-        rows.watched("wine", frame())
+        rows.watched("unmade", frame())
 
 
 def test_import_that_fails_inside_of_a_module_is_no_missing_module(write_module):
     write_module("import nothing_of_this_name")
     with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
-        rows.predict("wine", None, frame(), pd.Index([]))
+        rows.predict("unmade", None, frame(), pd.Index([]))
 
 
-@pytest.mark.parametrize("name", ["../wine", "os.path", ""])
+@pytest.mark.parametrize("name", ["../unmade", "os.path", ""])
 def test_name_that_is_no_identifier_is_refused(name):
     with pytest.raises(MissingPart, match="is no name of a pipeline"):
         rows.load_rows(name, "x.csv", {}, None)
@@ -73,7 +75,7 @@ def test_name_that_is_no_identifier_is_refused(name):
 def test_one_answer_is_wanted_for_each_key(write_module):
     write_module("def predict(model, rows, keys): return [1.0]")
     with pytest.raises(ValueError, match="returned 1 rows for 3 keys"):
-        rows.predict("wine", None, frame(), frame().keys)
+        rows.predict("unmade", None, frame(), frame().keys)
 
 
 def test_row_that_is_there_twice_is_refused():
