@@ -261,16 +261,7 @@ def locks() -> Finding:
     return Finding("locks", OK, "none is held")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    packages,
-    kernel,
-    tracking,
-    registry,
-    airflow,
-    disk,
-    ghost_runs,
-    locks,
-)
+CHECKS = (packages, kernel, tracking, registry, airflow, disk, ghost_runs, locks)
 
 
 def _is_free_soon(lock: Path) -> bool:
