@@ -155,9 +155,11 @@ def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: s
         "outputs": [],
         "execution_count": None,
     }
-    states = {
-        c.get("id"): c["metadata"].get("papermill", {}).get("status") for c in source["cells"]
-    }
+    failed = [
+        cell.get("id")
+        for cell in source["cells"]
+        if cell["metadata"].get("papermill", {}).get("status") == "failed"
+    ]
     cells = [outcome.marker("opened-stage", note)]
     for cell in bare(source, pipeline)["cells"]:
         if cell.get("id") in failed:
