@@ -74,7 +74,7 @@ def main(notebook: str, *, apply: bool) -> None:
     """
     path = find(notebook)
     found = propose(path)
-    opened, name = path.relative_to(ROOT), found.target.relative_to(ROOT).as_posix()
+    opened, name = path.relative_to(ROOT), f"notebooks/{'/'.join(found.target.parts[-2:])}"
     shown = changes(found.before, found.after)
     if not shown:
         why = f"{name} has all that {opened} has, as it was saved"
