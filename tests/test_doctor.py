@@ -67,7 +67,7 @@ def test_warnings_alone_are_no_failure(monkeypatch, capsys):
     assert doctor.main() == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0].split() == ["ok", "one", "is", "well"]
-    assert told[3:5] == ["warning two: may bite", "    fix: look"]
+    assert told[1:3] == [f"warning  {'two':<11} may bite", f"{'':<20} fix: look"]
     assert told[-1] == "0 problems, 1 warnings"
 
 
@@ -264,7 +264,7 @@ def test_a_kernel_that_dies_or_is_silent_is_a_problem(monkeypatch, tmp_path):
 def test_a_prepared_machine_is_well_until_airflow_is_broken(monkeypatch, tmp_path, capsys):
     services.prepare()
     assert doctor.main() == 0, capsys.readouterr().out
-    assert f"ok       {'kernel':<18} answers in" in capsys.readouterr().out
+    assert f"ok       {'kernel':<11} answers in" in capsys.readouterr().out
 
     dags = tmp_path / "dags"
     dags.mkdir()

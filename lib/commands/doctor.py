@@ -23,7 +23,7 @@ from pathlib import Path
 from lib import layout
 from lib.commands import lockfile
 from lib.commands.services import airflow_settings
-from lib.console import redact
+from lib.console import redact, say
 from lib.dag import health
 from lib.dag.scheduling import ghosts
 from lib.files import ROOT, state_dir
@@ -59,17 +59,17 @@ class Finding:
 
 
 def main() -> int:
-    """Make all checks and print them, problems with their fixes last; return 1 if there is one."""
+    """Make all checks and print them, each problem with its fix; return 1 if there is one."""
     with ThreadPoolExecutor(max_workers=len(CHECKS)) as pool:
         findings = list(pool.map(make, CHECKS))
     for found in findings:
         mark = found.state.upper() if found.state == PROBLEM else found.state
-        sys.stdout.write(f"{mark:<8} {found.name:<18} {found.what}\n")
-    for found in sorted((f for f in findings if f.fix), key=lambda f: f.state == PROBLEM):
-        sys.stdout.write(f"\n{found.state} {found.name}: {found.what}\n    fix: {found.fix}\n")
-    count = {state: sum(f.state == state for f in findings) for state in (PROBLEM, WARNING)}
-    sys.stdout.write(f"\n{count[PROBLEM]} problems, {count[WARNING]} warnings\n")
-    return 1 if count[PROBLEM] else 0
+        say(f"{mark:<8} {found.name:<11} {found.what}")
+        if found.fix:
+            say(f"{'':<20} fix: {found.fix}")
+    n_problems, n_warnings = (sum(f.state == s for f in findings) for s in (PROBLEM, WARNING))
+    say(f"\n{n_problems} problems, {n_warnings} warnings")
+    return 1 if n_problems else 0
 
 
 def make(check: Callable[[], Finding]) -> Finding:

@@ -116,9 +116,8 @@ def find(notebook: str) -> Path:
         raise ValueError(f"no opened stage below {WORKBENCH}/: make open first")
     path = ROOT / notebook
     if not path.is_file():
-        known = [str(one.relative_to(ROOT)) for one in saved[:3]]
-        there = f"the last that were saved are {', '.join(known)}" if known else "there is none yet"
-        raise ValueError(f"no notebook {notebook}; expected one below {WORKBENCH}/, {there}")
+        known = ", ".join(str(one.relative_to(ROOT)) for one in saved[:3]) or "none"
+        raise ValueError(f"no notebook {notebook}; the last saved below {WORKBENCH}/: {known}")
     return path
 
 

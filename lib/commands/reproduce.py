@@ -218,16 +218,11 @@ def find_source(values: Mapping[str, Value], tree: Path) -> tuple[dict[str, Valu
     words : str
         What was done; "" if nothing.
     """
-    source = values.get("source")
-    parts = re.fullmatch(r"(?s)(sql:sqlite:///)?([^#]*)(#.*)?", str(source))
-    if not isinstance(source, str) or not parts or not parts[2] or ":" in parts[2]:
+    source = str(values.get("source", ""))
+    head, path, table = re.fullmatch(r"(?s)(sql:sqlite:///|)([^#]*)(#.*|)", source).groups()
+    if not path or not _exists(ROOT, path) or _exists(data_dir(), path) or _exists(tree, path):
         return dict(values), ""
-    path = Path(parts[2]).expanduser()
-    if path.is_absolute() or not _exists(ROOT, path):
-        return dict(values), ""
-    if _exists(data_dir(), path) or _exists(tree, path):
-        return dict(values), ""
-    whole = f"{parts[1] or ''}{ROOT / path}{parts[3] or ''}"
+    whole = f"{head}{ROOT / path}{table}"
     return {**values, "source": whole}, f", source is {redact(whole)}"
 
 
@@ -361,5 +356,5 @@ def _git(*arguments: str) -> str | None:
     return git(*arguments, folder=ROOT)
 
 
-def _exists(folder: Path, path: Path) -> bool:
-    return (folder / path).exists() or any(folder.glob(str(path)))
+def _exists(folder: Path, path: str) -> bool:
+    return (folder / path).exists() or ("*" in path and any(folder.glob(path)))
