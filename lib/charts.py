@@ -42,12 +42,13 @@ def lines(
     view: Sequence[object] | None = None,
     about: Sequence[str] = (),
     joined: bool = False,
-    max_rows: int = MAX_ROWS,
 ) -> dict:
     """Return a chart of the columns of a frame, for ``run.write("<figure>.chart.json", ...)``.
 
-    A list of such charts is one below the other, with one horizontal axis. Times are shown as they
-    are written, without regard to the reader's time zone.
+    A frame with more than 8,000 rows, or 60,000 values, is thinned to the lowest and the highest
+    value of stretches of equal length, and the chart says so. A list of charts is one below the
+    other, with one horizontal axis. Times are shown as they are written, without regard to the
+    reader's time zone.
 
     Parameters
     ----------
@@ -69,9 +70,6 @@ def lines(
     joined : bool, default False
         Whether lines go on over times that a regular index lacks: right for sums, wrong for values
         that were not measured.
-    max_rows : int, default 8000
-        A frame with more rows, or 60,000 values, is thinned to the lowest and the highest value of
-        stretches of equal length, and the chart says so.
 
     Returns
     -------
@@ -91,7 +89,7 @@ def lines(
         raise ValueError(f"{len(about)} notes for {len(frame)} rows: give as many, or none")
     note = ""
     thinned = whole = frame if joined or len(about) else _with_gaps(frame)
-    max_rows = min(max_rows, MAX_VALUES // max(1, frame.shape[1]))
+    max_rows = min(MAX_ROWS, MAX_VALUES // max(1, frame.shape[1]))
     if len(whole) > max_rows:
         thinned, length = _thinned(whole, max_rows)
         about = ()
@@ -148,21 +146,15 @@ def _thinned(frame: pd.DataFrame, max_rows: int) -> tuple[pd.DataFrame, int]:
     """Return the lowest and the highest value of each stretch, in the order in which they came."""
     length = -(-2 * len(frame) // max_rows)
     starts = np.arange(0, len(frame), length)
-    middles = np.minimum(starts + length // 2, len(frame) - 1)
-    rows = np.stack([starts, middles], axis=1).ravel()
-    thinned = pd.DataFrame(index=frame.index[rows], columns=frame.columns, dtype=np.float64)
-    for name in frame.columns:
-        values = frame[name].to_numpy(dtype=np.float64)
-        parts = [values[start : start + length] for start in starts]
-        thinned[name] = np.concatenate([_ends(part) for part in parts])
-    return thinned, length
-
-
-def _ends(part: np.ndarray) -> np.ndarray:
-    """Return the lowest and the highest value of `part`, the earlier one first."""
-    if np.isnan(part).all():
-        return np.full(2, np.nan)
-    return part[sorted((np.nanargmin(part), np.nanargmax(part)))]
+    rows = np.stack([starts, np.minimum(starts + length // 2, len(frame) - 1)], axis=1).ravel()
+    parts = np.full((len(starts) * length, frame.shape[1]), np.nan)
+    parts[: len(frame)] = frame.to_numpy(dtype=np.float64)
+    parts = parts.reshape(len(starts), length, -1)
+    lowest = np.where(np.isnan(parts), np.inf, parts).argmin(axis=1)
+    highest = np.where(np.isnan(parts), -np.inf, parts).argmax(axis=1)
+    at = np.sort(np.stack([lowest, highest], axis=1), axis=1)
+    ends = np.take_along_axis(parts, at, axis=1).reshape(len(rows), -1)
+    return pd.DataFrame(ends, frame.index[rows], frame.columns), length
 
 
 def _numbers(index: pd.Index) -> np.ndarray:

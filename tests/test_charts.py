@@ -46,10 +46,11 @@ def test_chart_leaves_a_gap_where_a_regular_index_lacks_a_time():
     assert made["series"][0]["values"] == [1, 2, 4] and made["x"]["steps"] == [3600, 7200]
 
 
-def test_chart_of_many_rows_keeps_the_extremes_in_their_order_and_says_so():
+def test_chart_of_many_rows_keeps_the_extremes_in_their_order_and_says_so(monkeypatch):
+    monkeypatch.setattr(charts, "MAX_ROWS", 100)
     values = np.zeros(1000)
     values[[501, 507]] = 7, -7
-    made = charts.lines(pd.DataFrame({"a": values}), xlabel="n", ylabel="a", max_rows=100)
+    made = charts.lines(pd.DataFrame({"a": values}), xlabel="n", ylabel="a")
     kept = made["series"][0]["values"]
     assert len(kept) <= 100 and [v for v in kept if v] == [7, -7]
     assert made["note"] == "Every two points are the lowest and the highest value of 20 rows."
@@ -75,7 +76,7 @@ def test_chart_of_any_frame_fits_into_what_is_read_again():
         (pd.DataFrame({"a": []}, dtype=float), {}, "must be a row"),
         (pd.DataFrame({"a": [1.0]}), {"kinds": {"a": "pie"}}, "expected line, area"),
         (pd.DataFrame({"a": [1.0]}), {"about": ["x", "y"]}, "2 notes for 1 rows"),
-        (pd.DataFrame(np.ones((1, 41))), {}, "41 series"),
+        (pd.DataFrame(np.ones((1, 41))), {}, "series breaks the rule maxItems"),
     ],
 )
 def test_frame_that_is_no_chart_is_refused(frame, more, reason):
@@ -104,6 +105,9 @@ def hostile(change):
         hostile(lambda c: c["y"].update(label=3)),
         hostile(lambda c: c["y"].update(label="a\x00b")),
         hostile(lambda c: c["y"].update(label="x" * 301)),
+        hostile(lambda c: c["y"].update(label="\ud800")),
+        hostile(lambda c: c["y"].update(label="x\n")),
+        hostile(lambda c: c.update({"x" * 200: 1})),
         hostile(lambda c: c["x"].update(start=True)),
         hostile(lambda c: c["x"].update(start=float("nan"))),
         hostile(lambda c: c["x"].update(start=1e18)),
@@ -125,11 +129,12 @@ def test_file_that_is_no_chart_is_refused_without_repeating_it(data):
     assert len(str(caught.value)) < 120
 
 
-def test_parse_keeps_what_it_knows_and_nothing_else():
+def test_chart_is_taken_as_it_is_and_one_with_more_than_that_is_refused():
     known = chart(view=DAYS[[0, 2]], about=["a", "b", "c"])
-    more = json.loads(json.dumps(known)) | {"onload": "x"}
-    more["series"][0]["href"] = "javascript:x"
-    assert chart_file.parse(json.dumps(more).encode()) == [known]
+    assert chart_file.parse(json.dumps(known).encode()) == [known]
+    for change in ({"onload": "x"}, {"y": {"label": "y", "href": "javascript:x"}}):
+        with pytest.raises(ValueError, match="no chart: data.* breaks the rule additionalProp"):
+            chart_file.parse(json.dumps(known | change).encode())
 
 
 def test_text_in_a_chart_cannot_leave_its_element():

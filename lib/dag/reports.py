@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from lib import layout, outcome
+from lib import layout
 from lib.files import is_local, outputs_dir
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
@@ -238,10 +238,7 @@ def render(place: Place, pipelines: list[str]) -> str:
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
-    content = outcome.read_notebook(notebook)
-    links = stage_page.around(notebook, content)
-    name, figure = f"{run.name}/{notebook.stem}", stage_page.figures(notebook)
-    return stage_page.render(content, name, figure, links=links)
+    return stage_page.build(notebook)
 
 
 def _index(pipelines: list[str]) -> str:

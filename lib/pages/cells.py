@@ -32,13 +32,6 @@ ATTRIBUTES = set(
     "align alt class colspan dir height href id lang max min open rowspan scope span src start "
     "style title type valign value width".split()
 )
-STYLES = (
-    "background-color border border-bottom border-collapse border-left border-radius border-right "
-    "border-spacing border-top color font-family font-size font-style font-variant font-weight "
-    "height letter-spacing line-height margin margin-bottom margin-left margin-right margin-top "
-    "max-width min-width padding padding-bottom padding-left padding-right padding-top text-align "
-    "text-decoration text-indent vertical-align white-space width".split()
-)
 # Elements whose content is code or would leave the page: dropped whole, before the allow-list.
 DROPPED = re.compile(
     r"<(script|style|iframe|object|embed|template|noscript|svg|math|title|textarea|select)\b"
@@ -69,7 +62,7 @@ def _cleaner() -> bleach.Cleaner:
         attributes=_allowed,
         protocols={"http", "https", "mailto", "data"},
         strip=True,
-        css_sanitizer=CSSSanitizer(allowed_css_properties=STYLES),
+        css_sanitizer=CSSSanitizer(),
     )
 
 

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 
 from lib import outcome
-from lib.run import Run
+from lib.folder import Run
 
 CONTEXT_LINES = 3
 

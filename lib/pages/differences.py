@@ -1,22 +1,27 @@
-"""What differs between two runs: metrics, parameters, data, environment and code cells.
+"""What differs between two runs: metrics, parameters, data and environment, and in a few words.
 
-Everything comes from the runs' summaries and executed notebooks; neither run is touched. The first
-run is A, the second B; a difference is B less A, and "better" is said of B, by the direction that
-`lib.floors` states for a metric. Nothing here is a statistical test.
+Everything comes from the runs' summaries; neither run is touched. The first run is A, the second B;
+a difference is B less A, and "better" is said of B, by the direction that `lib.floors` states for a
+metric. Nothing here is a statistical test.
 """
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 
-from lib.pages import tables
+from lib.console import redact
 from lib.pages.html import ZERO, decimals, duration, number, plain
-from lib.sources import redact
+from lib.pages.tables import directions_of, metric_rows
 
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
 CHANGES = ("better", "worse", "equal", "only in A", "only in B")
 KINDS = ("changed", "added", "removed")
+ENVIRONMENT = {"commit": "commit", "lock": "lock file", "python": "Python"}
+OVERLAP = {True: "; the intervals overlap", False: "; the intervals are apart", None: ""}
 PARTLY = "code is not compared, the rest where names are the same"
+DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}")
 
 
 def metric_pairs(
@@ -36,30 +41,59 @@ def metric_pairs(
     Returns
     -------
     list of dict
-        ``metric``, ``kind`` (``metric``, ``baseline`` or ``other``), ``a`` and ``b`` (None where
-        a run lacks it), ``a_interval`` and ``b_interval`` ((low, high) or None),
-        ``greater_is_better`` (None where unknown), ``difference`` (b - a), ``change``
-        (``better``, ``worse``, ``equal``, ``differs``, ``only in A``, ``only in B``) and
-        ``overlap`` (of the intervals; None unless both runs have one).
+        ``metric``, ``kind`` (``metric``, ``baseline`` or ``other``), ``values`` of A and B (None
+        where a run lacks it) and their ``intervals`` ((low, high) or None), ``places`` (decimals
+        to show), ``greater_is_better`` (None where unknown), ``difference`` (b - a), ``share`` (of
+        A's value, as text), ``change`` (``better``, ``worse``, ``equal``, ``differs``, ``only in
+        A``, ``only in B``) and ``overlap`` (of the intervals; None unless both runs have one).
     """
     a, b = _finite(a), _finite(b)
     rows: dict[str, dict] = {}
     ends: set[str] = set()
-    for row in tables.metric_rows({**b, **a}, directions):
-        name, larger = row["metric"], row["greater_is_better"]
-        rows[name] = _pair(name, "metric", a, b, larger)
+    for row in metric_rows({**b, **a}, directions):
+        name = row["metric"]
+        rows[name] = _pair(name, "metric", a, b, row["greater_is_better"])
         ends |= {f"{name}_low", f"{name}_high"} if rows[name]["overlap"] is not None else set()
-        for baseline in row["baselines"]:
-            full = f"{baseline}_{name}"
-            rows.setdefault(full, _pair(full, "baseline", a, b, None))
+        for full in (f"{baseline}_{name}" for baseline in row["baselines"]):
+            rows.setdefault(full, _pair(full, "baseline", a, b))
     for name in sorted({**a, **b}.keys() - rows.keys() - ends):
-        rows[name] = _pair(name, "other", a, b, None)
+        rows[name] = _pair(name, "other", a, b)
     return sorted(rows.values(), key=lambda row: row["kind"] == "other")
 
 
-def directions_of(a: Mapping, b: Mapping) -> dict[str, bool]:
-    """Return whether larger is better of the metrics that the floors of two runs name."""
-    return tables.directions_of(b) | tables.directions_of(a)
+def _pair(name: str, kind: str, a: Mapping, b: Mapping, larger: bool | None = None) -> dict:  # noqa: FBT001
+    one, other = values = a.get(name), b.get(name)
+    ends = [(run.get(f"{name}_low"), run.get(f"{name}_high")) for run in (a, b)]
+    intervals = [None if None in pair else pair for pair in ends]
+    overlap, difference = None, None
+    if None not in intervals:
+        (low, high), (other_low, other_high) = intervals
+        overlap = low <= other_high and other_low <= high
+    if None in values:
+        change = "only in A" if other is None else "only in B"
+    elif math.isclose(one, other, rel_tol=1e-9, abs_tol=ZERO):
+        change, difference = "equal", 0.0
+    else:
+        change, difference = "differs", other - one
+        if larger is not None:
+            change = "better" if (difference > 0) == larger else "worse"
+    return {
+        "metric": name,
+        "kind": kind,
+        "values": values,
+        "intervals": intervals,
+        "places": places(*values),
+        "greater_is_better": larger,
+        "difference": difference,
+        "share": share_text(abs(difference / one)) if difference and one else "",
+        "change": change,
+        "overlap": overlap,
+    }
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that are numbers, as all are unless the file is damaged."""
+    return {k: v for k, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def parameter_pairs(a: Mapping[str, dict], b: Mapping[str, dict]) -> list[dict]:
@@ -93,47 +127,41 @@ def differences(a: dict, b: dict, code: Mapping[str, list[dict] | str]) -> list[
     a, b : dict
         Summaries of the two runs.
     code : mapping
-        What `code_changes` returns.
+        What `lib.pages.code_diff.code_changes` returns.
 
     Returns
     -------
     list of (str, str)
+        Topics of which there is nothing to say are left out.
     """
-    pairs = metric_pairs(a["metrics"], b["metrics"], directions_of(a, b))
-    lines = []
-    if a["pipeline"] != b["pipeline"]:
-        lines.append(("pipelines", f"different, {a['pipeline']} and {b['pipeline']}; {PARTLY}"))
-    headline = a["headline"] or b["headline"]
-    lines.append(("metrics", _metric_words(pairs, headline.get("metric", ""))))
-    if reason := unlike_tests(a, b):
-        lines.append(("take care", reason))
-    lines.append(("parameters", _parameter_words(a["parameters"], b["parameters"])))
-    lines.append(("data", data_words(a["dataset"], b["dataset"])))
-    lines.append(("environment", environment_words(a["start"], b["start"])))
-    if a["pipeline"] == b["pipeline"]:
-        lines.append(("code", _code_words(code)))
+    pairs = metric_pairs(a["metrics"], b["metrics"], directions_of(b) | directions_of(a))
+    is_same = a["pipeline"] == b["pipeline"]
+    headline = (a["headline"] or b["headline"]).get("metric", "")
+    lines = {
+        "pipelines": "" if is_same else f"different, {a['pipeline']} and {b['pipeline']}; {PARTLY}",
+        "metrics": _metric_words(pairs, headline),
+        "take care": unlike_tests(a, b),
+        "parameters": _parameter_words(a["parameters"], b["parameters"]),
+        "data": data_words(a["dataset"], b["dataset"]),
+        "environment": environment_words(a["start"], b["start"]),
+        "code": _code_words(code) if is_same else "",
+    }
     if a["seconds"] and b["seconds"]:
         times = f"{duration(a['seconds'])} and {duration(b['seconds'])}"
-        lines.append(("time", f"{times}, ratio {b['seconds'] / a['seconds']:.2f}"))
-    return lines
+        lines["time"] = f"{times}, ratio {b['seconds'] / a['seconds']:.2f}"
+    return [(topic, words) for topic, words in lines.items() if words]
 
 
 def unlike_tests(a: dict, b: dict) -> str:
     """Say why the metrics of two runs do not answer the same question; "" if nothing speaks so."""
-    reasons = []
-    if a["pipeline"] != b["pipeline"]:
-        reasons.append("the pipelines differ")
-    digests = [run["dataset"].get("digest") for run in (a, b)]
-    if all(digests) and digests[0] != digests[1]:
+    reasons = ["the pipelines differ"] if a["pipeline"] != b["pipeline"] else []
+    if len({run["dataset"].get("digest") for run in (a, b)} - {None}) > 1:
         reasons.append("the data differ")
-    for name in sorted(a["metrics"].keys() & b["metrics"].keys()):
-        asked = name in SAME_TEST or name.startswith("persistence_")
-        if asked and a["metrics"][name] != b["metrics"][name]:
-            reasons.append(f"{name} differs")
-            break
-    if not reasons:
-        return ""
-    return f"{', '.join(reasons)}: the runs were not judged by the same test"
+    one, other = a["metrics"], b["metrics"]
+    unlike = (name for name in sorted(one.keys() & other.keys()) if one[name] != other[name])
+    asked = [name for name in unlike if name in SAME_TEST or name.startswith("persistence_")]
+    reasons += [f"{name} differs" for name in asked[:1]]
+    return f"{', '.join(reasons)}: the runs were not judged by the same test" if reasons else ""
 
 
 def data_words(a: Mapping, b: Mapping, names: tuple[str, str] = ("in A", "in B")) -> str:
@@ -143,25 +171,22 @@ def data_words(a: Mapping, b: Mapping, names: tuple[str, str] = ("in A", "in B")
         return f"unknown, no dataset.json {' and '.join(missing)}"
     if a.get("digest") == b.get("digest"):
         return f"the same, {_rows(a)}, digest {str(a.get('digest'))[:12]}"
-    words = [f"different: {_rows(a)} {names[0]}, {_rows(b)} {names[1]}"]
-    if a.get("source") != b.get("source"):
-        words.append(f"from {redact(str(a.get('source')))} and {redact(str(b.get('source')))}")
-    else:
-        words.append(f"although both are from {redact(str(a.get('source')))}")
-    return ", ".join(words)
+    one, other = (redact(str(facts.get("source"))) for facts in (a, b))
+    origin = f"although both are from {one}" if one == other else f"from {one} and {other}"
+    return f"different: {_rows(a)} {names[0]}, {_rows(b)} {names[1]}, {origin}"
 
 
 def environment_words(a: Mapping, b: Mapping) -> str:
     """Say whether commit, lock file and Python were the same, from the runs' `run.json`."""
     words = []
-    for key, name in (("commit", "commit"), ("lock", "lock file"), ("python", "Python")):
-        if not a.get(key) or not b.get(key):
+    for key, name in ENVIRONMENT.items():
+        one, other = a.get(key), b.get(key)
+        if not one or not other:
             words.append(f"{name} unknown")
-        elif a[key] == b[key]:
-            unsure = " with changes, which may differ" if "+" in a[key] else ""
-            words.append(f"same {name}{unsure}")
+        elif one == other:
+            words.append(f"same {name}{' with changes, which may differ' if '+' in one else ''}")
         else:
-            words.append(f"{name} {_short(key, a[key])} and {_short(key, b[key])}")
+            words.append(f"{name} {value_text(one)} and {value_text(other)}")
     return ", ".join(words)
 
 
@@ -171,21 +196,12 @@ def places(*values: float | None) -> int | None:
     See `lib.pages.html.decimals`; what differs by rounding only does not count as different.
     """
     known = [value for value in values if value is not None]
+    unlike = {float(f"{value:.9g}") if abs(value) > ZERO else 0.0 for value in known}
     for digits in (4, 6, 9):
         found = decimals(known, digits=digits)
-        if found is None or len({number(v, found) for v in known}) == len(set(map(_whole, known))):
+        if found is None or len({number(value, found) for value in known}) == len(unlike):
             break
     return found
-
-
-def numbers(*values: float | None) -> list[str]:
-    """Return numbers as text, with so many digits that different ones look different."""
-    found = places(*values)
-    return [number(value, found) for value in values]
-
-
-def _whole(value: float) -> float:
-    return float(f"{value:.9g}") if abs(value) > ZERO else 0.0
 
 
 def share_text(share: float) -> str:
@@ -194,83 +210,38 @@ def share_text(share: float) -> str:
 
 
 def value_text(value: object) -> str:
-    """Return the value of a parameter or a fact as JSON, text as it is but without secrets."""
-    return redact(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _pair(
-    name: str,
-    kind: str,
-    a: Mapping[str, float],
-    b: Mapping[str, float],
-    larger: bool | None,  # noqa: FBT001
-) -> dict:
-    one, other = a.get(name), b.get(name)
-    intervals = [_interval(name, run) for run in (a, b)]
-    overlap = None
-    if all(intervals):
-        overlap = intervals[0][0] <= intervals[1][1] and intervals[1][0] <= intervals[0][1]
-    if one is None or other is None:
-        difference, change = None, "only in A" if other is None else "only in B"
-    else:
-        is_equal = math.isclose(one, other, rel_tol=1e-9, abs_tol=ZERO)
-        difference = 0.0 if is_equal else other - one
-        change = "equal" if is_equal else "differs"
-        if difference and larger is not None:
-            change = "better" if (difference > 0) == larger else "worse"
-    row = {"metric": name, "kind": kind, "a": one, "b": other, "greater_is_better": larger}
-    row |= {"a_interval": intervals[0], "b_interval": intervals[1], "overlap": overlap}
-    return row | {"difference": difference, "change": change}
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics that are numbers, as all are unless the file is damaged."""
-    numeric = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
-    return {name: value for name, value in numeric.items() if math.isfinite(value)}
-
-
-def _interval(name: str, metrics: Mapping[str, float]) -> tuple[float, float] | None:
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    return None if low is None or high is None else (low, high)
+    """Return a parameter or a fact as JSON, text as it is but without secrets, digests short."""
+    return DIGEST.sub(r"\1…", redact(value)) if isinstance(value, str) else json.dumps(value)
 
 
 def _metric_words(pairs: list[dict], headline: str) -> str:
-    known = [row for row in pairs if row["kind"] == "metric"]
+    known = {row["metric"]: row for row in pairs if row["kind"] == "metric"}
     if not known:
         return "none to compare"
-    counts = {change: sum(row["change"] == change for row in known) for change in CHANGES}
-    words = ", ".join(f"{count} {change}" for change, count in counts.items() if count)
+    counts = Counter(row["change"] for row in known.values())
+    words = ", ".join(f"{counts[change]} {change}" for change in CHANGES if counts[change])
     words = f"of {len(known)} metrics {words}"
-    first = next((row for row in known if row["metric"] == headline), None)
-    if first is None or first["difference"] is None:
+    row = known.get(headline)
+    if row is None or row["difference"] is None:
         return words
-    one, other = numbers(first["a"], first["b"])
-    lead = f"{headline} {one} in A, {other} in B: {first['change']}{_by(first)}"
-    return f"{lead}; {words}"
-
-
-def _by(row: dict) -> str:
-    """Return how much a metric differs, with what the intervals say."""
-    if not row["difference"]:
-        return ""
-    share = f", {share_text(abs(row['difference'] / row['a']))}" if row["a"] else ""
-    intervals = {True: "; the intervals overlap", False: "; the intervals are apart", None: ""}
-    return f" by {plain(abs(row['difference']), 3)}{share}{intervals[row['overlap']]}"
+    one, other = (number(value, row["places"]) for value in row["values"])
+    by = ""
+    if row["difference"]:
+        share = f", {row['share']}" if row["share"] else ""
+        by = f" by {plain(abs(row['difference']), 3)}{share}{OVERLAP[row['overlap']]}"
+    return f"{headline} {one} in A, {other} in B: {row['change']}{by}; {words}"
 
 
 def _parameter_words(a: Mapping[str, dict], b: Mapping[str, dict]) -> str:
-    both = a.keys() & b.keys()
-    pairs = parameter_pairs(a, b)
-    differ = [pair for pair in pairs if pair["name"] in both]
-    shown = [f"{p['name']} {_clip(p['a'])} → {_clip(p['b'])}" for p in differ[:4]]
-    more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
-    words = f"{len(differ)} of {len(both)} differ: {', '.join(shown)}{more}"
-    if not differ:
-        words = f"all {len(both)} agree" if both else "none in both"
-    for name, half in (("A", "b"), ("B", "a")):
-        alone = sum(pair[half] is None for pair in pairs)
-        words += f", {alone} only in {name}" if alone else ""
-    return words
+    n_both, pairs = len(a.keys() & b.keys()), parameter_pairs(a, b)
+    alone = {"A": sum(p["b"] is None for p in pairs), "B": sum(p["a"] is None for p in pairs)}
+    differ = pairs[: len(pairs) - sum(alone.values())]
+    words = f"all {n_both} agree" if n_both else "none in both"
+    if differ:
+        shown = [f"{p['name']} {_clip(p['a'])} → {_clip(p['b'])}" for p in differ[:4]]
+        more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
+        words = f"{len(differ)} of {n_both} differ: {', '.join(shown)}{more}"
+    return ", ".join([words, *(f"{n} only in {run}" for run, n in alone.items() if n)])
 
 
 def _clip(text: str, length: int = 40) -> str:
@@ -280,16 +251,16 @@ def _clip(text: str, length: int = 40) -> str:
 def _code_words(code: Mapping[str, list[dict] | str]) -> str:
     if not code:
         return "no executed notebook in either run"
-    words = []
-    for stage, changes in code.items():
-        if changes and not isinstance(changes, str):
-            counts = [(kind, sum(c["change"] == kind for c in changes)) for kind in KINDS]
-            words.append(f"{stage} {', '.join(f'{n} {kind}' for kind, n in counts if n)}")
-    compared = sum(not isinstance(changes, str) for changes in code.values())
-    skipped = len(code) - compared
-    rest = f"; {skipped} of {len(code)} notebooks not compared" if skipped else ""
+    compared = {stage: found for stage, found in code.items() if not isinstance(found, str)}
     if not compared:
         return "not compared, no notebook is in both runs"
+    words = []
+    for stage, changes in compared.items():
+        counts = Counter(change["change"] for change in changes)
+        shown = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+        words += [f"{stage} {shown}"] if shown else []
+    skipped = len(code) - len(compared)
+    rest = f"; {skipped} of {len(code)} notebooks not compared" if skipped else ""
     return f"cells: {'; '.join(words)}{rest}" if words else f"the same in all cells{rest}"
 
 
@@ -298,10 +269,3 @@ def _rows(facts: Mapping) -> str:
     days = [str(facts.get(end, ""))[:10] for end in ("start", "end")]
     span = f", {' to '.join(days)}" if all(days) else ""
     return (f"{n_rows:,} rows" if isinstance(n_rows, int) else "unknown rows") + span
-
-
-def _short(key: str, value: str) -> str:
-    if key == "python":
-        return value
-    name, sign, rest = value.partition("+")
-    return name[:10] + sign + rest

@@ -8,16 +8,18 @@ runs, to its run, to the stages before and after, and into JupyterLab. Where the
 in MLflow's view of artifacts, the page's script takes them away.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 
 from lib import addresses, chart_file, layout, outcome
+from lib.files import outputs_dir, read_object, write_bytes
 from lib.pages import viewer
 from lib.pages.cells import highlighted, markdown, preformatted, shown
 from lib.pages.html import document, duration
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE
-from lib.run import STARTED, outputs_dir, stage_title, write_bytes
+from lib.runs import STARTED
 
 from markupsafe import Markup
 from upath import UPath
@@ -29,12 +31,7 @@ STAGE = re.compile(r"(\d+_\w+)(?:\.attempt-\d+)?", re.ASCII)
 
 
 def write_html(notebook_path: UPath | str) -> UPath:
-    """Write an executed notebook as a page of HTML beside it.
-
-    Parameters
-    ----------
-    notebook_path : UPath or str
-        The notebook, a local path or an fsspec URL.
+    """Write an executed notebook, a local path or an fsspec URL, as a page of HTML beside it.
 
     Returns
     -------
@@ -43,33 +40,33 @@ def write_html(notebook_path: UPath | str) -> UPath:
     """
     path = UPath(notebook_path)
     page = path.with_suffix(".html")
-    notebook = outcome.read_notebook(path)
-    name, links = f"{path.parent.name}/{path.stem}", around(path, notebook)
-    text = render(notebook, name, figures(path), links=links)
-    write_bytes(page, text.encode())
+    write_bytes(page, build(path).encode())
     return page
 
 
-def figures(notebook_path: UPath) -> Callable[[str], Markup]:
-    """Return what gives HTML for a figure by the name of its file, as it lies beside a notebook.
+def build(path: UPath) -> str:
+    """Return the page of an executed notebook, with what lies beside it and links around it."""
+    notebook = outcome.read_notebook(path)
+    name, links = f"{path.parent.name}/{path.stem}", around(path, notebook)
+    return render(notebook, name, functools.partial(_figure, path), links=links)
 
-    It gives "" where there is no such file. An earlier attempt has left none: its stage has written
-    them anew.
+
+def _figure(notebook_path: UPath, name: str) -> Markup:
+    """Return the figure in a file beside a notebook, "" where there is none.
+
+    An earlier attempt has left none: its stage has written them anew.
     """
-
-    def figure(name: str) -> Markup:
-        path = notebook_path.with_name(name)
-        try:
-            content = path.read_bytes() if ".attempt-" not in notebook_path.name else b""
-            panels = chart_file.beside(path) if content.startswith(PNG) else []
-        except OSError:
-            return Markup("")
-        except ValueError:  # no chart: the run's page says so
-            panels = []
-        label = name.removesuffix(".png").replace("_", " ")
-        return viewer.image(content, label, panels) if content.startswith(PNG) else Markup("")
-
-    return figure
+    path, panels = notebook_path.with_name(name), []
+    try:
+        content = path.read_bytes()
+        panels = chart_file.beside(path)
+    except OSError:
+        return Markup("")
+    except ValueError:  # no chart: the run's page says so
+        pass
+    if ".attempt-" in notebook_path.name or not content.startswith(PNG):
+        return Markup("")
+    return viewer.image(content, name.removesuffix(".png").replace("_", " "), panels)
 
 
 def around(path: UPath, notebook: Mapping | None = None) -> Markup:
@@ -92,12 +89,12 @@ def around(path: UPath, notebook: Mapping | None = None) -> Markup:
     if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
         return Markup("")
     pipeline = folder.parent.name
-    planned = set(layout.planned(pipeline))
     executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if STAGE.fullmatch(p.stem)}
-    stages = sorted({name for name in planned | executed if "." not in name} | {stage[1]})
+    stages = {*layout.planned(pipeline), *executed, stage[1]}
+    stages = sorted(name for name in stages if "." not in name)
     at = stages.index(stage[1])
     is_going_on = notebook is not None and outcome.state(notebook) in ("running", "completed")
-    is_going_on &= b'"closed"' not in (folder / STARTED).read_bytes()
+    is_going_on &= "closed" not in read_object(folder / STARTED)
     run_dir = f"{pipeline}/{folder.name}"
     return render_template(
         "around.html",
@@ -106,7 +103,7 @@ def around(path: UPath, notebook: Mapping | None = None) -> Markup:
         lab=addresses.open_stage_link(run_dir, stage[1]) if notebook is not None else "",
         before=[name for name in stages[:at][-1:] if name in executed],
         after=[name for name in stages[at + 1 :][:1] if name in executed or is_going_on],
-        title=stage_title,
+        title=layout.stage_title,
     )
 
 
@@ -165,12 +162,8 @@ def _cell(cell: Mapping, language: str, figure: Callable[[str], Markup]) -> dict
     status = cell["metadata"].get("papermill", {}).get("status") or ""
     made = {"kind": f"cell text {status}", "text": "", "code": None, "outputs": []}
     if cell["cell_type"] == "code":
-        code = _code(cell, source, status, language)
-        return made | {
-            "kind": f"cell {status}",
-            "code": code,
-            "outputs": _outputs(cell, source, figure),
-        }
+        code, outputs = _code(cell, source, status, language), _outputs(cell, source, figure)
+        return made | {"kind": f"cell {status}", "code": code, "outputs": outputs}
     if cell["cell_type"] != "markdown":
         return made | {"text": preformatted(source, "")}
     if outcome.is_marker(cell):
@@ -183,11 +176,8 @@ def _outputs(cell: Mapping, source: str, figure: Callable[[str], Markup]) -> lis
     names = WRITTEN.findall(source)
     pictures = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
     large = figure(names[0]) if len(names) == len(pictures) == 1 else ""
-    if large:
-        large = Markup("<figure>{}</figure>").format(large)
-    return [
-        large if large and output is pictures[0] else shown(output) for output in cell["outputs"]
-    ]
+    framed = Markup("<figure>{}</figure>").format(large)
+    return [framed if large and one is pictures[0] else shown(one) for one in cell["outputs"]]
 
 
 def _code(cell: Mapping, source: str, status: str, language: str) -> dict | None:

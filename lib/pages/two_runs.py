@@ -6,36 +6,23 @@ test, and that intervals that overlap are no test.
 """
 
 import hashlib
-import re
 import sys
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from lib.pages import viewer
+from lib.files import outputs_dir, write_bytes
+from lib.folder import Run
+from lib.pages import differences, viewer
 from lib.pages.code_diff import code_changes
-from lib.pages.differences import (
-    data_words,
-    differences,
-    directions_of,
-    environment_words,
-    metric_pairs,
-    parameter_pairs,
-    places,
-    share_text,
-    unlike_tests,
-    value_text,
-)
-from lib.pages.html import document, number, plain
+from lib.pages.html import document
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE, summarise
-from lib.run import Run, outputs_dir, write_bytes
+from lib.pages.tables import directions_of
 
 from markupsafe import Markup
 
 FOLDER = ".compare"
 STARTED = ("commit", "lock", "python", "who", "run_type")
-DIRECTIONS = {True: "larger is better", False: "smaller is better", None: ""}
-OVERLAP = {True: "overlap", False: "apart", None: ""}
 
 
 def compare(a: Run, b: Run, chosen: str = "") -> None:
@@ -62,7 +49,7 @@ def compare(a: Run, b: Run, chosen: str = "") -> None:
     for letter, summary in (("A", one), ("B", other)):
         outcome = ": ".join(filter(None, (summary["state"], summary["reason"])))
         lines.append((letter, f"{summary['run_dir']}  {outcome}"))
-    lines += [*differences(one, other, code_changes(a, b)), ("page", str(page))]
+    lines += [*differences.differences(one, other, code_changes(a, b)), ("page", str(page))]
     sys.stdout.write("".join(f"{topic:<12} {words}\n" for topic, words in lines))
 
 
@@ -91,7 +78,7 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
     """
     one, other = summarise(a), summarise(b)
     code = code_changes(a, b)
-    rows = metric_pairs(one["metrics"], other["metrics"], directions_of(one, other))
+    directions = directions_of(other) | directions_of(one)
     parameters = one["parameters"], other["parameters"]
     data = one["dataset"], other["dataset"]
     starts = [{k: run["start"][k] for k in STARTED if run["start"].get(k)} for run in (one, other)]
@@ -100,13 +87,13 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
         base=base,
         pipelines=[a.pipeline, b.pipeline],
         cards=[_card("A", a, one), _card("B", b, other)],
-        overview=differences(one, other, code),
-        unlike=unlike_tests(one, other),
-        pairs=[_metric(row) for row in rows],
-        parameters=parameter_pairs(*parameters),
+        overview=differences.differences(one, other, code),
+        unlike=differences.unlike_tests(one, other),
+        pairs=differences.metric_pairs(one["metrics"], other["metrics"], directions),
+        parameters=differences.parameter_pairs(*parameters),
         n_both=len(parameters[0].keys() & parameters[1].keys()),
-        data={"words": data_words(*data), "rows": _facts(*data)},
-        environment={"words": environment_words(*starts), "rows": _facts(*starts)},
+        data={"words": differences.data_words(*data), "rows": _facts(*data)},
+        environment={"words": differences.environment_words(*starts), "rows": _facts(*starts)},
         code=code,
         stages=_stages(one["stages"], other["stages"]),
         figures=_figures((a, b), [*one["stages"], *other["stages"]]),
@@ -125,24 +112,6 @@ def _card(letter: str, run: Run, summary: Mapping) -> dict:
     } | {key: summary[key] for key in known}
 
 
-def _metric(row: Mapping) -> dict:
-    """Return a row of `metric_pairs` with its numbers as text."""
-    digits, by = places(row["a"], row["b"]), row["difference"] or 0
-    sign = "+" if by > 0 else "-"
-    share = share_text(abs(by / row["a"])) if by and row["a"] else ""
-    halves = [(row[half], row[f"{half}_interval"] or ()) for half in "ab"]
-    return dict(row) | {
-        "halves": [
-            {"value": number(value, digits), "ends": " to ".join(number(e, digits) for e in ends)}
-            for value, ends in halves
-        ],
-        "direction": DIRECTIONS[row["greater_is_better"]],
-        "relative": f"{sign}{share}" if share[:1].isdigit() else share,
-        "by": f"{sign}{plain(abs(by), 3)}" if by else "",
-        "intervals": OVERLAP[row["overlap"]] if by else "",
-    }
-
-
 def _facts(a: Mapping, b: Mapping) -> list[dict]:
     """Return what is known of two runs beside each other."""
     return [{"name": k, "a": _fact(a.get(k)), "b": _fact(b.get(k))} for k in {**a, **b}]
@@ -153,7 +122,7 @@ def _fact(value: object) -> str:
         return "unknown"
     if isinstance(value, int):
         return f"{value:,}"
-    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}", r"\1…", value_text(value))  # a digest
+    return differences.value_text(value)
 
 
 def _stages(a: list[dict], b: list[dict]) -> list[dict]:

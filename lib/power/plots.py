@@ -10,9 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 
-def plot_split(
-    series: pd.Series, parts: Mapping[str, slice], *, unit: str = "kW", ax: Axes | None = None
-) -> Axes:
+def plot_split(series: pd.Series, parts: Mapping[str, slice], *, ax: Axes | None = None) -> Axes:
     """Plot the daily mean of a series, coloured by the part of the data it belongs to.
 
     Parameters
@@ -21,8 +19,6 @@ def plot_split(
         Values with a time index.
     parts : mapping of str to slice
         Positions of each part, such as `lib.power.features.time_split` returns.
-    unit : str, default "kW"
-        Unit of the values.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -34,21 +30,19 @@ def plot_split(
     for colour, (name, part) in zip(COLOURS, parts.items(), strict=False):
         daily = series.iloc[part].resample("D").mean()
         ax.plot(daily.index, daily, color=colour, linewidth=0.8, label=name)
-    ax.set(xlabel="date", ylabel=f"daily mean ({unit})")
+    ax.set(xlabel="date", ylabel="daily mean (kW)")
     ax.legend(fontsize="small")
     date_axis(ax)
     return ax
 
 
-def plot_day_profile(series: pd.Series, *, unit: str = "kW", ax: Axes | None = None) -> Axes:
+def plot_day_profile(series: pd.Series, *, ax: Axes | None = None) -> Axes:
     """Plot the mean by hour of the day, of working days and of weekends apart.
 
     Parameters
     ----------
     series : pandas.Series of shape (n,)
         Values with a time index of naive local clock time.
-    unit : str, default "kW"
-        Unit of the values.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -58,25 +52,22 @@ def plot_day_profile(series: pd.Series, *, unit: str = "kW", ax: Axes | None = N
     """
     ax = new_axes(ax)
     weekend = series.index.day_of_week >= 5
-    for colour, (name, rows) in zip(
-        COLOURS, {"working day": ~weekend, "weekend": weekend}.items(), strict=False
-    ):
+    parts = {"working day": ~weekend, "weekend": weekend}
+    for colour, (name, rows) in zip(COLOURS, parts.items(), strict=False):
         profile = series[rows].groupby(series.index[rows].hour).mean()
         ax.plot(profile.index, profile, "o-", color=colour, markersize=3, label=name)
-    ax.set(xlabel="hour of the day (h)", ylabel=f"mean ({unit})", xticks=range(0, 25, 6))
+    ax.set(xlabel="hour of the day (h)", ylabel="mean (kW)", xticks=range(0, 25, 6))
     ax.legend(fontsize="small")
     return ax
 
 
-def plot_search(trials: pd.DataFrame, *, unit: str = "kW", ax: Axes | None = None) -> Axes:
+def plot_search(trials: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Plot the RMSE of complete trials, the best so far, and where trials were pruned.
 
     Parameters
     ----------
     trials : pandas.DataFrame of shape (n, n_columns)
         ``state`` and ``rmse`` of each trial, as `lib.power.tuning.trials_frame` returns.
-    unit : str, default "kW"
-        Unit of the errors.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -93,14 +84,12 @@ def plot_search(trials: pd.DataFrame, *, unit: str = "kW", ax: Axes | None = Non
     along_x = ax.get_xaxis_transform()
     ax.plot(pruned, np.full(len(pruned), 0.03), "|", c="gray", transform=along_x, label="pruned")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="trial", ylabel=f"mean validation RMSE ({unit})")
+    ax.set(xlabel="trial", ylabel="mean validation RMSE (kW)")
     ax.legend(fontsize="small")
     return ax
 
 
-def plot_learning_curve(
-    history: pd.DataFrame, best_round: int, *, unit: str = "kW", ax: Axes | None = None
-) -> Axes:
+def plot_learning_curve(history: pd.DataFrame, best_round: int, *, ax: Axes | None = None) -> Axes:
     """Plot errors by boosting round and mark the round at which training stopped.
 
     Parameters
@@ -109,8 +98,6 @@ def plot_learning_curve(
         One column for each curve, index the round.
     best_round : int
         Round to mark.
-    unit : str, default "kW"
-        Unit of the errors.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -120,16 +107,14 @@ def plot_learning_curve(
     """
     ax = new_axes(ax)
     for colour, name in zip(COLOURS, history.columns, strict=False):
-        ax.plot(history.index, history[name], color=colour, label=name.replace("_", " "))
+        ax.plot(history.index, history[name], color=colour, label=words(name))
     ax.axvline(best_round, color=TRUTH, linestyle=":", label="lowest on validation")
-    ax.set(xlabel="boosting round (trees)", ylabel=f"error ({unit})")
+    ax.set(xlabel="boosting round (trees)", ylabel="error (kW)")
     ax.legend(fontsize="small")
     return ax
 
 
-def plot_forecast(
-    truth: pd.Series, forecasts: pd.DataFrame, *, unit: str = "kW", ax: Axes | None = None
-) -> Axes:
+def plot_forecast(truth: pd.Series, forecasts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Plot forecasts over the truth.
 
     Parameters
@@ -138,8 +123,6 @@ def plot_forecast(
         What came, by the time it came.
     forecasts : pandas.DataFrame of shape (n, n_forecasts)
         One column for each forecast, by the time forecast.
-    unit : str, default "kW"
-        Unit of the values.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -151,7 +134,7 @@ def plot_forecast(
     ax.fill_between(truth.index, 0, truth, color=TRUTH, alpha=0.25, linewidth=0, label="truth")
     for colour, name in zip(COLOURS, forecasts.columns, strict=False):
         ax.plot(forecasts.index, forecasts[name], color=colour, linewidth=1.2, label=words(name))
-    ax.set(xlabel="time", ylabel=f"power ({unit})")
+    ax.set(xlabel="time", ylabel="power (kW)")
     ax.set_ylim(bottom=0, top=1.25 * float(np.nanmax(truth)))
     ax.legend(fontsize="small", ncols=len(forecasts.columns) + 1)
     date_axis(ax)
@@ -163,7 +146,6 @@ def plot_error_by(
     groups: np.ndarray,
     *,
     xlabel: str,
-    unit: str = "kW",
     ax: Axes | None = None,
 ) -> Axes:
     """Plot the root mean square of errors in groups: bars for the first column, lines for others.
@@ -176,8 +158,6 @@ def plot_error_by(
         Group of each row, such as its hour or month.
     xlabel : str
         What the groups are, with unit.
-    unit : str, default "kW"
-        Unit of the errors.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -194,7 +174,7 @@ def plot_error_by(
         ax.plot(at, rmse[name], "o-", color=colour, markersize=3, label=words(name))
     every = -(-len(rmse) // 12)
     ax.set_xticks(at[::every], rmse.index[::every], fontsize="x-small")
-    ax.set(xlabel=xlabel, ylabel=f"RMSE ({unit})")
+    ax.set(xlabel=xlabel, ylabel="RMSE (kW)")
     ax.set_ylim(top=1.35 * float(rmse.to_numpy().max()))
     ax.legend(fontsize="x-small")
     return ax
