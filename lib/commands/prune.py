@@ -24,6 +24,7 @@ from lib.folder import Run
 from lib.git import git
 from lib.pages.run_index import write_index
 from lib.pages.summary import summarise
+from lib.registry import ledger
 from lib.runs import list_runs
 
 from upath import UPath
@@ -199,14 +200,9 @@ def delete(run: Run, client: "MlflowClient") -> None:
     """
     if not _is_own(run):
         raise ValueError(f"{run.path} is a link or not in {outputs_dir()}: delete it by hand")
-    from mlflow import MlflowException
-
-    if known := tracking.link(run):
-        try:
-            client.delete_run(known["run_id"])
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+    known = tracking.link(run)
+    if known and ledger.seek(client.get_run, known["run_id"]):
+        client.delete_run(known["run_id"])
     _remove(run.path)
     _remove(UPath(_scratch(run)))
 
