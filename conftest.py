@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(tempfile.mkdtemp(prefix="pipelines-"))
+SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all processes of tests
 os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -5,6 +5,8 @@ digests. A file is handed to a later stage only if the stage that wrote it finis
 still what was written, and it was not made from files that have changed since.
 """
 
+import io
+import json
 import math
 import re
 import shutil
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from lib import layout
 from lib.console import is_interactive, told_briefly
@@ -28,12 +31,19 @@ from lib.files import (
     write_bytes,
     write_json,
 )
-from lib.formats import Content, decode, encode
 from lib.parameters import Value
 
 from upath import UPath
 
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Content: TypeAlias = "pd.DataFrame | dict[str, np.ndarray] | dict | list | Figure"
+
 RECORDS = "stages"
+DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 
 
@@ -134,7 +144,7 @@ class Run:
         """
         if name == "metrics.json":
             _check_metrics(content)
-        data = encode(name, content)
+        data = _encode(name, content)
         self._claim(name)
         write_bytes(self.path / name, data)
         self._settle(name)
@@ -149,7 +159,7 @@ class Run:
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
         self.check(name)
-        return decode(name, (self.path / name).read_bytes())
+        return _decode(name, (self.path / name).read_bytes())
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -294,3 +304,50 @@ def _check_metrics(metrics: Mapping[str, float]) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value):
             raise ValueError(f"metrics.json: {name} = {value!r}, expected a finite number")
+
+
+def _encode(name: str, content: Content) -> bytes:
+    """Return `content` as the bytes of the file `name`, see `Run.write`."""
+    buffer = io.BytesIO()
+    match Path(name).suffix:
+        case ".parquet":
+            content.to_parquet(buffer)
+        case ".csv":
+            buffer.write(content.to_csv().encode())
+        case ".npz":
+            import numpy as np
+
+            np.savez_compressed(buffer, **content)
+        case ".json":
+            style = {"separators": (",", ":")} if name.endswith(".chart.json") else {"indent": 2}
+            buffer.write((json.dumps(content, allow_nan=False, **style) + "\n").encode())
+        case ".png":
+            content.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        case suffix:
+            raise ValueError(
+                f"{name}: no format for {suffix!r}; use .parquet, .csv, .npz, .json or .png, or "
+                "run.writing() for other files"
+            )
+    return buffer.getvalue()
+
+
+def _decode(name: str, data: bytes) -> Content:
+    """Return the content of the file `name` from its bytes."""
+    match Path(name).suffix:
+        case ".parquet":
+            import pandas as pd
+
+            return pd.read_parquet(io.BytesIO(data))
+        case ".csv":
+            import pandas as pd
+
+            return pd.read_csv(io.BytesIO(data), index_col=0)
+        case ".npz":
+            import numpy as np
+
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return dict(arrays)
+        case ".json":
+            return json.loads(data)
+        case suffix:
+            raise ValueError(f"{name}: no reader for {suffix!r}; use run.local() for its path")

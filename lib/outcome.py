@@ -130,8 +130,8 @@ def mark_failed(
     text = _report(cells, index, ename, reason, at, record["duration"])
     if index is not None:
         anchor = f'<span id="{ANCHOR}">Execution stopped in the next cell.</span>'
-        cells.insert(index, _marker("failed-cell", anchor))
-    cells.insert(0, _marker("execution-failed", text))
+        cells.insert(index, marker("failed-cell", anchor))
+    cells.insert(0, marker("execution-failed", text))
 
 
 def _complete(cell: dict) -> None:
@@ -176,13 +176,10 @@ def _seconds(start: str | None, end: datetime) -> float | None:
     return round((end - datetime.fromisoformat(start)).total_seconds(), 6)
 
 
-def _marker(identity: str, text: str) -> dict:
-    return {
-        "cell_type": "markdown",
-        "id": identity,
-        "metadata": {"tags": [MARKER_TAG]},
-        "source": text,
-    }
+def marker(identity: str, text: str) -> dict:
+    """Return a cell that says something about a notebook and is no part of it, see `is_marker`."""
+    head = {"cell_type": "markdown", "id": identity, "metadata": {"tags": [MARKER_TAG]}}
+    return head | {"source": text}
 
 
 def _report(

@@ -8,6 +8,7 @@ that a server answers with its sentence and nothing else.
 """
 
 import hashlib
+import os
 import re
 import sys
 import tempfile
@@ -138,16 +139,10 @@ def pinned(packages: Sequence[str]) -> list[str]:
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
     """Leave out MLflow's progress bars, and its advice to give an example beside the signature."""
-    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR as PROGRESS
-
-    before = PROGRESS.get_raw()
-    PROGRESS.set(value=False)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
-            yield
-    finally:
-        PROGRESS.unset() if before is None else PROGRESS.set(before)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
+        yield
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import math
 import re
 import tokenize
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
@@ -44,6 +44,8 @@ class Parameter:
         The value for the laptop run.
     meaning : str
         The comment without its domain.
+    domain : str
+        The domain as it is written in the cell, without brackets; empty where there is none.
     low, high : float or None
         Inclusive range of the value, or of each list item.
     choices : tuple of str
@@ -55,6 +57,7 @@ class Parameter:
     many: bool
     default: Value
     meaning: str
+    domain: str = ""
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
@@ -68,13 +71,6 @@ class Parameter:
     def may_be_empty(self) -> bool:
         """Whether no text, or no item, is a value: where the notebook's own is such."""
         return self.default in ("", [])
-
-    @property
-    def domain(self) -> str:
-        """The domain as it is written in the cell, without brackets; empty where there is none."""
-        if self.choices:
-            return " | ".join(self.choices)
-        return "" if self.low is None else f"{_plain(self.low)}..{_plain(self.high)}"
 
     def check(self, value: Value) -> Value:
         """Return `value` in the declared type, or say what is wrong with it.
@@ -135,10 +131,6 @@ class Parameter:
         if self.may_be_empty:
             whole["type"] = [whole["type"], "null"]  # else the form demands that it be filled in
         return whole
-
-
-def _plain(number: float) -> str:
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(number)
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -203,33 +195,32 @@ def _declaration(name: str, node: ast.AnnAssign, comment: str, place: str) -> Pa
     matched = COMMENT.match(comment)
     if not matched or not matched["meaning"]:
         raise ValueError(f"{place}: {name} has no comment that says what it means")
-    low, high, choices = _domain(matched["domain"], kind, f"{place}: {name}")
     try:
         default = ast.literal_eval(node.value)
     except ValueError as error:
         raise ValueError(f"{place}: the default of {name} is not a plain value") from error
-    parameter = Parameter(name, kind, many, default, matched["meaning"], low, high, choices)
+    domain = _domain(matched["domain"], kind, f"{place}: {name}")
+    parameter = Parameter(name, kind, many, default, matched["meaning"], **domain)
     try:
-        checked = parameter.check(default)
+        return replace(parameter, default=parameter.check(default))
     except ValueError as error:
         raise ValueError(f"{place}: default {error}") from error
-    return Parameter(name, kind, many, checked, matched["meaning"], low, high, choices)
 
 
-def _domain(
-    text: str | None, kind: str, place: str
-) -> tuple[float | None, float | None, tuple[str, ...]]:
+def _domain(text: str | None, kind: str, place: str) -> dict[str, str | float | tuple[str, ...]]:
+    """Return the facts of a `Parameter` that its domain states."""
     if text is None:
-        return None, None, ()
+        return {}
+    text = " ".join(text.split())
     matched = RANGE.match(text)
     if matched and kind in ("int", "float"):
         low, high = float(matched[1]), float(matched[2])
         if low > high:
             raise ValueError(f"{place} has the empty range [{text}]")
-        return low, high, ()
+        return {"domain": text, "low": low, "high": high}
     choices = tuple(choice.strip() for choice in text.split("|"))
     if kind == "str" and len(choices) > 1 and all(choices):
-        return None, None, choices
+        return {"domain": text, "choices": choices}
     raise ValueError(f"{place} has the domain [{text}]; expected [low..high] or [one | other]")
 
 

@@ -8,21 +8,8 @@ from dataclasses import replace
 
 from lib import handover, layout
 from lib.console import is_interactive, say, shell, told_briefly
-from lib.files import (  # noqa: F401  until all say where these are
-    BYTECODE,
-    ROOT,
-    data_dir,
-    digest,
-    is_local,
-    now,
-    outputs_dir,
-    state_dir,
-    write_bytes,
-)
-from lib.folder import NAME, RECORDS, Run, UnfinishedStage, look_at  # noqa: F401
-from lib.layout import stage_title  # noqa: F401
+from lib.folder import Run, UnfinishedStage, look_at
 from lib.parameters import Value, check_values, read_parameters
-from lib.runs import STARTED, run_folder_name, run_of_airflow  # noqa: F401
 
 __all__ = ["Run", "UnfinishedStage", "open_run"]
 
@@ -83,3 +70,12 @@ def _notebook_parameters(run: Run, stage: str) -> dict[str, Value]:
     declared = read_parameters(notebook)
     values = {name: running.user_ns[name] for name in declared if name in running.user_ns}
     return check_values(declared, values, owner=f"{run.pipeline}/{stage}")
+
+
+def __getattr__(name: str) -> object:  # until all say where these are
+    from lib import files, folder, runs
+
+    for module in (files, folder, layout, runs):
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(name)

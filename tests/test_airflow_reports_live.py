@@ -110,7 +110,7 @@ def airflow(tmp_path, folder):
         )
     url = settings["AIRFLOW__API__BASE_URL"]
     try:
-        while not services._answers(port):
+        while not services.is_taken(port):
             assert server.poll() is None, log.read_text()
             time.sleep(0.2)
         yield url, password

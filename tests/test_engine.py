@@ -252,7 +252,7 @@ def test_no_output_is_lost_when_it_comes_faster_than_it_is_read(tmp_path, monkey
         time.sleep(0.001)
         return read_message(self, *arguments)
 
-    monkeypatch.setattr(engine, "IOPUB_S", 10)
+    monkeypatch.setattr(engine, "IOPUB_S", 30)
     monkeypatch.setattr(engine._Client, "process_message", read_slowly)
     run(tmp_path, "for i in range(4000):\n    print(i, flush=True)")
     text = read(tmp_path / "out.ipynb").cells[3].outputs[0].text

@@ -121,7 +121,7 @@ def test_papermill_is_imported_without_storage_back_ends():
 
 
 def test_carriage_returns_leave_what_a_terminal_shows():
-    from lib.machine.engine import as_shown
+    from lib.machine.streams import as_shown
 
     assert as_shown("1 %\r2 %\r3 %") == "3 %"
     assert as_shown("1 %\r2 %\r") == "2 %\r"  # still there until something is written over it

@@ -6,7 +6,6 @@ import tarfile
 from pathlib import Path
 
 from lib import judged, tracking
-from lib.commands import services
 from lib.images.model import load_image_classifier
 from lib.images.sample import sample_objects
 from lib.machine.executor import execute_notebook
@@ -26,6 +25,7 @@ from whole_runs import (
     kernel_killed_in,
     lines_of_training,
     mlflow_run,
+    prepare,
     register_again,
     report,
 )
@@ -41,7 +41,7 @@ SMALL_CIFAR |= {"n_validation": 200, "n_baseline": 500, "min_accuracy": 0.5, "so
 
 @pytest.fixture(scope="module", autouse=True)
 def airflow():
-    services.prepare()
+    prepare()
 
 
 @pytest.fixture(scope="module")

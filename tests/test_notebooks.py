@@ -29,7 +29,7 @@ def test_notebooks_run_in_an_empty_place_that_goes_and_settings_come_back(tmp_pa
 @pytest.mark.timeout(120)
 def test_stages_share_a_folder_and_the_user_s_own_stays_empty(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
-    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
     start = "from pathlib import Path\nimport os\nfile = Path(os.environ['OUTPUTS_DIR'], 'x')\n"
     for name, last in (("01_load", "file.write_text('four')"), ("02_read", "file.read_text()")):
         cells = [nbformat.v4.new_code_cell(start + last, id=name)]

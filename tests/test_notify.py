@@ -17,6 +17,7 @@ from lib.dag import notify
 from lib.run import ROOT, open_run, write_bytes
 
 import pytest
+from whole_runs import prepare
 
 BASE_URL = "http://airflow.example:8080"
 HOSTILE = "no <!channel> {{ 6 * 7 }} ``` postgresql://me:geheim@db/x"
@@ -240,7 +241,7 @@ def text_of(envelope):
 @pytest.mark.kernel
 @pytest.mark.timeout(300)
 def test_failed_dag_run_is_told_by_mail_and_webhook_with_the_report(receivers, tmp_path):
-    services.prepare()
+    prepare()
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "broken.py").write_text(

@@ -41,11 +41,10 @@ def sample():
         evaluated_here = run.record("05_evaluate").get("parameters", {}).get("run_dir")
         if evaluated_here == run.run_dir and summarise(run)["state"] == "passed":
             return run
-    from lib.commands import services
 
-    from whole_runs import go, impatient
+    from whole_runs import go, impatient, prepare
 
-    services.prepare()
+    prepare()
     return go(impatient("power"))[2]
 
 
@@ -237,7 +236,7 @@ def test_lab_opens_a_stage_for_who_is_logged_in_and_sends_the_form(jupyter, outp
     assert status == 200 and "run-a.b=c+d-0f" in page and "form-action 'self'" in page
     assert user.send("/open-stage", form)[0] == 403, "no XSRF token"
     status, page, _ = user.send("/open-stage?run=power/absent&stage=%3Cb%3E")
-    assert status == 404 and "there is no run &#x27;power/absent&#x27;" in page
+    assert status == 404 and "there is no run &#39;power/absent&#39;" in page
     status, page, _ = user.send(f"/open-stage?run={urllib.parse.quote(ODD)}&stage=%3Cb%3E")
     assert status == 404 and "<b>" not in page
     assert copies(outputs) == [] and not (tmp_path / "workbench").exists()

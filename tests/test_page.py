@@ -87,3 +87,20 @@ def test_templates_hold_no_script_of_their_own_and_refer_to_nothing_outside(path
 def test_template_that_is_given_too_little_is_an_error():
     with pytest.raises(UndefinedError):
         page.render("document.html", title="x")
+
+
+@pytest.mark.parametrize(
+    ("template", "facts"),
+    [
+        ("open_stage.html", ("run", "stage", "state", "error", "xsrf")),
+        ("message.html", ("title", "text")),
+        ("waiting.html", ("around", "title", "what")),
+        ("frame.html", ()),
+    ],
+)
+def test_small_pages_escape_whatever_they_are_given(template, facts):
+    bad = "\"'><script>alert(1)</script>"
+    run = {"state": "lost", "reason": bad}
+    run = {"run": run, "links": {bad: bad}, "data": {"page": bad}} | dict.fromkeys(facts, bad)
+    text = page.render(template, **run)
+    assert "<script" not in text and "\"'>" not in text and "&lt;script&gt;" in text

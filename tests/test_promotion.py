@@ -5,7 +5,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from lib.commands import services
 from lib.dag import promotion
 from lib.dag.form import model_asset, promotion_task
 from lib.dag.promotion import PromotionOperator, question, read_decision
@@ -14,7 +13,7 @@ from lib.run import open_run
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
-from whole_runs import asset_events, impatient
+from whole_runs import asset_events, impatient, prepare
 
 NAME = "household_power_lightgbm_sample"
 ROWS = [
@@ -272,7 +271,7 @@ def test_run_without_a_server_does_not_wait_and_says_who_decides(run, promoted, 
 
 @pytest.fixture(scope="module")
 def airflow():
-    services.prepare()
+    prepare()
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import json
 import shutil
 from types import SimpleNamespace
 
-from lib import judged, tracking
+from lib import judged, packaging, tracking
 from lib.packaging import load_packed
 from lib.power.demo import sample_pair
 from lib.power.features import forward_value, measured
-from lib.registry import gate, rematch, standing
+from lib.registry import gate, rematch
 from lib.registry.paired import Test
 from lib.registry.rematch import require_comparable, shared_rows
 from lib.registry.rows import NotComparable, predict, rows_of_run
@@ -238,7 +238,7 @@ def against(power_run, monkeypatch):
             return model
 
         monkeypatch.setattr(tracking, "open_client", lambda: registry)
-        monkeypatch.setattr(standing, "load_packed", load)
+        monkeypatch.setattr(packaging, "load_packed", load)
         return rematch.against_production(run, name)
 
     return found

@@ -53,6 +53,8 @@ def repository(tmp_path, monkeypatch):
     (folder / "lib/__init__.py").touch()
     (folder / "lib/commands/__init__.py").touch()
     (folder / "requirements.lock").write_text(LOCK)
+    (folder / "dags").mkdir()
+    (folder / "dags/power.py").touch()
     git(folder, "init", "--quiet")
     for rmse in (0.5, 0.6):
         (folder / "lib/commands/cli.py").write_text(CLI.replace("RMSE", str(rmse)))
@@ -184,9 +186,11 @@ def test_run_that_does_not_start_is_an_error_and_leaves_nothing(run, repository,
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_library_from_elsewhere_is_refused(run, repository, tmp_path):
-    with pytest.raises(ValueError, match="not the one that Python imports"):
-        reproduce.make("power", {}, tmp_path / "data", tmp_path / "new")
+def test_commit_without_the_pipeline_means_the_files_as_they_are(run, repository):
+    commit = git(repository, "rev-parse", "HEAD")
+    assert reproduce.known_commit(commit, "power") == (commit, commit[:10])
+    found, words = reproduce.known_commit(commit, "wine")
+    assert found == "" and "has no pipeline wine; the files are taken as they are now" in words
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def mlflow_server(tmp_path):
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
-        while not services._answers(port):
+        while not services.is_taken(port):
             assert server.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
         yield client, made.info, f"http://127.0.0.1:{port}"

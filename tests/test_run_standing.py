@@ -3,7 +3,8 @@
 import json
 from types import SimpleNamespace
 
-from lib.pages import publish, run_page, standing
+from lib import tracking
+from lib.pages import publish, run_page
 from lib.pages.summary import summarise
 from lib.registry import ledger
 from tests import run_pages
@@ -19,9 +20,9 @@ def registry_of(monkeypatch, aliases, run_dir="wind/old"):
     tags = {"metric.rmse": "0.5", "run_dir": run_dir, "data_digest": "d" * 64}
     client = SimpleNamespace(
         get_registered_model=lambda name: SimpleNamespace(aliases=aliases),
-        get_model_version=lambda name, version: SimpleNamespace(tags=tags | {"v": version}),
+        get_model_version=lambda name, version: SimpleNamespace(tags=tags, version=version),
     )
-    monkeypatch.setattr(standing, "open_client", lambda: client)
+    monkeypatch.setattr(tracking, "open_client", lambda: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
 
@@ -39,7 +40,7 @@ def test_version_to_compare_with_is_in_production_or_else_staging(
 ):
     registry_of(monkeypatch, aliases, run_dir)
     summary = summarise(make_run(metrics=METRICS, registration={"name": "wind_gbm"}))
-    served = standing.serving(summary)
+    served = publish._serving(summary)
     assert (served.get("alias"), served.get("version")) == (found or (None, None))
     assert not found or served["metrics"] == {"rmse": 0.5}
 
@@ -49,7 +50,7 @@ def test_refused_run_is_compared_with_the_model_of_the_last_registration(monkeyp
     publish.publish(make_run("wind/old", registration={"name": "wind_gbm", "version": 2}))
     publish.publish(make_run("tide/b", registration={"name": "tide_gbm", "version": 9}))
     summary = summarise(make_run("wind/new", metrics=METRICS))
-    assert standing.serving(summary)["name"] == "wind_gbm"
+    assert publish._serving(summary)["name"] == "wind_gbm"
 
 
 def test_missing_store_is_no_problem_and_is_not_made(outputs):
@@ -63,7 +64,7 @@ def test_broken_registry_costs_no_page_and_is_named_without_its_password(monkeyp
         raise OSError("cannot reach http://me:secret@db/api")
 
     registry_of(monkeypatch, {})
-    monkeypatch.setattr(standing, "open_client", refuse)
+    monkeypatch.setattr(tracking, "open_client", refuse)
     page = publish.build(make_run(metrics=METRICS, registration={"name": "wind_gbm"}))
     assert "the registry could not be asked: OSError: cannot reach http://db/api" in page
     assert "secret" not in page
@@ -137,17 +138,17 @@ def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
         get_model_version=lambda name, version: SimpleNamespace(tags={"archived": STAMP}),
         get_run=lambda run_id: ledger_run,
     )
-    monkeypatch.setattr(standing, "open_client", lambda: client)
+    monkeypatch.setattr(tracking, "open_client", lambda: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    found = standing.standing_of(summarise(gated_run(registration=MADE)))
+    found = publish._standing(summarise(gated_run(registration=MADE)))
     assert (found["champion"], found["archived"]) == (6, STAMP)
     assert [(change["who"], change["number"]) for change in found["changes"]] == [("alice", 2)]
-    assert standing.standing_of(summarise(make_run("wind/new"))) == {}
+    assert publish._standing(summarise(make_run("wind/new"))) == {}
 
 
 def test_page_says_what_a_pipeline_without_a_part_of_its_own_cannot_do():
     page = publish.build(make_run(registration=MADE), ask_registry=False)
-    assert text_of(page).count("There is no lib/pipelines/wind.py: its versions can") == 1
+    assert text_of(page).count("There is no lib/pipelines/wind.py: versions of wind can") == 1
     assert "lib/pipelines" not in publish.build(make_run("wind/b"), ask_registry=False)
     own = make_run("power/a", registration=MADE)
     assert "lib/pipelines" not in publish.build(own, ask_registry=False)

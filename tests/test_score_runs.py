@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 from lib import tracking
-from lib.commands import services
 from lib.dag.form import PROMOTED_MODEL, drift_asset, model_asset
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
@@ -18,7 +17,7 @@ import jinja2
 import pandas as pd
 import pytest
 from airflow.sdk.execution_time.context import TriggeringAssetEventsAccessor
-from whole_runs import asset_events, go, impatient
+from whole_runs import asset_events, go, impatient, prepare
 
 NAME = "house_sample"
 
@@ -45,7 +44,7 @@ def test_model_is_the_one_whose_promotion_came_last():
 
 @pytest.fixture(scope="module")
 def airflow():
-    services.prepare()
+    prepare()
 
 
 @pytest.mark.kernel

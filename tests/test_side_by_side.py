@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 from lib import judged, tracking
-from lib.commands import services
 from lib.pages import run_page, summary
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
@@ -532,9 +531,9 @@ def house(tmp_path_factory):
 
 @pytest.mark.kernel
 def test_registered_versions_are_compared_by_the_dag_and_leave_a_report(house):
-    from whole_runs import go, impatient
+    from whole_runs import go, impatient, prepare
 
-    services.prepare()
+    prepare()
     values = {"model": "house", "a": "1", "b": "@staging", "n_repeats": 1, "last_days": 27}
     done, _, run = go(impatient("compare"), **values)
     assert done.state == "success"

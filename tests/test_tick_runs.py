@@ -4,7 +4,6 @@ import json
 from datetime import UTC, date, datetime
 
 from lib import judged, tracking
-from lib.commands import services
 from lib.registry import lifecycle
 from lib.run import data_dir, open_run, run_folder_name, state_dir
 from lib.tick.sample import sample_ticks
@@ -21,6 +20,7 @@ from whole_runs import (
     kernel_killed_in,
     lines_of_training,
     mlflow_run,
+    prepare,
     register_again,
     report,
 )
@@ -32,7 +32,7 @@ SMALL = {"sample_ticks": 8_000, "control_ticks": 8_000, "bar_size": 15.0, "windo
 
 @pytest.fixture(scope="module", autouse=True)
 def airflow():
-    services.prepare()
+    prepare()
 
 
 @pytest.fixture

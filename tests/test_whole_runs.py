@@ -4,31 +4,27 @@ Every fault must end red, leave a report that says why, register nothing, and be
 run is made again without it.
 """
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
-from datetime import timedelta
 from pathlib import Path
 
-from lib import judged, outcome, tracking
-from lib.commands import reproduce, services
+from lib import judged, tracking
+from lib.commands import reproduce
 from lib.registry import lifecycle
 from lib.run import ROOT, data_dir, outputs_dir
 
 import mlflow
 import pandas as pd
 import pytest
-from upath import UPath
 from whole_runs import (
     asset_events,
     go,
     impatient,
-    kernel_killed_in,
     mlflow_run,
+    prepare,
     register_again,
     report,
 )
@@ -40,7 +36,7 @@ SAMPLE = {"source": "sample"}
 
 @pytest.fixture(scope="module", autouse=True)
 def airflow():
-    services.prepare()
+    prepare()
 
 
 @pytest.fixture
@@ -246,39 +242,6 @@ def test_real_hourly_data_reach_the_registry_under_the_real_name(power):
     assert mlflow_run(run).data.tags["source"].endswith("household_power_hourly.csv.gz")
 
 
-@pytest.mark.parametrize(
-    ("params", "reason"),
-    [
-        ({"horizont": 3}, "power has no parameter 'horizont'"),
-        ({"run_dir": "power/mine"}, "power has no parameter 'run_dir'"),
-        ({"horizon": 0}, "in 1..168"),
-        ({"horizon": "1"}, "type int"),
-    ],
-)
-def test_bad_parameter_starts_nothing(params, reason):
-    before = {path.name for path in (outputs_dir() / "power").glob("*")}
-    done = subprocess.run(
-        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", json.dumps(params)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert reason in done.stderr and "Traceback" not in done.stderr
-    assert {path.name for path in (outputs_dir() / "power").glob("*")} == before
-
-
-def test_unknown_parameter_of_a_triggered_run_fails_before_a_kernel_starts(power):
-    done, tasks, run = go(power, horizont=3)
-    assert done.state == "failed"
-    assert tasks["01_load"].state == "failed" and tasks["01_load"].try_number == 1
-    state, page = report(run, "01_load")
-    assert state == "failed" and "power has no parameter 'horizont'" in page
-    assert "power has no parameter &#x27;horizont&#x27;" in (run.path / "report.html").read_text()
-    assert not (run.path / "stages").exists()
-
-
 def test_truncated_input_file_fails_the_first_stage_with_file_and_reason(power, tmp_path):
     from lib.power.sample import sample_power, write_uci_text
 
@@ -296,33 +259,6 @@ def test_truncated_input_file_fails_the_first_stage_with_file_and_reason(power, 
     assert mlflow_run(run).info.status == "FAILED"
 
 
-def test_kernel_killed_in_training_is_tried_again_and_both_reports_stay(power):
-    with kernel_killed_in("power", "04_train") as killed:
-        done, tasks, run = go(power)
-    assert killed, "the test found no kernel to kill"
-    assert done.state == "success"
-    assert tasks["04_train"].try_number == 2
-    first = outcome.read_notebook(run.path / "04_train.attempt-1.ipynb")
-    assert outcome.state(first) == "failed" and "Execution failed" in first["cells"][0]["source"]
-    assert (run.path / "04_train.attempt-1.html").exists()
-    assert report(run, "04_train")[0] == "completed"
-    client = tracking.open_client()
-    found = client.search_runs(
-        [tracking.link(run)["experiment_id"]], f"tags.run_dir = '{run.run_dir}'"
-    )
-    assert len(found) == 1 and found[0].info.status == "FINISHED"
-
-
-def test_notebook_over_its_time_limit_fails_with_the_limit_and_registers_nothing(power):
-    before = n_versions()
-    power.task_dict["03_tune"].timeout = timedelta(seconds=2)
-    done, tasks, run = go(power, n_trials=500)
-    assert done.state == "failed" and tasks["03_tune"].try_number == 1
-    state, page = report(run, "03_tune")
-    assert state == "failed" and "StageTimeoutError" in page
-    assert n_versions() == before and mlflow_run(run).info.status == "FAILED"
-
-
 def test_model_below_its_floor_is_red_and_not_registered(power):
     before = n_versions()
     done, tasks, run = go(power, max_rmse_vs_persistence=0.1)
@@ -330,105 +266,3 @@ def test_model_below_its_floor_is_red_and_not_registered(power):
     assert "GateError" in report(run, "06_register")[1]
     assert "rmse_vs_persistence" in report(run, "06_register")[1]
     assert n_versions() == before
-
-
-def test_unwritable_run_folder_is_red_and_named(power, monkeypatch, tmp_path):
-    from lib.dag.account import Account
-
-    from airflow.sdk.listener import get_listener_manager
-
-    account = Account(io.StringIO())
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
-    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "file"))
-    get_listener_manager().add_listener(account)
-    try:
-        done = power.test(run_conf=SAMPLE)
-    finally:
-        get_listener_manager().pm.unregister(account)
-    assert done.state == "failed"
-    text = account.console.getvalue()
-    assert text.count(f"cannot write to the run folder {tmp_path}/file/power/") == 3, text
-
-
-def test_two_runs_at_once_both_pass_and_share_nothing():
-    command = [sys.executable, "-m", "lib.commands.cli", "run", "power"]
-    running = [
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for _ in range(2)
-    ]
-    texts = [process.communicate(timeout=600)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(texts)
-    folders = {line.split()[1] for text in texts for line in text.splitlines() if "report" in line}
-    assert len(folders) == 2
-
-
-def test_killed_task_leaves_a_finished_report(power, tmp_path):
-    """SIGKILL to the process that runs the task: the watcher completes the report."""
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "lib.commands.cli",
-                "run",
-                "power",
-                "--params",
-                '{"n_trials": 500}',
-            ],
-            cwd=ROOT,
-            stdout=file,
-            stderr=file,
-        )
-    known = set((outputs_dir() / "power").glob("*"))
-    running = None
-    deadline = time.monotonic() + 200
-    while running is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-        for folder in set((outputs_dir() / "power").glob("*")) - known:
-            if (folder / "stages/03_tune.json").exists():
-                running = folder
-    assert running, log.read_text()
-    time.sleep(1)
-    process.kill()
-    process.wait()
-    path = Path(str(running)) / "03_tune.ipynb"
-    deadline = time.monotonic() + 30
-    while outcome.state(outcome.read_notebook(path)) == "running":
-        assert time.monotonic() < deadline, "the report still says that it is running"
-        time.sleep(0.2)
-    notebook = outcome.read_notebook(path)
-    assert outcome.state(notebook) == "failed" and "SIGKILL" in json.dumps(notebook)
-    page = Path(str(running)) / "report.html"
-    while "SIGKILL" not in page.read_text():
-        assert time.monotonic() < deadline, "the page of the run does not say what happened"
-        time.sleep(0.2)
-
-
-def test_run_folder_on_s3_holds_the_same_run(bucket, tmp_path):
-    """Runs a copy of the project, whose databases and scratch files lie beside it."""
-    for part in ("lib", "dags", "notebooks", "plugins"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLFLOW"))}
-    environment |= {"OUTPUTS_DIR": f"s3://{bucket}/outputs", "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", '{"n_trials": 2}'],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = UPath(f"s3://{bucket}/outputs/power").iterdir()
-    names = {path.name for path in folder.iterdir()}
-    assert {"01_load.ipynb", "06_register.html", "metrics.json", "model", "raw.parquet"} <= names
-    assert outcome.state(outcome.read_notebook(folder / "06_register.ipynb")) == "completed"
-    assert not list((tmp_path / "outputs").glob("power/*"))
-    known = json.loads((folder / "mlflow.json").read_text())
-    client = mlflow.MlflowClient(known["tracking_uri"])
-    artifacts = client.get_run(known["run_id"]).info.artifact_uri
-    assert artifacts.startswith(f"s3://{bucket}/outputs/.mlflow/")

@@ -198,6 +198,23 @@ def test_notebook_that_has_changed_since_is_named_with_its_parameters(outputs, t
     assert "declares otherwise" not in note and "has changed" not in note
 
 
+def test_notebook_that_asks_for_what_lib_has_moved_says_so_first(outputs, tmp_path):
+    run = make_run()
+    first = sources(open_stage("power/r1", "02_features", tmp_path))[0]
+    assert "will not run here" not in first
+    old = "from lib import registry\nfrom lib.data.images import load_images\nregistry.register(1)"
+    outcome.write_notebook(run.path / "02_features.ipynb", executed(cell(old), run_dir="power/r1"))
+    write_bytes(
+        run.path / "run.json", b'{"commit": "5ff2590f57069bf0", "started": "2026-01-02T03:04"}'
+    )
+    _, _, line, *_ = sources(open_stage("power/r1", "02_features", tmp_path))[0].splitlines()
+    assert line.startswith("- **It will not run here as it is**: made with commit 5ff2590f57, ")
+    assert (
+        "lib.data.images.load_images, lib.registry.register. To run it as it was: `make repr"
+        in line
+    )
+
+
 def test_copy_takes_the_values_that_its_own_parameters_cell_allows(outputs, tmp_path, monkeypatch):
     make_run()
     path = open_stage("power/r1", "02_features", tmp_path)

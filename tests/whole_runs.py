@@ -1,19 +1,48 @@
 """What tests of whole runs share: run a DAG, look at what it left, kill a kernel."""
 
 import contextlib
+import fcntl
 import json
+import os
 import shutil
 import signal
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from lib import outcome, tracking
-from lib.run import open_run, outputs_dir, run_folder_name
+from lib.commands import services
+from lib.files import state_dir
+from lib.run import ROOT, open_run, outputs_dir, run_folder_name
 
 import psutil
+import pytest
 
 NOW = object()
+TOY = ROOT / "tests" / "toy"  # a pipeline of two short stages, for `PIPELINES_DIR`
+
+
+def prepare(folder=None):
+    """Make Airflow's database below `folder`, by default where runs go, once for all tests.
+
+    Every other one is a copy: to make it takes as long as a run.
+    """
+    shared = Path(os.environ["PIPELINES_SHARED"])
+    with (shared / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not (shared / "made").exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("OUTPUTS_DIR", str(shared / "making"))
+                services.prepare()
+            (shared / "making" / ".airflow").rename(shared / "made")
+    place = (state_dir() if folder is None else Path(folder)) / ".airflow"
+    if not (place / "ready").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shared / "made" / "airflow.db", place)
+        (place / "ready").touch()
+    if folder is None:
+        services.prepare()
 
 
 def impatient(pipeline):

@@ -9,7 +9,6 @@ no password is shown.
 import fcntl
 import os
 import platform
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -24,13 +23,11 @@ from pathlib import Path
 from lib import layout
 from lib.commands import lockfile
 from lib.commands.services import airflow_settings
-from lib.console import redact
+from lib.console import redact, say
 from lib.dag import health
 from lib.dag.scheduling import ghosts
-from lib.files import ROOT, data_dir, is_local, outputs_dir, state_dir, write_bytes
+from lib.files import ROOT, state_dir
 from lib.tracking import tracking_uri
-
-from upath import UPath
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LOCK = ROOT / "requirements.lock"
@@ -62,17 +59,17 @@ class Finding:
 
 
 def main() -> int:
-    """Make all checks and print them, problems with their fixes last; return 1 if there is one."""
+    """Make all checks and print them, each problem with its fix; return 1 if there is one."""
     with ThreadPoolExecutor(max_workers=len(CHECKS)) as pool:
         findings = list(pool.map(make, CHECKS))
     for found in findings:
         mark = found.state.upper() if found.state == PROBLEM else found.state
-        sys.stdout.write(f"{mark:<8} {found.name:<18} {found.what}\n")
-    for found in sorted((f for f in findings if f.fix), key=lambda f: f.state == PROBLEM):
-        sys.stdout.write(f"\n{found.state} {found.name}: {found.what}\n    fix: {found.fix}\n")
-    count = {state: sum(f.state == state for f in findings) for state in (PROBLEM, WARNING)}
-    sys.stdout.write(f"\n{count[PROBLEM]} problems, {count[WARNING]} warnings\n")
-    return 1 if count[PROBLEM] else 0
+        say(f"{mark:<8} {found.name:<11} {found.what}")
+        if found.fix:
+            say(f"{'':<20} fix: {found.fix}")
+    n_problems, n_warnings = (sum(f.state == s for f in findings) for s in (PROBLEM, WARNING))
+    say(f"\n{n_problems} problems, {n_warnings} warnings")
+    return 1 if n_problems else 0
 
 
 def make(check: Callable[[], Finding]) -> Finding:
@@ -82,24 +79,6 @@ def make(check: Callable[[], Finding]) -> Finding:
     except Exception as error:
         what = redact(f"the check itself failed: {type(error).__name__}: {error}")
         return Finding(check.__name__, PROBLEM, what, "see the error; it names what is broken")
-
-
-def python() -> Finding:
-    """Check the version of Python, that it is the project's own, and that there is make."""
-    from packaging.specifiers import SpecifierSet
-
-    version = platform.python_version()
-    wanted = re.search(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
-    if version not in SpecifierSet(wanted):
-        fix = "make clean, then make install PYTHON=python3.11 (or another one of that range)"
-        return Finding("python", PROBLEM, f"Python {version}, expected {wanted}", fix)
-    if sys.prefix == sys.base_prefix:
-        what = f"Python {version} of {sys.prefix}, which is no environment of its own"
-        return Finding("python", WARNING, what, "run commands by make, or by .venv/bin/python")
-    if not shutil.which("make"):
-        fix = "install make (apt install make, or xcode-select --install)"
-        return Finding("python", WARNING, f"Python {version}, but there is no make", fix)
-    return Finding("python", OK, f"Python {version} and make")
 
 
 def packages() -> Finding:
@@ -113,7 +92,8 @@ def packages() -> Finding:
     if wrong:
         what = f"{len(wrong)} of {n_wanted} differ from the lock: {_some(wrong, '; ')}"
         return Finding("packages", PROBLEM, what, "make clean install")
-    return Finding("packages", OK, f"{n_wanted} as the lock has them")
+    what = f"Python {platform.python_version()}, {n_wanted} packages as the lock has them"
+    return Finding("packages", OK, what)
 
 
 def kernel() -> Finding:
@@ -249,32 +229,6 @@ def airflow() -> Finding:
     return Finding("airflow", OK, f"database migrated; {', '.join(said['dags'])} can be imported")
 
 
-def access() -> Finding:
-    """Write to the folder of runs and to the temporary folder, and look into the data."""
-    wrong = []
-    outputs = outputs_dir()
-    if is_local(outputs):
-        outputs = UPath(_existing(Path(outputs.path)))
-    for name, place in (("OUTPUTS_DIR", outputs), ("TMPDIR", UPath(tempfile.gettempdir()))):
-        probe = place / f".doctor-{os.getpid()}"
-        try:
-            write_bytes(probe, b"")
-            probe.unlink()
-        except OSError as error:
-            reason = error.strerror or redact(str(error))
-            wrong.append(f"{name}, {redact(str(place))}, cannot be written: {reason}")
-    data = data_dir()
-    if data.exists() and not (data.is_dir() and os.access(data, os.R_OK | os.X_OK)):
-        wrong.append(f"DATA_DIR, {data}, cannot be read")
-    if wrong:
-        fix = "give this user the right to, or set the variable to a folder that it may use"
-        return Finding("access", PROBLEM, "; ".join(wrong), fix)
-    if not data.exists():
-        fix = "nothing, for sample data; else put the data there, or set DATA_DIR"
-        return Finding("access", WARNING, f"DATA_DIR, {data}, is not there", fix)
-    return Finding("access", OK, "runs can be written, data can be read")
-
-
 def disk() -> Finding:
     """Look how much space is left for runs and temporary files."""
     places = {state_dir(), Path(tempfile.gettempdir())}
@@ -307,18 +261,7 @@ def locks() -> Finding:
     return Finding("locks", OK, "none is held")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    python,
-    packages,
-    kernel,
-    tracking,
-    registry,
-    airflow,
-    access,
-    disk,
-    ghost_runs,
-    locks,
-)
+CHECKS = (packages, kernel, tracking, registry, airflow, disk, ghost_runs, locks)
 
 
 def _is_free_soon(lock: Path) -> bool:

@@ -7,7 +7,6 @@ changed the same lines nothing is written.
 """
 
 import difflib
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lib import layout, outcome
 from lib.commands.which import LATEST
-from lib.commands.workbench import WORKBENCH
+from lib.commands.workbench import WORKBENCH, bare
 from lib.console import say
 from lib.files import ROOT, write_bytes
 from lib.pages.code_diff import line_diff
@@ -75,7 +74,7 @@ def main(notebook: str, *, apply: bool) -> None:
     """
     path = find(notebook)
     found = propose(path)
-    opened, name = path.relative_to(ROOT), found.target.relative_to(ROOT).as_posix()
+    opened, name = path.relative_to(ROOT), f"notebooks/{'/'.join(found.target.parts[-2:])}"
     shown = changes(found.before, found.after)
     if not shown:
         why = f"{name} has all that {opened} has, as it was saved"
@@ -117,9 +116,8 @@ def find(notebook: str) -> Path:
         raise ValueError(f"no opened stage below {WORKBENCH}/: make open first")
     path = ROOT / notebook
     if not path.is_file():
-        known = [str(one.relative_to(ROOT)) for one in saved[:3]]
-        there = f"the last that were saved are {', '.join(known)}" if known else "there is none yet"
-        raise ValueError(f"no notebook {notebook}; expected one below {WORKBENCH}/, {there}")
+        known = ", ".join(str(one.relative_to(ROOT)) for one in saved[:3]) or "none"
+        raise ValueError(f"no notebook {notebook}; the last saved below {WORKBENCH}/: {known}")
     return path
 
 
@@ -149,32 +147,6 @@ def propose(path: Path) -> Proposal:
     after = edited if before == common else _merge(common, before, edited, target)
     _check_parameters(after, path)
     return Proposal(target, text, before, after, base, edited)
-
-
-def bare(notebook: Mapping, pipeline: str) -> dict:
-    """Return a notebook's own cells: no outputs, nothing that a run or opening has put in.
-
-    Parameters
-    ----------
-    notebook : mapping
-        Committed, executed or opened; of nbformat 4, as JSON.
-    pipeline : str
-        Links that opening has turned to this folder of `notebooks/` are turned back.
-    """
-    there = re.compile(rf"\]\(\.\./\.\./notebooks/{re.escape(pipeline)}/")
-    cells = []
-    for cell in notebook["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if outcome.is_marker(cell) or "injected-parameters" in tags:
-            continue
-        kept = {key: cell[key] for key in ("cell_type", "id", "attachments") if key in cell}
-        kept |= {"metadata": {"tags": tags}, "source": outcome.source_text(cell)}
-        if cell["cell_type"] == "code":
-            kept |= {"outputs": [], "execution_count": None}
-        else:
-            kept["source"] = there.sub("](", kept["source"])
-        cells.append(kept)
-    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def changes(before: Mapping, after: Mapping) -> list[tuple[str, str]]:

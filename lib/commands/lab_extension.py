@@ -12,6 +12,7 @@ from pathlib import Path
 from lib.addresses import OPEN_STAGE
 from lib.commands import which
 from lib.commands.workbench import open_stage
+from lib.folder import Run
 from lib.pages.html import document, render
 from lib.pages.summary import summarise
 
@@ -34,16 +35,16 @@ class OpenStage(JupyterHandler):
         """Say what would be opened, and ask."""
         run_dir, stage = self.get_query_argument("run", ""), self.get_query_argument("stage", "")
         try:
-            found = await asyncio.to_thread(_find, run_dir, stage)
+            run, found = await asyncio.to_thread(_find, run_dir, stage)
         except ValueError as error:
             self._refuse(error)
             return
         words = {"passed": "passed", "failed": "failed", "running": "is still running"}
         state = words.get(found["state"], "has not run")
         error = f"{found['error']['ename']}: {found['error']['text']}" if found["error"] else ""
-        form = {"run": run_dir, "stage": stage, "state": state, "error": error}
+        form = {"run": run.run_dir, "stage": found["name"], "state": state, "error": error}
         body = render("open_stage.html", xsrf=Markup(self.xsrf_form_html()), **form)
-        page = document(f"Open {stage}", body, "open_stage.css")
+        page = document(f"Open {found['name']}", body, "open_stage.css")
         await self.finish(page.replace("form-action 'none'", "form-action 'self'", 1))
 
     @web.authenticated
@@ -66,8 +67,9 @@ class OpenStage(JupyterHandler):
         self.finish(document("No such stage", body))
 
 
-def _find(run_dir: str, stage: str) -> Mapping:
-    return which.find_stage(summarise(which.find_run(run_dir)), stage)
+def _find(run_dir: str, stage: str) -> tuple[Run, Mapping]:
+    run = which.find_run(run_dir)
+    return run, which.find_stage(summarise(run), stage)
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

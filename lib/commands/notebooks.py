@@ -37,15 +37,15 @@ def apart() -> Iterator[None]:
 
     What they write and register touches neither the runs nor the models of whoever calls.
     """
-    names = ("OUTPUTS_DIR", "MLFLOW_TRACKING_URI")
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
-            os.environ["OUTPUTS_DIR"] = folder
+    before = dict(os.environ)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
+        os.environ["OUTPUTS_DIR"] = folder
+        try:
             yield
-    finally:
-        os.environ.pop("OUTPUTS_DIR", None)
-        os.environ.update(before)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def execute(path: Path) -> NotebookNode:

@@ -24,6 +24,7 @@ from lib.folder import Run
 from lib.git import git
 from lib.pages.run_index import write_index
 from lib.pages.summary import summarise
+from lib.registry import ledger
 from lib.runs import list_runs
 
 from upath import UPath
@@ -139,19 +140,16 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
     start, link = summary["start"], summary["mlflow"]
     opened = [record.get("opened") for record in _records(run).values()]
     times = [summary["ended"], summary["started"], start.get("started"), *opened]
-    kept = ""
-    if run.name == BY_HAND:
-        kept = "by hand"
-    elif run.run_dir in tracked or run.name.startswith(REFERENCE):
-        kept = "in git"
-    elif not _is_own(run):
-        kept = "link"
-    elif summary["state"] == "running":
-        kept = "running"
-    elif run.run_dir in run_dirs or link.get("run_id") in mlflow_runs:
-        kept = "registered"
-    elif link.get("tracking_uri", tracking.tracking_uri()) != tracking.tracking_uri():
-        kept = "elsewhere"
+    here = tracking.tracking_uri()
+    reasons = {
+        "by hand": run.name == BY_HAND,
+        "in git": run.run_dir in tracked or run.name.startswith(REFERENCE),
+        "link": not _is_own(run),
+        "running": summary["state"] == "running",
+        "registered": run.run_dir in run_dirs or link.get("run_id") in mlflow_runs,
+        "elsewhere": link.get("tracking_uri", here) != here,
+    }
+    kept = next((reason for reason, holds in reasons.items() if holds), "")
     last = max((datetime.fromisoformat(time) for time in times if time), default=None)
     return Found(run, kept, last, start.get("opened", ""))
 
@@ -175,25 +173,21 @@ def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[tupl
     never = datetime.min.replace(tzinfo=UTC)
     ordered = sorted(runs, key=lambda found: (found.last or never, found.run.run_dir))
     origins = {found.origin for found in ordered if found.last and found.last >= before}
-    places, last = Counter(), set()
+    last: dict[str, list[str]] = {}
     for found in reversed(ordered):
-        counts = not found.origin and found.kept not in ("by hand", "in git", "link")
-        if counts and found.last and places[found.run.pipeline] < keep_last:
-            places[found.run.pipeline] += 1
-            last.add(found.run.run_dir)
-
-    def reason(found: Found) -> str:
-        if found.kept:
-            return found.kept
-        if found.run.run_dir in origins:
-            return "opened"
-        if found.last is None:
-            return "unknown"
-        if found.run.run_dir in last:
-            return "last"
-        return "young" if found.last >= before else ""
-
-    return [(found, reason(found)) for found in ordered]
+        if found.last and not found.origin and found.kept not in ("by hand", "in git", "link"):
+            last.setdefault(found.run.pipeline, []).append(found.run.run_dir)
+    decided = []
+    for found in ordered:
+        reasons = {
+            "opened": found.run.run_dir in origins,
+            "unknown": found.last is None,
+            "last": found.run.run_dir in last.get(found.run.pipeline, [])[:keep_last],
+            "young": (found.last or never) >= before,
+        }
+        reason = next((reason for reason, holds in reasons.items() if holds), "")
+        decided.append((found, found.kept or reason))
+    return decided
 
 
 def delete(run: Run, client: "MlflowClient") -> None:
@@ -207,8 +201,8 @@ def delete(run: Run, client: "MlflowClient") -> None:
     if not _is_own(run):
         raise ValueError(f"{run.path} is a link or not in {outputs_dir()}: delete it by hand")
     known = tracking.link(run)
-    if known:
-        _mark_deleted(client, known["run_id"])
+    if known and ledger.seek(client.get_run, known["run_id"]):
+        client.delete_run(known["run_id"])
     _remove(run.path)
     _remove(UPath(_scratch(run)))
 
@@ -232,15 +226,12 @@ def size(run: Run) -> int:
 
 def _ask_registry() -> "MlflowClient":
     """Return a client whose registry answers."""
-    uri = tracking.tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise ValueError(
-            f"there is no {uri}, so nobody knows which runs a registered version refers to: set "
-            "MLFLOW_TRACKING_URI to where the models are. Nothing was deleted"
-        )
     from mlflow import MlflowException
 
+    uri = tracking.tracking_uri()
     try:
+        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+            raise FileNotFoundError("it is not there; MLFLOW_TRACKING_URI says where models are")
         client = tracking.open_client()
         client.search_model_versions(max_results=1)
     except (MlflowException, OSError) as error:
@@ -305,16 +296,6 @@ def _remove(path: UPath) -> None:
         if not place.name.startswith(PRUNED):
             place = place.rename(place.with_name(f"{PRUNED}{place.name}"))
         shutil.rmtree(place)
-
-
-def _mark_deleted(client: "MlflowClient", run_id: str) -> None:
-    from mlflow import MlflowException
-
-    try:
-        client.delete_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
 
 
 def _megabytes(n_bytes: int) -> str:

@@ -5,13 +5,11 @@ from lib.pages import publish, two_runs
 from lib.runs import list_runs
 
 
-def write(run: str) -> int:
+def write(run: str) -> None:
     """Write the page of one run anew, or those of all where `run` is empty; and the index."""
     publish.write_pages([find_run(run)] if run else list_runs())
-    return 0
 
 
-def compare(a: str, b: str, pipeline: str) -> int:
+def compare(a: str, b: str, pipeline: str) -> None:
     """Write a page that puts two runs side by side, see `lib.commands.which.find_pair`."""
     two_runs.compare(*find_pair(a, b, pipeline))
-    return 0

@@ -36,6 +36,7 @@ from upath import UPath
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 TIMING = re.compile(r".*(_s|_ms|_seconds|_mb)|.*per_s.*")
 NOISE = 1e-9
+Row = tuple[str, float | None, float | None, str]
 LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
 
 
@@ -68,7 +69,7 @@ def main(run: str, *, keep: bool = False) -> int:
         )
     values = run_parameters(known)
     start = before["start"]
-    commit, about_commit = known_commit(start.get("commit", ""))
+    commit, about_commit = known_commit(start.get("commit", ""), known.pipeline)
     with worktree(commit, keep=keep) as (tree, folder):
         changed = environment_changes(start, commit)
         values, about_source = find_source(values, tree)
@@ -117,13 +118,15 @@ def run_parameters(run: Run) -> dict[str, Value]:
     return found
 
 
-def known_commit(text: str) -> tuple[str, str]:
+def known_commit(text: str, pipeline: str) -> tuple[str, str]:
     """Return the commit that can be checked out for a run, and a sentence about it.
 
     Parameters
     ----------
     text : str
         ``commit`` of `run.json`: a hash, with ``+changes`` where files differed, or "".
+    pipeline : str
+        The commit has to hold it.
 
     Returns
     -------
@@ -131,11 +134,14 @@ def known_commit(text: str) -> tuple[str, str]:
         "" if there is none: the files as they are must do.
     words : str
     """
-    commit = text.partition("+")[0]
+    commit, as_now = text.partition("+")[0], "the files are taken as they are now"
     if not COMMIT.fullmatch(commit):
-        return "", "unknown; the files are taken as they are now"
-    if _git("cat-file", "-e", f"{commit}^{{commit}}") is None:
-        return "", f"{commit[:10]} is not in this repository; the files are taken as they are now"
+        return "", f"unknown; {as_now}"
+    held = _git("ls-tree", "--name-only", commit, f"dags/{pipeline}.py")
+    if held is None:
+        return "", f"{commit[:10]} is not in this repository; {as_now}"
+    if not held:
+        return "", f"{commit[:10]} has no pipeline {pipeline}; {as_now}"
     if "+" in text:
         return commit, f"{commit[:10]}, without the changes that were never committed"
     return commit, commit[:10]
@@ -212,16 +218,11 @@ def find_source(values: Mapping[str, Value], tree: Path) -> tuple[dict[str, Valu
     words : str
         What was done; "" if nothing.
     """
-    source = values.get("source")
-    parts = re.fullmatch(r"(?s)(sql:sqlite:///)?([^#]*)(#.*)?", str(source))
-    if not isinstance(source, str) or not parts or not parts[2] or ":" in parts[2]:
+    source = str(values.get("source", ""))
+    head, path, table = re.fullmatch(r"(?s)(sql:sqlite:///|)([^#]*)(#.*|)", source).groups()
+    if not path or not _exists(ROOT, path) or _exists(data_dir(), path) or _exists(tree, path):
         return dict(values), ""
-    path = Path(parts[2]).expanduser()
-    if path.is_absolute() or not _exists(ROOT, path):
-        return dict(values), ""
-    if _exists(data_dir(), path) or _exists(tree, path):
-        return dict(values), ""
-    whole = f"{parts[1] or ''}{ROOT / path}{parts[3] or ''}"
+    whole = f"{head}{ROOT / path}{table}"
     return {**values, "source": whole}, f", source is {redact(whole)}"
 
 
@@ -231,20 +232,12 @@ def make(pipeline: str, values: Mapping[str, Value], tree: Path, outputs: Path) 
     Raises
     ------
     ValueError
-        If the project does not start there, or no run folder appears.
+        If no run folder appears.
     """
-    settings = environment(tree, outputs)
-    command = [sys.executable, "-c", "import lib; print(lib.__file__)"]
-    found = subprocess.run(
-        command, cwd=tree, env=settings, capture_output=True, text=True, check=False
-    )
-    if not found.stdout.startswith(f"{tree.resolve()}{os.sep}"):
-        seen = (found.stdout + found.stderr).strip()
-        raise ValueError(f"the library of {tree} is not the one that Python imports: {seen}")
-    sys.stdout.flush()
     older = (tree / "lib" / "cli.py").exists()  # where the commands were once
     module = "lib.cli" if older else "lib.commands.cli"
     command = [sys.executable, "-m", module, "run", pipeline, "--params", json.dumps(values)]
+    settings = environment(tree, outputs)
     subprocess.run(command, cwd=tree, env=settings, check=False)  # a refused model ends in 1, too
     made = list((outputs / pipeline).glob("[!.]*"))
     if len(made) != 1:
@@ -263,9 +256,7 @@ def environment(tree: Path, outputs: Path) -> dict[str, str]:
     return kept | {"OUTPUTS_DIR": str(outputs), "DATA_DIR": str(data_dir())}
 
 
-def agreement(
-    before: Mapping[str, float], after: Mapping[str, float]
-) -> list[tuple[str, float | None, float | None, str]]:
+def agreement(before: Mapping[str, float], after: Mapping[str, float]) -> list[Row]:
     """Return every metric that is no timing with both values and what they say.
 
     Parameters
@@ -279,15 +270,12 @@ def agreement(
         ``equal``, ``float noise`` (relative `NOISE`), how far apart, ``only then`` or
         ``only now``.
     """
-    rows = []
-    for name in sorted({**before, **after}):
-        if not TIMING.fullmatch(name):
-            pair = before.get(name), after.get(name)
-            rows.append((name, *pair, _agreement(*pair)))
-    return rows
+    names = [name for name in sorted({**before, **after}) if not TIMING.fullmatch(name)]
+    pairs = {name: (before.get(name), after.get(name)) for name in names}
+    return [(name, *pair, _agreement(*pair)) for name, pair in pairs.items()]
 
 
-def table(rows: list[tuple[str, float | None, float | None, str]]) -> str:
+def table(rows: list[Row]) -> str:
     """Return what `agreement` found as lines of text."""
     width = max((len(name) for name, *_ in rows), default=6)
     lines = [f"  {'metric':<{width}}  {'then':>14}  {'now':>14}"]
@@ -297,9 +285,7 @@ def table(rows: list[tuple[str, float | None, float | None, str]]) -> str:
     return "\n".join(lines)
 
 
-def verdict(
-    rows: list[tuple[str, float | None, float | None, str]], causes: list[str], *, same_data: bool
-) -> str:
+def verdict(rows: list[Row], causes: list[str], *, same_data: bool) -> str:
     """Return the last line: reproduced or not, and what may be the reason.
 
     Parameters
@@ -330,7 +316,7 @@ NO_CAUSE = (
 )
 
 
-def _unlike(rows: list[tuple[str, float | None, float | None, str]]) -> list[tuple]:
+def _unlike(rows: list[Row]) -> list[tuple]:
     return [row for row in rows if row[3] not in ("equal", "float noise")]
 
 
@@ -355,7 +341,7 @@ def _agreement(then: float | None, now: float | None) -> str:
     return f"{now - then:+.3g}{share}"
 
 
-def _distance(row: tuple[str, float | None, float | None, str]) -> float:
+def _distance(row: Row) -> float:
     _, then, now, _ = row
     if then is None or now is None or not then:
         return math.inf
@@ -370,5 +356,5 @@ def _git(*arguments: str) -> str | None:
     return git(*arguments, folder=ROOT)
 
 
-def _exists(folder: Path, path: Path) -> bool:
-    return (folder / path).exists() or any(folder.glob(str(path)))
+def _exists(folder: Path, path: str) -> bool:
+    return (folder / path).exists() or ("*" in path and any(folder.glob(path)))

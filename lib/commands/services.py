@@ -163,14 +163,10 @@ def _asked_port(option: str, text: str, others: set[int], command: str) -> int:
 
 
 def is_taken(port: int) -> bool:
-    """Say whether a port on 127.0.0.1 cannot be listened on."""
+    """Say whether somebody answers on a port of 127.0.0.1."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def listener(port: int) -> str:
@@ -239,7 +235,7 @@ def _watch(started: dict[str, subprocess.Popen], waiting: list[Service], logs: P
     """Print each service's line when it answers; return 1 when one has ended."""
     say(f"starting; logs are in {logs}")
     while all(process.poll() is None for process in started.values()):
-        for service in [one for one in waiting if _answers(urlsplit(one.address).port)]:
+        for service in [one for one in waiting if is_taken(urlsplit(one.address).port)]:
             waiting.remove(service)
             say(service.line)
             if not waiting:
@@ -253,12 +249,6 @@ def _watch(started: dict[str, subprocess.Popen], waiting: list[Service], logs: P
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             say(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
     return 1
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((HOST, port)) == 0
 
 
 def _stop(processes: list[subprocess.Popen]) -> None:

@@ -145,42 +145,57 @@ def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: s
     place = os.environ.get("OUTPUTS_DIR", "")
     if place and not PASSWORD.search(place):
         there = json.dumps(str(outputs_dir()))
-        lines = [
-            "import os",
-            "",
-            f'os.environ["OUTPUTS_DIR"] = {there}  # where run_dir lies',
-            *lines,
-        ]
-    injected = _code_cell({"id": "injected-parameters"}, "\n".join(lines), "injected-parameters")
-    cells = [_marker("opened-stage", note)]
-    for cell in source["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if outcome.is_marker(cell) or "injected-parameters" in tags:
-            continue
-        if cell["metadata"].get("papermill", {}).get("status") == "failed":
-            cells.append(_marker("failed-cell", "**In the run, the next cell failed.**"))
-        kept = {key: cell[key] for key in ("id", "attachments") if key in cell}
-        text = outcome.source_text(cell)
-        if cell["cell_type"] == "code":
-            cells.append(_code_cell(kept, text, *tags))
-        else:
-            kind = {"cell_type": cell["cell_type"], "metadata": {"tags": tags}}
-            text = NEIGHBOUR.sub(f"](../../notebooks/{pipeline}/", text)
-            cells.append(kept | kind | {"source": text})
-        if "parameters" in tags:
+        place = f'os.environ["OUTPUTS_DIR"] = {there}  # where run_dir lies'
+        lines = ["import os", "", place, *lines]
+    injected = {
+        "cell_type": "code",
+        "id": "injected-parameters",
+        "metadata": {"tags": ["injected-parameters"]},
+        "source": "\n".join(lines),
+        "outputs": [],
+        "execution_count": None,
+    }
+    failed = [
+        cell.get("id")
+        for cell in source["cells"]
+        if cell["metadata"].get("papermill", {}).get("status") == "failed"
+    ]
+    cells = [outcome.marker("opened-stage", note)]
+    for cell in bare(source, pipeline)["cells"]:
+        if cell.get("id") in failed:
+            cells.append(outcome.marker("failed-cell", "**In the run, the next cell failed.**"))
+        if cell["cell_type"] != "code":
+            cell["source"] = NEIGHBOUR.sub(f"](../../notebooks/{pipeline}/", cell["source"])
+        cells.append(cell)
+        if "parameters" in cell["metadata"]["tags"]:
             cells.append(injected)
     kernel = {key: source["metadata"][key] for key in ("kernelspec",) if key in source["metadata"]}
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
 
 
-def _code_cell(kept: Mapping, source: str, *tags: str) -> dict:
-    head = {"cell_type": "code", "metadata": {"tags": list(tags)}}
-    return dict(kept) | head | {"source": source, "outputs": [], "execution_count": None}
+def bare(notebook: Mapping, pipeline: str) -> dict:
+    """Return a notebook's own cells: no outputs, nothing that a run or opening has put in.
 
-
-def _marker(identity: str, text: str) -> dict:
-    head = {"cell_type": "markdown", "id": identity, "metadata": {"tags": [outcome.MARKER_TAG]}}
-    return head | {"source": text}
+    Parameters
+    ----------
+    notebook : mapping
+        Committed, executed or opened; of nbformat 4, as JSON.
+    pipeline : str
+        Links that opening has turned to this folder of `notebooks/` are turned back.
+    """
+    cells = []
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if outcome.is_marker(cell) or "injected-parameters" in tags:
+            continue
+        kept = {key: cell[key] for key in ("cell_type", "id", "attachments") if key in cell}
+        kept |= {"metadata": {"tags": tags}, "source": outcome.source_text(cell)}
+        if cell["cell_type"] == "code":
+            kept |= {"outputs": [], "execution_count": None}
+        else:
+            kept["source"] = kept["source"].replace(f"](../../notebooks/{pipeline}/", "](")
+        cells.append(kept)
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def _head(run: Run, copy: Run, stage: Mapping) -> list[str]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy.orm import Session
 
-PRINTED = "lib.machine.executor.stream"  # the log of what notebooks print
+PRINTED = "lib.machine.executor.stream"  # the log of `lib.machine.streams`
 POLL_S = 1.0
 SCHEDULER_S = 60.0  # a scheduler that has not reported for so long is gone
 PARSED_S = 120.0

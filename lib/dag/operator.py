@@ -116,7 +116,7 @@ class NotebookOperator(PapermillOperator):
             self._tell_failure(run, values, error)
             if isinstance(error, KeyboardInterrupt):
                 raise AirflowFailException(INTERRUPTED) from error
-            if not values or _is_final(error):
+            if _is_final(error):
                 raise AirflowFailException(str(error)) from error
             raise
         usage = {
@@ -223,4 +223,4 @@ def _is_final(error: BaseException) -> bool:
 
     if isinstance(error, StageTimeoutError):
         return error.limit == "timeout_s"
-    return isinstance(error, PapermillExecutionError)
+    return isinstance(error, PapermillExecutionError | ValueError)  # as a refused parameter

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib import outcome
+from lib.files import is_local
+from lib.machine import streams
 from lib.machine.session import Session, StageStopped, StageTimeoutError, import_papermill
 
 import_papermill()
@@ -42,11 +44,8 @@ POLITE_S = 5.0  # for a kernel to run its own exit handlers
 GRACE_S = 3.0  # for a cell to say where it was, between an interrupt and the kill
 START_S = 60
 IOPUB_S = 60
-STREAM_LIMIT = 1_000_000  # characters of one stream output that are kept
-STREAM_HEAD = 200_000
 
 logger = logging.getLogger("lib.machine.executor")
-stream_logger = logging.getLogger("lib.machine.executor.stream")  # what cells print, line by line
 
 
 class _EarlyEnd(Exception):
@@ -91,7 +90,6 @@ class _Progress(NotebookExecutionManager):
         self.saved_at = -float("inf")
         self.save_seconds = 0.0
         self.changed = False
-        self.remote = session.output_path.protocol not in ("", "file", "local")
 
     def save(self, **_changes: object) -> None:
         """Write the notebook now."""
@@ -119,10 +117,10 @@ class _Progress(NotebookExecutionManager):
         cell.metadata.papermill.update(start_time=started, status=self.RUNNING, exception=False)
         self.session.tell(cell=cell_index, started=started)
         self.changed = True
-        if self.remote:
-            self.autosave_cell()
-        else:
+        if is_local(self.session.output_path):
             self.save()
+        else:
+            self.autosave_cell()
 
     def cell_complete(self, cell: NotebookNode, cell_index: int = 0, **_rest: object) -> None:
         """Mark a cell as completed; called only when it is."""
@@ -154,26 +152,6 @@ class _Progress(NotebookExecutionManager):
         self.save()
 
 
-class _LineLog:
-    """Writes a stream to the log in whole lines; of a progress bar, only what it ends with."""
-
-    def __init__(self, level: int) -> None:
-        self.level = level
-        self.rest = ""
-
-    def add(self, text: str) -> None:
-        """Log the lines that `text` completes."""
-        *lines, self.rest = as_shown(self.rest + text).split("\n")
-        for line in lines:
-            stream_logger.log(self.level, "%s", line.rstrip("\r"))
-
-    def flush(self) -> None:
-        """Log what is left."""
-        if self.rest.strip():
-            stream_logger.log(self.level, "%s", self.rest.strip("\r"))
-        self.rest = ""
-
-
 class _Client(PapermillNotebookClient):
     """Runs the cells one by one, each under watch."""
 
@@ -197,7 +175,10 @@ class _Client(PapermillNotebookClient):
         self.kernel_pid = 0
         self.memory_at = 0.0
         self.left_out: dict[int, int] = {}
-        self.logs = {"stdout": _LineLog(logging.INFO), "stderr": _LineLog(logging.WARNING)}
+        self.logs = {
+            "stdout": streams.LineLog(logging.INFO),
+            "stderr": streams.LineLog(logging.WARNING),
+        }
 
     def execute(self, **_options: object) -> NotebookNode:
         """Run all cells; raise what ended them, if not the last cell did.
@@ -462,23 +443,11 @@ class _Client(PapermillNotebookClient):
                 return out
             if earlier.name == out.name:
                 outs.pop()
-                self._extend(earlier, out.text)
+                left_out = self.left_out.get(id(earlier), 0)
+                earlier.text, left_out = streams.join(earlier.text, out.text, left_out)
+                self.left_out[id(earlier)] = left_out
                 return out
         return out
-
-    def _extend(self, stream: NotebookNode, text: str) -> None:
-        """Append to a stream what a terminal would show; of a very long one drop the middle."""
-        start = stream.text.rfind("\n") + 1
-        joined = stream.text[:start] + as_shown(stream.text[start:] + text)
-        if len(joined) > STREAM_LIMIT:
-            left_out = self.left_out.get(id(stream), 0)
-            note = f"\n[... {left_out:,} characters left out ...]\n" if left_out else ""
-            tail_start = STREAM_HEAD + len(note)
-            tail = joined[tail_start:][-STREAM_HEAD:]
-            left_out += len(joined) - tail_start - len(tail)
-            self.left_out[id(stream)] = left_out
-            joined = joined[:STREAM_HEAD] + f"\n[... {left_out:,} characters left out ...]\n" + tail
-        stream.text = joined
 
     def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> object:
         """Note that the cell said something, and take it in."""
@@ -494,18 +463,6 @@ class _Client(PapermillNotebookClient):
             self.logs[output.name].add(output.text)
         elif "text/plain" in output.get("data", {}):
             logger.info("%s", output.data["text/plain"])
-
-
-def as_shown(text: str) -> str:
-    """Return what a terminal shows of `text`: what follows the last carriage return of a line."""
-    if "\r" not in text:
-        return text
-    return "\n".join(map(_last_part, text.split("\n")))
-
-
-def _last_part(line: str) -> str:
-    body = line.rstrip("\r")  # a return at the end overwrites nothing yet
-    return body.rpartition("\r")[2] + ("\r" if len(line) > len(body) else "")
 
 
 def _high_water_mark(pid: int) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from lib import addresses, chart_file
 from lib.files import ROOT, outputs_dir, write_bytes
 from lib.pages import run_index, run_page
-from lib.pages.standing import serving, standing_of
 from lib.pages.summary import PAGE, read_summary, summarise, write_summary
 from lib.run import Run, open_run
 from lib.runs import CLOSED, STARTED
@@ -90,7 +89,7 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
     served, standing = {}, {}
     if ask_registry and summary["metrics"]:
         try:
-            served, standing = serving(summary), standing_of(summary)
+            served, standing = _serving(summary), _standing(summary)
         except Exception as error:  # whatever a registry raises; the page says so
             problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
     figures, panels = {}, {}
@@ -115,15 +114,38 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
     )
 
 
+def _serving(summary: Mapping) -> dict:
+    """Return the version that serves under the name of this run's model, made by another run.
+
+    Where the run names no model, its pipeline's last registration on like data does.
+    """
+    from lib.registry.standing import serving  # MLflow takes seconds to import
+
+    mine, name = run_index.row(summary), summary["registration"].get("name")
+    for row in () if name else reversed(run_index.read_rows()):
+        is_like = (row["source"] == "sample") == (mine["source"] == "sample")
+        if row["model"] and row["pipeline"] == mine["pipeline"] and is_like:
+            name = row["model"]
+            break
+    found = serving(name) if name else {}
+    return found if found.get("run_dir") != summary["run_dir"] else {}
+
+
+def _standing(summary: Mapping) -> dict:
+    """Return what has become of the version that the run has registered; {} without one."""
+    from lib.registry.standing import standing_of
+
+    name, version = (summary["registration"].get(key) for key in ("name", "version"))
+    return standing_of(name, version, summary["run_dir"]) if name and version else {}
+
+
 def _lacking(summary: Mapping) -> str:
-    """Return what cannot be done with a version for want of its pipeline's own module, or ""."""
+    """Return the file without which versions of a registered model can do less; "" if it is there.
+
+    See `lib.registry.rows`.
+    """
     file = f"lib/pipelines/{summary['pipeline']}.py"
-    if not summary["registration"] or (ROOT / file).exists():
-        return ""
-    return (
-        f"There is no {file}: its versions can be compared on rows that both have judged, and not "
-        "score new data or be watched."
-    )
+    return file if summary["registration"] and not (ROOT / file).exists() else ""
 
 
 def previous_run(summary: Mapping) -> dict:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from lib import addresses
 from lib.pages import html, run_index, tables, viewer
-from lib.pages.html import document, plain, public, sentence, when
+from lib.pages.html import document, public, sentence, when
 from lib.pages.summary import decision, said_then, stage_to_open
 from lib.runs import CLOSED
 
@@ -44,9 +44,9 @@ def render(
     previous : mapping, optional
         Summary of the run to compare with.
     served : mapping, optional
-        The version to compare with, as `serving` returns it.
+        The version to compare with, as `lib.registry.standing.serving` returns it.
     standing : mapping, optional
-        What has become of the run's own version, as `standing_of` returns it.
+        What has become of the run's own version, as `lib.registry.standing.standing_of` says.
     lacking : str, default ""
         What cannot be done with versions of this pipeline, a sentence.
     airflow_url : str, default ""
@@ -66,10 +66,7 @@ def render(
     stages = [stage | _opening(summary["run_dir"], stage) for stage in summary["stages"]]
     start = dict.fromkeys(OF_START, "") | summary["start"]
     failed = [stage for stage in stages if stage["state"] == "failed"]
-    checks = sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"])
     gate = tables.gate_table(summary["gate"])
-    if gate:
-        gate["said"] += [said_then(sentence(note)) for note in summary["gate"]["notes"]]
     known = summary["parameters"]
     body = html.render(
         "run.html",
@@ -82,10 +79,12 @@ def render(
         is_closed=summary["state"] in CLOSED,
         failed=failed[0] if failed else {},
         decided=decision(summary),
-        checks=[{"text": _check(check), "passed": check["passed"]} for check in checks],
-        registered=_registered(summary["registration"], standing or {}, mlflow_url),
+        checks=sorted(summary["verdict"].get("checks", []), key=lambda check: check["passed"]),
+        standing=standing or {},
+        made=_made(summary["registration"], mlflow_url),
         look_at=_to_look_at(summary["state"], stages),
         gate=gate,
+        notes=[said_then(sentence(note)) for note in summary["gate"].get("notes", ())],
         versions=tables.versions_table(summary.get("comparison", {})),
         metrics=tables.metric_tables(summary, previous or {}, served or {}),
         figures=_figures(stages, figures or {}, panels or {}),
@@ -94,8 +93,8 @@ def render(
         unchanged={name: one for name, one in known.items() if not one["changed"]},
         mlflow_run=_mlflow_run(summary["mlflow"], mlflow_url),
         airflow_run=_airflow_run(start, airflow_url),
-        local=f"http://{addresses.HOST}:",
         lacking=lacking,
+        local=f"http://{addresses.HOST}:",
     )
     return document(title, body, *FILES, *viewer.FILES)
 
@@ -113,47 +112,15 @@ def _to_look_at(state: str, stages: list[Mapping]) -> Mapping:
     return stage_to_open(state, [stage for stage in stages if stage["notebook"]])
 
 
-def _registered(model: Mapping, standing: Mapping, mlflow_url: str) -> dict:
-    """Return which version the run has made and what has become of it."""
+def _made(model: Mapping, mlflow_url: str) -> dict:
+    """Return the version that the run has registered, with its address; {} without one."""
     if not model:
         return {}
-    name, version = model.get("name", "?"), model.get("version", "?")
-    made = {"label": f"{name} version {version}", "address": "", "since": "", "changes": []}
-    made["alias"] = "" if standing else model.get("alias", "")
-    if mlflow_url and "?" not in (name, version):
-        made["address"] = f"{mlflow_url}/#/models/{quote(str(name), safe='')}/versions/{version}"
-    if standing:
-        archived, champion = standing["archived"], standing["champion"]
-        made["since"] = f", replaced {when(archived)} UTC" if archived else ""
-        if champion == version:
-            made["since"] += ", in production now"
-        else:
-            now = "nothing" if champion is None else f"version {champion}"
-            made["since"] += f"; {now} is in production now"
-        made["changes"] = [_by_others(entry) for entry in standing["changes"]]
+    made = {"name": "?", "version": "?", "alias": "", "address": "", **model}
+    if mlflow_url and "?" not in (made["name"], made["version"]):
+        name = quote(str(made["name"]), safe="")
+        made["address"] = f"{mlflow_url}/#/models/{name}/versions/{made['version']}"
     return made
-
-
-def _by_others(entry: Mapping) -> str:
-    """Return who has put the version into production, when and why."""
-    verb = {"promote": "Promoted", "rollback": "Put back into production"}.get(
-        entry["action"], "Put into production past this project"
-    )
-    against = " against the gate" if entry["override"] else ""
-    by = f" by {entry['who']}" if entry["who"] else ""
-    reason = f": {public(entry['reason'])}" if entry["reason"] else ""
-    return f"{verb}{against}{by}, {when(entry['when'])} UTC{reason}"
-
-
-def _check(check: Mapping) -> str:
-    """Return a check in a sentence: what was found, and how far it is from what is required."""
-    value, threshold, larger = check["value"], check["threshold"], check["greater_is_better"]
-    limit = f"{threshold:g} that is {'required at least' if larger else 'allowed at most'}"
-    if value is None:
-        return f"{check['metric']} is missing, instead of the {limit}"
-    side = "above" if value > threshold else "below"
-    away = "just" if value == threshold else f"{plain(abs(value - threshold))} {side}"
-    return f"{check['metric']} = {plain(value)}, {away} the {limit}"
 
 
 def _figures(

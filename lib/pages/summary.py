@@ -1,10 +1,10 @@
 """One JSON object says what a run is: the source of its page, of the index and of comparisons.
 
 `summarise` reads the run folder alone: executed notebooks, the stages' own records, `run.json`
-(what only the starter of a run knows, see `note_start`), metrics, verdict, registration. It never
+(what only the starter of a run knows, see `lib.runs`), metrics, verdict, registration. It never
 fails on a run that is going on, was cut off or is damaged: what cannot be read is left out and
 named in ``problems``. `write_summary` leaves the object in the folder as `summary.json`. A run that
-ended without being able to say so is closed by whoever finds that out, see `close_run`.
+ended without being able to say so is closed by whoever finds that out, see `lib.runs.close_run`.
 """
 
 import json
@@ -15,6 +15,7 @@ from datetime import datetime
 from lib import layout, outcome
 from lib.console import account  # noqa: F401  until all say where these are
 from lib.files import write_bytes
+from lib.floors import explain
 from lib.folder import NAME
 from lib.layout import stage_title
 from lib.registry.gate import markdown, settled
@@ -41,7 +42,6 @@ PRODUCTION_WAS = (
     (re.compile(r"(?<=was in production, and every floor )is"), "was"),
     (re.compile(r"(version \d+), in production, is"), r"\1, then in production, is"),
 )
-
 NOTEBOOK = re.compile(r"\d+_\w+\.ipynb")
 ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)\.html")
 
@@ -362,8 +362,6 @@ def _whole_gate(gate: dict, problems: list[str]) -> dict:
 
 
 def _words(verdict: dict) -> str:
-    from lib.floors import explain
-
     try:
         return explain(verdict) if verdict else ""
     except (KeyError, TypeError, ValueError):

@@ -16,10 +16,6 @@ from lib.registry.gate import alpha, cells, headings, signed
 
 SURELY, NOT_SURELY, INSIDE = "surely", "not surely", "inside the interval"
 RESULTS = {"passed": "better", "failed": "worse"}
-COMPARED = (
-    "Difference: this run less version {version}, which was in production when this was decided, "
-    "on the same rows. Bold: what decides."
-)
 
 
 def _head(text: str, note: str = "", address: str = "", *, kind: str = "number") -> dict:
@@ -119,17 +115,15 @@ def gate_table(gate: Mapping) -> dict:
     if not gate.get("rows"):
         return {}
     heads = [METRIC, _head("Result", kind=""), _head("Floor"), _head("Candidate")]
-    said = []
+    version = (gate["champion"] or {}).get("version")
     is_compared = any(row["difference"] is not None for row in gate["rows"])
     if is_compared:
-        champion = gate["champion"] or {}
-        version, address = champion.get("version"), page_of(champion.get("run_dir"))
+        address = page_of((gate["champion"] or {}).get("run_dir"))
         heads.append(_head("In production then", f"version {version}", address))
         heads.append(_head("Difference", headings(gate)["interval"]))
-        said.append(COMPARED.format(version=version))
-    said += [f"Margin: {gate['margin']:g}."] if gate["margin"] else []
     rows = [_gate_row(row, is_compared=is_compared) for row in gate["rows"]]
-    return {"heads": heads, "rows": rows, "few": False, "said": said}
+    compared_with = version if is_compared else None
+    return {"heads": heads, "rows": rows, "few": False, "compared_with": compared_with}
 
 
 def _gate_row(row: Mapping, *, is_compared: bool) -> dict:
@@ -185,7 +179,7 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
     summary, previous : mapping
         Of `lib.pages.summary.summarise`: the run, and the one before, {} without one.
     served : mapping
-        The version that serves, as `lib.pages.standing.serving` returns it.
+        The version that serves, as `lib.registry.standing.serving` returns it.
 
     Returns
     -------

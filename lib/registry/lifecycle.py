@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from lib import tracking
 from lib.console import account
 from lib.floors import explain
-from lib.judged import FACTS, read_facts
 from lib.registry import aliases, ledger
 from lib.registry.aliases import (
     ALIASES,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 POLICIES = ("auto", "staging", "approval", "never")
-MAX_REASON = 1500  # characters, so that an entry fits the ledger
 
 
 class GateError(ValueError):
@@ -151,7 +149,6 @@ def promote(
     ValueError
         If there is no such version, it is in production already, or a reason is missing.
     """
-    _check_reason(reason)
     if not reason.strip():
         raise ValueError(
             f"{name} version {version} was not promoted: no reason was given, and the ledger keeps "
@@ -189,7 +186,6 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
     ValueError
         If nothing that is left served before.
     """
-    _check_reason(reason)
     client = tracking.open_client()
     ledger.find_model(client, name)
     with tracking.locked("registry"):
@@ -324,6 +320,8 @@ def _check_run(run: Run, name: str, policy: str, *, from_copy: bool) -> str:
 
 def _facts(run: Run, known: dict, floors: str) -> dict[str, str]:
     """Return the tags of a version: where it comes from, and how good it is."""
+    from lib.judged import FACTS, read_facts
+
     metrics, data = run.read("metrics.json"), run.read("dataset.json")
     test = read_facts(run) if (run.path / FACTS).exists() else {}
     tags = {
@@ -381,7 +379,7 @@ def _enter_production(
     if serving(aliases.reconcile(client, name)[0].entries, PRODUCTION) == number:
         return
     compared = int(gate["champion"]["version"]) if gate["champion"] else None
-    facts = {"action": "promote", "reason": _shortened(gate["reason"])}
+    facts = {"action": "promote", "reason": gate["reason"]}
     move(client, name, PRODUCTION, number, expected=compared, **facts, **cause)
 
 
@@ -413,15 +411,3 @@ def _why(gate: dict, policy: str, version: dict) -> str:
 
 def _command(name: str) -> str:
     return f'make promote MODEL={name} VERSION=<number> REASON="..."'
-
-
-def _check_reason(reason: str) -> None:
-    if len(reason) > MAX_REASON:
-        raise ValueError(
-            f"a reason of {len(reason)} characters is too long for the ledger: use at most "
-            f"{MAX_REASON}"
-        )
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}..."

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.packaging import load_packed
 from lib.registry import ledger
 from lib.registry.aliases import ALIASES, PRODUCTION
 from lib.registry.ledger import seek
@@ -67,6 +66,8 @@ class Version:
     @cached_property
     def model(self) -> "PyFuncModel":
         """The model, loaded when it is first asked for."""
+        from lib.packaging import load_packed
+
         return load_packed(self.uri)
 
     @property
