@@ -437,60 +437,6 @@ def needed_rows(per_day: int, options: PowerOptions) -> int:
     return max(reach)
 
 
-def time_split(
-    index: pd.DatetimeIndex, *, valid_fraction: float, test_fraction: float, horizon: int
-) -> dict[str, slice]:
-    """Cut forecast origins into train, validation and test, in this order of time.
-
-    The last `test_fraction` of the rows is for the test and the last `valid_fraction` of all rows
-    before it for validation. Before each border `horizon` rows are left out: the targets of those
-    origins lie beyond the border, so no part trains or selects on a target of a later part.
-
-    Parameters
-    ----------
-    index : pandas.DatetimeIndex of shape (n,)
-        The origins in order of time, one row per time step.
-    valid_fraction, test_fraction : float
-        Fractions of all rows, above 0; together below 1.
-    horizon : int
-        Rows from origin to target, at least 1.
-
-    Returns
-    -------
-    dict of {"train", "valid", "test"} to slice
-        Positions for `frame.iloc`.
-
-    Raises
-    ------
-    ValueError
-        If the index is not in order, a fraction is out of range, or a part would be empty.
-    """
-    _require_positive("horizon", [horizon])
-    if not (valid_fraction > 0 and test_fraction > 0 and valid_fraction + test_fraction < 1):
-        raise ValueError(
-            f"valid_fraction={valid_fraction} and test_fraction={test_fraction} must be above 0 "
-            "and together below 1"
-        )
-    if not (index.is_monotonic_increasing and index.is_unique):
-        raise ValueError("the index is not in strictly rising order of time: sort it first")
-    n_rows = len(index)
-    test_start = n_rows - round(n_rows * test_fraction)
-    valid_start = test_start - round(n_rows * valid_fraction)
-    parts = {
-        "train": slice(0, max(valid_start - horizon, 0)),
-        "valid": slice(valid_start, max(test_start - horizon, valid_start)),
-        "test": slice(test_start, n_rows),
-    }
-    for name, part in parts.items():
-        if part.stop <= part.start:
-            raise ValueError(
-                f"{n_rows} rows leave nothing for the part {name!r} with horizon {horizon}, "
-                f"valid_fraction {valid_fraction} and test_fraction {test_fraction}: "
-                "give more rows or larger fractions"
-            )
-    return parts
-
-
 def _changes(per_day: int) -> list[int]:
     """Return the rows back to which the last known power is compared."""
     return [1, 2] if per_day == 1 else [1, 2, per_day]
