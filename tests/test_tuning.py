@@ -172,8 +172,6 @@ def test_time_left_counts_the_trials_of_this_call_only(monkeypatch, timeout_s, l
     ("change", "message"),
     [
         ({"sampler": "random"}, "sampler='random': choose one of tpe, grid"),
-        ({"n_trials": 0}, "n_trials=0"),
-        ({"keep": 0.0}, "keep=0.0 above 0"),
         ({"sampler": "grid"}, "num_leaves: a grid needs CategoricalDistribution"),
     ],
 )

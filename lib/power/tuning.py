@@ -252,7 +252,7 @@ def tune(
         "max_bin": max_bin,
         "seed": seed,
     }
-    _check(y, folds, sampler, space, n_trials, n_workers, keep)
+    _check(y, sampler, space)
     made_from = {
         **_digests(x, y, folds),
         "search space": json.dumps([{k: distribution_to_json(d) for k, d in space.items()}, start]),
@@ -446,29 +446,12 @@ def _train(
     return float(model.best_score["valid_0"]["rmse"]), model.best_iteration
 
 
-def _check(
-    y: np.ndarray,
-    folds: Sequence[Fold],
-    sampler: str,
-    space: Mapping[str, BaseDistribution],
-    n_trials: int,
-    n_workers: int,
-    keep: float,
-) -> None:
-    if n_trials < 1 or n_workers < 1 or not 0 < keep <= 1:
-        raise ValueError(
-            f"n_trials={n_trials} and n_workers={n_workers} must be at least 1, keep={keep} above "
-            "0 and at most 1"
-        )
+def _check(y: np.ndarray, sampler: str, space: Mapping[str, BaseDistribution]) -> None:
     wrong = np.flatnonzero(~np.isfinite(y))
     if wrong.size:
         raise ValueError(
             f"y holds {y[wrong[0]]} in row {wrong[0]} ({wrong.size} such rows): drop the rows "
             "without a target first"
-        )
-    if not folds or any(fold.valid.stop > len(y) for fold in folds):
-        raise ValueError(
-            f"the folds {list(folds)} do not fit {len(y)} rows: see lib.splits.time_folds"
         )
     for name, distribution in space.items():
         if sampler == "grid" and not isinstance(distribution, CategoricalDistribution):
