@@ -1,7 +1,6 @@
-"""What a study of `lib.power.tuning` shows: its space, its trials, and which parameter mattered."""
+"""What a study of `lib.power.tuning` shows: its trials, and which parameter mattered."""
 
 import math
-from collections.abc import Mapping
 
 from lib.chart_file import MAX_TEXT
 from lib.charts import lines
@@ -9,24 +8,7 @@ from lib.power.study import DONE, quiet_optuna
 
 import optuna
 import pandas as pd
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import TrialState
-
-
-def describe_space(space: Mapping[str, BaseDistribution]) -> pd.Series:
-    """Return what is searched in words: the range of every parameter, or its values."""
-    words = {}
-    for name, where in space.items():
-        if isinstance(where, CategoricalDistribution):
-            words[name] = ", ".join(str(choice) for choice in where.choices)
-        elif isinstance(where, IntDistribution | FloatDistribution):
-            words[name] = f"{where.low:g} to {where.high:g}{', logarithmic' if where.log else ''}"
-    return pd.Series(words, name="searched").rename_axis("parameter")
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:
