@@ -25,7 +25,7 @@ MODULE = """
 
     def load_rows(source, options, model):
         table = pd.read_csv(source, index_col="bottle").head(options["n_rows"])
-        facts = {"name": "wine", "source": str(source), "digest": "d", "n_rows": len(table)}
+        facts = {"name": "unmade", "source": str(source), "digest": "d", "n_rows": len(table)}
         return Rows(table[["acid"]], table.index, table["white"], facts)
 
 
@@ -70,24 +70,24 @@ def module(tmp_path, monkeypatch):
     import lib.pipelines
 
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "wine.py").write_text(textwrap.dedent(MODULE))
+    (tmp_path / "own" / "unmade.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.setattr(lib.pipelines, "__path__", [*lib.pipelines.__path__, str(tmp_path / "own")])
     yield
-    sys.modules.pop("lib.pipelines.wine", None)
+    sys.modules.pop("lib.pipelines.unmade", None)
 
 
 def evaluated(name, model, table, source):
     """Return an evaluated run of the model."""
-    run = open_run(f"wine/{name}", stage="04_evaluate")
+    run = open_run(f"unmade/{name}", stage="04_evaluate")
     test = table.iloc[300:]
     run.write("test.parquet", test[["acid"]])
-    run.write("dataset.json", {"name": "wine", "source": source, "digest": "d", "n_rows": 400})
+    run.write("dataset.json", {"name": "unmade", "source": source, "digest": "d", "n_rows": 400})
     said = pd.DataFrame({"truth": test["white"], "model": list(model.predict(test))}, test.index)
     facts = {"kind": "classification", "metric": "accuracy", "classes": CLASSES}
     place = {"inputs": {"file": "test.parquet"}, "options": {"n_rows": 400}}
     judged.write(run, said, **facts, **place, task={"column": "acid"})
     run.finish()
-    return open_run(f"wine/{name}", stage="05_register")
+    return open_run(f"unmade/{name}", stage="05_register")
 
 
 def version(number, model, run, source):
@@ -133,24 +133,24 @@ def test_it_is_compared_on_the_rows_of_its_source(pair, module):
 
 def test_it_is_scored_and_watched(pair, module, table):
     (_, served), run = pair
-    loaded = rows.load_rows("wine", served.source, {"n_rows": 50}, served.model)
+    loaded = rows.load_rows("unmade", served.source, {"n_rows": 50}, served.model)
     keys, kept = store.new_keys(served, loaded), store.store_of(served, run)
     counts = store.score(served, loaded, keys, kept, run_dir="score/a", batch_rows=20)
     assert counts == {"n_rows": 50, "n_known": 0, "n_scored": 50, "n_without": 0}
     live = store.live(served, loaded, kept)
     assert set(live["truth"]) == set(CLASSES) and (live["truth"] == live["predicted"]).mean() > 0.9
-    shown = drift.keep_profile(open_run("wine/r2", stage="02_features"), table[["acid"]], 50)
+    shown = drift.keep_profile(open_run("unmade/r2", stage="02_features"), table[["acid"]], 50)
     assert shown.index.tolist() == ["acid"]
-    watched = rows.watched("wine", loaded).loc[keys]
+    watched = rows.watched("unmade", loaded).loc[keys]
     columns, _ = drift.compare(drift.profile(table[["acid"]], 50), watched)
     assert not columns["drifted"].any()
 
 
 def test_without_its_module_each_says_what_is_missing(pair):
     pair, run = pair
-    with pytest.raises(MissingPart, match=r"lib/pipelines/wine\.py with load_rows, which loads"):
+    with pytest.raises(MissingPart, match=r"lib/pipelines/unmade\.py with load_rows, which loads"):
         side_by_side.open_rows(pair)
-    with pytest.raises(MissingPart, match=r"lib/pipelines/wine\.py with predict, which says"):
-        rows.predict("wine", None, rows.rows_of_run(run)[0], pd.Index([]))
-    with pytest.raises(MissingPart, match=r"lib/pipelines/wine\.py with watched, which says"):
-        rows.watched("wine", rows.rows_of_run(run)[0])
+    with pytest.raises(MissingPart, match=r"lib/pipelines/unmade\.py with predict, which says"):
+        rows.predict("unmade", None, rows.rows_of_run(run)[0], pd.Index([]))
+    with pytest.raises(MissingPart, match=r"lib/pipelines/unmade\.py with watched, which says"):
+        rows.watched("unmade", rows.rows_of_run(run)[0])
