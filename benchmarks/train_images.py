@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.backend import choose_precision, import_keras
+from lib.files import ROOT, outputs_dir
 from lib.machine.executor import execute_notebook, import_papermill
-from lib.run import ROOT, open_run, outputs_dir
+from lib.run import open_run
 
 import numpy as np
 import psutil

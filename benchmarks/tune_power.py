@@ -23,6 +23,7 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
+from lib.files import data_dir
 from lib.power.features import forward_value, power_features, time_split
 from lib.power.load import load_power
 from lib.power.tuning import (
@@ -36,7 +37,6 @@ from lib.power.tuning import (
     trials_frame,
     tune,
 )
-from lib.run import data_dir
 
 import lightgbm as lgb
 import numpy as np

@@ -104,11 +104,7 @@ def digest(path: UPath) -> str:
 def put(made: Path, target: UPath) -> None:
     """Move the local file or folder `made` to `target`, in place of what is there."""
     if not is_local(target):
-        if target.is_dir():
-            target.fs.rm(target.path, recursive=True)
-        for file in files_in(UPath(made)):
-            below = file.path[len(str(made)) :].lstrip("/")
-            write_bytes(target / below if below else target, file.read_bytes())
+        copy(UPath(made), target)
         return
     place = Path(target.path)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -118,13 +114,17 @@ def put(made: Path, target: UPath) -> None:
 
 
 def copy(source: UPath, target: UPath) -> None:
-    """Copy a file or folder within `OUTPUTS_DIR`, in place of what is there, if it exists."""
+    """Copy a file or folder, if it exists, in place of what is there; bytecode is left out."""
     if target.is_dir():
         target.fs.rm(target.path, recursive=True)
     for file in files_in(source):
-        place = target / below if (below := file.path[len(source.path) :].lstrip("/")) else target
+        below = file.path[len(source.path) :].lstrip("/")
+        place = target / below if below else target
         place.parent.mkdir(parents=True, exist_ok=True)
-        file.fs.cp_file(file.path, place.path)
+        if file.protocol == place.protocol:
+            file.fs.cp_file(file.path, place.path)
+        else:
+            place.write_bytes(file.read_bytes())
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from pathlib import Path
 from lib import layout
 from lib.console import is_interactive, told_briefly
 from lib.files import (
+    copy,
     digest,
-    files_in,
     is_local,
     now,
     outputs_dir,
@@ -181,13 +181,9 @@ class Run:
         self.check(name)
         if is_local(self.path):
             return Path((self.path / name).path)
-        copy = self.scratch / "local" / name
-        shutil.rmtree(copy, ignore_errors=True)
-        for file in files_in(self.path / name):
-            target = copy / file.path[len((self.path / name).path) :].lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
-        return copy
+        here = self.scratch / "local" / name
+        copy(self.path / name, UPath(here))
+        return here
 
     def check(self, name: str) -> None:
         """See that the file or folder `name` may be read, and note in the record that it is.

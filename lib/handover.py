@@ -8,7 +8,7 @@ of the notebook. That run is only read. Where none fits, `way_on` says what to d
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from lib import addresses, layout
@@ -47,13 +47,12 @@ def begin(run: Run) -> str:
     earlier = _earlier(run)
     if not earlier or (run.path / STARTED).exists():
         return ""
-    begun = _of(run.records(), earlier)
-    here = {stage: record for stage, record in begun.items() if record["writes"]}
+    begun = run.records()
+    here = {stage: begun[stage] for stage in earlier if begun.get(stage, {}).get("writes")}
     if any(TAKEN not in record for record in here.values()):
         return _has_taken(run, here)
-    wanted = _wanted(run, earlier)
     for source, records in _finished(run, earlier):
-        if _apart(records, wanted):
+        if _apart(run, records):
             continue
         known = all(_is_taken(here.get(stage), records[stage], source) for stage in earlier)
         if known or _is_whole(source, records):
@@ -63,7 +62,7 @@ def begin(run: Run) -> str:
             start = "goes on" if known else "begins" if here else "is empty: begins"
             when = f"{source.run_dir} of {_moment(records)}, {_numbers(earlier)}"
             return f"{run.run_dir} {start} from {when}{_later_changes(source, earlier)}"
-    if differing := _apart(here, wanted):
+    if differing := _apart(run, here):
         state = f"{_has_taken(run, here)}, made with {_named(differing)}"
         raise UnfinishedStage(_none_fits(run, earlier, state))
     return _has_taken(run, here)
@@ -114,15 +113,14 @@ def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
 
 def _none_fits(run: Run, earlier: list[str], state: str) -> str:
     """Return what to do where a stage cannot begin by itself; `state` is how its folder is."""
-    wanted = _wanted(run, earlier)
-    command = _command(run, wanted)
+    command = _command(run, earlier)
     newest, records = next(_finished(run, earlier), (None, {}))
     if newest is None:
         return (
             f"Run {_numbers(earlier)} of {run.pipeline} first, or {command} once.\n"
             f"{state}, and there is no finished run to begin from."
         )
-    differing = _apart(records, wanted)
+    differing = _apart(run, records)
     made = f"made with {_named(differing)}" if differing else "of which files are damaged or gone"
     opening = f"{{}} opens this stage on the newest run, {made}."
     return "\n".join(
@@ -148,32 +146,25 @@ def _earlier(run: Run) -> list[str]:
     return [stage for stage in layout.planned(run.pipeline) if stage < run.stage]
 
 
-def _of(records: Mapping[str, dict], stages: list[str]) -> Records:
-    return {stage: records[stage] for stage in stages if stage in records}
-
-
-def _wanted(run: Run, earlier: list[str]) -> dict[str, dict[str, Value]]:
-    """Return the parameters that the earlier stages have to have, by stage.
+def _wanted(run: Run, stages: Iterable[str]) -> dict[str, Value]:
+    """Return the parameters that earlier stages have to have.
 
     They are their notebooks' own, but a parameter has one value in all stages: that of this one.
     """
-    found = {}
-    for stage in earlier:
+    found: dict[str, Value] = {}
+    for stage in stages:
         declared = read_parameters(layout.notebook(run.pipeline, stage))
-        defaults = {name: p.default for name, p in declared.items() if name != "run_dir"}
-        found[stage] = {name: run.parameters.get(name, v) for name, v in defaults.items()}
-    return found
+        found |= {name: run.parameters.get(name, p.default) for name, p in declared.items()}
+    return {name: value for name, value in found.items() if name != "run_dir"}
 
 
-def _apart(records: Records, wanted: Mapping[str, Mapping[str, Value]]) -> Apart:
+def _apart(run: Run, records: Records) -> Apart:
     """Return the parameters that differ: name, value in `records` (None if unknown), value here."""
-    found = {}
-    for stage, record in records.items():
-        there = record["parameters"]
-        for name, value in wanted[stage].items():
-            if there.get(name) != value:
-                found.setdefault(name, (name, there.get(name), value))
-    return list(found.values())
+    there: dict[str, Value] = {}
+    for record in records.values():
+        there |= record["parameters"]
+    wanted = _wanted(run, records)
+    return [(n, there.get(n), value) for n, value in wanted.items() if there.get(n) != value]
 
 
 def _finished(run: Run, earlier: list[str]) -> Iterator[tuple[Run, Records]]:
@@ -183,11 +174,9 @@ def _finished(run: Run, earlier: list[str]) -> Iterator[tuple[Run, Records]]:
     """
     found = []
     for other in list_runs(run.pipeline):
-        records = _of(other.records(), earlier)
-        whole = len(records) == len(earlier) and all(
-            record["state"] == "finished" and TAKEN not in record for record in records.values()
-        )
-        if whole and other.name != run.name:
+        records = {stage: r for stage, r in other.records().items() if stage in earlier}
+        whole = [r for r in records.values() if r["state"] == "finished" and TAKEN not in r]
+        if len(whole) == len(earlier) and other.name != run.name:
             found.append((max(r["finished"] for r in records.values()), other, records))
     for _, other, records in sorted(found, key=lambda one: one[0], reverse=True):
         yield other, records
@@ -246,14 +235,13 @@ def _named(differing: Apart) -> str:
     return f"{', '.join(words[:SHOWN])}{more}"
 
 
-def _command(run: Run, wanted: Mapping[str, Mapping[str, Value]]) -> str:
+def _command(run: Run, earlier: list[str]) -> str:
     """Return the command that makes a run with the values of the notebook."""
-    own = read_parameters(layout.notebook(run.pipeline, run.stage))
-    shared = {name for values in wanted.values() for name in values}
+    own, shared = layout.notebook(run.pipeline, run.stage), _wanted(run, earlier)
     changed = {
-        name: value
-        for name, value in run.parameters.items()
-        if name in shared and value != own[name].default
+        name: run.parameters[name]
+        for name, parameter in read_parameters(own).items()
+        if name in shared and run.parameters.get(name, parameter.default) != parameter.default
     }
     params = f" PARAMS={shlex.quote(json.dumps(changed))}" if changed else ""
     return f"make run PIPELINE={run.pipeline}{params}"

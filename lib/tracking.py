@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import git, layout
-from lib.files import locked, now, outputs_dir, read_object, state_dir, write_json
+from lib.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
 from lib.parameters import Value
 from lib.run import Run
 from lib.runs import start_of
@@ -38,7 +39,6 @@ warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress ba
 LINK = "mlflow.json"
 CHANGED = "changed_parameters"  # tag: JSON of those that differ from what was logged first
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # without it MLflow makes a folder where it stands
-HEADLINES = ("rank_ic", "accuracy", "rmse")  # the first that a run has names it in lists
 METRIC_TAG = "metric."
 SMALL_FILES = {".json", ".csv", ".png", ".html"}
 
@@ -95,7 +95,6 @@ def mirror(
     run: Run,
     *,
     status: str | None = None,
-    tags: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     parameters: Mapping[str, Value] | None = None,
 ) -> dict:
@@ -107,8 +106,8 @@ def mirror(
     status : {"RUNNING", "FINISHED", "FAILED", "KILLED"}, optional
         State of the whole pipeline run. By default "RUNNING" where Airflow has begun it and will
         say how it ends, and "FINISHED" where nobody will: a run by hand.
-    tags, metrics : mapping, optional
-        Facts that only the caller knows: the Airflow run, a stage's time and memory.
+    metrics : mapping, optional
+        What only the caller knows: a stage's time and memory.
     parameters : mapping, optional
         All parameters of the pipeline run, where the caller knows them. Values that the stages
         have used take precedence.
@@ -131,25 +130,24 @@ def mirror(
     for record in records.values():
         values |= record["parameters"]
     values.pop("run_dir", None)
-    texts = {name: _text(value) for name, value in values.items()}
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
     start = start_of(run)
     identity = _identity(start)
     known = _open_mlflow_run(client, run, texts, identity)
     changed = {k: v for k, v in texts.items() if known["values"].get(k, v) != v}
-    tags = {**_tags(run), **identity, **(tags or {}), **_change(changed)}
-    tags["mlflow.runName"] = _title(run, start, records, values)
+    tags = _tags(run) | identity | {"mlflow.runName": _title(run, start, records, values)}
+    if changed:  # which MLflow cannot take any more
+        tags[CHANGED] = json.dumps(changed, sort_keys=True)
     fresh = {s: r for s, r in records.items() if known["logged"].get(s) != _fingerprint(run, s, r)}
-    known = _log_model(client, run, known, fresh)
+    _log_models(client, run, known, fresh)
     written = {name for r in fresh.values() if r["state"] == "finished" for name in r["writes"]}
-    numbers = dict(metrics or {})
-    if "metrics.json" in written:
-        numbers |= read_object(run.path / "metrics.json")
-    stamp = _milliseconds()
+    measured = read_object(run.path / "metrics.json") if "metrics.json" in written else {}
+    stamp, model = int(time.time() * 1000), known.get("model_id")
     client.log_batch(
         known["run_id"],
         metrics=[
-            Metric(k, float(v), stamp, 0, model_id=known.get("model_id"))
-            for k, v in numbers.items()
+            Metric(k, float(v), stamp, 0, model_id=model)
+            for k, v in {**(metrics or {}), **measured}.items()
         ],
         params=[Param(k, v) for k, v in texts.items() if k not in known["values"]],
         tags=[RunTag(k, str(v)) for k, v in tags.items()],
@@ -164,7 +162,7 @@ def mirror(
         client.set_terminated(known["run_id"], status=status)
     known["logged"] |= {s: _fingerprint(run, s, r) for s, r in fresh.items()}
     known["values"] = texts | known["values"]  # what MLflow holds: the first value of each
-    _save_link(run, known)
+    write_json(run.path / LINK, known)
     return known
 
 
@@ -185,7 +183,7 @@ def log_page(run: Run, name: str) -> None:
     known = link(run)
     if known:
         with tempfile.TemporaryDirectory() as folder:
-            _copy(run.path / name, Path(folder, name))
+            copy(run.path / name, UPath(folder, name))
             open_client().log_artifacts(known["run_id"], folder)
 
 
@@ -207,9 +205,8 @@ def _tags(run: Run) -> dict[str, str]:
 
 def _identity(start: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that name the Airflow run which has begun so; {} for a run by hand."""
-    if not start.get("dag_id") or not start.get("run_id"):
-        return {}
-    return {"airflow_dag": start["dag_id"], "airflow_run": start["run_id"]}
+    found = {"airflow_dag": start.get("dag_id"), "airflow_run": start.get("run_id")}
+    return found if all(found.values()) else {}
 
 
 def _open_mlflow_run(
@@ -233,7 +230,7 @@ def _open_mlflow_run(
         known = {"tracking_uri": tracking_uri(), "experiment_id": experiment_id, "run_id": run_id}
         logged = client.get_run(run_id).data.params if found else {}
         known |= {"logged": {}, "values": dict(logged)}
-        _save_link(run, known)
+        write_json(run.path / LINK, known)
     return known
 
 
@@ -245,11 +242,6 @@ def _find(client: "MlflowClient", run: Run, identity: dict[str, str]) -> str:
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
     found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
     return found[0].info.run_id if found else ""
-
-
-def _change(changed: dict[str, str]) -> dict[str, str]:
-    """Return parameters that MLflow cannot change any more, as a tag."""
-    return {CHANGED: json.dumps(changed, sort_keys=True)} if changed else {}
 
 
 def _title(
@@ -265,13 +257,13 @@ def _title(
 
 
 def _headline(run: Run) -> str:
-    """Return the metric that tells most, with its value, "rmse 0.435" for example, if known."""
-    metrics, verdict = (read_object(run.path / f"{name}.json") for name in ("metrics", "verdict"))
-    known = {name: metrics[name] for name in HEADLINES if name in metrics}
-    for check in verdict.get("checks", ()):
-        known.setdefault(check["metric"], check["value"])
-    found = [f"{name} {value:.3g}" for name, value in known.items() if value is not None]
-    return found[0] if found else ""
+    """Return the decisive metric, else the first of the gate, as "rmse 0.435"; "" if unknown."""
+    files = ("metrics", "verdict", "test")
+    metrics, verdict, test = (read_object(run.path / f"{name}.json") for name in files)
+    checked = {check["metric"]: check["value"] for check in verdict.get("checks", ())}
+    name = test.get("metric") or next(iter(checked), "")
+    value = (checked | metrics).get(name)
+    return "" if value is None else f"{name} {value:.3g}"
 
 
 def _short_source(values: Mapping[str, Value]) -> str:
@@ -282,19 +274,13 @@ def _short_source(values: Mapping[str, Value]) -> str:
     return source.split("?")[0].rstrip("/").rpartition("/")[2][:40]
 
 
-def _save_link(run: Run, known: dict) -> None:
-    write_json(run.path / LINK, known)
-
-
 def _experiment(client: "MlflowClient", name: str) -> str:
     with locked("mlflow"):
         found = client.get_experiment_by_name(name)
-        if found:
-            return found.experiment_id
-        return client.create_experiment(name)
+        return found.experiment_id if found else client.create_experiment(name)
 
 
-def _log_model(client: "MlflowClient", run: Run, known: dict, fresh: dict[str, dict]) -> dict:
+def _log_models(client: "MlflowClient", run: Run, known: dict, fresh: dict[str, dict]) -> None:
     """Log the finished stages' model folders; the last one is the run's model."""
     for record in fresh.values():
         for name in record["writes"] if record["state"] == "finished" else ():
@@ -306,7 +292,6 @@ def _log_model(client: "MlflowClient", run: Run, known: dict, fresh: dict[str, d
             client.log_model_artifacts(model.model_id, str(run.local(name)))
             client.finalize_logged_model(model.model_id, "READY")
             known["model_id"] = model.model_id
-    return known
 
 
 def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str]) -> None:
@@ -316,18 +301,12 @@ def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str])
             reports = [p for p in run.path.glob(f"{stage}*") if p.suffix in (".ipynb", ".html")]
             small = [n for n in run.record(stage)["writes"] if Path(n).suffix in SMALL_FILES]
             for path in reports:
-                _copy(path, Path(folder, "notebooks", path.name))
+                copy(path, UPath(folder, "notebooks", path.name))
             for name in small:
                 below = "figures" if name.endswith(".png") else "results"
-                _copy(run.path / name, Path(folder, below, name))
+                copy(run.path / name, UPath(folder, below, name))
         if any(Path(folder).iterdir()):
             client.log_artifacts(run_id, folder)
-
-
-def _copy(path: Path, target: Path) -> None:
-    if path.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
 
 
 def _dataset_input(run: Run, fresh: dict[str, dict]) -> "DatasetInput":
@@ -378,13 +357,3 @@ def _fingerprint(run: Run, stage: str, record: dict) -> str:
     seen = report.stat().st_mtime if report.exists() else 0
     state = [record["state"], record["started"], record["writes"], seen]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
-
-
-def _text(value: Value) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _milliseconds() -> int:
-    import time
-
-    return int(time.time() * 1000)

@@ -127,7 +127,7 @@ def test_notebook_that_is_executed_on_an_empty_folder_begins_from_no_run(outputs
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="run 01_load first") as caught:
         execute(ROOT / "notebooks/power/05_evaluate.ipynb", tmp_path)
     shown = outcome.ANSI.sub("", caught.value.traceback)
-    assert "raise UnfinishedStage" in shown and "lib/run.py" in shown, "all of it, for the report"
+    assert "raise UnfinishedStage" in shown and "lib/folder.py" in shown, "for the report"
     assert list(open_run("power/dev").records()) == ["05_evaluate"]
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from lib import layout
 from lib.dag.assets import data_asset, drift_asset, model_asset
-from lib.dag.form import RUN_DATE, clock_tag, notebook_params
+from lib.dag.form import RUN_DATE, notebook_params
 from lib.dag.promotion import PromotionOperator
 from lib.parameters import merge_parameters, read_parameters
 from lib.run import ROOT
@@ -170,6 +170,14 @@ def test_training_ends_in_a_promotion_that_updates_the_asset_of_the_model(pipeli
     assert isinstance(last, PromotionOperator) and last.pipeline == pipeline
     assert last.outlets == [model_asset(pipeline)]
     assert last.response_timeout == timedelta(days=3) and last.defaults == ["Reject"]
+
+
+def clock_tag(cron):
+    """Return a daily or weekly cron expression (UTC) in words."""
+    minute, hour, _, _, day = cron.split()
+    days = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
+    when = "daily" if day == "*" else days[int(day) % 7]
+    return f"{when} {int(hour):02}:{int(minute):02} UTC"
 
 
 @each_training

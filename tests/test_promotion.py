@@ -278,7 +278,7 @@ def airflow():
 @pytest.fixture
 def power(airflow, run, promoted, monkeypatch):
     """Run the power DAG's last task alone, on the run folder of the test; gives its state."""
-    monkeypatch.setattr(promotion, "open_run_of", lambda pipeline, context: run)
+    monkeypatch.setattr(promotion, "run_of_airflow", lambda pipeline, run_id: run)
     dag = impatient("power")
 
     def go():

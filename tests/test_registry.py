@@ -245,16 +245,14 @@ def test_version_tells_until_when_its_model_has_learned(make_run):
 
 def test_mirror_logs_parameters_metrics_data_notebooks_and_model(make_run):
     run = make_run()
-    known = tracking.mirror(
-        run, status="FINISHED", tags={"airflow_run": "r1"}, metrics={"05_evaluate_seconds": 2.5}
-    )
+    known = tracking.mirror(run, status="FINISHED", metrics={"05_evaluate_seconds": 2.5})
     client = tracking.open_client()
     found = client.get_run(known["run_id"])
     assert found.info.status == "FINISHED"
     assert found.data.params == {"source": "file.csv", "horizon": "1"}
     wanted = {"rmse": 0.4, "persistence_rmse": 0.6, "05_evaluate_seconds": 2.5}
     assert found.data.metrics == wanted
-    for tag in ("pipeline", "notebook_digest", "airflow_run", "run_dir", "source", "data_digest"):
+    for tag in ("pipeline", "notebook_digest", "run_dir", "source", "data_digest"):
         assert found.data.tags[tag]
     (data,) = found.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("house", "f" * 36)

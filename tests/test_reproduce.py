@@ -101,7 +101,7 @@ def change(folder, name, **values):
 
 
 def test_run_is_made_again_from_its_own_commit_and_agrees(run, repository, tmp_path, capfd):
-    assert reproduce.reproduce("power/then") == 0
+    assert reproduce.main("power/then") == 0
     said = capfd.readouterr().out
     assert "01_load ok, done in" in said, "what the new run prints is shown"
     assert said.splitlines()[-1] == "REPRODUCED: all 3 metrics agree"
@@ -113,7 +113,7 @@ def test_run_is_made_again_from_its_own_commit_and_agrees(run, repository, tmp_p
 
 def test_tampered_metric_is_reported_as_different_with_the_distance(run, capfd):
     change(run, "metrics", rmse=0.4)
-    assert reproduce.reproduce("power/then") == 1
+    assert reproduce.main("power/then") == 1
     said = capfd.readouterr().out
     assert "NOT REPRODUCED: 1 of 3 metrics differ, rmse most, +0.1 (+0.25 of it)" in said
     assert reproduce.NO_CAUSE in said
@@ -121,7 +121,7 @@ def test_tampered_metric_is_reported_as_different_with_the_distance(run, capfd):
 
 def test_changed_data_are_said(run, tmp_path, capfd):
     (tmp_path / "data/power.txt").write_text("digest of now")
-    assert reproduce.reproduce("power/then") == 1
+    assert reproduce.main("power/then") == 1
     said = capfd.readouterr().out
     assert "data         different: 3 rows then, 3 rows now" in said
     assert "NOT REPRODUCED: the data have changed" in said
@@ -130,7 +130,7 @@ def test_changed_data_are_said(run, tmp_path, capfd):
 def test_commit_with_changes_is_taken_without_them_and_that_is_said(run, capfd):
     commit = json.loads((run / "run.json").read_text())["commit"]
     change(run, "run", commit=f"{commit}+changes")
-    assert reproduce.reproduce("power/then") == 0
+    assert reproduce.main("power/then") == 0
     said = capfd.readouterr().out
     assert f"{commit[:10]}, without the changes that were never committed" in said
     assert "all 3 metrics agree, not known to be the same: the files" in said
@@ -139,7 +139,7 @@ def test_commit_with_changes_is_taken_without_them_and_that_is_said(run, capfd):
 @pytest.mark.parametrize("commit", ["", "f" * 40, "--help"])
 def test_unknown_commit_means_the_files_as_they_are(run, commit, capfd):
     change(run, "run", commit=commit)
-    assert reproduce.reproduce("power/then") == 1
+    assert reproduce.main("power/then") == 1
     said = capfd.readouterr().out
     assert "the files are taken as they are now" in said
     assert "not known to be the same: the files" in said and "0.6" in said
@@ -148,7 +148,7 @@ def test_unknown_commit_means_the_files_as_they_are(run, commit, capfd):
 def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
     monkeypatch.setattr(lockfile, "_installed", {"numpy": "2.4.0"}.get)
     change(run, "run", python="3.10.1")
-    assert reproduce.reproduce("power/then") == 0
+    assert reproduce.main("power/then") == 0
     said = capfd.readouterr().out
     assert "numpy was 2.3.1, now 2.4.0" in said
     assert f"Python was 3.10.1, now {platform.python_version()}" in said
@@ -157,18 +157,18 @@ def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
 
 def test_new_lock_file_is_said(run, repository, capfd):
     (repository / "requirements.lock").write_text("numpy==9\n")
-    reproduce.reproduce("power/then")
+    reproduce.main("power/then")
     assert "requirements.lock has changed since" in capfd.readouterr().out
 
 
 def test_lock_file_that_was_never_committed_is_said(run, capfd):
     change(run, "run", lock="1" * 64)
-    reproduce.reproduce("power/then")
+    reproduce.main("power/then")
     assert "lock file is not in its commit" in capfd.readouterr().out
 
 
 def test_outputs_stay_when_asked_for(run, repository, tmp_path, capfd):
-    assert reproduce.reproduce("power/then", keep=True) == 0
+    assert reproduce.main("power/then", keep=True) == 0
     (kept,) = (tmp_path / "temporary").iterdir()
     assert (kept / "outputs/power/manual__now/metrics.json").exists()
     assert f"git worktree remove --force {kept}/tree" in capfd.readouterr().out
@@ -179,7 +179,7 @@ def test_run_that_does_not_start_is_an_error_and_leaves_nothing(run, repository,
     record = json.loads((run / "stages/01_load.json").read_text())
     change(run, "stages/01_load", parameters=record["parameters"] | {"broken": True})
     with pytest.raises(ValueError, match="power did not start in"):
-        reproduce.reproduce("power/then")
+        reproduce.main("power/then")
     assert git(repository, "worktree", "list").count("\n") == 0
     assert list((tmp_path / "temporary").iterdir()) == []
 
@@ -200,7 +200,7 @@ def test_library_from_elsewhere_is_refused(run, repository, tmp_path):
 def test_run_that_cannot_be_made_again_is_an_error_that_says_why(run, name, content, reason):
     write(run, name, content)
     with pytest.raises(ValueError, match=reason):
-        reproduce.reproduce("power/then")
+        reproduce.main("power/then")
 
 
 def test_metrics_agree_within_float_noise_and_timings_do_not_count():

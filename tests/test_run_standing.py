@@ -143,3 +143,11 @@ def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
     assert (found["champion"], found["archived"]) == (6, STAMP)
     assert [(change["who"], change["number"]) for change in found["changes"]] == [("alice", 2)]
     assert standing.standing_of(summarise(make_run("wind/new"))) == {}
+
+
+def test_page_says_what_a_pipeline_without_a_part_of_its_own_cannot_do():
+    page = publish.build(make_run(registration=MADE), ask_registry=False)
+    assert text_of(page).count("There is no lib/pipelines/wind.py: its versions can") == 1
+    assert "lib/pipelines" not in publish.build(make_run("wind/b"), ask_registry=False)
+    own = make_run("power/a", registration=MADE)
+    assert "lib/pipelines" not in publish.build(own, ask_registry=False)

@@ -103,6 +103,16 @@ def test_metric_of_unknown_direction_is_shown_without_an_arrow():
     assert "uplift_at_ten 0.9 validation_rmse 0.5" in words and "gru_rmse_low" not in words
 
 
+def test_direction_and_unit_of_a_metric_are_what_its_run_has_stated():
+    test = {"metric": "uplift", "greater_is_better": True, "unit": "points", "kind": "ranking"}
+    run = make_run(metrics={"uplift": 0.9, "persistence_uplift": 0.8}, test=test)
+    page = publish.build(run, ask_registry=False)
+    assert row_of(page, "uplift") == ["uplift (points) ↑", "0.9", "0.8"]
+    assert bold_of(page, "uplift") == ["0.9"]
+    (run.path / "test.json").write_text(json.dumps(test | {"greater_is_better": False}))
+    assert bold_of(publish.build(run, ask_registry=False), "uplift") == ["0.8"]
+
+
 def test_damaged_metric_costs_no_page():
     words = text_of(shown(rmse="?", mae=0.5, r2=None))
     assert "mae ↓ 0.5" in words and "rmse" not in words

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 from lib import addresses
 from lib.dag import clock, scheduling
-from lib.dag.form import clock_tag
 from lib.run import ROOT, state_dir
 
 import pendulum
@@ -69,13 +68,6 @@ def test_clock_ends_where_the_dag_ends_and_starts_where_it_starts(now):
 def test_backfill_makes_up_for_every_time(now):
     now("28T14:29")
     assert following(last="20T03:30", catchup=True) == at("21T03:30")
-
-
-def test_clock_in_words_fits_a_tag():
-    assert clock_tag("30 3 * * *") == "daily 03:30 UTC"
-    assert clock_tag("0 22 * * 0") == clock_tag("0 22 * * 7") == "Sundays 22:00 UTC"
-    assert clock_tag("5 4 * * 3") == "Wednesdays 04:05 UTC"
-    assert clock_tag("*/5 * * * *") == "cron */5 * * * * UTC"
 
 
 @pytest.fixture

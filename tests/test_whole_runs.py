@@ -228,7 +228,7 @@ def test_sample_run_is_made_again_to_the_last_digit(sample, tmp_path, monkeypatc
     start = tmp_path / "power/then/run.json"
     if "+" in json.loads(start.read_text())["commit"]:
         start.unlink()  # where somebody works on the files, take them as they are
-    status = reproduce.reproduce("power/then")
+    status = reproduce.main("power/then")
     said = capfd.readouterr().out
     assert status == 0 and "REPRODUCED: all" in said and "float noise" not in said, said
 

@@ -27,15 +27,13 @@ class Command:
     ----------
     call : str
         ``module:function`` below `lib.commands`.
-    help : str
     usage : str
         How it is typed; what stands before an equals sign is what it takes.
     arguments : str
-        Names in `ARGUMENTS`, in the order in which they are typed.
+        What the function takes, in the order in which it is typed: see `ARGUMENTS`.
     """
 
     call: str
-    help: str
     usage: str
     arguments: str = ""
 
@@ -48,95 +46,43 @@ class Command:
 COMMANDS = {
     "run": Command(
         "pipelines:run",
-        "run pipelines through Airflow",
         """make run [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']""",
         "pipelines --params",
     ),
     "up": Command(
         "services:up",
-        "run Airflow, MLflow and JupyterLab until Ctrl-C",
         "make up [AIRFLOW_PORT=8080] [MLFLOW_PORT=5000] [LAB_PORT=8888]",
         "--airflow-port --mlflow-port --lab-port",
     ),
-    "lab": Command(
-        "services:lab", "run JupyterLab until Ctrl-C", "make lab [LAB_PORT=8888]", "--lab-port"
-    ),
-    "prepare": Command(
-        "services:prepare", "make the databases of Airflow and MLflow, once", "make install"
-    ),
-    "notebooks": Command(
-        "notebooks:refresh_all",
-        "re-execute the committed notebooks in place",
-        "make notebooks [PIPELINE=power]",
-        "pipelines",
-    ),
-    "doctor": Command("doctor:main", "check this machine, and name what to mend", "make doctor"),
-    "reports": Command(
-        "reports:write",
-        "write the page of every run anew, or of one",
-        "make reports [RUN=latest]",
-        "run",
-    ),
+    "lab": Command("services:lab", "make lab [LAB_PORT=8888]", "--lab-port"),
+    "prepare": Command("services:prepare", "make install"),
+    "notebooks": Command("notebooks:refresh_all", "make notebooks [PIPELINE=power]", "pipelines"),
+    "doctor": Command("doctor:main", "make doctor"),
+    "reports": Command("reports:write", "make reports [RUN=latest]", "run"),
     "compare": Command(
         "reports:compare",
-        "put two runs side by side on a page, by default the last two",
         "make compare [A=power/<run>] [B=power/latest] [PIPELINE=power]",
         "a b --pipeline",
     ),
-    "open": Command(
-        "workbench:main",
-        "a stage of a run as a notebook, on a copy",
-        "make open [RUN=latest] [STAGE=05_evaluate]",
-        "run stage",
-    ),
-    "keep": Command(
-        "keep:main",
-        "bring what has changed in an opened stage into notebooks/",
-        "make keep [NOTEBOOK=latest] [APPLY=1]",
-        "notebook --apply",
-    ),
-    "reproduce": Command(
-        "reproduce:reproduce",
-        "make a run again and compare its metrics",
-        "make reproduce [RUN=latest] [KEEP=1]",
-        "run --keep",
-    ),
+    "open": Command("workbench:main", "make open [RUN=latest] [STAGE=05_evaluate]", "run stage"),
+    "keep": Command("keep:main", "make keep [NOTEBOOK=latest] [APPLY=1]", "notebook --apply"),
+    "reproduce": Command("reproduce:main", "make reproduce [RUN=latest] [KEEP=1]", "run --keep"),
     "prune": Command(
-        "prune:main",
-        "say which old runs nothing refers to",
-        "make prune [LAST=10] [DAYS=30] [APPLY=1]",
-        "--last --days --apply",
+        "prune:main", "make prune [LAST=10] [DAYS=30] [APPLY=1]", "--last --days --apply"
     ),
-    "history": Command(
-        "models:history",
-        "every change of an alias of a model",
-        f"make history MODEL={MODEL}",
-        "model",
-    ),
+    "history": Command("models:history", f"make history MODEL={MODEL}", "model"),
     "champion": Command(
-        "models:champion",
-        "which version of a model is in production",
-        f"make champion MODEL={MODEL} [AT=2026-11-01]",
-        "model --at",
+        "models:champion", f"make champion MODEL={MODEL} [AT=2026-11-01]", "model --at"
     ),
     "promote": Command(
         "models:promote",
-        "put a version of a model into production",
         f'make promote MODEL={MODEL} VERSION=latest REASON="why"',
         "model version --reason",
     ),
     "rollback": Command(
-        "models:rollback",
-        "put the champion before this one back",
-        f'make rollback MODEL={MODEL} [REASON="why"]',
-        "model --reason",
+        "models:rollback", f'make rollback MODEL={MODEL} [REASON="why"]', "model --reason"
     ),
-    "reconcile": Command(
-        "models:reconcile",
-        "finish changes of aliases that were cut off",
-        f"make reconcile [MODEL={MODEL}]",
-        "model",
-    ),
+    "reconcile": Command("models:reconcile", f"make reconcile [MODEL={MODEL}]", "model"),
 }
 
 
@@ -147,29 +93,15 @@ def _number(text: str) -> int:
     return int(text)
 
 
-_RUN = "<pipeline>/<run>, latest, or <pipeline>/latest"
 ARGUMENTS = {
-    "pipelines": {"nargs": "*", "help": "by default all"},
-    "run": {"help": _RUN},
-    "a": {"help": _RUN},
-    "b": {"help": _RUN},
-    "stage": {"help": "by default the one that failed, else the evaluation"},
-    "notebook": {"help": "below workbench/, or latest"},
-    "model": {"help": "by default the only one, or all"},
-    "version": {"help": "a number, @staging or latest"},
-    "--params": {"default": "{}", "help": 'a JSON object, {"source": "..."} for example'},
-    "--airflow-port": {"help": "by default 8080, or the next free one"},
-    "--mlflow-port": {"help": "by default 5000, or the next free one"},
-    "--lab-port": {"help": "by default 8888, or the next free one"},
-    "--pipeline": {"help": "where to look for the last two runs"},
-    "--apply": {"action": "store_true", "default": False, "help": "do it, ask nothing"},
-    "--keep": {"action": "store_true", "default": False, "help": "keep checkout and outputs"},
-    "--last": {"type": _number, "default": 10, "help": "so many of each pipeline stay"},
-    "--days": {"type": _number, "default": 30, "help": "younger runs stay"},
-    "--at": {"help": "at that time, UTC: 2026-11-01 for example"},
-    "--reason": {"help": "why; it stays on record"},
+    "pipelines": {"nargs": "*"},
+    "--params": {"default": "{}"},
+    "--apply": {"action": "store_true", "default": False},
+    "--keep": {"action": "store_true", "default": False},
+    "--last": {"type": _number, "default": 10},
+    "--days": {"type": _number, "default": 30},
 }
-"""What can stand after a command. Whatever is not said here is text, and "" where it is missing."""
+"""Every other argument is text, and "" where it was not typed."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -207,13 +139,10 @@ def _parser() -> _Parser:
     parser.add_argument("--given", default="", help="arguments of make that were typed, by name")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, command in COMMANDS.items():
-        one = commands.add_parser(
-            name, help=command.help, description=command.help, usage=command.usage
-        )
+        one = commands.add_parser(name, help=command.usage, usage=command.usage)
         for argument in command.arguments.split():
-            is_option = argument.startswith("--")
-            usual = {"default": ""} if is_option else {"default": "", "nargs": "?"}
-            one.add_argument(argument, **usual | ARGUMENTS[argument])
+            usual = {"default": ""} | ({} if argument.startswith("--") else {"nargs": "?"})
+            one.add_argument(argument, **usual | ARGUMENTS.get(argument, {}))
     return parser
 
 

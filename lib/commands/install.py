@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 import venv
 from collections.abc import Iterator
@@ -23,14 +22,6 @@ from typing import TextIO
 LOCK, READY = "requirements.lock", "ready"
 N_STEPS = 4
 SIZE = "about 1 GB to download, 3.5 GB on disk"  # measured on Linux, x86-64
-WIDTH = 79
-BEAT_S = 10.0  # of the lines that show progress where there is no terminal
-LARGE = re.compile(r"^Downloading (\S+) \((.+)\)$")
-DONE = re.compile(r"^ +(?:Downloaded|Built) (\S+)")
-INSTALLED = re.compile(r"^Installed (\d+) packages?")
-SHOWN = 3
-UNITS = {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
-PHASES = {"Resolved": "downloading", "Prepared": "unpacking", "Installed": "compiling"}
 
 
 class Failed(Exception):
@@ -79,7 +70,7 @@ def install(folder: Path) -> None:
         f"{len(names(lock))} packages from {LOCK} (TensorFlow, Airflow, MLflow, JupyterLab ...), "
     )
     with step(3, f"{what}{SIZE} unless uv has them from before"):
-        call_with_progress([*uv, "--require-hashes", "-r", LOCK])
+        call([*uv, "--require-hashes", "-r", LOCK], shown=True)
         call([*uv, "--no-deps", "--no-build-isolation", "-e", "."])
     with step(4, "databases of Airflow and MLflow"):
         call([python, "-m", "lib.commands.cli", "prepare"])
@@ -147,28 +138,10 @@ def make_environment(folder: Path) -> None:
         ) from error
 
 
-def call(command: list[str | Path]) -> None:
-    """Run a program, quietly where all is well.
+def call(command: list[str | Path], *, shown: bool = False) -> None:
+    """Run a program, quietly where all is well, or with its lines as they come if `shown`.
 
-    Raises
-    ------
-    Failed
-        If it fails, with everything that it said.
-    """
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-        check=False,
-    )
-    if done.returncode:
-        raise Failed(failure(command, done.stdout.splitlines()))
-
-
-def call_with_progress(command: list[str | Path]) -> None:
-    """Run uv, and show what it is at: on a terminal in one line, else in a line now and then.
+    The packages that uv lists in the end, one a line, are left out.
 
     Raises
     ------
@@ -178,54 +151,14 @@ def call_with_progress(command: list[str | Path]) -> None:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
-    reader.start()
-    show = sys.stdout.isatty()
-    began = told = time.monotonic()
-    while process.poll() is None:
-        now = time.monotonic()
-        if show or now - told >= BEAT_S:
-            text = f"      {duration(now - began)}  {phase(lines)}"
-            say(f"\r{text[:WIDTH]:{WIDTH}}" if show else text, end="" if show else "\n")
-            told = now
-        time.sleep(0.2)
-    reader.join()
-    if show:
-        say(f"\r{'':{WIDTH}}\r", end="")
-    if process.returncode:
-        raise Failed(failure(command, lines))
-    for line in lines:
-        if INSTALLED.match(line):
-            say(f"      {line.strip().lower()}")
-
-
-def phase(lines: list[str]) -> str:
-    """Return what uv is at, from what it has printed so far."""
-    at, open_ends = "looking what is needed", {}
-    for line in list(lines):
-        at = PHASES.get(line.split(" ", 1)[0], at)
-        if large := LARGE.match(line):
-            open_ends[large[1]] = large[2]
-        elif done := DONE.match(line):
-            open_ends.pop(done[1], None)
-    if at == "downloading" and open_ends:
-        largest = sorted(open_ends, key=lambda name: bytes_of(open_ends[name]), reverse=True)
-        more = f" and {len(largest) - SHOWN} more" if len(largest) > SHOWN else ""
-        return f"{at} {', '.join(f'{name} ({open_ends[name]})' for name in largest[:SHOWN])}{more}"
-    return at
-
-
-def bytes_of(size: str) -> float:
-    """Return a size as uv prints it, ``545.9MiB``, in bytes."""
-    number = re.match(r"[\d.]+", size)
-    return float(number[0]) * UNITS.get(size[number.end() :], 1.0) if number else 0.0
-
-
-def failure(command: list[str | Path], lines: list[str]) -> str:
-    """Return what failed and what it said, without the packages that were installed before."""
-    said = "\n".join(line.rstrip() for line in lines if not line.startswith(" + "))
-    return f"{' '.join(map(str, command))}\n{said}"
+    lines = []
+    for line in process.stdout:
+        if not line.startswith(" + "):
+            lines.append(line.rstrip())
+            if shown:
+                say(f"      {line.rstrip()}")
+    if process.wait():
+        raise Failed("\n".join([" ".join(map(str, command)), *lines]))
 
 
 def duration(seconds: float) -> str:
@@ -234,9 +167,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def say(text: str, end: str = "\n") -> None:
+def say(text: str) -> None:
     """Print at once."""
-    sys.stdout.write(f"{text}{end}")
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from lib import outcome
+from lib import layout, outcome
 from lib.commands.which import LATEST
 from lib.commands.workbench import WORKBENCH
 from lib.console import say
@@ -24,6 +25,9 @@ from lib.parameters import parse_parameters
 from lib.run import OPENED, open_run
 
 from upath import UPath
+
+if TYPE_CHECKING:
+    from nbdime.merging.decisions import MergeDecision
 
 COLOURS = {"+": "32", "-": "31", "…": "2", "=": "1"}  # of a terminal, by the sign of a line
 
@@ -54,14 +58,13 @@ class Proposal:
     edited: dict
 
 
-def main(notebook: str, *, apply: bool) -> int:
-    """Show what an opened notebook would change, ask, and write it; return the exit status.
+def main(notebook: str, *, apply: bool) -> None:
+    """Show what an opened notebook would change, ask, and write it.
 
     Parameters
     ----------
     notebook : str
-        A notebook below `workbench/`, or ``latest`` or "" for the one that was
-        saved last.
+        A notebook below `workbench/`, or ``latest`` or "" for the one that was saved last.
     apply : bool
         Whether to write without asking, as where nobody can be asked.
 
@@ -72,33 +75,30 @@ def main(notebook: str, *, apply: bool) -> int:
     """
     path = find(notebook)
     found = propose(path)
-    name = found.target.relative_to(ROOT).as_posix()
+    opened, name = path.relative_to(ROOT), found.target.relative_to(ROOT).as_posix()
     shown = changes(found.before, found.after)
     if not shown:
-        opened = path.relative_to(ROOT)
         why = f"{name} has all that {opened} has, as it was saved"
         if found.edited != found.before:
             why = f"{opened} is as it was opened or kept last, and {name} has changed since"
         say(f"nothing to keep: {why}")
-        return 0
-    say(f"{path.relative_to(ROOT)} would change {name}:\n")
+        return
+    say(f"{opened} would change {name}:\n")
     say("\n".join(_coloured(*line) for line in shown[:-1]))
+    if not apply and not sys.stdin.isatty():
+        say("\nnothing was written; APPLY=1 writes it")
+        return
     if not apply:
-        if not sys.stdin.isatty():
-            say("\nnothing was written; APPLY=1 writes it")
-            return 0
-        sys.stdout.write(f"\nWrite this into {name}? [y/N] ")
-        sys.stdout.flush()
+        say(f"\nWrite this into {name}? [y/N]")
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             say("nothing was written")
-            return 0
-    is_run = write(found)
+            return
+    keeps_outputs = write(found)
     say(f"\nwritten   {name}")
-    if not is_run:
+    if not keeps_outputs:
         pipeline = found.target.parent.name
         say(f"next      make notebooks PIPELINE={pipeline}, which makes its outputs anew: they are")
         say("          cleared, as its code has changed")
-    return 0
 
 
 def find(notebook: str) -> Path:
@@ -137,7 +137,7 @@ def propose(path: Path) -> Proposal:
     if not {"run_dir", "stage"} <= origin.keys():
         raise ValueError(f"{path} does not say what it was opened from; open the stage anew")
     copy, stage = open_run(origin["run_dir"]), origin["stage"]
-    target = ROOT / "notebooks" / copy.pipeline / f"{stage}.ipynb"
+    target = layout.notebook(copy.pipeline, stage)
     base = copy.path / OPENED / f"{stage}.ipynb"
     for needed, what in ((base, "the notebook as it was opened"), (target, "the notebook")):
         if not needed.exists():
@@ -248,32 +248,21 @@ def _merge(common: dict, committed: dict, edited: dict, target: Path) -> dict:
     options.input_strategy = options.output_strategy = None
     three = [nbformat.from_dict(notebook) for notebook in (common, committed, edited)]
     merged, decisions = merge_notebooks(*three, options)
-    if any(decision.conflict for decision in decisions):
-        theirs, mine = (_touched(common, other) for other in (committed, edited))
-        both = sorted(theirs & mine) or sorted(theirs | mine)
+    near = sorted({_cell_of(decision) for decision in decisions if decision.conflict})
+    if near:
         raise ValueError(
             f"notebooks/{target.parent.name}/{target.name} has changed since the stage was opened, "
-            f"in the same place as the opened notebook: near cell {', '.join(map(str, both))}. "
+            f"in the same place as the opened notebook: near cell {', '.join(map(str, near))}. "
             "Nothing was written. Make your change there by hand, or open the stage anew"
         )
     return bare(merged, target.parent.name)
 
 
-def _touched(common: Mapping, other: Mapping) -> set[int]:
-    """Return the numbers, in `common`, of the cells that have changed, gone or got a new one."""
-    known = {cell["id"]: cell for cell in other["cells"]}
-    touched = {
-        number
-        for number, cell in enumerate(common["cells"], start=1)
-        if known.get(cell["id"]) != cell
-    }
-    numbers = {cell["id"]: number for number, cell in enumerate(common["cells"], start=1)}
-    last = 1
-    for cell in other["cells"]:
-        last = numbers.get(cell["id"], last)
-        if cell["id"] not in numbers:
-            touched.add(last)
-    return touched
+def _cell_of(decision: "MergeDecision") -> int:
+    """Return the number, in what both have in common, of the cell that a decision is about."""
+    below = (decision.common_path or ("cells",))[1:]
+    changed = [*(decision.local_diff or ()), *(decision.remote_diff or ())]
+    return 1 + (below[0] if below else min(one["key"] for one in changed))
 
 
 def _check_parameters(notebook: Mapping, path: Path) -> None:

@@ -39,7 +39,7 @@ NOISE = 1e-9
 LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
 
 
-def reproduce(run: str, *, keep: bool = False) -> int:
+def main(run: str, *, keep: bool = False) -> int:
     """Make a run again, print what has changed since and whether the metrics agree.
 
     Parameters

@@ -8,7 +8,7 @@ otherwise it is skipped, and no asset is updated.
 from typing import TYPE_CHECKING
 
 from lib.dag.assets import drift_asset
-from lib.dag.operator import open_run_of
+from lib.runs import run_of_airflow
 
 from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
@@ -45,7 +45,7 @@ class AlarmOperator(BaseOperator):
 
     def execute(self, context: "Context") -> list[str]:
         """Return why the alarm was raised; skip the task where it was not."""
-        run = open_run_of(self.pipeline, context)
+        run = run_of_airflow(self.pipeline, context["run_id"])
         watch = run.read(WATCH)
         if not watch["drifted"]:
             raise AirflowSkipException("the data and the errors are as they were in training")

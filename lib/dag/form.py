@@ -5,7 +5,6 @@ parses.
 """
 
 import json
-import re
 from datetime import UTC, datetime, timedelta
 
 from lib import layout
@@ -29,8 +28,6 @@ DAG_DEFAULTS = {
 
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after).date() }}"
 """The date a run stands for (UTC), as a value for `notebook_params`: a back-fill has its own."""
-
-DAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
 
 PROMOTED_MODEL = (
     "{{ (triggering_asset_events.values() | map('last') | sort(attribute='timestamp') | last)"
@@ -132,28 +129,10 @@ def clock_or(cron: str, *assets: Asset) -> AssetOrTimeSchedule:
     """Return the schedule "at `cron` (UTC), and whenever one of `assets` is updated".
 
     A time that passes while the DAG is off, or while nothing runs, is not made up for. Airflow's
-    lists show "0 of 2 assets updated" for it and no clock: give the DAG the tag `clock_tag`.
+    lists show "0 of 2 assets updated" for it and no clock: say it in a tag, "daily 03:30 UTC".
     """
     clock = LiveCronTimetable(cron, timezone="UTC")
     return AssetOrTimeSchedule(timetable=clock, assets=AssetAny(*assets))
-
-
-def clock_tag(cron: str) -> str:
-    """Return a cron expression (UTC) in words, short enough for a tag.
-
-    Airflow's list of DAGs shows assets in the place of a clock where a DAG waits for either.
-
-    Examples
-    --------
-    >>> clock_tag("30 3 * * *"), clock_tag("0 2 * * 0"), clock_tag("0 */6 * * *")
-    ('daily 03:30 UTC', 'Sundays 02:00 UTC', 'cron 0 */6 * * * UTC')
-    """
-    match = re.fullmatch(r"(\d+) (\d+) \* \* (\*|[0-7])", cron)
-    if not match:
-        return f"cron {cron} UTC"
-    minute, hour, day = match.groups()
-    when = "daily" if day == "*" else DAYS[int(day) % 7]
-    return f"{when} {int(hour):02}:{int(minute):02} UTC"
 
 
 def _param(parameter: Parameter, value: Value, stage: str) -> Param:

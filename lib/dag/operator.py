@@ -86,7 +86,7 @@ class NotebookOperator(PapermillOperator):
 
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
-        run, dag_run = open_run_of(self.pipeline, context), context["dag_run"]
+        run, dag_run = run_of_airflow(self.pipeline, context["run_id"]), context["dag_run"]
         run.prepare()
         self.log.info("run folder: %s", run.path)
         note_start(
@@ -173,11 +173,6 @@ class NotebookOperator(PapermillOperator):
         except Exception as second:  # the first error is the one to be raised, with this on it
             error.add_note(f"and MLflow could not be told: {second}")
         publish_page(run, complete=True)
-
-
-def open_run_of(pipeline: str, context: "Context") -> "Run":
-    """Return the run folder of the DAG run of `context`."""
-    return run_of_airflow(pipeline, context["run_id"])
 
 
 def runs_without_server(context: "Context") -> bool:

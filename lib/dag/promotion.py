@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NoReturn
 from lib.dag.notify import report_link, tell_promotion
 from lib.dag.operator import (
     interrupt_is_final,
-    open_run_of,
     publish_page,
     runs_without_server,
 )
 from lib.files import now, read_object, write_json
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
+from lib.runs import run_of_airflow
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
@@ -86,7 +86,7 @@ class PromotionOperator(ApprovalOperator):
     def execute(self, context: "Context") -> str:
         """Note what was done, or ask a person and wait; return the version in words."""
         with interrupt_is_final():
-            case = _Case.of(open_run_of(self.pipeline, context))
+            case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
             registered, earlier = case.registered, read_decision(case.run)
             if registered["policy"] != "approval":
                 if registered["champion"] != registered["version"]:
@@ -107,7 +107,7 @@ class PromotionOperator(ApprovalOperator):
     def execute_complete(self, context: "Context", event: dict) -> str:
         """Do what the person has answered; return the version in words."""
         answer = super().execute_complete(context, event)
-        case = _Case.of(open_run_of(self.pipeline, context))
+        case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
         who = (answer["responded_by_user"] or {}).get("name", "")
         reason = str(answer["params_input"].get("reason") or "").strip()
         if answer["chosen_options"] != [self.APPROVE]:

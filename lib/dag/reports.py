@@ -27,6 +27,7 @@ from lib.files import is_local, outputs_dir
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
 from lib.pages import publish, run_index, summary
+from lib.pages.run_index import INDEX
 from lib.run import Run, open_run
 from lib.runs import run_folder_name
 
@@ -39,9 +40,10 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 from upath import UPath
 
-INDEX, COMPARE = "index.html", "compare"
+COMPARE = "compare"
 STAGE_FILE = re.compile(r"(?P<stage>\d+_\w+)(\.attempt-\d+)?\.(?P<kind>html|ipynb)", re.ASCII)
 SHOWN = (".json", ".ipynb", ".png", ".html")
+STAMPS = ("size", "mtime", "LastModified", "ETag")  # whichever the file system knows
 SANDBOX = "sandbox allow-scripts; frame-ancestors 'self'"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -127,17 +129,12 @@ def allowed(
 
 def readable(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> list[str]:
     """Return the pipelines whose runs the caller may see."""
-    root = outputs_dir()
-    folders = [p.name for p in root.iterdir() if p.is_dir()] if root.exists() else []
-    return [name for name in sorted(folders) if _may_read(request, user, name)]
-
-
-def _may_read(request: Request, user: BaseUser, pipeline: str) -> bool:
-    try:
-        requires_access_dag("GET", DagAccessEntity.RUN, pipeline)(request, user)
-    except HTTPException:
-        return False
-    return True
+    root, found = outputs_dir(), []
+    for name in sorted(p.name for p in root.iterdir() if p.is_dir()) if root.exists() else []:
+        with suppress(HTTPException):
+            requires_access_dag("GET", DagAccessEntity.RUN, name)(request, user)
+            found.append(name)
+    return found
 
 
 def _refuse_links_out(run: Run) -> None:
@@ -163,11 +160,8 @@ Allowed = Annotated[Place, Depends(allowed)]
 def of_airflow(request: Request, dag_id: str, run_id: str, task_id: str = "") -> RedirectResponse:
     """Lead from what Airflow knows, its ids, to the report of a DAG run or of one of its tasks."""
     name = f"{task_id}.html" if task_id else summary.PAGE
-    try:
-        path = quote(f"{dag_id}/{run_folder_name(run_id)}/{name}")
-    except ValueError as error:
-        raise HTTPException(404, "There is no such report.") from error
-    return RedirectResponse(f"{request.scope['root_path']}/view/{path}", 307)
+    place = find(f"{dag_id}/{run_folder_name(run_id)}/{name}")
+    return RedirectResponse(f"{request.scope['root_path']}/view/{place.path}", 307)
 
 
 @router.get("/view/{path:path}")
@@ -235,9 +229,7 @@ def render(place: Place, pipelines: list[str]) -> str:
         if not run.path.exists():
             return _waiting(run, place.title, "its first stage")
     if place.file == COMPARE:
-        from lib.pages.two_runs import (
-            render as render_comparison,  # nbdime takes a second to import
-        )
+        from lib.pages.two_runs import render as render_comparison  # nbdime takes a second
 
         return render_comparison(*place.runs, base="")
     (run,) = place.runs
@@ -295,18 +287,10 @@ def version(place: Place) -> str:
 
 def _listing(folder: UPath) -> Iterator[tuple[str, ...]]:
     """Yield name and stamps of every file in `folder` that a report may show."""
-    if not folder.exists():
-        return
-    if not is_local(folder):
-        for entry in folder.fs.ls(folder.path, detail=True):  # one request
-            stamps = [str(entry.get(key)) for key in ("size", "LastModified", "ETag", "mtime")]
-            yield entry["name"], *stamps
-        return
-    for entry in os.scandir(folder.path):
-        if entry.name.endswith(SHOWN) and not entry.name.startswith("."):
-            with suppress(FileNotFoundError):  # gone since it was listed
-                found = entry.stat()
-                yield entry.name, str(found.st_size), str(found.st_mtime_ns)
+    for entry in folder.fs.ls(folder.path, detail=True) if folder.exists() else []:
+        name = entry["name"].rpartition("/")[2]
+        if name.endswith(SHOWN) and not name.startswith("."):
+            yield name, *(str(entry.get(stamp)) for stamp in STAMPS)
 
 
 @functools.lru_cache(maxsize=512)

@@ -7,7 +7,6 @@ process is gone and nothing will ever end it, so the next start does (`close_gho
 """
 
 import fcntl
-import json
 import os
 import sys
 import time
@@ -83,8 +82,6 @@ def alive(dag_id: str, run_id: str) -> Iterator[None]:
     path = _mark(dag_id, run_id)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        json.dump({"dag_id": dag_id, "run_id": run_id, "pid": os.getpid()}, file)
-        file.flush()
         yield
         path.unlink(missing_ok=True)  # after an error it stays, without a lock: a ghost's mark
 

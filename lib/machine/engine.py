@@ -37,7 +37,7 @@ from papermill.exceptions import PapermillExecutionError  # noqa: E402
 NAME = "truthful"
 TICK_S = 0.1
 MEMORY_S = 1.0
-FIRST_SAVE_S = 0.5
+FIRST_SAVE_S, AUTOSAVE_S = 0.5, 5.0  # between two saves while a cell runs
 POLITE_S = 5.0  # for a kernel to run its own exit handlers
 GRACE_S = 3.0  # for a cell to say where it was, between an interrupt and the kill
 START_S = 60
@@ -85,7 +85,7 @@ class _Progress(NotebookExecutionManager):
     """Keeps the state of notebook and cells, and writes it where the report goes."""
 
     def __init__(self, nb: NotebookNode, session: Session) -> None:
-        super().__init__(nb, progress_bar=False, autosave_cell_every=session.autosave_s)
+        super().__init__(nb, progress_bar=False, autosave_cell_every=AUTOSAVE_S)
         self.session = session
         self.current: int | None = None
         self.saved_at = -float("inf")
@@ -104,11 +104,11 @@ class _Progress(NotebookExecutionManager):
     def autosave_cell(self) -> None:
         """Write the notebook if there is something new and it is time.
 
-        Cheap saves come often, so that a kill loses little. Slow ones come every `autosave_s`
+        Cheap saves come often, so that a kill loses little. Slow ones come every `AUTOSAVE_S`
         seconds, or less often where they would take most of the time.
         """
         cost = self.save_seconds
-        wait = max(min(max(50 * cost, FIRST_SAVE_S), self.session.autosave_s), 4 * cost)
+        wait = max(min(max(50 * cost, FIRST_SAVE_S), AUTOSAVE_S), 4 * cost)
         if self.changed and time.monotonic() - self.saved_at >= wait:
             self.save()
 
@@ -139,7 +139,7 @@ class _Progress(NotebookExecutionManager):
         record["exception"] = False
         record["end_time"] = self.end_time.isoformat()
         record["duration"] = (self.end_time - self.start_time).total_seconds()
-        self._add_usage()
+        record["peak_memory_bytes"] = self.session.peak_memory_bytes
         self.save()
 
     def fail(self, error: BaseException) -> None:
@@ -150,12 +150,8 @@ class _Progress(NotebookExecutionManager):
             ename, reason = type(error).__name__, str(error) or "no message"
         self.session.tell(stopping=f"{ename}: {reason}")
         outcome.mark_failed(self.nb, self.current, ename, reason, at=self.now())
-        self._add_usage()
-        self.save()
-
-    def _add_usage(self) -> None:
         self.nb.metadata.papermill["peak_memory_bytes"] = self.session.peak_memory_bytes
-        self.nb.metadata.papermill["cell_seconds"] = round(self.session.cell_seconds, 6)
+        self.save()
 
 
 class _LineLog:
@@ -266,7 +262,6 @@ class _Client(PapermillNotebookClient):
         return self.km
 
     async def _start(self) -> None:
-        begun = time.monotonic()
         self.create_kernel_manager()
         await self.async_start_new_kernel(cwd=self.session.cwd)
         self.kernel_pid = self.km.provisioner.pid
@@ -283,7 +278,6 @@ class _Client(PapermillNotebookClient):
             work.result()
         except (RuntimeError, DeadKernelError) as error:
             raise DeadKernelError(f"the kernel did not start: {error}") from error
-        self.session.kernel_start_seconds = time.monotonic() - begun
 
     async def _connect(self) -> None:
         await self.async_start_new_kernel_client()
@@ -323,12 +317,9 @@ class _Client(PapermillNotebookClient):
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             self._sample_memory(now=True)
-            seconds = time.monotonic() - begun
-            self.session.cell_seconds += seconds
-            cell.metadata.papermill["duration"] = round(seconds, 6)
+            cell.metadata.papermill["duration"] = round(time.monotonic() - begun, 6)
             for log in self.logs.values():
                 log.flush()
-        self.session.n_cells += 1
 
     async def _check_cell(
         self, cell: NotebookNode, index: int, work: asyncio.Future, begun: float

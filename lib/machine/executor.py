@@ -10,13 +10,11 @@ this module is cheap: papermill is imported when it is needed, without storage b
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -31,40 +29,6 @@ from lib.machine.session import (
 from upath import UPath
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What executing one notebook took.
-
-    Attributes
-    ----------
-    output_path, html_path : UPath
-        The executed notebook and its HTML.
-    n_cells : int
-        Code cells executed.
-    seconds : float
-        Wall time of the whole call.
-    cell_seconds : float
-        Sum of the code cells' own wall times; the rest is overhead.
-    kernel_start_seconds : float
-        From launching the kernel until it answered.
-    peak_memory_bytes : int
-        Largest resident memory of the kernel, with the processes it started where it had any.
-    """
-
-    output_path: UPath
-    html_path: UPath
-    n_cells: int
-    seconds: float
-    cell_seconds: float
-    kernel_start_seconds: float
-    peak_memory_bytes: int
-
-
-def html_path(output_path: UPath) -> UPath:
-    """Return where the HTML of an executed notebook lies: beside it, with suffix ``.html``."""
-    return output_path.with_suffix(".html")
 
 
 def archive_previous(output_path: UPath | str) -> UPath | None:
@@ -85,43 +49,49 @@ def archive_previous(output_path: UPath | str) -> UPath | None:
         The moved notebook; None if there was nothing to move.
     """
     path = UPath(output_path)
-    html = html_path(path)
+    html = path.with_suffix(".html")
     if not path.exists() and not html.exists():
         return None
-    if path.exists():
-        _close_cut_off(path)
-    number = 1
-    while any(
-        (path.parent / f"{path.stem}.attempt-{number}{suffix}").exists()
-        for suffix in (".ipynb", ".html")
-    ):
-        number += 1
-    moved = path.parent / f"{path.stem}.attempt-{number}.ipynb"
-    if path.exists():
-        path.rename(moved)
-    if html.exists():
-        html.rename(html_path(moved))
+    finish_report(
+        path,
+        "execution was cut off and nobody was left to say why (the machine or container stopped); "
+        "the time given is when this was noticed",
+    )
+    earlier = [found.name.split(".") for found in path.parent.glob(f"{path.stem}.attempt-*")]
+    number = 1 + max((int(parts[-2].removeprefix("attempt-")) for parts in earlier), default=0)
+    moved = path.with_name(f"{path.stem}.attempt-{number}.ipynb")
+    for old, new in ((path, moved), (html, moved.with_suffix(".html"))):
+        if old.exists():
+            old.rename(new)
     return moved
 
 
-def _close_cut_off(path: UPath) -> None:
-    """Mark a notebook that was never finished as failed, and write its HTML."""
+def finish_report(path: UPath, reason: str, known: Mapping | None = None) -> None:
+    """Mark a notebook that says `running` and that nobody runs any more as failed; write its HTML.
+
+    Parameters
+    ----------
+    path : UPath
+        The notebook. What is no notebook is left as it is.
+    reason : str
+        Why it was killed, in plain words.
+    known : mapping, optional
+        ``cell``, the one that was running, and when it ``started``, where somebody was told; by
+        default what the notebook itself says.
+    """
     from lib.pages import notebook as reports
 
     try:
         notebook = outcome.read_notebook(path)
-        state = outcome.state(notebook)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return  # not a notebook: it is moved as it is
-    if state == "running":
-        outcome.mark_failed(
-            notebook,
-            outcome.running_cell(notebook),
-            "StageKilled",
-            "execution was cut off and nobody was left to say why (the machine or container "
-            "stopped); the time given is when this was noticed",
-        )
+        is_cut_off = outcome.state(notebook) == "running"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if is_cut_off:
+        known = {"cell": outcome.running_cell(notebook)} if known is None else known
+        cell, started = known.get("cell"), known.get("started")
+        outcome.mark_failed(notebook, cell, "StageKilled", reason, started=started)
         outcome.write_notebook(path, notebook)
+    if is_cut_off or not path.with_suffix(".html").exists():
         reports.write_html(path)
 
 
@@ -134,8 +104,7 @@ def execute_notebook(
     timeout_s: float | None = None,
     silent_timeout_s: float | None = None,
     log_output: bool = False,
-    autosave_s: float = 5,
-) -> StageResult:
+) -> Session:
     """Execute a notebook with `parameters` and write it, with HTML beside it.
 
     The report of an earlier attempt at the same place is kept: see `archive_previous`. SIGTERM
@@ -158,12 +127,11 @@ def execute_notebook(
         Seconds that a cell may run without any output; a cell that keeps printing may run on.
     log_output : bool, default False
         Also write the cells' text output to the log, line by line as it comes.
-    autosave_s : float, default 5
-        Seconds between two saves while a cell runs.
 
     Returns
     -------
-    StageResult
+    Session
+        With ``output_path``, ``html_path``, ``seconds`` and ``peak_memory_bytes``.
 
     Raises
     ------
@@ -176,7 +144,7 @@ def execute_notebook(
     StageStopped
         A signal came whose earlier handler let the process go on.
     """
-    path = UPath(output_path)
+    begun, path = time.monotonic(), UPath(output_path)
     if "://" not in str(output_path):
         path = UPath(Path(str(output_path)).absolute())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,10 +155,12 @@ def execute_notebook(
         cwd=str(Path(cwd).absolute()),
         timeout_s=timeout_s,
         silent_timeout_s=silent_timeout_s,
-        autosave_s=autosave_s,
         log_output=log_output,
     )
-    with _signals_noted(session), _socket_folder(session):
+    base = tempfile.gettempdir()
+    base = base if len(base) <= 60 else "/tmp"  # a unix socket's path may have 107 bytes at most
+    private = tempfile.TemporaryDirectory(prefix="kernel-", dir=base, ignore_cleanup_errors=True)
+    with _signals_noted(session), private as session.sockets:
         session.watcher = Watcher(path, session.sockets)
         try:
             _run(session, parameters)
@@ -199,15 +169,8 @@ def execute_notebook(
             raise
         finally:
             session.watcher.dismiss()
-    return StageResult(
-        output_path=path,
-        html_path=html_path(path),
-        n_cells=session.n_cells,
-        seconds=time.monotonic() - session.begun,
-        cell_seconds=session.cell_seconds,
-        kernel_start_seconds=session.kernel_start_seconds,
-        peak_memory_bytes=session.peak_memory_bytes,
-    )
+    session.seconds = time.monotonic() - begun
+    return session
 
 
 def _run(session: Session, parameters: Mapping[str, object] | None) -> None:
@@ -244,19 +207,6 @@ def _run(session: Session, parameters: Mapping[str, object] | None) -> None:
                 reports.write_html(session.output_path)
             except Exception:
                 logger.exception("No HTML could be written for %s", session.output_path)
-
-
-@contextlib.contextmanager
-def _socket_folder(session: Session) -> Iterator[None]:
-    """Make a private folder with a short path, for unix sockets, for one execution."""
-    base = tempfile.gettempdir()
-    if len(base) > 60:  # a unix socket's path may have 107 bytes at most
-        base = "/tmp"
-    session.sockets = tempfile.mkdtemp(prefix="kernel-", dir=base)
-    try:
-        yield
-    finally:
-        shutil.rmtree(session.sockets, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib.files import ROOT
@@ -61,24 +60,29 @@ class StageStopped(Exception):
 
 @dataclass
 class Session:
-    """One execution: what was asked for, what happened so far, and the watcher that is told."""
+    """One execution: what was asked for, what happened so far, and the watcher that is told.
+
+    `peak_memory_bytes` is the largest resident memory of the kernel, with the processes it started
+    where it had any.
+    """
 
     input_path: str
     output_path: UPath
     cwd: str
     timeout_s: float | None
     silent_timeout_s: float | None
-    autosave_s: float
     log_output: bool
     sockets: str = ""
     watcher: "Watcher | None" = None
     stop_signal: int | None = None
     completed: bool = False
-    n_cells: int = 0
-    cell_seconds: float = 0.0
-    kernel_start_seconds: float = 0.0
+    seconds: float = 0.0
     peak_memory_bytes: int = 0
-    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def html_path(self) -> UPath:
+        """Where the HTML of the executed notebook lies: beside it."""
+        return self.output_path.with_suffix(".html")
 
     def tell(self, **facts: str | int | None) -> None:
         """Tell the watcher what it must know if this process dies now."""
@@ -102,22 +106,14 @@ class Watcher:
 
     def tell(self, facts: Mapping[str, str | int | None]) -> None:
         """Send `facts`; later ones replace earlier ones of the same name."""
-        self._send(json.dumps(facts).encode())
-
-    def _send(self, line: bytes) -> None:
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(line + b"\n")
+            self._process.stdin.write(json.dumps(facts).encode() + b"\n")
             self._process.stdin.flush()
 
     def dismiss(self) -> None:
         """Say goodbye and wait until the watcher is gone."""
-        self._send(b"goodbye")
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
         try:
-            self._process.wait(timeout=5)
+            self._process.communicate(b"goodbye\n", timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

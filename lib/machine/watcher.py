@@ -43,11 +43,9 @@ def _become_finisher(known: dict) -> None:
 
 def _finish(known: dict) -> None:
     """Stop the kernel, remove its sockets and finish the notebook, its HTML and the run's page."""
-    import contextlib
     import shutil
 
-    from lib import outcome
-    from lib.pages import notebook as reports
+    from lib.machine.executor import finish_report
     from lib.pages import publish
 
     from upath import UPath
@@ -56,24 +54,12 @@ def _finish(known: dict) -> None:
         stop_kernel(kernel, known["sockets"])
     shutil.rmtree(known["sockets"], ignore_errors=True)
     path = UPath(known["output"])
-    with contextlib.suppress(FileNotFoundError):
-        notebook = outcome.read_notebook(path)
-        if outcome.state(notebook) == "running":
-            reason = known.get("stopping") or (
-                "the process that executed this notebook was killed from outside (SIGKILL, for "
-                "example by the scheduler or for lack of memory); output of its last seconds may "
-                "be missing"
-            )
-            outcome.mark_failed(
-                notebook,
-                known.get("cell"),
-                "StageKilled",
-                reason,
-                started=known.get("started"),
-            )
-            outcome.write_notebook(path, notebook)
-        reports.write_html(path)
-        publish.beside(path)
+    killed = (
+        "the process that executed this notebook was killed from outside (SIGKILL, for example by "
+        "the scheduler or for lack of memory); output of its last seconds may be missing"
+    )
+    finish_report(path, known.get("stopping") or killed, known)
+    publish.beside(path)
 
 
 def stop_kernel(pid: int, sockets: str) -> None:

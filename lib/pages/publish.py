@@ -121,8 +121,8 @@ def _lacking(summary: Mapping) -> str:
     if not summary["registration"] or (ROOT / file).exists():
         return ""
     return (
-        f"There is no {file}: versions are compared on the rows that both have judged only, and "
-        "can neither score new data nor be watched."
+        f"There is no {file}: its versions can be compared on rows that both have judged, and not "
+        "score new data or be watched."
     )
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from lib.files import is_local, locked, outputs_dir, write_bytes
 from lib.folder import NAME
-from lib.pages.html import document
-from lib.pages.html import render as render_template
+from lib.pages import html
 from lib.pages.summary import PAGE, STATES, SUMMARY, read_summary, summarise
 from lib.run import open_run
 from lib.runs import STARTED, is_copy
@@ -28,20 +27,8 @@ MARKS = (SUMMARY, "stages", STARTED)  # a folder that holds one of them is a run
 ENDED_BADLY = ("failed", "refused", "cancelled", "lost")
 MAX_CHARACTERS = 1000  # of a reason
 COLUMNS = (
-    "pipeline",
-    "name",
-    "state",
-    "started",
-    "seconds",
-    "by",
-    "metric",
-    "value",
-    "greater_is_better",
-    "model",
-    "version",
-    "source",
-    "page",
-    "reason",
+    *("pipeline", "name", "state", "started", "seconds", "by", "metric", "value"),
+    *("greater_is_better", "model", "version", "source", "page", "reason"),
 )
 
 
@@ -61,8 +48,8 @@ def read_rows() -> list[dict]:
 def render(rows: list[dict]) -> str:
     """Return the index as a page; `rows` as `row` gives them, oldest first."""
     data = {"columns": COLUMNS, "rows": [[row[name] for name in COLUMNS] for row in rows]}
-    body = render_template("runs.html", data=data, states=STATES)
-    return document("Runs", body, "badges.css", "runs.css", "runs.js")
+    body = html.render("runs.html", data=data, states=STATES)
+    return html.document("Runs", body, "badges.css", "runs.css", "runs.js")
 
 
 def row(summary: Mapping) -> dict:
@@ -79,19 +66,13 @@ def row(summary: Mapping) -> dict:
         `COLUMNS`; ``has_metrics`` (bool); ``page`` is "" where the run has none, ``reason`` where
         it has not ended badly.
     """
-    headline, model = summary.get("headline", {}), summary.get("registration", {})
-    state = summary.get("state", "unfinished")
+    state, model = summary.get("state", "unfinished"), summary.get("registration", {})
     reason = " ".join(summary.get("reason", "").split()) if state in ENDED_BADLY else ""
-    return {
-        "pipeline": summary["pipeline"],
-        "name": summary["name"],
+    known = {key: summary.get(key) for key in ("pipeline", "name", "started", "seconds")}
+    known |= dict.fromkeys(("metric", "value", "greater_is_better")) | summary.get("headline", {})
+    return known | {
         "state": state,
-        "started": summary.get("started"),
-        "seconds": summary.get("seconds"),
         "by": started_by(summary.get("start", {})),
-        "metric": headline.get("metric"),
-        "value": headline.get("value"),
-        "greater_is_better": headline.get("greater_is_better"),
         "model": model.get("name"),
         "version": model.get("version"),
         "source": data_source(summary),

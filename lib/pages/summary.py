@@ -24,8 +24,8 @@ from lib.runs import CLOSED, STARTED, close_run, is_copy, list_runs, lock_digest
 from upath import UPath
 
 SUMMARY, PAGE = "summary.json", "report.html"
-FILES = ("run", "metrics", "verdict", "comparison", "gate", "registration", "promotion")
-FILES += ("watch", "dataset", "mlflow", "test")
+WHOLE = ("metrics", "verdict", "comparison", "gate", "registration", "promotion", "dataset")
+FILES = (*WHOLE, "run", "watch", "mlflow", "test")
 STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfinished")
 """Of a run. ``refused``: every stage worked, and the gate kept the model out. ``cancelled``:
 somebody stopped it. ``lost``: its process is gone and left no word. ``unfinished``: by hand, so
@@ -113,13 +113,7 @@ def summarise(run: Run) -> dict:
         "start": files["run"],
         "stages": stages,
         "parameters": _parameters(run, records, problems),
-        "metrics": files["metrics"],
-        "verdict": files["verdict"],
-        "comparison": files["comparison"],
-        "gate": files["gate"],
-        "registration": files["registration"],
-        "promotion": files["promotion"],
-        "dataset": files["dataset"],
+        **{name: files[name] for name in WHOLE},
         "mlflow": {k: v for k, v in files["mlflow"].items() if k not in ("logged", "values")},
         "test": {key: files["test"][key] for key in OF_TEST if key in files["test"]},
         "headline": {key: checks[0].get(key) for key in keys}

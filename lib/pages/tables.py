@@ -22,6 +22,13 @@ COMPARED = (
 )
 
 
+def _head(text: str, note: str = "", address: str = "", *, kind: str = "number") -> dict:
+    return {"text": text, "note": note, "address": address, "kind": kind}
+
+
+METRIC = _head("Metric", kind="")
+
+
 def page_of(run_dir: str | None) -> str:
     """Return the address of another run's page, seen from a run's page; "" without a run."""
     return f"../../{run_dir}/{PAGE}" if run_dir else ""
@@ -111,22 +118,18 @@ def gate_table(gate: Mapping) -> dict:
     """
     if not gate.get("rows"):
         return {}
-    champion, is_compared = gate["champion"] or {}, _is_compared(gate)
-    heads = [_head("Metric"), _head("Result"), _head("Floor", kind="number")]
-    heads.append(_head("Candidate", kind="number"))
+    heads = [METRIC, _head("Result", kind=""), _head("Floor"), _head("Candidate")]
     said = []
+    is_compared = any(row["difference"] is not None for row in gate["rows"])
     if is_compared:
+        champion = gate["champion"] or {}
         version, address = champion.get("version"), page_of(champion.get("run_dir"))
-        heads.append(_head("In production then", f"version {version}", address, kind="number"))
-        heads.append(_head("Difference", headings(gate)["interval"], kind="number"))
+        heads.append(_head("In production then", f"version {version}", address))
+        heads.append(_head("Difference", headings(gate)["interval"]))
         said.append(COMPARED.format(version=version))
     said += [f"Margin: {gate['margin']:g}."] if gate["margin"] else []
     rows = [_gate_row(row, is_compared=is_compared) for row in gate["rows"]]
     return {"heads": heads, "rows": rows, "few": False, "said": said}
-
-
-def _is_compared(gate: Mapping) -> bool:
-    return any(row["difference"] is not None for row in gate["rows"])
 
 
 def _gate_row(row: Mapping, *, is_compared: bool) -> dict:
@@ -146,8 +149,8 @@ def versions_table(comparison: Mapping) -> dict:
     if not comparison.get("rows"):
         return {}
     level = f"{100 * comparison['level']:g} % interval"
-    heads = [_head("Metric"), *(_version(label, comparison[label.lower()]) for label in "AB")]
-    heads.append(_head("B less A", level, kind="number"))
+    versions = (_version(label, comparison[label.lower()]) for label in "AB")
+    heads = [METRIC, *versions, _head("B less A", level)]
     rows = [_paired_row(row) for row in comparison["rows"]]
     return {"heads": heads, "rows": rows, "few": False}
 
@@ -156,7 +159,7 @@ def _version(label: str, version: Mapping) -> dict:
     known = version["version"] is not None
     which = f"version {version['version']}" if known else version["name"]
     address = page_of(version["run_dir"]) if known else ""
-    return _head(f"{label}, {which}", version["run_dir"], address, kind="number")
+    return _head(f"{label}, {which}", version["run_dir"], address)
 
 
 def _paired_row(row: Mapping) -> dict:
@@ -207,7 +210,9 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
             for r in some
         ]
         if lines:
-            heads = _metric_heads(some, columns, names)
+            interval = "95 % interval" if any(row["low"] is not None for row in some) else ""
+            heads = [METRIC, _head("This run", interval), *(column["head"] for column in columns)]
+            heads += [_head(name.replace("_", " "), "baseline") for name in names]
             tables.append({"heads": heads, "rows": lines, "few": not names})
     return {
         "tables": tables,
@@ -242,18 +247,20 @@ def _columns(summary: Mapping, previous: Mapping, served: Mapping) -> list[dict]
     if previous:
         same = _same_data(summary, previous["dataset"].get("digest"))
         note = f"{alias}; {same}" if is_same else f"{when(previous['started'])}, {same}"
-        head = _head("Previous run", note, page_of(previous["run_dir"]), kind="number")
+        head = _head("Previous run", note, page_of(previous["run_dir"]))
         found.append((head, previous, champion.get("run_dir") == previous["run_dir"]))
     if served and not is_same:
         same = _same_data(summary, served.get("digest"))
-        head = _head(alias, same, page_of(served["run_dir"]), kind="number")
+        head = _head(alias, same, page_of(served["run_dir"]))
         found.append((head, served, champion.get("version") == served["version"]))
     pairs = {row["metric"]: row for row in gate.get("rows", ()) if row["difference"] is not None}
-    return [
-        {"head": head, "metrics": other["metrics"], "level": gate.get("level", 0.95)}
-        | {"pairs": pairs if is_champion else {}, "compared": pairs.keys()}
-        for head, other, is_champion in found
-    ]
+    columns = []
+    for head, other, is_champion in found:  # the gate compares on the same rows
+        own = pairs if is_champion else {}
+        known = other["metrics"] | {metric: pair["champion"] for metric, pair in own.items()}
+        column = {"head": head, "metrics": known, "pairs": own, "compared": pairs.keys()}
+        columns.append(column | {"level": gate.get("level", 0.95)})
+    return columns
 
 
 def _same_data(summary: Mapping, digest: str | None) -> str:
@@ -263,18 +270,10 @@ def _same_data(summary: Mapping, digest: str | None) -> str:
     return "same data" if mine.startswith(digest) else "other data"
 
 
-def _metric_heads(rows: Sequence[Mapping], columns: list[dict], baselines: list[str]) -> list[dict]:
-    interval = "95 % interval" if any(row["low"] is not None for row in rows) else ""
-    heads = [_head("Metric"), _head("This run", interval, kind="number")]
-    heads += [column["head"] for column in columns]
-    names = [name.replace("_", " ") for name in baselines]
-    return heads + [_head(name, "baseline", kind="number") for name in names]
-
-
 def _metric_row(
     row: Mapping, columns: list[dict], baselines: list[str], name: str, gates: set[str]
 ) -> dict:
-    others = [_other_value(column, row["metric"]) for column in columns]
+    others = [column["metrics"].get(row["metric"]) for column in columns]
     known = {"": row["value"], **row["baselines"]}
     places = decimals([*known.values(), row["low"], row["high"], *others], row["value"])
     shown = {one: value if places is None else round(value, places) for one, value in known.items()}
@@ -293,12 +292,6 @@ def _metric_row(
         if one not in baselines
     ]
     return _row(name, made, bold=row["metric"] in gates, aside=aside)
-
-
-def _other_value(column: Mapping, metric: str) -> float | None:
-    """Return the metric of another run: where the gate has compared the two, on the same rows."""
-    pair = column["pairs"].get(metric)
-    return pair["champion"] if pair else column["metrics"].get(metric)
 
 
 def _change(row: Mapping, before: float, places: int | None, column: Mapping) -> str | dict:
@@ -337,10 +330,6 @@ def _other(name: str, value: float, metrics: Mapping) -> dict:
 def _name(row: Mapping, unit: str) -> str:
     arrow = "↑" if row["greater_is_better"] else "↓"
     return f"{row['metric']} ({unit}) {arrow}" if unit else f"{row['metric']} {arrow}"
-
-
-def _head(text: str, note: str = "", address: str = "", *, kind: str = "") -> dict:
-    return {"text": text, "note": note, "address": address, "kind": kind}
 
 
 def _row(name: str, made: list[dict], *, bold: bool, aside: Sequence[Mapping] = ()) -> dict:
