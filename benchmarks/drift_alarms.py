@@ -13,11 +13,14 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
+from lib.power.features import measured
 from lib.power.frame import aggregate_power
 from lib.power.sample import sample_power
+from lib.power.watched import power_columns
 from lib.registry import drift
 from lib.tick.bars import to_bars
 from lib.tick.sample import sample_days
+from lib.tick.watched import bar_columns
 
 import numpy as np
 import pandas as pd
@@ -29,7 +32,6 @@ TRAINING_DAYS = 30
 TICKS = 20_000
 POOR_PSI, LEVEL = 0.2, 0.05
 MOST_FALSE = 5
-LEAST_V = 207.0
 
 Disturb = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -98,12 +100,10 @@ def main() -> int:
     print(f"{N} weeks by the hour after a year of training; alarms, and which distances gave them")
     for house in asked.houses:
         kinds = HOUSE if house == asked.houses[0] else {"undisturbed": as_it_is}
-        counts = count(
-            *_house(house), kinds, lambda rows: drift.power_columns(rows, min_voltage_v=LEAST_V)
-        )
+        counts = count(*_house(house), kinds, lambda rows: power_columns(measured(rows)))
         most = max(most, counts.loc["undisturbed", "alarms"])
         print(f"\nhouse {house}\n{counts.to_string()}", flush=True)
-    counts = count(*_stock(asked.stock), STOCK, drift.bar_columns)
+    counts = count(*_stock(asked.stock), STOCK, bar_columns)
     print(f"\n{N} days of bars of 5 s after {TRAINING_DAYS} days of training\n{counts.to_string()}")
     return int(most > MOST_FALSE)
 
@@ -137,7 +137,7 @@ def usual_alarm(profile: Mapping, found: pd.DataFrame) -> bool:
 
 def _house(seed: int) -> tuple[dict, list[pd.DataFrame]]:
     raw = aggregate_power(sample_power(365 + 7 * N, seed=seed), "hour")
-    learned = drift.power_columns(raw.iloc[:YEAR], min_voltage_v=LEAST_V)
+    learned = power_columns(measured(raw.iloc[:YEAR]))
     weeks = [raw.iloc[YEAR + WEEK * k : YEAR + WEEK * (k + 1)] for k in range(N)]
     return drift.profile(learned, WEEK), weeks
 
@@ -147,7 +147,7 @@ def _stock(seed: int) -> tuple[dict, list[pd.DataFrame]]:
     days = [day for _, day in bars.groupby("day")]
     learned = pd.concat(days[:TRAINING_DAYS])
     rows = int(learned.groupby("day").size().median())
-    return drift.profile(drift.bar_columns(learned), rows), days[TRAINING_DAYS:]
+    return drift.profile(bar_columns(learned), rows), days[TRAINING_DAYS:]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lib.registry import gate
-from lib.registry.paired import compare
-from lib.registry.scoring import TestSet
+from lib.registry.paired import Test, compare
 
 import numpy as np
 import pandas as pd
@@ -146,7 +145,7 @@ def _forecasts(scenario: Scenario, rng: np.random.Generator) -> tuple:
     own, shared = (1 - SHARED) ** 0.5, SHARED**0.5
     truth = pd.Series(np.zeros(scenario.n_rows))
     champion = (1 + scenario.true) * (shared * common + own * b)
-    test = _test("power", truth, scenario.block_length)
+    test = Test(truth, "regression", "rmse", "kW", block_length=scenario.block_length)
     return test, shared * common + own * a, champion
 
 
@@ -161,7 +160,8 @@ def _returns(scenario: Scenario, rng: np.random.Generator) -> tuple:
         noise = SHARED**0.5 * common + (1 - SHARED) ** 0.5 * own
         said.append(skill * known + (1 - skill**2) ** 0.5 * noise)
     days = np.repeat(np.arange(scenario.n_days), n_rows // scenario.n_days)
-    return _test("tick", truth, scenario.block_length, days), *said
+    within = {"block_length": scenario.block_length, "groups": days}
+    return Test(truth, "ranking", "rank_ic", "bps", **within), *said
 
 
 def _images(scenario: Scenario, rng: np.random.Generator) -> tuple:
@@ -175,7 +175,7 @@ def _images(scenario: Scenario, rng: np.random.Generator) -> tuple:
         named = np.where(right, truth, (truth + 1) % N_CLASSES)
         said.append(np.full((scenario.n_rows, N_CLASSES), 0.01))
         said[-1][np.arange(scenario.n_rows), named] = 1 - 0.01 * (N_CLASSES - 1)
-    return _test("mnist", pd.Series(truth), 1), *said
+    return Test(pd.Series(truth), "classification", "accuracy"), *said
 
 
 def _series(
@@ -190,12 +190,6 @@ def _series(
         shocks = rng.standard_normal(shape)
     shocks[..., 1:] *= (1 - scenario.memory**2) ** 0.5
     return lfilter([1.0], [1.0, -scenario.memory], shocks).reshape(n_series, -1)
-
-
-def _test(
-    pipeline: str, truth: pd.Series, block_length: int, groups: np.ndarray | None = None
-) -> TestSet:
-    return TestSet(pipeline, pd.DataFrame(), truth, groups, {}, block_length, "", "", "")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Numbers that judge a classifier of images, intervals around them, and the baselines to beat.
+"""Numbers that judge a classifier, intervals around them, and the baselines to beat.
 
 Labels are integers from 0 and number the columns of the probabilities; each row of those holds the
 classes' probabilities and sums to one; the prediction is the class with the largest, the first of
@@ -7,15 +7,11 @@ or writes, and what is drawn at random depends on the seed alone.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lib.metrics import interval_ends
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 SMALLEST = float(np.finfo(np.float32).eps)  # probability below which the loss grows no further
 SUM_TOLERANCE = 1e-3  # how far the sum of a row may be from one: float16 rounds
@@ -56,7 +52,7 @@ def classification_metrics(
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     predicted = probabilities.argmax(axis=1)
     precision, recall, f1_score, _ = precision_recall_fscore_support(
         y_true, predicted, average="weighted", zero_division=0
@@ -93,7 +89,7 @@ def cross_entropies(y_true: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     ValueError
         If lengths differ, there are no rows, a label has no column, or a row is no distribution.
     """
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     given_to_truth = probabilities[np.arange(len(y_true)), y_true]
     return -np.log(np.clip(given_to_truth, SMALLEST, 1))
 
@@ -129,7 +125,7 @@ def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:
         raise ValueError(f"{y_true.shape} labels do not fit logits of shape {logits.shape}")
     if not np.isfinite(logits).all():
         raise ValueError("a logit is not finite")
-    (y_true,) = _labels(y_true=y_true)
+    (y_true,) = checked_labels(y_true=y_true)
     _check_range("y_true", y_true, logits.shape[1])
     rows = np.arange(len(y_true))
 
@@ -170,7 +166,7 @@ def class_table(
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     n_classes = probabilities.shape[1]
     if len(classes) != n_classes:
         raise ValueError(f"{len(classes)} classes are named, probabilities have {n_classes}")
@@ -222,7 +218,7 @@ def calibration_table(
     """
     if n_bins < 1:
         raise ValueError(f"n_bins={n_bins} must be at least 1")
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     confidence = probabilities.max(axis=1)
     inner_ends = np.linspace(0, 1, n_bins + 1)[1:-1]
     rows = pd.DataFrame(
@@ -237,29 +233,16 @@ def calibration_table(
 
 
 def accuracy_interval(
-    y_true: np.ndarray,
-    predicted: np.ndarray,
-    *,
-    n_resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    y_true: np.ndarray, predicted: np.ndarray, *, level: float = 0.95
 ) -> dict[str, float]:
-    """Return a percentile interval of the accuracy from a bootstrap over images.
-
-    Drawing n images with replacement makes the number of right ones binomial, so that number is
-    drawn itself. Where every image is right, or every one wrong, the interval has no width and
-    says nothing.
+    """Return Wilson's interval of the accuracy, which has a width even where every row is right.
 
     Parameters
     ----------
     y_true, predicted : array of shape (n,), int
-        True and predicted classes of independent images.
-    n_resamples : int, default 1000
-        How many resamples to draw.
+        True and predicted classes of independent rows.
     level : float, default 0.95
-        Fraction of the resamples inside the interval.
-    seed : int, default 0
-        Seed of the draw.
+        How often such intervals hold the true share.
 
     Returns
     -------
@@ -269,13 +252,15 @@ def accuracy_interval(
     Raises
     ------
     ValueError
-        If lengths differ, there are no rows, or an option is out of range.
+        If lengths differ, there are no rows, or `level` is out of range.
     """
-    y_true, predicted = _labels(y_true=y_true, predicted=predicted)
-    right = predicted == y_true
-    drawn = _resampled_counts([right, ~right], n_resamples=n_resamples, seed=seed)
-    low, high = np.quantile(drawn[:, 0] / len(y_true), interval_ends(level)).tolist()
-    return {"accuracy_low": low, "accuracy_high": high}
+    from scipy.stats import binomtest
+
+    y_true, predicted = checked_labels(y_true=y_true, predicted=predicted)
+    interval_ends(level)
+    found = binomtest(int((predicted == y_true).sum()), len(y_true))
+    low, high = found.proportion_ci(level, method="wilson")
+    return {"accuracy_low": float(low), "accuracy_high": float(high)}
 
 
 def difference_interval(
@@ -315,7 +300,7 @@ def difference_interval(
     ValueError
         If lengths differ, there are no rows, or an option is out of range.
     """
-    y_true, predicted_a, predicted_b = _labels(
+    y_true, predicted_a, predicted_b = checked_labels(
         y_true=y_true, predicted_a=predicted_a, predicted_b=predicted_b
     )
     a, b = predicted_a == y_true, predicted_b == y_true
@@ -351,7 +336,7 @@ def confident_mistakes(y_true: np.ndarray, probabilities: np.ndarray, n: int) ->
     """
     if n < 1:
         raise ValueError(f"n={n} must be at least 1")
-    y_true, probabilities = _judged(y_true, probabilities)
+    y_true, probabilities = checked(y_true, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != y_true)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")[:n]]
 
@@ -383,64 +368,14 @@ def most_frequent_probabilities(y_train: np.ndarray, n_rows: int, n_classes: int
     """
     if n_rows < 1:
         raise ValueError(f"n_rows={n_rows} must be at least 1")
-    (y_train,) = _labels(y_train=y_train)
+    (y_train,) = checked_labels(y_train=y_train)
     _check_range("y_train", y_train, n_classes)
     frequencies = np.bincount(y_train, minlength=n_classes) / len(y_train)
     return np.tile(frequencies, (n_rows, 1))
 
 
-def fit_pixel_baseline(x: np.ndarray, y: np.ndarray) -> "Pipeline":
-    """Fit a linear baseline: multinomial logistic regression on the pixels.
-
-    It knows nothing of neighbouring pixels. The penalty and the tolerance are set for MNIST:
-    10,000 of its images give an accuracy of 0.91 after about a second on one core.
-
-    Parameters
-    ----------
-    x : array of shape (n, ...), uint8
-        Images of any shape.
-    y : array of shape (n,), int
-        Their classes: two or more, from 0 with none left out.
-
-    Returns
-    -------
-    sklearn.pipeline.Pipeline
-        Fitted; ``predict_proba`` takes uint8 images of the same shape and returns one column for
-        each class.
-
-    Raises
-    ------
-    ValueError
-        If `x` is not of uint8, lengths differ, or a class from 0 to the largest is left out.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
-    from threadpoolctl import threadpool_limits
-
-    (y,) = _labels(y=y)
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} images, y {len(y)} labels: give as many")
-    found = np.unique(y)
-    if len(found) < 2 or not np.array_equal(found, np.arange(len(found))):
-        raise ValueError(f"y holds the classes {found.tolist()}: give 0, 1, ... with none left out")
-    regression = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000)  # L-BFGS draws nothing
-    with threadpool_limits(1):  # its products are small, and threads that wait for each other slow
-        return make_pipeline(FunctionTransformer(_pixels), regression).fit(x, y)
-
-
-def _pixels(images: np.ndarray) -> np.ndarray:
-    """Return images as rows of float32 from 0 to 1."""
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim < 2:
-        raise ValueError(
-            f"images are {images.dtype} of shape {images.shape}: give uint8 of shape (n, ...)"
-        )
-    return images.reshape(len(images), -1) / np.float32(255)
-
-
-def _labels(**named: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return class numbers as arrays, checked to be as many as the first."""
+def checked_labels(**named: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return class numbers as arrays, checked to be as many as the first of them."""
     arrays = tuple(np.asarray(values) for values in named.values())
     first = next(iter(named))
     for name, values in zip(named, arrays, strict=True):
@@ -455,9 +390,9 @@ def _labels(**named: np.ndarray) -> tuple[np.ndarray, ...]:
     return arrays
 
 
-def _judged(y_true: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and float64 probabilities, checked to belong together."""
-    (y_true,) = _labels(y_true=y_true)
+def checked(y_true: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and float64 probabilities, checked to be such and to belong together."""
+    (y_true,) = checked_labels(y_true=y_true)
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 2 or len(probabilities) != len(y_true):
         raise ValueError(

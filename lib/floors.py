@@ -1,16 +1,20 @@
-"""Whether larger is better, stated once for every metric that a check may name.
+"""The floors a model must reach, and whether larger is better, stated once for every metric.
 
 Of the errors ``mae``, ``mse``, ``rmse`` and their ratios to a baseline (``*_vs_*``) smaller is
 better, of ``r2``, ``skill``, ``rank_ic`` and ``hit_rate`` larger; of what `lib.classification`
 returns, ``loss`` and ``expected_calibration_error`` smaller, ``accuracy`` and the others larger.
 Below them are the field's other common metrics, by the names that scikit-learn and MLflow give
 them. A metric of your own needs no line here: its floor says it, see
-`lib.registry.lifecycle.check`. Imports nothing that is slow, so that pages and checks need no
-pandas.
+`check`. Imports nothing that is slow, so that pages and checks need no pandas.
 """
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lib.run import Run
 
 
 class UnknownMetric(ValueError):
@@ -29,73 +33,23 @@ class _Directions(dict[str, bool]):
         )
 
 
+GREATER = """
+r2 skill rank_ic rank_ic_low hit_rate hit_rate_low planted_share_of_best
+accuracy accuracy_low precision recall f1_score
+roc_auc average_precision precision_recall_auc balanced_accuracy top_k_accuracy top_5_accuracy
+specificity matthews_corrcoef cohen_kappa jaccard explained_variance pearson_r spearman_r
+ndcg mrr mean_average_precision dice iou
+"""
+SMALLER = """
+mae mse rmse mae_vs_persistence mse_vs_persistence rmse_vs_persistence mae_vs_ridge rmse_vs_ridge
+price_mae price_mse price_rmse
+price_mae_vs_persistence price_mse_vs_persistence price_rmse_vs_persistence
+loss expected_calibration_error log_loss brier_score hinge_loss
+mape smape wape mase msle rmsle median_absolute_error max_error pinball_loss mean_pinball_loss
+crps perplexity
+"""
 GREATER_IS_BETTER = _Directions(
-    {
-        "mae": False,
-        "mse": False,
-        "rmse": False,
-        "r2": True,
-        "skill": True,
-        "mae_vs_persistence": False,
-        "rmse_vs_persistence": False,
-        "mae_vs_ridge": False,
-        "rmse_vs_ridge": False,
-        "mse_vs_persistence": False,
-        "price_mae": False,
-        "price_mse": False,
-        "price_rmse": False,
-        "price_mae_vs_persistence": False,
-        "price_mse_vs_persistence": False,
-        "price_rmse_vs_persistence": False,
-        "rank_ic": True,
-        "rank_ic_low": True,
-        "hit_rate": True,
-        "hit_rate_low": True,
-        "planted_share_of_best": True,
-        "accuracy": True,
-        "accuracy_low": True,
-        "precision": True,
-        "recall": True,
-        "f1_score": True,
-        "loss": False,
-        "expected_calibration_error": False,
-        # Classification
-        "roc_auc": True,
-        "average_precision": True,
-        "precision_recall_auc": True,
-        "balanced_accuracy": True,
-        "top_k_accuracy": True,
-        "top_5_accuracy": True,
-        "specificity": True,
-        "matthews_corrcoef": True,
-        "cohen_kappa": True,
-        "jaccard": True,
-        "log_loss": False,
-        "brier_score": False,
-        "hinge_loss": False,
-        # Regression and forecasts
-        "explained_variance": True,
-        "pearson_r": True,
-        "spearman_r": True,
-        "mape": False,
-        "smape": False,
-        "wape": False,
-        "mase": False,
-        "msle": False,
-        "rmsle": False,
-        "median_absolute_error": False,
-        "max_error": False,
-        "pinball_loss": False,
-        "mean_pinball_loss": False,
-        "crps": False,
-        # Ranking, segmentation, language
-        "ndcg": True,
-        "mrr": True,
-        "mean_average_precision": True,
-        "dice": True,
-        "iou": True,
-        "perplexity": False,
-    }
+    dict.fromkeys(GREATER.split(), True) | dict.fromkeys(SMALLER.split(), False)
 )
 """Whether larger is better, by metric."""
 
@@ -109,3 +63,98 @@ def closest(name: str, known: Iterable[str]) -> str:
 def reaches(value: float, threshold: float, *, greater_is_better: bool) -> bool:
     """Return whether a value is as good as a threshold, or better; NaN never is."""
     return bool(value >= threshold if greater_is_better else value <= threshold)
+
+
+def verdict(
+    run: "Run",
+    metrics: Mapping[str, float],
+    floors: Mapping[str, float] | None = None,
+    *,
+    minimum: Mapping[str, float] | None = None,
+    maximum: Mapping[str, float] | None = None,
+) -> str:
+    """Write ``verdict.json``, which the register stage obeys, and return it in words.
+
+    Parameters and errors are those of `check`.
+    """
+    found = check(metrics, floors, minimum=minimum, maximum=maximum)
+    run.write("verdict.json", found)
+    return explain(found)
+
+
+def check(
+    metrics: Mapping[str, float],
+    floors: Mapping[str, float] | None = None,
+    *,
+    minimum: Mapping[str, float] | None = None,
+    maximum: Mapping[str, float] | None = None,
+) -> dict:
+    """Compare `metrics` with the floors and return the verdict.
+
+    Parameters
+    ----------
+    metrics : mapping of str to float
+        What the evaluation found.
+    floors : mapping of str to float, optional
+        Worst acceptable value by metric, where `GREATER_IS_BETTER` knows whether
+        larger is better.
+    minimum, maximum : mapping of str to float, optional
+        Likewise, for any metric, one of your own too: the least value that is acceptable where
+        larger is better, the largest where smaller is.
+
+    Returns
+    -------
+    dict
+        ``passed`` and ``checks``: a list of ``metric``, ``value``, ``threshold``,
+        ``greater_is_better`` and ``passed``. A value that is not finite has failed.
+
+    Raises
+    ------
+    ValueError
+        If `metrics` has no metric of that name, nothing says whether larger is better, a metric
+        has two floors, or a floor is no number.
+
+    Examples
+    --------
+    >>> check({"rmse": 0.4, "uplift": 1.2}, {"rmse": 0.5}, minimum={"uplift": 1.0})["passed"]
+    True
+    """
+    asked = [(m, least, GREATER_IS_BETTER[m]) for m, least in (floors or {}).items()]
+    asked += [(metric, least, True) for metric, least in (minimum or {}).items()]
+    asked += [(metric, most, False) for metric, most in (maximum or {}).items()]
+    names = [metric for metric, _, _ in asked]
+    checks = []
+    for metric, threshold, larger in asked:
+        if metric not in metrics:
+            raise ValueError(
+                f"a floor names the metric {metric}, which the evaluation has not measured"
+                f"{closest(metric, metrics)}. It has {', '.join(sorted(metrics)) or 'none'}"
+            )
+        if names.count(metric) > 1:
+            raise ValueError(f"the metric {metric} has two floors; give one")
+        if isinstance(threshold, str) or not math.isfinite(threshold):
+            raise ValueError(f"the floor of {metric} is {threshold!r}; expected a finite number")
+        value = metrics[metric]
+        checks.append(
+            {
+                "metric": metric,
+                "value": value if math.isfinite(value) else None,
+                "threshold": threshold,
+                "greater_is_better": larger,
+                "passed": reaches(value, threshold, greater_is_better=larger),
+            }
+        )
+    return {"passed": bool(checks) and all(c["passed"] for c in checks), "checks": checks}
+
+
+def explain(verdict: dict) -> str:
+    """Return the verdict in words, one clause for each check."""
+    clauses = []
+    for one in verdict["checks"]:
+        sign = ">=" if one["greater_is_better"] else "<="
+        outcome = "passed" if one["passed"] else "FAILED"
+        value = "missing" if one["value"] is None else f"{one['value']:.4g}"
+        clauses.append(
+            f"{one['metric']} = {value}, required {sign} {one['threshold']:g}: {outcome}"
+        )
+    return "; ".join(clauses) or "no check was made"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lib.classification import checked
 from lib.floors import GREATER_IS_BETTER, closest
 from lib.run import Run, UnfinishedStage
 
@@ -27,7 +28,6 @@ KINDS = {
 """Kinds of tasks, each with the metrics by which two models can be compared."""
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(/\d+)?")
-SUM_TOLERANCE = 1e-3  # how far the sum of a row of probabilities may be from one
 
 
 def write(
@@ -61,7 +61,7 @@ def write(
     metric : str
         Decides which of two models is better, one of `KINDS`.
     unit, quantity : str, default ""
-        Of the truth: ``"kW"``, ``"power"``; what axes are labelled with.
+        Of the truth: ``"kW"``, ``"load"``; what axes are labelled with.
     block_length : int, default 1
         Rows near enough to be alike, for a block bootstrap; at most those of the smallest group.
     learned_until : str, default ""
@@ -83,7 +83,7 @@ def write(
         If anything of this does not fit together; says what.
     """
     _check_kind(kind, metric)
-    rows = _checked(frame, kind, list(classes))
+    rows = _checked(frame, kind, classes)
     smallest = rows.groupby("group").size().min() if "group" in rows else len(rows)
     if block_length < 1:
         raise ValueError(f"block_length={block_length} must be at least 1 row")
@@ -164,6 +164,12 @@ def times(keys: pd.Index) -> pd.DatetimeIndex | None:
     return pd.DatetimeIndex(pd.to_datetime(texts.str.split("/").str[0], format="ISO8601"))
 
 
+def by_time(rows: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
+    """Return rows by the times that their keys stand for, or by number where they are no times."""
+    found = times(rows.index)
+    return rows.reset_index(drop=True) if found is None else rows.set_axis(found, axis=0)
+
+
 def _check_kind(kind: str, metric: str) -> None:
     if kind not in KINDS:
         raise ValueError(
@@ -176,7 +182,7 @@ def _check_kind(kind: str, metric: str) -> None:
         )
 
 
-def _checked(frame: pd.DataFrame, kind: str, classes: list[str]) -> pd.DataFrame:
+def _checked(frame: pd.DataFrame, kind: str, classes: Sequence[str]) -> pd.DataFrame:
     """Return the rows as they are kept, once sure that each can be judged."""
     if not len(frame):
         raise ValueError("no row was judged: give one or more")
@@ -192,40 +198,31 @@ def _checked(frame: pd.DataFrame, kind: str, classes: list[str]) -> pd.DataFrame
         )
     rows = frame.set_axis(keys, axis=0)
     names = ["truth", "model", *baselines(frame)]
-    if "group" in rows:
-        rows = rows.assign(group=rows["group"].astype("str"))
     for name in names:
         is_class = kind == "classification" and name != "truth"
-        column = _probabilities(rows, name, classes) if is_class else rows[name].to_numpy(float)
-        wrong = np.flatnonzero(~np.isfinite(column).reshape(len(rows), -1).all(axis=1))
+        if is_class:
+            rows[name] = _probabilities(rows, name, len(classes))
+            continue
+        rows[name] = column = rows[name].to_numpy(np.float64)
+        wrong = np.flatnonzero(~np.isfinite(column))
         if wrong.size:
             raise ValueError(
                 f"column {name!r} has no value at {keys[wrong[0]]}: leave out rows that the truth "
                 "or a forecast is missing for"
             )
-        rows[name] = list(column) if is_class else column
     if kind == "classification":
-        rows["truth"] = _labels(rows["truth"].to_numpy(), len(classes))
+        rows["truth"] = rows["truth"].astype(np.int64)
+    if "group" in rows:
+        rows["group"] = rows["group"].astype("str")
     return rows[[*(["group"] if "group" in rows else []), *names]]
 
 
-def _probabilities(rows: pd.DataFrame, name: str, classes: list[str]) -> np.ndarray:
-    found = np.array([np.asarray(row, dtype=np.float64) for row in rows[name]], dtype=np.float64)
-    if not classes or found.shape != (len(rows), len(classes)):
-        raise ValueError(
-            f"column {name!r} has the shape {found.shape}: a classification of {len(rows)} rows "
-            f"takes a probability for each of its {len(classes)} classes"
-        )
-    if (np.abs(found.sum(axis=1) - 1) > SUM_TOLERANCE).any():
-        raise ValueError(f"column {name!r} holds a row of probabilities that does not sum to 1")
-    return found
-
-
-def _labels(truth: np.ndarray, n_classes: int) -> np.ndarray:
-    wrong = np.flatnonzero((truth < 0) | (truth >= n_classes) | (truth % 1 != 0))
-    if wrong.size:
-        raise ValueError(
-            f"truth is {truth[wrong[0]]:g} in row {wrong[0]}: classes are numbered from 0 to "
-            f"{n_classes - 1}"
-        )
-    return truth.astype(np.int64)
+def _probabilities(rows: pd.DataFrame, name: str, n_classes: int) -> list[np.ndarray]:
+    try:
+        truth = rows["truth"].to_numpy()
+        _, found = checked(truth.astype(np.int64), np.stack(rows[name].to_list()))
+        if found.shape[1] != n_classes or (truth % 1).any():
+            raise ValueError(f"{found.shape[1]} probabilities for {n_classes} classes")
+    except ValueError as error:
+        raise ValueError(f"column {name!r} does not fit: {error}") from error
+    return list(found)

@@ -8,9 +8,7 @@ earlier experiment is ever taken for this one.
 
 import hashlib
 import itertools
-import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lib.backend import import_keras
+from lib.files import read_object, write_json
 
 import numpy as np
 import pandas as pd
+from upath import UPath
 
 if TYPE_CHECKING:
     import keras
@@ -189,16 +189,16 @@ class Trainer:
         ValueError
             If the loss is no longer finite: training has diverged.
         """
-        notes, backups = path.with_suffix(".json"), path.with_suffix(".backup")
+        notes, backups = UPath(path.with_suffix(".json")), path.with_suffix(".backup")
         key = hashlib.sha256(f"{self.what} {batches.digest()} {seed}".encode()).hexdigest()
-        known = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
+        known = read_object(notes)
         if known.get("key") != key:
             known = {"key": key, "history": []}
             shutil.rmtree(backups, ignore_errors=True)
         elif len(known["history"]) == self.epochs and path.exists():
             return _history(known)
         backups.mkdir(parents=True, exist_ok=True)
-        _write(notes, json.dumps(known))
+        write_json(notes, known)
         self._start_over(seed)
         kept = [int(file.name.split(".")[0]) for file in backups.glob(f"[0-9]*{WEIGHTS}")]
         done = max(kept, default=0)
@@ -236,7 +236,7 @@ class Trainer:
                 variable.assign(keras.ops.zeros_like(variable))
 
     def _callback(
-        self, known: dict, notes: Path, backups: Path, batches: Batches, seed: int, label: str
+        self, known: dict, notes: UPath, backups: Path, batches: Batches, seed: int, label: str
     ) -> "keras.callbacks.Callback":
         """Return what sets rate, order and seeds, and keeps the history and the weights."""
         trainer, model = self, self.model
@@ -267,7 +267,7 @@ class Trainer:
                         "rate"
                     )
                 known["history"] = [*known["history"][:epoch], now]
-                _write(notes, json.dumps(known))
+                write_json(notes, known)
                 if trainer.report:
                     trainer.report(label + _told(now, epoch, trainer.epochs, batches.n_items))
                 part = backups / f"part{WEIGHTS}"
@@ -294,9 +294,3 @@ def _told(now: dict[str, float], epoch: int, n_epochs: int, n_items: int) -> str
 def _history(known: dict) -> pd.DataFrame:
     epochs = pd.RangeIndex(1, len(known["history"]) + 1, name="epoch")
     return pd.DataFrame(known["history"], epochs)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)

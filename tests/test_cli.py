@@ -206,8 +206,8 @@ def store(monkeypatch, tmp_path):
     client = MemoryClient()
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     monkeypatch.setattr(tracking, "open_client", lambda: client)
-    monkeypatch.setattr(lifecycle, "PAUSE_S", 0.0)
-    monkeypatch.setattr(lifecycle, "_user", lambda: "anna")
+    monkeypatch.setattr("lib.registry.aliases.PAUSE_S", 0.0)
+    monkeypatch.setattr(lifecycle, "account", lambda: "anna")
     ledger.establish(client, "house")
     for outcome in ("first", "not_better", ""):
         client.create_model_version("house", "", {"gate.outcome": outcome} if outcome else {})
@@ -276,9 +276,9 @@ def test_history_is_a_table_that_shows_overrides_and_what_is_not_finished(store,
 def test_champion_is_one_line_for_now_or_for_a_time(store, said, monkeypatch):
     assert said("champion", "house") == ["house: no version in production"]
     assert said("champion", "house", "--at", "2026-11-01")[0].endswith("the ledger has no entry")
-    monkeypatch.setattr(lifecycle, "now", lambda: "2026-11-01T12:00:00.000+00:00")
+    monkeypatch.setattr("lib.registry.aliases.now", lambda: "2026-11-01T12:00:00.000+00:00")
     lifecycle.promote("house", 1, reason="the first")
-    monkeypatch.setattr(lifecycle, "now", lambda: "2026-11-02T12:00:00.000+00:00")
+    monkeypatch.setattr("lib.registry.aliases.now", lambda: "2026-11-02T12:00:00.000+00:00")
     lifecycle.promote("house", 2, reason="the second")
     since = "since 2026-11-01 12:00 UTC by anna: the first"
     (line,) = said("champion", "house", "--at", "2026-11-02")

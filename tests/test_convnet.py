@@ -184,18 +184,6 @@ def test_networks_give_their_mean_answer_and_are_kept_as_one_model(
     assert convnet.mean_of(parts[:1]) is parts[0]
 
 
-def test_networks_that_cannot_be_averaged_are_refused(convnet, keras):
-    with pytest.raises(ValueError, match="0 shapes"):
-        convnet.mean_of([])
-    with pytest.raises(ValueError, match="2 shapes"):
-        convnet.mean_of([network(convnet, keras), network(convnet, keras, size=9)])
-
-
-def test_unknown_views_are_refused(convnet, keras):
-    with pytest.raises(ValueError, match="one, mirror, six"):
-        convnet.with_views(network(convnet, keras), (8, 8, 3), "seven")
-
-
 def test_networks_of_others_are_built_from_a_file_and_a_wrong_file_is_refused(
     convnet, keras, tmp_path
 ):

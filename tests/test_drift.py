@@ -4,6 +4,7 @@ import json
 import math
 
 from lib.registry import drift
+from lib.run import open_run
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,14 @@ def learned():
 @pytest.fixture(scope="module")
 def profile(learned):
     return drift.profile(learned, WEEK)
+
+
+def test_profile_is_kept_and_its_thresholds_are_shown(learned, profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    run = open_run("house/dev", stage="02_features")
+    shown = drift.keep_profile(run, learned, WEEK)
+    assert run.read("profile.json") == profile
+    assert shown.loc["load", "psi"] == round(profile["columns"]["load"]["thresholds"]["psi"], 2)
 
 
 def test_no_stretch_of_the_training_data_is_an_alarm(learned, profile):
@@ -131,47 +140,6 @@ def test_what_cannot_be_compared_is_said(learned, profile):
 
 def test_a_day_with_a_few_bars_less_is_compared(learned, profile):
     assert len(drift.measure(profile, learned.iloc[: WEEK - 5])) == 2
-
-
-def test_house_shows_a_changed_unit_by_its_power_factor():
-    from lib.power.frame import aggregate_power
-    from lib.power.sample import sample_power
-
-    raw = aggregate_power(sample_power(28, seed=5, gaps=False), "hour")
-    factor = drift.power_columns(raw, min_voltage_v=207)["power_factor"]
-    assert factor.between(0.3, 1.05).all()
-    lowered = raw.assign(voltage_v=120.0)
-    assert drift.power_columns(lowered, min_voltage_v=207).isna().all(axis=None)
-
-
-def test_bars_are_watched_apart_from_the_level_of_their_prices():
-    bars = pd.DataFrame(
-        {
-            "day": ["a", "a", "b"],
-            "close": [100.0, 101.0, 50.0],
-            "high": [100.0, 101.0, 50.0],
-            "low": [100.0, 100.0, 50.0],
-            "volume": [10.0, 0.0, 5.0],
-            "count": [1.0, 1.0, 1.0],
-            "signed_volume": [-10.0, 0.0, 5.0],
-            "spread": [0.01, 0.0101, 0.005],
-        }
-    )
-    found = drift.bar_columns(bars)
-    assert found["return_bps"].isna().tolist() == [True, False, True]
-    assert found["return_bps"][1] == pytest.approx(1e4 * math.log(1.01))
-    assert found["imbalance"].tolist()[::2] == [-1, 1] and math.isnan(found["imbalance"][1])
-    assert found["spread_bps"].to_numpy() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("shape", [(5, 4, 4), (5, 4, 4, 1), (5, 4, 4, 3)])
-def test_images_are_watched_by_light_and_colour(shape):
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    found = drift.image_columns(images)
-    assert len(found.columns) == (6 if shape[-1] == 3 else 3)
-    assert found["brightness"].to_numpy() == pytest.approx(images.reshape(5, -1).mean(axis=1))
-    flat = drift.image_columns(np.full(shape, 7, dtype=np.uint8))
-    assert (flat["contrast"] == 0).all() and (flat["sharpness"] == 0).all()
 
 
 def test_error_of_numbers_and_of_names():

@@ -193,7 +193,7 @@ def test_run_that_is_not_whole_is_passed_over(outputs, kernel, capsys, how):
 
 def test_parameters_that_differ_are_named_with_the_way_out_first(outputs, kernel, capsys):
     make_run(OLD, horizon=24, seed=3)
-    run = kernel("05_evaluate", seed=1, block_days=3)
+    run = kernel("05_evaluate", seed=1, block_length=72)
     with pytest.raises(UnfinishedStage) as caught:
         run.read("raw.parquet")
     first, second = str(caught.value).splitlines()
@@ -301,8 +301,8 @@ def test_first_stage_has_nothing_to_begin_from(outputs, kernel, capsys):
 
 def test_wrong_parameter_is_told_briefly_to_a_person_only(outputs, kernel):
     for person in (True, False):
-        with pytest.raises(ValueError, match="block_days = 61") as caught:
-            kernel("05_evaluate", person=person, block_days=61)
+        with pytest.raises(ValueError, match="block_length = -1") as caught:
+            kernel("05_evaluate", person=person, block_length=-1)
         assert hasattr(caught.value, "_render_traceback_") is person
 
 

@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import lib.images.model
 from lib.images.model import (
     BadImages,
     image_signature,
@@ -87,12 +88,13 @@ def model(folder):
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("shape", [SHAPE, (7, 5, 3)])
-def test_probabilities_are_the_softmax_of_the_logits_of_raw_images(shape, dtype):
+def test_probabilities_are_the_softmax_of_the_logits_of_raw_images(monkeypatch, shape, dtype):
     network, images = made_model(shape, dtype=dtype), made_images(11, shape)
     expected = softmax(network(images, training=False))
     assert expected.max() - expected.min() > 0.5
     for batch_size in (1, 4, 11, 500):
-        found = predict_probabilities(network, images, batch_size=batch_size)
+        monkeypatch.setattr(lib.images.model, "BATCH", batch_size)
+        found = predict_probabilities(network, images)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -122,7 +124,8 @@ def test_network_is_traced_once_for_batches_of_any_length(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(tf, "function", function)
-    assert predict_probabilities(network, made_images(8), batch_size=3).shape == (8, 3)
+    monkeypatch.setattr(lib.images.model, "BATCH", 3)
+    assert predict_probabilities(network, made_images(8)).shape == (8, 3)
     assert made[0].experimental_get_tracing_count() == 1  # Keras makes others while it traces
 
 
@@ -135,8 +138,6 @@ def test_probabilities_of_what_is_no_raw_image_are_refused():
     ):
         with pytest.raises(BadImages, match=message):
             predict_probabilities(network, images)
-    with pytest.raises(ValueError, match="batch_size=0"):
-        predict_probabilities(network, made_images(2), batch_size=0)
 
 
 # The saved model -------------------------------------------------------------------------------
@@ -260,30 +261,6 @@ def test_list_of_arrays_of_different_shapes_is_refused(model):
 # What can be saved -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("classes", "shape", "message"),
-    [
-        ("ab", SHAPE, "classes='ab' must be names"),
-        (["a", ""], SHAPE, "none of them empty"),
-        ([0, 1], SHAPE, r"classes=\[0, 1\] must be names"),
-        (["a"], SHAPE, "at least two"),
-        (["a", "a"], SHAPE, "two different names"),
-        (["a b", "a_b"], SHAPE, "two different names"),
-        (CLASSES, (7,), r"image_shape=\[7\]"),
-        (CLASSES, (7, 5, 3, 1), "image_shape="),
-        (CLASSES, (7, 0), "image_shape="),
-        (CLASSES, (7.5, 5), "image_shape="),
-    ],
-)
-def test_classes_and_shapes_that_cannot_be_are_refused(
-    keras_file, tmp_path, classes, shape, message
-):
-    with pytest.raises(ValueError, match=message):
-        save_image_classifier(tmp_path / "model", keras_file, classes=classes, image_shape=shape)
-    with pytest.raises(ValueError, match=message):
-        image_signature(classes, shape)
-
-
 def refused(file: Path, message: str, *, classes=CLASSES, shape=SHAPE) -> None:
     path = file.parent / "refused"
     with pytest.raises(ValueError, match=f"{file.name} {message}") as error:
@@ -393,7 +370,7 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder, kera
 
 def test_signature_names_one_tensor_and_the_columns(model):
     signature = model.metadata.signature
-    assert signature == image_signature(CLASSES, SHAPE)
+    assert signature == image_signature(CLASSES)
     assert [str(x) for x in signature.inputs.inputs] == ["'images': Tensor('object', (-1,))"]
     assert signature.outputs.input_names() == ["label", *COLUMNS]
     types = [str(kind) for kind in signature.outputs.input_types()]

@@ -5,7 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from lib import tracking
+from lib import judged, tracking
 from lib.commands import services
 from lib.images.model import load_image_classifier
 from lib.images.sample import sample_objects
@@ -44,8 +44,13 @@ def airflow():
     services.prepare()
 
 
-def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
-    done, _, run = go(impatient("mnist"), source="sample", **SMALL_MNIST)
+@pytest.fixture(scope="module")
+def digits_run():
+    return go(impatient("mnist"), source="sample", **SMALL_MNIST)
+
+
+def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path, digits_run):
+    done, _, run = digits_run
     assert done.state == "success"
     assert all(report(run, stage)[0] == "completed" for stage in run.records())
     metrics, logged = run.read("metrics.json"), mlflow_run(run)
@@ -60,25 +65,25 @@ def test_sample_digits_are_registered_and_served_as_evaluated(tmp_path):
     assert "28, 28" in data.dataset.schema
     registered = run.read("registration.json")
     assert registered["name"] == "mnist_cnn_sample"
-    assert lifecycle.find(registered["uri"]).tags["run_dir"] == run.run_dir
-    kept, images = run.read("predictions.npz"), run.read("images.npz")
+    assert (
+        lifecycle.version(registered["name"], registered["version"]).tags["run_dir"] == run.run_dir
+    )
+    images, said = run.read("images.npz"), judged.values(judged.read(run)[0])
     model = mlflow.pyfunc.load_model(registered["uri"])
     made = model.predict(images["x_test"]).drop(columns="label")
-    np.testing.assert_allclose(made, kept["model"], atol=1e-5)
+    np.testing.assert_allclose(made, said, atol=1e-5)
     uri = tracking.tracking_uri()
     with served(registered["uri"], tmp_path, MLFLOW_TRACKING_URI=uri) as url:
         status, text = ask(url, {"instances": images["x_test"][:2].tolist()})
     assert status == 200, text
-    for answer, expected in zip(json.loads(text)["predictions"], kept["model"][:2], strict=True):
+    for answer, expected in zip(json.loads(text)["predictions"], said[:2], strict=True):
         assert answer["label"] == str(expected.argmax())
         found = [answer[name] for name in made.columns]
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_digits_are_compared_again_with_the_version_in_production():
-    dag = impatient("mnist")
-    _, _, run = go(dag, source="sample", **SMALL_MNIST, model_name="mnist_twice")
-    done, tasks, again = register_again(dag, run)
+def test_digits_are_compared_again_with_the_version_in_production(digits_run):
+    done, tasks, again = register_again(impatient("mnist"), digits_run[2])
     assert (done.state, tasks["promote"].state) == ("success", "skipped")
     decision = again.read("gate.json")
     assert decision["outcome"] == "not_better" and decision["champion"]["version"] == 1
@@ -109,10 +114,11 @@ def test_killed_training_of_the_second_network_goes_on_from_its_last_epoch():
     assert run.read("choice.json") == {"model": "fast", "views": "six", "n_networks": 2}
     assert run.read("history.csv")["network"].tolist() == [1] * 5 + [2] * 5
     assert metrics["epochs"] == 5
-    kept = run.read("predictions.npz")
-    logs = [np.log(kept[name].clip(1e-30)) for name in ("model", "one_network")]
+    frame, _ = judged.read(run)
+    said = {name: judged.values(frame, name) for name in ("model", "one_network")}
+    logs = [np.log(one.clip(1e-30)) for one in said.values()]
     assert np.abs(logs[0] - logs[1]).max() > 0.1, "the second network has no voice"
-    alone = float((kept["one_network"].argmax(axis=1) == kept["truth"]).mean())
+    alone = float((said["one_network"].argmax(axis=1) == frame["truth"]).mean())
     assert metrics["one_network_accuracy"] == pytest.approx(alone)
 
 

@@ -185,14 +185,19 @@ def test_no_message_shows_a_key_of_a_url():
         ),
         ("mnist", "x_train", lambda x: x / 255, "uint8 .*, not float64: give the raw pixels"),
         ("mnist", "x_train", lambda x: x.astype("i8"), "must be uint8 from 0 to 255, not int64"),
-        ("mnist", "x_train", lambda x: x // 255, "none is above 1: give the raw pixels"),
-        ("mnist", "x_train", lambda x: x * 0 + 7, "every pixel is 7"),
+        ("mnist", "x_train", lambda x: x // 255, "has 0 to 1: give the raw pixels"),
+        ("mnist", "x_train", lambda x: x * 0 + 7, "has 7 to 7"),
         ("mnist", "x_test", lambda x: x[:0], "holds no images"),
         ("mnist", "y_train", lambda y: y[:-1], "for each of the 100 images, not 99"),
-        ("mnist", "y_train", lambda y: np.eye(10)[y], r"shape \(n,\) or \(n, 1\), not \(100, 10\)"),
-        ("mnist", "y_test", lambda y: y / 1, "must be integers from 0 to 9, not float64"),
-        ("mnist", "y_test", lambda y: y > 4, "must be integers from 0 to 9, not bool"),
-        ("mnist", "y_test", lambda y: y.astype(str), "must be integers from 0 to 9, not <U"),
+        (
+            "mnist",
+            "y_train",
+            lambda y: np.eye(10)[y],
+            r"shape \(n,\) or \(n, 1\), not float64 of shape \(100, 10\)",
+        ),
+        ("mnist", "y_test", lambda y: y / 1, "must be integers from 0 to 9 .* not float64"),
+        ("mnist", "y_test", lambda y: y > 4, "must be integers from 0 to 9 .* not bool"),
+        ("mnist", "y_test", lambda y: y.astype(str), "must be integers from 0 to 9 .* not <U"),
         (
             "mnist",
             "y_train",
@@ -203,7 +208,7 @@ def test_no_message_shows_a_key_of_a_url():
             "cifar10",
             "y_test",
             lambda y: np.where(np.arange(20) > 17, -1, y.astype("i8")),
-            r"must be from 0 to 9: row 18 has -1 \(2 such rows\)",
+            r"must be from 0 to 9: row 18 has -1",
         ),
         (
             "cifar10",
@@ -280,7 +285,7 @@ def test_download_with_other_content_is_refused_and_not_kept(put, tmp_path, serv
     put(b"something else", "web/mnist.npz")
     sha256 = KERAS_FILES["mnist"][1]
     monkeypatch.setitem(KERAS_FILES, "mnist", (f"{server[0]}/mnist.npz", sha256))
-    with pytest.raises(ValueError, match=f"not the file that Keras expects, of SHA-256 {sha256}"):
+    with pytest.raises(ValueError, match=f"of SHA-256 {sha256}, cannot be had"):
         fetch_keras("mnist")
     assert list((tmp_path / "keras").iterdir()) == []
 
@@ -292,6 +297,6 @@ def test_keras_without_a_network_names_the_alternatives(tmp_path, monkeypatch, d
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setitem(KERAS_FILES, dataset, (f"http://127.0.0.1:1/{name}", "0" * 64))
-    message = f'ConnectionError.*Without a network give the path of {name}, or "sample"'
+    message = f'ConnectionError.*(?s:.*)Without a network give the path of {name}, or "sample"'
     with pytest.raises(ValueError, match=message):
         load_images(dataset, "keras")

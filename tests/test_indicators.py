@@ -13,7 +13,6 @@ from lib.tick.indicators import (
     bollinger,
     check_bars,
     day_starts,
-    feature_names,
     forward_return,
     rsi,
     warm_up,
@@ -219,6 +218,20 @@ def naive_features(bars: pd.DataFrame, options: FeatureOptions) -> pd.DataFrame:
     return pd.concat(days)
 
 
+def feature_names(options, *, quotes):
+    """The columns of the features in order, of bars with or without a spread."""
+    groups = ("close_mean", "vwap_mean", "close_ema", "volatility", "imbalance")
+    return [
+        *(f"return_lag_{lag}" for lag in options["lags"]),
+        *("close_to_vwap", "close_to_mean", "close_to_tail", "close_to_middle"),
+        *("side", "imbalance", "range_bps", "log_volume", "log_count"),
+        *(f"{group}_{window}" for window in options["windows"] for group in groups),
+        *("bollinger_position", "bollinger_width", "rsi"),
+        *("macd", "macd_signal", "macd_histogram", "time_of_day"),
+        *(["spread_bps"] if quotes else []),
+    ]
+
+
 @pytest.mark.parametrize("options", [OPTIONS, DEFAULT_OPTIONS])
 @pytest.mark.parametrize("spread", [False, True])
 def test_features_equal_their_definitions_and_have_their_names(options, spread):
@@ -319,14 +332,6 @@ def test_features_of_a_day_do_not_depend_on_other_days():
     for _, day in bars.groupby("day"):
         alone = bar_features(day, OPTIONS)
         pd.testing.assert_frame_equal(alone, features.loc[day.index], check_exact=True)
-
-
-@pytest.mark.parametrize("block_rows", [1, 60, 100])
-def test_features_do_not_depend_on_how_many_days_are_computed_at_once(monkeypatch, block_rows):
-    bars = bars_of([70, 1, 3, 20, 90])
-    features = bar_features(bars, OPTIONS)
-    monkeypatch.setattr(lib.tick.indicators, "BLOCK_ROWS", block_rows)
-    pd.testing.assert_frame_equal(bar_features(bars, OPTIONS), features, check_exact=True)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

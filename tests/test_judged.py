@@ -66,9 +66,21 @@ def test_blocks_are_never_longer_than_a_group(run):
         (FRAME.assign(naive=[0, 0, np.nan, 0]), {}, "'naive' has no value at 2010-01-01T02:00:00"),
         (FRAME.set_axis(HOURS[[0, 1, 1, 2]]), {}, "2010-01-01 01:00:00 stands for two rows"),
         (FRAME, {"block_length": 0}, "block_length=0"),
-        (IMAGES, CLASSES | {"classes": ["cat"]}, r"shape \(2, 2\).*each of its 1 classes"),
-        (IMAGES.assign(truth=[0, 2]), CLASSES, "truth is 2 in row 1: .* from 0 to 1"),
-        (IMAGES.assign(model=[[0.9, 0.9], [0, 1]]), CLASSES, "'model' .* does not sum to 1"),
+        (
+            IMAGES,
+            CLASSES | {"classes": ["cat"]},
+            "does not fit: 2 probabilities for 1 classes",
+        ),
+        (
+            IMAGES.assign(truth=[0, 2]),
+            CLASSES,
+            "fit: y_true is 2 at row 1: .* from 0",
+        ),
+        (
+            IMAGES.assign(model=[[0.9, 0.9], [0, 1]]),
+            CLASSES,
+            "fit: probabilities sum to 1.8",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(run, frame, change, message):

@@ -30,9 +30,9 @@ def project(tmp_path, monkeypatch):
         run.write(f"{stage}.json", {})
         run.finish()
     ran = json.loads((tmp_path / COMMITTED).read_text())
-    given = {"run_dir": "power/r1", "block_days": 9}
+    given = {"run_dir": "power/r1", "block_length": 9}
     ran["metadata"]["papermill"] = {"parameters": given}
-    injected = {"cell_type": "code", "id": "in", "source": "block_days = 9", "outputs": []}
+    injected = {"cell_type": "code", "id": "in", "source": "block_length = 9", "outputs": []}
     injected |= {"metadata": {"tags": ["injected-parameters"]}, "execution_count": 2}
     ran["cells"].insert(2, injected)
     outcome.mark_failed(ran, 6, "KeyError", "'kW'")
@@ -101,17 +101,17 @@ def test_change_of_prose_keeps_the_outputs_and_the_bytes_of_all_else(project, op
     keep.main("latest", apply=True)
     assert (project / COMMITTED).read_text() == expected
     printed = capsys.readouterr().out
-    assert "cell 11, markdown, changes" in printed and "make notebooks" not in printed
+    assert "cell 13, markdown, changes" in printed and "make notebooks" not in printed
 
 
 def test_values_of_the_run_stay_out_and_a_default_changes_where_it_is_written(project, opened):
     parameters = "injected-parameters"
-    edit(opened, parameters, "block_days = 9", "block_days = 30")
+    edit(opened, parameters, "block_length = 9", "block_length = 30")
     keep.main("latest", apply=True)
-    assert "block_days: int = 7" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
-    edit(opened, "evaluate-02", "block_days: int = 7", "block_days: int = 14")
+    assert "block_length: int = 0" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
+    edit(opened, "evaluate-02", "block_length: int = 0", "block_length: int = 14")
     keep.main("latest", apply=True)
-    assert "block_days: int = 14" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
+    assert "block_length: int = 14" in "".join(cells(project / COMMITTED)["evaluate-02"]["source"])
 
 
 def test_links_to_other_stages_are_those_of_the_committed_notebook(project, opened):
@@ -123,7 +123,7 @@ def test_links_to_other_stages_are_those_of_the_committed_notebook(project, open
 
 
 def test_cells_that_came_went_and_moved_are_shown_and_written(project, opened, capsys):
-    insert(opened, "evaluate-09", "new1", "len(judged)")
+    insert(opened, "evaluate-09", "new1", "len(forecasts)")
     notebook = outcome.read_notebook(UPath(opened))
     (gone,) = [cell for cell in notebook["cells"] if cell["id"] == "evaluate-24"]
     notebook["cells"].remove(gone)
@@ -135,7 +135,7 @@ def test_cells_that_came_went_and_moved_are_shown_and_written(project, opened, c
     kept = list(cells(project / COMMITTED))
     assert kept[9] == "new1" and kept[-2] == "evaluate-17" and "evaluate-24" not in kept
     printed = capsys.readouterr().out
-    assert "cell 10, code, is new" in printed and "cell 24, markdown, goes" in printed
+    assert "cell 10, code, is new" in printed and "cell 26, markdown, goes" in printed
     assert "code, moves" in printed and printed.count("moves") == 1
 
 
@@ -169,12 +169,12 @@ def test_cell_deleted_there_and_changed_here_is_refused(project, opened):
 
 
 def test_kept_change_can_be_changed_and_kept_again(project, opened, capsys):
-    insert(opened, "evaluate-09", "new1", "len(judged)")
+    insert(opened, "evaluate-09", "new1", "len(forecasts)")
     keep.main("latest", apply=True)
     keep.main("latest", apply=True)
     assert "nothing to keep" in capsys.readouterr().out
     edit(project / COMMITTED, "evaluate-05", "run.local", "run . local")
-    edit(opened, "new1", "len(judged)", "judged.shape")
+    edit(opened, "new1", "len(forecasts)", "judged.shape")
     keep.main("latest", apply=True)
     after = cells(project / COMMITTED)
     assert "".join(after["new1"]["source"]) == "judged.shape"
@@ -253,7 +253,7 @@ def test_notebook_that_was_not_opened_from_a_run_is_refused(project, opened):
 
 def test_parameters_cell_that_airflow_could_not_read_is_refused(project, opened):
     before = (project / COMMITTED).read_bytes()
-    edit(opened, "evaluate-02", "block_days: int = 7", "block_days = 7")
+    edit(opened, "evaluate-02", "block_length: int = 0", "block_length = 0")
     with pytest.raises(ValueError, match="parameters cell line 3: expected `name: type"):
         keep.main("latest", apply=True)
     assert (project / COMMITTED).read_bytes() == before

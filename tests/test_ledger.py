@@ -14,9 +14,10 @@ from itertools import count
 
 from lib import tracking
 from lib.commands import services
+from lib.registry import aliases as moves
 from lib.registry import ledger, lifecycle
+from lib.registry.aliases import PRODUCTION, STAGING, PromotionConflict
 from lib.registry.ledger import EntryTaken
-from lib.registry.lifecycle import PRODUCTION, STAGING, PromotionConflict
 from lib.run import ROOT
 
 import pytest
@@ -33,7 +34,7 @@ def store(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUTPUTS_DIR", str(tmp_path_factory.mktemp("store")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(lifecycle, "PAUSE_S", 0.0)
+        patch.setattr(moves, "PAUSE_S", 0.0)
         if request.param == "memory":
             client = MemoryClient()
             patch.setattr(tracking, "open_client", lambda: client)
@@ -155,7 +156,7 @@ def test_rollback_passes_over_what_was_deleted_and_says_when_nothing_is_left(sto
 
 def test_champion_at_a_time_is_read_from_the_ledger(model, monkeypatch):
     days = iter(range(1, 30))
-    monkeypatch.setattr(lifecycle, "now", lambda: f"2026-11-{next(days):02}T00:00:00+00:00")
+    monkeypatch.setattr(moves, "now", lambda: f"2026-11-{next(days):02}T00:00:00+00:00")
     put(model, 1)  # takes a day to the end
     put(model, 3)
     lifecycle.rollback(model)
@@ -169,7 +170,7 @@ def test_champion_at_a_time_is_read_from_the_ledger(model, monkeypatch):
 
 def test_clock_that_goes_back_does_not_turn_the_order_round(model, monkeypatch):
     put(model, 1)
-    monkeypatch.setattr(lifecycle, "now", lambda: "2001-01-01T00:00:00.000+00:00")
+    monkeypatch.setattr(moves, "now", lambda: "2001-01-01T00:00:00.000+00:00")
     put(model, 2)
     first, second = lifecycle.history(model)
     assert second.when == first.when and lifecycle.champion(model, datetime.now(UTC)) == 2
@@ -447,9 +448,10 @@ def test_whatever_comes_between_registry_and_ledger_end_up_agreeing(in_memory, u
 PROMOTE = """
 import sys
 from contextlib import nullcontext
-from lib import registry
-registry.tracking.open_client()
-registry.tracking.locked = lambda name: nullcontext()
+from lib import tracking
+from lib.registry import lifecycle as registry
+tracking.open_client()
+tracking.locked = lambda name: nullcontext()
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -595,7 +597,7 @@ def server(tmp_path_factory, monkeypatch):
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(lifecycle, "PAUSE_S", 0.0)
+    monkeypatch.setattr(moves, "PAUSE_S", 0.0)
     wait_for(port, process)
     yield tracking.open_client()
     process.terminate()

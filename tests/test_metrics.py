@@ -5,11 +5,12 @@ from lib.metrics import (
     block_bootstrap,
     bootstrap_intervals,
     fit_ridge,
+    flat,
     naive_forecast,
     regression_metrics,
-    return_metrics,
-    skill,
+    table,
 )
+from lib.tick.metrics import return_metrics
 
 import numpy as np
 import pandas as pd
@@ -65,29 +66,19 @@ def test_regression_metrics_refuse_what_they_cannot_judge(truth, forecast, messa
         regression_metrics(np.array(truth), np.array(forecast))
 
 
-def test_skill_is_zero_for_the_baseline_and_three_quarters_for_half_its_error():
-    truth = np.array([0.0, 0.0, 0.0])
-    baseline = np.array([2.0, -2.0, 2.0])
-    assert skill(truth, baseline, baseline) == 0
-    assert skill(truth, baseline / 2, baseline) == pytest.approx(0.75)
-    assert skill(truth, baseline * 2, baseline) == pytest.approx(-3)
-
-
-def test_skill_against_a_perfect_baseline_is_refused():
-    with pytest.raises(ValueError, match="not defined"):
-        skill(np.ones(3), np.zeros(3), np.ones(3))
+OURS = {"skill", "rank_ic", "rank_ic_low", "hit_rate", "hit_rate_low", "accuracy", "accuracy_low"}
+OURS |= {"precision", "recall", "f1_score", "loss", "expected_calibration_error"}
 
 
 def test_every_metric_says_whether_larger_is_better():
     truth = np.arange(40.0)
     names = bootstrap_intervals(truth, truth + 1, {"persistence": truth + 2}, block_length=1)
-    names = set(names) | {"skill"} | set(return_metrics(truth, truth + 1, truth + 1))
+    names = set(names) | set(return_metrics(truth, truth + 1, truth + 1))
     assert names <= set(GREATER_IS_BETTER)
-    own = list(GREATER_IS_BETTER)[: list(GREATER_IS_BETTER).index("roc_auc")]
-    larger = {name for name in own if GREATER_IS_BETTER[name]}
+    larger = {name for name in names | OURS if GREATER_IS_BETTER[name]}
     known = {"r2", "skill", "rank_ic", "rank_ic_low", "hit_rate", "hit_rate_low"}
     known |= {"accuracy", "accuracy_low", "precision", "recall", "f1_score"}
-    assert larger == known | {"planted_share_of_best"}
+    assert larger == known & (names | OURS)
 
 
 def test_common_metrics_of_the_field_have_the_direction_of_a_perfect_answer():
@@ -228,3 +219,36 @@ def test_ridge_without_penalty_finds_the_line_and_fills_gaps_with_the_training_m
 def test_ridge_survives_a_column_without_any_value():
     x = pd.DataFrame({"a": [0.0, 1.0, 2.0], "empty": [np.nan] * 3})
     assert np.isfinite(fit_ridge(x, np.array([0.0, 1.0, 2.0])).predict(x)).all()
+
+
+SCORES = {
+    "model": {"rmse": 0.41234, "r2": 0.5, "n_test": 9.0},
+    "ridge": {"rmse": 0.5, "r2": 0.5},
+    "naive": {"rmse": 0.6},
+}
+
+
+def test_best_of_each_metric_is_marked_in_its_direction_and_unit():
+    found = table(SCORES, unit="kW")
+    assert found.to_dict("list") == {
+        "rmse (kW) ↓": ["0.4123 *", "0.5", "0.6"],
+        "r2 ↑": ["0.5 *", "0.5 *", ""],
+    }
+    assert found.index.tolist() == ["model", "ridge", "naive"]
+    assert list(table(SCORES, ["r2"])) == ["r2 ↑"]
+
+
+def test_metrics_are_flat_named_after_the_baseline_and_in_order():
+    found = flat(SCORES, {"rmse": (0.4, 0.42)}, horizon=1)
+    assert found == {
+        "horizon": 1.0,
+        "n_test": 9.0,
+        "naive_rmse": 0.6,
+        "r2": 0.5,
+        "ridge_r2": 0.5,
+        "ridge_rmse": 0.5,
+        "rmse": 0.41234,
+        "rmse_high": 0.42,
+        "rmse_low": 0.4,
+    }
+    assert list(found) == sorted(found)

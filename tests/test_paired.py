@@ -1,18 +1,25 @@
 """Paired comparison: values and intervals by hand and by oracles, and what is refused."""
 
+from dataclasses import replace
+
 from lib.metrics import block_bootstrap
-from lib.registry.paired import compare, mcnemar
-from lib.registry.scoring import TestSet
+from lib.registry.paired import Test, compare, mcnemar
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+KINDS = {
+    "forecast": ("regression", "rmse", "kW"),
+    "return": ("ranking", "rank_ic", "bps"),
+    "image": ("classification", "accuracy", ""),
+}
 
-def make_test(pipeline, truth, *, block_length=1, groups=None):
-    truth = pd.Series(truth)
-    return TestSet(pipeline, pd.DataFrame(), truth, groups, {}, block_length, "", "", "")
+
+def make_test(what, truth, *, block_length=1, groups=None):
+    kind, metric, unit = KINDS[what]
+    return Test(pd.Series(truth), kind, metric, unit, block_length=block_length, groups=groups)
 
 
 def by_metric(rows):
@@ -28,11 +35,11 @@ def named(labels, n_classes=3, sure=0.9):
 
 def test_errors_of_constant_size_differ_by_exactly_that():
     signs = np.tile([1.0, -1.0], 20)
-    rows = compare(make_test("power", np.zeros(40), block_length=4), signs, 3 * signs)
+    rows = compare(make_test("forecast", np.zeros(40), block_length=4), signs, 3 * signs)
     assert [row["metric"] for row in rows] == ["rmse", "mae"]
     for row in rows:
         assert (row["candidate"], row["champion"], row["difference"]) == (1, 3, -2)
-        assert (row["low"], row["high"], row["better_by"], row["better_low"]) == (-2, -2, 2, 2)
+        assert (row["low"], row["high"]) == (-2, -2)
         assert row["unit"] == "kW" and not row["greater_is_better"] and row["p_value"] is None
     assert [row["decisive"] for row in rows] == [True, False]
 
@@ -41,7 +48,7 @@ def test_interval_of_independent_rows_is_that_of_student():
     rng = np.random.default_rng(0)
     candidate, champion = rng.normal(size=(2, 60))
     row = by_metric(
-        compare(make_test("power", np.zeros(60)), candidate, champion, n_resamples=8000)
+        compare(make_test("forecast", np.zeros(60)), candidate, champion, n_resamples=8000)
     )
     differences = np.abs(candidate) - np.abs(champion)
     expected = stats.t.interval(0.95, 59, differences.mean(), stats.sem(differences))
@@ -50,7 +57,8 @@ def test_interval_of_independent_rows_is_that_of_student():
 
 def test_few_blocks_widen_the_interval_as_few_values_do():
     candidate, champion = np.random.default_rng(1).normal(size=(2, 40))
-    row = by_metric(compare(make_test("power", np.zeros(40), block_length=10), candidate, champion))
+    test = make_test("forecast", np.zeros(40), block_length=10)
+    row = by_metric(compare(test, candidate, champion))
     sizes = np.abs(np.column_stack([candidate, champion]))
     drawn = block_bootstrap(sizes, block_length=10, n_resamples=2000)
     narrow = np.quantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
@@ -63,7 +71,7 @@ def test_few_blocks_widen_the_interval_as_few_values_do():
 def test_swapped_models_have_the_mirrored_interval():
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(2, 50))
-    test = make_test("power", rng.normal(size=50), block_length=5)
+    test = make_test("forecast", rng.normal(size=50), block_length=5)
     one, other = compare(test, a, b)[0], compare(test, b, a)[0]
     assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
     assert one == compare(test, a, b)[0]
@@ -73,14 +81,13 @@ def test_rank_ic_is_the_mean_over_the_days_and_errors_are_of_all_rows():
     rng = np.random.default_rng(3)
     groups = np.repeat(["mon", "tue"], [30, 60])
     truth, a, b = rng.normal(size=(3, 90))
-    rows = compare(make_test("tick", truth, block_length=5, groups=groups), a, truth + b)
+    rows = compare(make_test("return", truth, block_length=5, groups=groups), a, truth + b)
     days = [groups == day for day in ("mon", "tue")]
     for row, key, said in ((rows[0], "candidate", a), (rows[0], "champion", truth + b)):
         ics = [stats.spearmanr(truth[day], said[day]).statistic for day in days]
         assert row[key] == pytest.approx(np.mean(ics))
     assert [row["metric"] for row in rows] == ["rank_ic", "mse", "mae"]
-    assert rows[0]["decisive"] and rows[0]["greater_is_better"] and rows[0]["better_by"] < 0
-    assert rows[0]["better_low"] == rows[0]["low"]
+    assert rows[0]["decisive"] and rows[0]["greater_is_better"] and rows[0]["difference"] < 0
     assert rows[1]["candidate"] == pytest.approx(np.mean((truth - a) ** 2))
     assert rows[2]["champion"] == pytest.approx(np.mean(np.abs(b)))
     assert [row["unit"] for row in rows] == ["", "bps²", "bps"]
@@ -89,7 +96,8 @@ def test_rank_ic_is_the_mean_over_the_days_and_errors_are_of_all_rows():
 def test_no_block_crosses_from_one_day_to_the_next():
     groups = np.repeat(["mon", "tue"], [20, 40])
     a, b = np.repeat([1.0, 3.0], [20, 40]), np.repeat([2.0, 1.0], [20, 40])
-    rows = by_metric(compare(make_test("tick", np.zeros(60), block_length=5, groups=groups), a, b))
+    test = make_test("return", np.zeros(60), block_length=5, groups=groups)
+    rows = by_metric(compare(test, a, b))
     mse = rows["mse"]  # constant within each day: (20 (1 - 4) + 40 (9 - 1)) / 60
     assert (mse["low"], mse["difference"], mse["high"]) == pytest.approx((13 / 3,) * 3)
 
@@ -99,14 +107,30 @@ def test_images_are_compared_by_accuracy_and_by_loss():
     other = (truth + 1) % 3
     candidate = named(np.where(np.arange(300) < 8, other, truth))
     champion = named(np.where((np.arange(300) >= 8) & (np.arange(300) < 40), other, truth))
-    accuracy, loss = compare(make_test("cifar10", truth), candidate, champion)
+    accuracy, loss = compare(make_test("image", truth), candidate, champion)
     assert (accuracy["candidate"], accuracy["champion"]) == pytest.approx((292 / 300, 268 / 300))
     assert accuracy["p_value"] == pytest.approx(stats.binomtest(8, 40).pvalue)
     se = np.sqrt(40 / 300 - 0.08**2) / np.sqrt(300)
     expected = 0.08 - 1.96 * se, 0.08 + 1.96 * se
     assert (accuracy["low"], accuracy["high"]) == pytest.approx(expected, abs=0.004)
     assert loss["difference"] == pytest.approx(-24 / 300 * np.log(0.9 / 0.05))
-    assert accuracy["decisive"] and not loss["decisive"] and loss["better_by"] > 0
+    assert accuracy["decisive"] and not loss["decisive"]
+
+
+def test_metric_that_decides_comes_first_whichever_it_is():
+    test = replace(make_test("forecast", np.zeros(4)), metric="mae")
+    rows = compare(test, np.arange(4.0), np.ones(4))
+    assert [(row["metric"], row["decisive"]) for row in rows] == [("mae", True), ("rmse", False)]
+
+
+def test_facts_of_a_run_make_a_test_of_the_rows_that_are_left():
+    facts = {"kind": "ranking", "metric": "rank_ic", "unit": "bps", "quantity": "return"}
+    facts |= {"block_length": 120, "classes": []}
+    truth = pd.Series([1.0, 2.0, 3.0], ["a", "b", "c"])
+    test = Test.of(facts, truth, pd.Series(["mon", "tue", "tue", "wed"], list("abcd")))
+    assert (test.block_length, test.groups.tolist()) == (3, ["mon", "tue", "tue"])
+    part = test.select(np.array([False, True, True]))
+    assert (part.block_length, [rows.tolist() for rows in part.parts()]) == (2, [[0, 1]])
 
 
 def test_mcnemar_counts_only_images_that_one_alone_has_right():
@@ -129,7 +153,7 @@ def test_mcnemar_counts_only_images_that_one_alone_has_right():
     ],
 )
 def test_what_cannot_be_compared_is_refused(said, block_length, message):
-    test = make_test("power", np.zeros(4), block_length=block_length)
+    test = make_test("forecast", np.zeros(4), block_length=block_length)
     with pytest.raises(ValueError, match=message):
         compare(test, np.array(said), np.ones(4))
 
@@ -137,7 +161,7 @@ def test_what_cannot_be_compared_is_refused(said, block_length, message):
 def test_probabilities_that_are_none_are_refused():
     truth = np.array([0, 1, 2])
     with pytest.raises(ValueError, match="probabilities sum to"):
-        compare(make_test("mnist", truth), named(truth), 2 * named(truth))
+        compare(make_test("image", truth), named(truth), 2 * named(truth))
 
 
 def test_unequal_numbers_of_images_are_refused():

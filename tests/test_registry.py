@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 
-from lib import tracking
+from lib import floors, judged, tracking
 from lib.pages import run_page, summary
-from lib.registry import lifecycle
+from lib.registry import lifecycle, standing
 from lib.registry.gate import decide, markdown
 from lib.registry.lifecycle import GateError, PromotionConflict
 from lib.run import open_run
@@ -70,7 +70,7 @@ def make_run(store, model, request):
         stage.finish()
         stage = open_run(run_dir, stage="05_evaluate")
         stage.write("metrics.json", {"rmse": rmse, "persistence_rmse": 0.6})
-        verdict = lifecycle.check({"rmse": rmse}, {"rmse": 0.5})
+        verdict = floors.check({"rmse": rmse}, {"rmse": 0.5})
         assert verdict["passed"] is passed
         stage.write("verdict.json", verdict)
         stage.finish()
@@ -88,7 +88,7 @@ def versions(name):
 def test_passed_run_becomes_a_staging_version_with_its_facts(make_run):
     registered = lifecycle.register(make_run(), "house_lightgbm")
     assert (registered["name"], registered["version"]) == ("house_lightgbm", 1)
-    version = lifecycle.find("models:/house_lightgbm@staging")
+    version = lifecycle.version("house_lightgbm", "@staging")
     assert version.tags["source"] == "file.csv" and version.tags["data_digest"] == "f" * 64
     assert version.tags["metric.rmse"] == "0.4"
     loaded = mlflow.pyfunc.load_model(registered["uri"])
@@ -113,7 +113,7 @@ def test_registering_again_completes_the_same_version(make_run):
     tracking.open_client().delete_registered_model_alias("twice_lightgbm", "staging")
     assert lifecycle.register(run, "twice_lightgbm") == first
     assert len(versions("twice_lightgbm")) == 1
-    assert int(lifecycle.find(first["uri"]).version) == first["version"]
+    assert int(lifecycle.version("twice_lightgbm", "@staging").version) == first["version"]
 
 
 def test_alias_moves_to_the_newest_version_that_passed_and_never_back(make_run):
@@ -122,8 +122,8 @@ def test_alias_moves_to_the_newest_version_that_passed_and_never_back(make_run):
     assert (first["version"], second["version"]) == (1, 2)
     again = lifecycle.register(open_run("power/older"), "moving_lightgbm")
     assert (again["version"], again["alias"]) == (1, "")
-    assert int(lifecycle.find(again["uri"]).version) == 1
-    assert int(lifecycle.find("models:/moving_lightgbm@staging").version) == 2
+    assert again["uri"] == "models:/moving_lightgbm/1"
+    assert int(lifecycle.version("moving_lightgbm", "@staging").version) == 2
 
 
 # The gate and the policy -----------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_policy_and_gate_say_which_alias_moves(shared_run, policy, outcome, alia
     assert (made["alias"], made["policy"], made["outcome"]) == (alias, policy, outcome or "")
     assert why in made["reason"] and made["promoted"] is promoted
     assert made["champion"] == lifecycle.champion(name) == (1 if promoted else None)
-    assert int(lifecycle.find(made["uri"]).version) == 1
+    assert mlflow.pyfunc.load_model(made["uri"]).metadata
     moved = [(e.action, e.alias, e.after, e.run_dir) for e in lifecycle.history(name)]
     wanted = [
         ("register", "staging", 1, "power/shared"),
@@ -232,15 +232,42 @@ def test_unknown_policy_registers_nothing(shared_run):
     assert versions("unwanted") == []
 
 
-def test_version_tells_until_when_its_model_has_learned(make_run):
-    run = make_run()
-    stage = open_run(run.run_dir, stage="02_features")
-    stage.write("split.json", {"valid_end": "2025-01-02", "horizon": 3, "rows_per_day": 24})
+def test_version_carries_what_its_evaluation_wrote_of_its_test(make_run):
+    stage = open_run(make_run().run_dir, stage="05_evaluate")
+    rows = pd.DataFrame({"truth": [1.0, 2.0], "model": [1.0, 1.0]}, ["a", "b"])
+    facts = {"kind": "regression", "metric": "rmse", "unit": "kW", "task": {"horizon": 3}}
+    judged.write(stage, rows, **facts, learned_until="2025-01-02T03:00:00")
+    stage.write("metrics.json", {"rmse": 0.4})
+    floors.verdict(stage, {"rmse": 0.4}, {"rmse": 0.5})
     stage.finish()
-    made = lifecycle.register(run, "learned")
-    assert (
-        lifecycle.version("learned", made["version"]).tags["learned_until"] == "2025-01-02T03:00:00"
-    )
+    lifecycle.register(open_run(stage.run_dir, stage="06_register"), "learned")
+    version = standing.open_version("learned", "@staging")
+    assert version.learned_until == "2025-01-02T03:00:00"
+    assert version.test == stage.read("test.json") and version.test["task"] == {"horizon": 3}
+    assert (version.pipeline, version.source, version.metrics["rmse"]) == ("power", "file.csv", 0.4)
+    assert version.model.predict(pd.DataFrame({"a": [1.0]})) == [0.0]
+
+
+def test_version_that_was_registered_before_loads_and_says_what_it_lacks(make_run):
+    lifecycle.register(make_run(), "before")
+    version = standing.open_version("before", "1")
+    assert version.test == {} and version.model.predict(pd.DataFrame({"a": [1.0]})) == [0.0]
+    with pytest.raises(ValueError, match="version 1 of before was registered before versions knew"):
+        standing.require_test(version)
+
+
+def test_what_serves_is_asked_without_making_a_store(shared_run, tmp_path, monkeypatch):
+    lifecycle.register(shared_run, "shown", gate=gate("first"))
+    found = standing.serving("shown")
+    assert (found["version"], found["alias"], found["run_dir"]) == (1, "production", "power/shared")
+    assert found["metrics"]["rmse"] == 0.4 and found["digest"] == "f" * 64
+    assert standing.serving("nobody") == standing.standing_of("shown", 7, "") == {}
+    of_itself = standing.standing_of("shown", 1, "power/shared")
+    assert of_itself == {"champion": 1, "archived": "", "changes": []}
+    changes = standing.standing_of("shown", 1, "power/other")["changes"]
+    assert [change["reason"] for change in changes] == ["the gate says first"]
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "none"))
+    assert standing.serving("shown") == {} and not (tmp_path / "none").exists()
 
 
 def test_mirror_logs_parameters_metrics_data_notebooks_and_model(make_run):
@@ -352,53 +379,11 @@ def test_two_processes_may_make_the_same_new_store(tmp_path):
         assert process.returncode == 0, errors.decode()
 
 
-def test_check_compares_in_the_direction_of_each_metric():
-    verdict = lifecycle.check({"rmse": 0.5, "r2": 0.7}, {"rmse": 0.5, "r2": 0.71})
-    assert [c["passed"] for c in verdict["checks"]] == [True, False]
-    assert not verdict["passed"]
-    assert lifecycle.explain(verdict) == (
-        "rmse = 0.5, required <= 0.5: passed; r2 = 0.7, required >= 0.71: FAILED"
-    )
-
-
-def test_value_that_is_no_number_fails_its_check():
-    verdict = lifecycle.check({"rmse": float("nan")}, {"rmse": 0.5})
-    assert not verdict["passed"] and "rmse = missing" in lifecycle.explain(verdict)
-
-
-def test_floor_states_the_direction_of_a_metric_that_nobody_knows():
-    found = {"uplift": 1.2, "queue_s": 3.0, "rmse": 0.4}
-    verdict = lifecycle.check(found, {"rmse": 0.5}, minimum={"uplift": 1}, maximum={"queue_s": 2})
-    assert [c["passed"] for c in verdict["checks"]] == [True, True, False]
-    assert lifecycle.explain(verdict).endswith(
-        "uplift = 1.2, required >= 1: passed; queue_s = 3, required <= 2: FAILED"
-    )
-
-
-@pytest.mark.parametrize(
-    ("floors", "message"),
-    [
-        (({"roc_acu": 0.9},), r"larger roc_acu is better \(did you mean roc_auc\?\)\. Say it with"),
-        (({"uplift": 0.9},), r'check\(metrics, minimum=\{"uplift": \.\.\.\}\) where larger'),
-        (({"log_loss": 0.9},), r"metric log_loss, which .* not measured\. It has rmse, uplift"),
-        (({"rsme": 1}, {"rsme": 1}), "larger rsme is better .did you mean rmse"),
-        (({}, {"rsme": 1}), r"metric rsme, .* not measured \(did you mean rmse\?\)"),
-        (({"rmse": 1}, {"rmse": 1}), "metric rmse has two floors"),
-        (({"rmse": float("nan")},), "floor of rmse is nan; expected a finite number"),
-        (({"rmse": "0.5"},), "floor of rmse is '0.5'; expected a finite number"),
-    ],
-)
-def test_floor_that_cannot_be_checked_is_named_with_what_there_is(floors, message):
-    known, *least = floors
-    with pytest.raises(ValueError, match=message):
-        lifecycle.check({"rmse": 0.4, "uplift": 1.2}, known, minimum=least[0] if least else None)
-
-
 def test_metric_of_ones_own_reaches_gate_registry_and_page_by_its_floor_alone(make_run):
     stage = open_run(by_airflow(make_run()).run_dir, stage="05_evaluate")
     metrics = {"uplift": 1.25, "always_no_uplift": 1.0}
     stage.write("metrics.json", metrics)
-    stage.write("verdict.json", lifecycle.check(metrics, minimum={"uplift": 1.1}))
+    stage.write("verdict.json", floors.check(metrics, minimum={"uplift": 1.1}))
     stage.finish()
     run = open_run(stage.run_dir, stage="06_register")
     decision = decide(run.read("verdict.json"), champion=None)
@@ -409,7 +394,3 @@ def test_metric_of_ones_own_reaches_gate_registry_and_page_by_its_floor_alone(ma
     assert registered["verdict"] == "uplift = 1.25, required >= 1.1: passed"
     page = run_page.render(summary.summarise(run))
     assert "always no" in page and "1.25" in page, "the table of metrics has it beside its baseline"
-
-
-def test_no_check_at_all_is_no_pass():
-    assert lifecycle.check({"rmse": 0.1}, {})["passed"] is False

@@ -30,10 +30,12 @@ PAIRED = [
 ]
 ONE_SIDED = pd.DataFrame({"only A": [3, 0], "only B": [1, 7]}, index=["cat", "dog"])
 DISTANCES = pd.DataFrame({"psi": [0.4, 1.6], "ks": [0.5, 1.2]}, index=["power_kw", "voltage_v"])
+AXIS = {"quantity": "power", "unit": "kW"}
+GAIN = POWER - 11.5
 DRAWN = {
     "plot_differences": lambda ax=None: plots.plot_differences(PAIRED, ax=ax),
-    "plot_disagreement": lambda ax=None: plots.plot_disagreement(POWER, FRAME, ax=ax),
-    "plot_cumulative_gain": lambda ax=None: plots.plot_cumulative_gain(POWER - 11.5, ax=ax),
+    "plot_disagreement": lambda ax=None: plots.plot_disagreement(POWER, FRAME, **AXIS, ax=ax),
+    "plot_cumulative_gain": lambda ax=None: plots.plot_cumulative_gain(GAIN, unit="kW²", ax=ax),
     "plot_one_sided": lambda ax=None: plots.plot_one_sided(ONE_SIDED, ax=ax),
     "plot_scored": lambda ax=None: plots.plot_scored(POWER + 1, POWER[:-5], unit="kW", ax=ax),
     "plot_drift": lambda ax=None: plots.plot_drift(DISTANCES, ax=ax),

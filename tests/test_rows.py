@@ -1,9 +1,9 @@
 """What only a pipeline knows: it is found by name, and what is missing is said."""
 
-import json
 import sys
 import textwrap
 
+from lib import layout
 from lib.packaging import load_packed
 from lib.pipelines import power
 from lib.power.demo import sample_pair
@@ -38,25 +38,16 @@ def frame(n=3):
     return Rows(pd.DataFrame({"x": np.arange(n)}, keys), keys, pd.Series(np.arange(n), keys))
 
 
-def test_pipelines_are_the_folders_with_a_register_stage(tmp_path, monkeypatch):
-    for name in ("wine/05_register", "score/01_score", "apple/03_register", "notes/register"):
-        path = tmp_path / "notebooks" / f"{name}.ipynb"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"cells": []}))
-    monkeypatch.setattr(rows, "ROOT", tmp_path)
-    assert rows.pipelines() == ["apple", "wine"]
-
-
-@pytest.mark.parametrize("name", rows.pipelines())
+@pytest.mark.parametrize("name", layout.pipelines(ending="_register"))
 def test_every_pipeline_here_has_its_functions(name):
-    assert rows.has_parts(name) == ""
+    assert rows.missing_parts(name) == ""
 
 
 def test_missing_module_is_named_with_what_it_is_for():
     said = r"there is no lib/pipelines/wine\.py with predict, which says what a version answers"
     with pytest.raises(MissingPart, match=said):
         rows.predict("wine", None, frame(), pd.Index([]))
-    assert rows.has_parts("wine").startswith("there is no lib/pipelines/wine.py with load_rows")
+    assert rows.missing_parts("wine").startswith("there is no lib/pipelines/wine.py with load_rows")
 
 
 def test_missing_function_is_named_with_its_file(write_module):

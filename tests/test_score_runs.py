@@ -7,7 +7,11 @@ from types import SimpleNamespace
 from lib import tracking
 from lib.commands import services
 from lib.dag.form import PROMOTED_MODEL, drift_asset, model_asset
-from lib.registry import drift, predictions, scoring
+from lib.pipelines import power_sample
+from lib.power.demo import N_NEW, sample_pair
+from lib.power.features import measured
+from lib.power.watched import power_columns
+from lib.registry import drift, standing, store
 from lib.run import outputs_dir
 
 import jinja2
@@ -65,9 +69,10 @@ def test_undisturbed_data_skip_the_alarm_and_a_grown_error_updates_the_asset(air
 def registered(tmp_path_factory):
     """A small forecaster as a version in production, and a file of readings that are new to it."""
     folder = tmp_path_factory.mktemp("house")
-    few, many, raw = scoring.sample_pair(folder)
+    few, many, raw = sample_pair(folder)
+    raw = raw.iloc[-N_NEW - 200 :]
     raw.to_parquet(folder / "new.parquet")
-    profile = drift.profile(drift.power_columns(raw, min_voltage_v=207.0), 168)
+    profile = drift.profile(power_columns(measured(raw)), 168)
     (folder / "profile.json").write_text(json.dumps(profile))
     client = tracking.open_client()
     made = client.create_run(client.create_experiment("house"))
@@ -83,6 +88,7 @@ def registered(tmp_path_factory):
                 "run_dir": "power/house",
                 "source": str(folder / "new.parquet"),
                 "learned_until": until,
+                "test": json.dumps(power_sample.TEST),
                 "metric.rmse": "0.5",
             },
         )
@@ -92,9 +98,9 @@ def registered(tmp_path_factory):
 
 @pytest.mark.kernel
 def test_version_in_production_scores_its_own_source_once(registered, airflow):
-    served = predictions.open_served(NAME, "@production")
-    assert (served.version, served.pipeline, served.metrics) == (2, "power", {"rmse": 0.5})
-    assert served.profile["window_rows"] == 168
+    served = standing.open_version(NAME, "@production")
+    assert (served.number, served.pipeline, served.metrics) == (2, "power", {"rmse": 0.5})
+    assert store.profile_of(served)["window_rows"] == 168
     dag = impatient("score")
     done, _, run = go(dag, model=NAME)
     assert done.state == "success"
@@ -109,5 +115,5 @@ def test_version_in_production_scores_its_own_source_once(registered, airflow):
     done, _, run = go(dag, model=NAME, version="1")
     assert run.read("counts.json")["n_scored"] == 0 and run.read("predictions.parquet").empty
     assert run.read("watch.json")["version"] == 1
-    store = predictions.Store(outputs_dir() / "score" / "store" / NAME)
-    assert store.keys().is_unique and len(store.keys()) == len(mine)
+    kept = store.Store(outputs_dir() / "score" / "store" / NAME)
+    assert kept.keys().is_unique and len(kept.keys()) == len(mine)

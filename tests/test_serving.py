@@ -6,9 +6,12 @@ and served from its alias by MLflow in a process that knows nothing of this proj
 
 import json
 import re
+from types import SimpleNamespace
 
-from lib import tracking
-from lib.registry import lifecycle, scoring
+from lib import judged, tracking
+from lib.registry import lifecycle, rematch
+from lib.registry.rows import predict, rows_of_run
+from lib.registry.standing import open_version
 
 import numpy as np
 import pandas as pd
@@ -58,7 +61,11 @@ def run(request):
 
 @pytest.fixture(scope="module")
 def test(run):
-    return scoring.test_of_run(run)
+    rows, frame, facts = rows_of_run(run)
+    inputs = rows.inputs
+    if isinstance(inputs, pd.DataFrame):
+        inputs = inputs.rename_axis("ts").reset_index()
+    return SimpleNamespace(inputs=inputs, frame=frame, facts=facts, stored=judged.values(frame))
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +76,9 @@ def server(run, tmp_path_factory):
         yield url
 
 
-def body(test):
+def body(inputs):
     """Return the raw rows of a test as a request."""
-    if isinstance(test.inputs, np.ndarray):
-        return {"inputs": test.inputs.tolist()}
-    return split_of(test.inputs)
+    return {"inputs": inputs.tolist()} if isinstance(inputs, np.ndarray) else split_of(inputs)
 
 
 def table(text):
@@ -146,31 +151,32 @@ NO_INPUT = {
 
 
 def test_version_in_production_says_what_the_evaluation_has_stored(run, test):
-    stored = scoring.candidate_predictions(run, test)
+    stored = test.stored
     assert len(stored) > 100 and np.ptp(stored) > 0
     name = f"{NAMES[run.pipeline]}_sample"
-    found = scoring.predictions(scoring.load_version(name, "@production"), test)
+    served_one = open_version(name, "@production")
+    assert served_one.test == test.facts
+    rows = rows_of_run(run)[0]
+    found = predict(run.pipeline, served_one.model, rows, rows.keys)
     np.testing.assert_allclose(found, stored, rtol=1e-5, atol=1e-6)
-    result = scoring.rematch(run, NAMES[run.pipeline])
+    result = rematch.against_production(run, NAMES[run.pipeline])
     assert result["problem"] == "" and result["champion"]["own"]
     assert (result["champion"]["name"], result["champion"]["version"]) == (name, 1)
     np.testing.assert_allclose(result["champion_predictions"], stored, rtol=1e-5, atol=1e-6)
 
 
 def test_server_answers_what_the_evaluation_has_stored(run, test, server):
-    status, text = ask(server, body(test))
+    status, text = ask(server, body(test.inputs))
     assert status == 200, text[-2000:]
-    answer, stored = table(text), scoring.candidate_predictions(run, test)
-    if run.pipeline == "power":
-        ts = pd.DatetimeIndex(pd.to_datetime(answer["ts"]))
-        found = answer.set_index(ts)["power_kw"].astype(float).reindex(test.truth.index)
-    elif run.pipeline == "tick":
-        found = answer["expected_return_bps"].astype(float).iloc[test.rows]
-        at = pd.to_datetime(answer["ts"]).iloc[test.rows]
-        assert at.tolist() == test.truth.index.tolist()
-    else:
+    answer, stored = table(text), test.stored
+    if "label" in answer:
         found = answer.drop(columns="label")
-        assert answer["label"].tolist() == [test.task["classes"][k] for k in stored.argmax(axis=1)]
+        names = test.facts["classes"]
+        assert answer["label"].tolist() == [names[k] for k in stored.argmax(axis=1)]
+    else:
+        keys = judged.time_keys(pd.DatetimeIndex(pd.to_datetime(answer.pop("ts"))))
+        (column,) = answer.columns
+        found = answer[column].astype(float).set_axis(keys).reindex(test.frame.index)
     np.testing.assert_allclose(found.to_numpy(), stored, rtol=1e-4, atol=1e-5)
 
 
@@ -180,5 +186,5 @@ def test_server_says_what_is_wrong_with_an_input_and_shows_no_code(run, test, se
         assert re.search(message, said), (name, said[-500:])
     for name, content in NO_INPUT.items():
         assert len(refusal(server, content)) > 20, name
-    status, text = ask(server, body(scoring.replace(test, inputs=test.inputs[:3])))
+    status, text = ask(server, body(test.inputs[:3]))
     assert status == 200 and len(table(text)) == 3, text

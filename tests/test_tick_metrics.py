@@ -1,11 +1,10 @@
 """Scores of return forecasts against SciPy, simulation and cases worked by hand."""
 
-from lib.metrics import (
+from lib.metrics import rank_ic, regression_metrics
+from lib.tick.metrics import (
     cost_read_out,
     hit_rate,
-    rank_ic,
     rank_intervals,
-    regression_metrics,
     return_metrics,
     roll_spread,
 )

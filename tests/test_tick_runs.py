@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, date, datetime
 
-from lib import tracking
+from lib import judged, tracking
 from lib.commands import services
 from lib.registry import lifecycle
 from lib.run import data_dir, open_run, run_folder_name, state_dir
@@ -40,8 +40,13 @@ def tick():
     return impatient("tick")
 
 
-def test_sample_run_registers_what_it_evaluated(tick):
-    done, tasks, run = go(tick, register_model="network", model_name="tick_first")
+@pytest.fixture(scope="module")
+def whole_run():
+    return go(impatient("tick"), register_model="network", model_name="tick_first")
+
+
+def test_sample_run_registers_what_it_evaluated(whole_run):
+    done, tasks, run = whole_run
     assert done.state == "success"
     assert all(report(run, stage)[0] == "completed" for stage in run.records())
     metrics, logged = run.read("metrics.json"), mlflow_run(run)
@@ -55,19 +60,21 @@ def test_sample_run_registers_what_it_evaluated(tick):
     assert registered["name"] == "tick_first_sample"
     assert (registered["alias"], tasks["promote"].state) == ("production", "success")
     assert [name for name, _ in asset_events(done)] == ["models/tick"]
-    assert lifecycle.find(registered["uri"]).tags["run_dir"] == run.run_dir
+    assert (
+        lifecycle.version(registered["name"], registered["version"]).tags["run_dir"] == run.run_dir
+    )
     model = mlflow.pyfunc.load_model(registered["uri"])
-    bars, judged = run.read("bars.parquet"), run.read("forecasts.parquet")
+    bars, (frame, _) = run.read("bars.parquet"), judged.read(run)
     test = bars[bars["day"].isin(run.read("split.json")["test_days"])]
-    made = model.predict(test.reset_index()).set_index("ts")["expected_return_bps"]
-    evaluated = judged["gru"].to_numpy()
+    made = model.predict(test.reset_index())["expected_return_bps"]
+    made = made.set_axis(judged.time_keys(test.index))
+    evaluated = frame["gru"] if "gru" in frame else frame["model"]
     assert len(evaluated) > 1000
-    np.testing.assert_allclose(made.loc[judged.index], evaluated, atol=1e-6)
+    np.testing.assert_allclose(made.loc[frame.index], evaluated, atol=1e-6)
 
 
-def test_network_is_compared_again_with_itself_and_stays_at_staging(tick):
-    _, _, run = go(tick, **SMALL, register_model="network", model_name="tick_twice")
-    done, tasks, again = register_again(tick, run)
+def test_network_is_compared_again_with_itself_and_stays_at_staging(tick, whole_run):
+    done, tasks, again = register_again(tick, whole_run[2])
     assert (done.state, tasks["promote"].state) == ("success", "skipped")
     decision = again.read("gate.json")
     assert decision["outcome"] == "not_better" and decision["champion"]["version"] == 1
@@ -101,7 +108,7 @@ def test_model_of_quotes_below_its_floor_is_red_and_not_registered(tick, tmp_pat
         quotes = made.select(timestamp="ts", bid=middle - 0.005, ask=middle + 0.005)
         quotes.write_parquet(tmp_path / f"{day}.parquet")
     asked = {"source": str(tmp_path), "kind": "quotes", "train_days": 2}
-    asked |= {"test_days": 1, "n_folds": 1, "n_phases": 1, "min_rank_ic_low": 0.9}
+    asked |= {"test_days": 1, "n_folds": 1, "n_phases": 1, "min_rank_ic_low": 0.9, "model": "gru"}
     done, tasks, run = go(tick, **SMALL, **asked)
     assert run.read("split.json")["quotes"]
     assert done.state == "failed" and tasks["05_register"].state == "failed"
@@ -116,7 +123,7 @@ def test_model_of_quotes_below_its_floor_is_red_and_not_registered(tick, tmp_pat
 @pytest.mark.skipif(not SPY.exists(), reason="no real data")
 def test_back_fill_of_a_day_sees_nothing_later_and_finds_the_bounce(tick):
     params = {"source": str(SPY), "n_phases": 1, "n_models": 1, "train_days": 3, "test_days": 1}
-    params = SMALL | params | {"bar_size": 5.0}
+    params = SMALL | params | {"bar_size": 5.0, "model": "gru", "n_folds": 1}
     for scheduled in (tick, *tick.tasks):
         scheduled.start_date = datetime(2013, 1, 1, tzinfo=UTC)  # Airflow runs no task before it
     date = datetime(2013, 10, 10, 22, 30, tzinfo=UTC)
@@ -131,7 +138,7 @@ def test_back_fill_of_a_day_sees_nothing_later_and_finds_the_bounce(tick):
     assert metrics["rank_ic_low"] > 0.15 and metrics["mse_vs_persistence"] < 0.97
     assert metrics["break_even_bps"] < metrics["spread_bps"], "the bounce is not to be earned"
     assert run.read("registration.json")["name"] in (
-        "tick_transformer",
+        "tick_gru",
         "tick_ridge",
         "tick_lightgbm",
     )

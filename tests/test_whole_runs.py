@@ -14,7 +14,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from lib import outcome, tracking
+from lib import judged, outcome, tracking
 from lib.commands import reproduce, services
 from lib.registry import lifecycle
 from lib.run import ROOT, data_dir, outputs_dir
@@ -122,7 +122,7 @@ def test_registered_model_forecasts_what_the_notebook_evaluated(sample):
     raw = run.read("raw.parquet").reset_index()
     columns = model.metadata.get_input_schema().input_names()
     made = model.predict(raw[columns]).set_index("ts")["power_kw"]
-    evaluated = run.read("forecast.parquet")["lightgbm"]
+    evaluated = judged.by_time(judged.read(run)[0]["model"])
     both = pd.concat([made.rename("made"), evaluated.rename("evaluated")], axis=1).dropna()
     assert len(both) > 100
     assert both["made"].to_numpy() == pytest.approx(both["evaluated"].to_numpy(), abs=1e-6)

@@ -2,7 +2,7 @@
 
 import tracemalloc
 
-from lib.tick.windows import WindowBatches, take_windows, window_ends, windows_view
+from lib.tick.windows import WindowBatches, take_windows, window_ends
 from lib.training import keras_dataset
 
 import numpy as np
@@ -66,26 +66,14 @@ def test_window_ends_equal_those_of_a_loop(rows, length):
 
 @settings(max_examples=50, deadline=None)
 @given(n=st.integers(1, 30), n_features=st.integers(1, 4), data=st.data())
-def test_views_and_taken_windows_equal_slices(n, n_features, data):
+def test_taken_windows_equal_slices(n, n_features, data):
     length = data.draw(st.integers(1, n))
     ends = data.draw(st.lists(st.integers(length - 1, n - 1), max_size=8))
     x = rows_of(n, n_features)
-    view = windows_view(x, length)
-    assert view.shape == (n - length + 1, length, n_features)
-    for k, window in enumerate(view):
-        np.testing.assert_array_equal(window, x[k : k + length])
     taken = take_windows(x, np.array(ends, dtype=np.int64), length)
     assert taken.shape == (len(ends), length, n_features)
     for end, window in zip(ends, taken, strict=True):
         np.testing.assert_array_equal(window, x[end - length + 1 : end + 1])
-
-
-def test_view_shares_memory_and_cannot_be_written():
-    x = rows_of(10)
-    view = windows_view(x, LENGTH)
-    assert np.shares_memory(view, x)
-    with pytest.raises(ValueError, match="read-only"):
-        view[0, 0, 0] = 1
 
 
 def test_taken_windows_are_contiguous_copies_of_the_same_type():
@@ -102,10 +90,9 @@ def test_window_over_the_edge_is_refused(end):
         take_windows(rows_of(10), np.array([5, end]), LENGTH)
 
 
-@pytest.mark.parametrize(("length", "message"), [(0, "at least one row"), (11, "no window of 11")])
-def test_length_that_fits_no_window_is_refused(length, message):
-    with pytest.raises(ValueError, match=message):
-        windows_view(rows_of(10), length)
+def test_window_without_rows_is_refused():
+    with pytest.raises(ValueError, match="at least one row"):
+        window_ends(np.zeros(5), 0)
 
 
 def test_mask_of_another_length_is_refused():
@@ -141,19 +128,6 @@ def test_order_is_new_in_every_epoch_and_known_from_seed_and_epoch():
     assert targets(batches) == first
 
 
-def test_without_shuffling_windows_keep_their_order():
-    batches = batches_of(shuffle=False)
-    batches.begin_epoch(1)
-    assert targets(batches) == (-batches.ends).tolist()
-
-
-def test_weights_come_with_their_rows():
-    weights = np.arange(50, dtype=np.float32)
-    x, y, found = batches_of(weights=weights)[0]
-    assert len(x) == 7
-    np.testing.assert_array_equal(found, -y)
-
-
 def test_iteration_ends_after_the_last_batch():
     assert len(list(batches_of())) == 7
 
@@ -186,7 +160,6 @@ X, Y, ENDS = rows_of(10), np.zeros(10, dtype=np.float32), np.arange(2, 10)
         ({"x": X.astype(float)}, "x is float64, not float32"),
         ({"y": Y.astype(float)}, "y is float64, not float32"),
         ({"y": Y[:9]}, "y has 9 rows, x has 10"),
-        ({"weights": Y[:9]}, "weights has 9 rows, x has 10"),
         ({"ends": ENDS[:0]}, "no window of 3 rows"),
         ({"ends": np.array([4, 1])}, "ends at row 1 of 10"),
         ({"ends": np.array([4, 10])}, "ends at row 10 of 10"),
@@ -195,7 +168,6 @@ X, Y, ENDS = rows_of(10), np.zeros(10, dtype=np.float32), np.arange(2, 10)
         ({"x": wrong(X, 0, np.nan)}, "ends at row 2 of 10"),
         ({"x": wrong(X, 9, np.inf)}, "ends at row 9 of 10"),
         ({"y": wrong(Y, 4, np.nan)}, "y is nan at row 4"),
-        ({"weights": wrong(Y, 5, np.nan)}, "weights is nan at row 5"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"length": 0}, "length is 0"),
     ],

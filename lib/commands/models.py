@@ -48,7 +48,7 @@ def champion(model: str, at: str) -> None:
     known = [e for e in entries if datetime.fromisoformat(e.when) <= moment]
     when = f" at {_minute(moment)} UTC" if at else ""
     if number is not None and known:
-        when += f", since {_time(known[-1])} UTC by {lifecycle.caused_by(known[-1])}: "
+        when += f", since {_time(known[-1])} UTC by {known[-1].by}: "
         when += _one_line(known[-1].reason)
     elif at and not known:
         begins = f"begins at {_time(entries[0])} UTC" if entries else "has no entry"
@@ -125,7 +125,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     change = f"{entry.before or '-'} -> {entry.after or '-'}"
     why = "OVERRIDE: " if entry.override else ""
     why += _one_line(entry.reason) + ("" if entry.done else " (NOT FINISHED)")
-    by = lifecycle.caused_by(entry)
+    by = entry.by
     return _time(entry), entry.alias, f"{change} {entry.action}", by, why
 
 

@@ -19,10 +19,10 @@ from lib import console as user
 from lib import layout, tracking
 from lib.dag import scheduling
 from lib.dag.account import Account
+from lib.floors import explain
 from lib.machine.session import SIGNALS, import_papermill
 from lib.pages.summary import PAGE, read_summary, summarise
 from lib.parameters import Value, check_values, merge_parameters
-from lib.registry import lifecycle
 from lib.run import Run
 from lib.runs import run_of_airflow
 
@@ -346,7 +346,7 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
         if model := summary["registration"]:
             facts["model"] = f"{model['name']} version {model['version']}, {model['uri']}"
         if summary["verdict"]:
-            facts["verdict"] = lifecycle.explain(summary["verdict"])
+            facts["verdict"] = explain(summary["verdict"])
         elif summary["state"] == "passed" and summary["reason"]:
             facts["result"] = summary["reason"]
         if decision := read_decision(run):

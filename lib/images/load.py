@@ -5,16 +5,15 @@ own it returns the same `ImageSet` of raw uint8 arrays. Nothing is scaled, repai
 breaks a rule is an error that names the file, what was expected and what was found.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from lib.images import cifar_files
 from lib.images.sample import sample_digits, sample_objects
 from lib.images.sets import ARRAYS, CLASSES, SHAPES, ImageSet, images_digest, take_images
 from lib.run import data_dir
-from lib.sources import list_files, redact, without_secrets
+from lib.sources import list_files, read_file, redact
 
 import numpy as np
 
@@ -128,17 +127,13 @@ def fetch_keras(dataset: str) -> Path:
 
     url, sha256 = KERAS_FILES[dataset]
     folder, name = data_dir() / "keras", url.rsplit("/", 1)[-1]
-    remedy = f'give the path of {name}, or "sample"'
     try:
         pooch.get_logger().setLevel("WARNING")
         return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=folder))
-    except Exception as error:  # requests, urllib3 and the operating system raise their own
-        if "does not match the known hash" in str(error):
-            reason = f"what {url} sends is not the file that Keras expects, of SHA-256 {sha256}"
-            raise ValueError(f"{reason}: try again, or {remedy}") from error
+    except Exception as error:  # requests, urllib3, pooch and the operating system raise their own
         raise ValueError(
-            f"{name} cannot be downloaded from {url} to {folder} ({type(error).__name__}). "
-            f"Without a network {remedy}"
+            f"{name}, of SHA-256 {sha256}, cannot be had from {url} ({type(error).__name__}: "
+            f'{error}). Without a network give the path of {name}, or "sample"'
         ) from error
 
 
@@ -153,21 +148,11 @@ def _read_source(dataset: str, source: str) -> dict[str, np.ndarray]:
     )
     batches = [(name, opened) for name, opened in files if name in cifar_files.FILES]
     if is_cifar and batches:
-        contents = ((name, _content(opened, source)) for name, opened in batches)
+        contents = ((name, read_file(opened, source)) for name, opened in batches)
         return _join_batches(contents, shown)
     if len(files) > 1:
         raise ValueError(f"{shown} is {len(files)} files, {files[0][0]} and others: name one")
-    return _read_file(dataset, _content(files[0][1], source), shown)
-
-
-def _content(opened: Callable[[], BinaryIO], source: str) -> bytes:
-    shown = redact(source)
-    try:
-        with opened() as stream:
-            return stream.read()
-    except Exception as error:  # every file system and protocol has errors of its own
-        reason = without_secrets(f"{type(error).__name__}: {error}", source, shown)
-        raise ValueError(f"{shown} cannot be read: {redact(reason)}") from None
+    return _read_file(dataset, read_file(files[0][1], source), shown)
 
 
 def _read_file(dataset: str, content: bytes, name: str) -> dict[str, np.ndarray]:
@@ -261,17 +246,14 @@ def _check_images(x: np.ndarray, shape: tuple[int, ...], place: str) -> np.ndarr
         hint = ": put the channels last" if x.shape[1:] == shape[-1:] + shape[:-1] else ""
         raise ValueError(f"{place} must be of shape {wanted}, not {x.shape}{hint}")
     if x.dtype != np.uint8:
-        hint = "the raw pixels, before they are scaled" if x.dtype.kind == "f" else "convert them"
-        raise ValueError(f"{place} must be uint8 from 0 to 255, not {x.dtype}: give {hint}")
+        raise ValueError(f"{place} must be uint8 from 0 to 255, not {x.dtype}: give the raw pixels")
     if not len(x):
         raise ValueError(f"{place} holds no images")
     low, high = int(x.min()), int(x.max())
-    if low == high:
-        raise ValueError(f"{place} must hold pictures, and every pixel is {low}")
-    if high == 1:
+    if low == high or high == 1:
         raise ValueError(
-            f"{place} must hold pixels from 0 to 255, and none is above 1: give the raw pixels, "
-            "before they are scaled"
+            f"{place} must hold pictures of pixels from 0 to 255, and has {low} to {high}: give "
+            "the raw pixels, before they are scaled"
         )
     return np.ascontiguousarray(x)
 
@@ -280,17 +262,16 @@ def _check_labels(y: np.ndarray, n_images: int, place: str) -> np.ndarray:
     """Return the labels as uint8 of shape (n,)."""
     if y.shape[1:] == (1,):
         y = y[:, 0]
-    if y.ndim != 1:
-        raise ValueError(f"{place} must be of shape (n,) or (n, 1), not {y.shape}")
-    if y.dtype.kind not in "iu" and len(y):
-        raise ValueError(f"{place} must be integers from 0 to 9, not {y.dtype}")
+    if y.ndim != 1 or (y.dtype.kind not in "iu" and len(y)):
+        raise ValueError(
+            f"{place} must be integers from 0 to 9 of shape (n,) or (n, 1), not {y.dtype} of shape "
+            f"{y.shape}"
+        )
     if len(y) != n_images:
         raise ValueError(
             f"{place} must have one label for each of the {n_images} images, not {len(y)}"
         )
     wrong = np.flatnonzero((y < 0) | (y > 9))
     if len(wrong):
-        first = int(wrong[0])
-        more = f" ({len(wrong):,} such rows)" if len(wrong) > 1 else ""
-        raise ValueError(f"{place} must be from 0 to 9: row {first} has {y[first]}{more}")
+        raise ValueError(f"{place} must be from 0 to 9: row {wrong[0]} has {y[wrong[0]]}")
     return y.astype(np.uint8)

@@ -13,7 +13,6 @@ server would turn 0.5 into 0, "7" into 7 and true into 1 before the model sees t
 import json
 import reprlib
 import shutil
-import sys
 import tempfile
 import textwrap
 import warnings
@@ -106,16 +105,14 @@ class ImageClassifier(PythonModel):
         """
         images = model_input[IMAGES] if isinstance(model_input, dict) else model_input
         pixels = _pixels(images, self.spec["image_shape"])
-        probabilities = _in_batches(self.network, pixels, BATCH).astype(np.float64)
+        probabilities = _in_batches(self.network, pixels).astype(np.float64)
         classes = self.spec["classes"]
         found = pd.DataFrame(probabilities, columns=_columns(classes))
         found.insert(0, LABEL, [classes[k] for k in probabilities.argmax(axis=1)])
         return found
 
 
-def predict_probabilities(
-    model: "keras.Model", images: np.ndarray, *, batch_size: int = BATCH
-) -> np.ndarray:
+def predict_probabilities(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     """Return the probability of each class, the softmax of the model's logits.
 
     Parameters
@@ -124,8 +121,6 @@ def predict_probabilities(
         Takes raw images of shape (n, *image_shape) and returns logits of shape (n, n_classes).
     images : ndarray of shape (n, *image_shape)
         Raw pixels 0..255, of any integer dtype; n is at least 1.
-    batch_size : int, default 500
-        Images at once; TensorFlow traces the model once, whatever is left for the last batch.
 
     Returns
     -------
@@ -135,13 +130,9 @@ def predict_probabilities(
     ------
     BadImages
         A ValueError: if the images are not what the model takes.
-    ValueError
-        If `batch_size` is below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
     pixels = _pixels(images, model.input_shape[1:])
-    return _in_batches(_network(model), pixels, batch_size)
+    return _in_batches(_network(model), pixels)
 
 
 def save_image_classifier(
@@ -164,9 +155,9 @@ def save_image_classifier(
     Raises
     ------
     ValueError
-        If a name or size cannot be used, or the model does not fit; the message says why.
+        If the model does not fit; the message says why.
     """
-    spec = _spec(classes, image_shape)
+    spec = ImageSpec(classes=list(classes), image_shape=list(image_shape))
     _check_model(keras_file, spec)
     with tempfile.TemporaryDirectory() as scratch:
         model, settings = Path(scratch, "model.keras"), Path(scratch, "spec.json")
@@ -177,7 +168,7 @@ def save_image_classifier(
             MODULES,
             "images.model.ImageClassifier",
             artifacts={"spec": settings, "model": model},
-            signature=image_signature(classes, image_shape),
+            signature=image_signature(classes),
             packages=NEEDED,
         )
 
@@ -187,31 +178,12 @@ def load_image_classifier(path: Path | str) -> "PyFuncModel":
     return load_packed(path)
 
 
-def image_signature(classes: Sequence[str], image_shape: Sequence[int]) -> ModelSignature:
-    """Return the tensor that a classifier takes and the columns that it gives.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Names, in the order of the model's outputs.
-    image_shape : sequence of int
-        See `ImageSpec`; `ImageClassifier.predict` checks it, the signature lets all shapes pass.
-
-    Returns
-    -------
-    mlflow.models.ModelSignature
-
-    Raises
-    ------
-    ValueError
-        If a name or size cannot be used.
-    """
-    columns = _columns(_spec(classes, image_shape)["classes"])
+def image_signature(classes: Sequence[str]) -> ModelSignature:
+    """Return the tensor that a classifier takes, of any shape, and the columns that it gives."""
+    columns = [ColSpec(DataType.double, name) for name in _columns(classes)]
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(object), (-1,), IMAGES)]),
-        outputs=Schema(
-            [ColSpec(DataType.string, LABEL), *(ColSpec(DataType.double, name) for name in columns)]
-        ),
+        outputs=Schema([ColSpec(DataType.string, LABEL), *columns]),
     )
 
 
@@ -219,31 +191,17 @@ def _columns(classes: Sequence[str]) -> list[str]:
     return [f"probability_{name.replace(' ', '_')}" for name in classes]
 
 
-def _spec(classes: Sequence[str], image_shape: Sequence[int]) -> ImageSpec:
-    """Return the settings, checked."""
-    names, shape = list(classes), list(image_shape)
-    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"classes={reprlib.repr(classes)} must be names, none of them empty")
-    if len(names) < 2 or len(set(_columns(names))) < len(names):
-        raise ValueError(f"classes={reprlib.repr(names)} must be at least two different names")
-    if len(shape) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(f"image_shape={shape} must be height, width and, if not 1, channels")
-    return ImageSpec(classes=names, image_shape=shape)
-
-
 def _check_model(file: Path, spec: ImageSpec) -> None:
     """Raise ValueError unless the file holds a model that fits the spec."""
-    outer = sys.exception()
     with _without_custom_objects():
         try:
             model = _load(file)
         except Exception as error:  # Keras raises many kinds, one around the other
-            while error.__context__ not in (None, outer):
+            while error.__context__ is not None:
                 error = error.__context__
-            reason = str(error).split(". ")[0]
             raise ValueError(
                 f"{file.name} is no .keras file of a model of Keras's own layers and functions: "
-                f"{textwrap.shorten(reason, 200)}"
+                f"{textwrap.shorten(str(error), 200)}"
             ) from error
     shape, n_classes = tuple(spec["image_shape"]), len(spec["classes"])
     for name, found, wanted in (
@@ -291,9 +249,9 @@ def _network(model: "keras.Model") -> Network:
     return lambda pixels: run(tf.constant(pixels)).numpy()
 
 
-def _in_batches(network: Network, pixels: np.ndarray, batch_size: int) -> np.ndarray:
-    starts = range(0, len(pixels), batch_size)
-    return np.concatenate([network(pixels[k : k + batch_size]) for k in starts])
+def _in_batches(network: Network, pixels: np.ndarray) -> np.ndarray:
+    starts = range(0, len(pixels), BATCH)
+    return np.concatenate([network(pixels[k : k + BATCH]) for k in starts])
 
 
 def _pixels(images: np.ndarray | Sequence, image_shape: Sequence[int]) -> np.ndarray:

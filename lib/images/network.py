@@ -17,8 +17,6 @@ ops = keras.ops
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 KERNEL_MOMENTUM, OTHER_MOMENTUM = 0.6, 0.85
-VIEWS = ("one", "mirror", "six")
-"""Sets of views of an image, see `with_views`."""
 
 
 class FastConv2D(keras.layers.Conv2D):
@@ -243,16 +241,9 @@ def mean_of(networks: Sequence[keras.Model]) -> keras.Model:
     Parameters
     ----------
     networks : sequence of keras.Model
-        At least one; of the same inputs and outputs. One alone is returned as it is.
+        At least one, of the same inputs and outputs. One alone is returned as it is.
 
-    Raises
-    ------
-    ValueError
-        If there are none, or their inputs or outputs differ in shape.
     """
-    shapes = {(network.input_shape, network.output_shape) for network in networks}
-    if len(shapes) != 1:
-        raise ValueError(f"networks of {len(shapes)} shapes: give at least one, all of one shape")
     if len(networks) == 1:
         return networks[0]
     seen = keras.Input(networks[0].input_shape[1:])
@@ -285,8 +276,6 @@ def with_views(
     keras.Model
         From images, uint8, of `image_shape`, to logits.
     """
-    if views not in VIEWS:
-        raise ValueError(f"views = {views!r}: give one of {', '.join(VIEWS)}")
     images = keras.Input(image_shape, dtype="uint8")
     raw = ops.cast(images, "float32")
     if views == "one":
@@ -334,23 +323,16 @@ def pretrained(
         If there is no such file, it holds other weights, or they cannot be downloaded.
     """
     makers = {
-        "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input),
-        "vgg16": (keras.applications.VGG16, keras.applications.vgg16.preprocess_input),
+        "resnet50": (keras.applications.ResNet50, keras.applications.resnet50),
+        "vgg16": (keras.applications.VGG16, keras.applications.vgg16),
     }
-    make, prepare = makers[name]
-    file = str(find_file(weights)) if weights else ""
+    make, module = makers[name]
+    file = str(find_file(weights)) if weights else "imagenet"
     try:
-        network = make(
-            include_top=False, weights=file or "imagenet", input_shape=(size, size, 3), name=name
-        )
+        network = make(include_top=False, weights=file, input_shape=(size, size, 3), name=name)
     except Exception as error:  # of HDF5, of the network, of Keras
-        what = (
-            f"{weights} does not hold weights of {name} without top"
-            if weights
-            else (
-                f"the ImageNet weights of {name} cannot be downloaded: give their file by the "
-                "parameter `weights`, or choose another model"
-            )
-        )
-        raise ValueError(f"{what} ({type(error).__name__}: {error})") from error
-    return network, prepare
+        raise ValueError(
+            f"{weights or 'what keras.io sends'} does not hold weights of {name} without top: give "
+            f"their file by the parameter `weights` ({type(error).__name__}: {error})"
+        ) from error
+    return network, module.preprocess_input

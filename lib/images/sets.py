@@ -12,18 +12,7 @@ import pandas as pd
 SHAPES = {"mnist": (28, 28), "cifar10": (32, 32, 3)}
 CLASSES = {
     "mnist": tuple("0123456789"),
-    "cifar10": (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
+    "cifar10": tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
 }
 """The names of the classes, in order of their labels."""
 

@@ -362,7 +362,7 @@ def _whole_gate(gate: dict, problems: list[str]) -> dict:
 
 
 def _words(verdict: dict) -> str:
-    from lib.registry.lifecycle import explain
+    from lib.floors import explain
 
     try:
         return explain(verdict) if verdict else ""

@@ -2,16 +2,20 @@
 
 `profile` keeps of the training data what is needed to compare with it, and how far stretches of its
 own are from the whole: rows near in time are alike and seasons differ, so only that says which
-distance is unusual. `measure` compares the newest stretch. Nothing here reads or writes files.
+distance is unusual. `measure` compares the newest stretch. Nothing here reads files.
 """
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from lib.metrics import block_bootstrap, interval_ends
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from lib.run import Run
 
 N_BINS = 10
 N_POINTS = 201  # of the distribution that is kept for the Kolmogorov-Smirnov distance
@@ -20,7 +24,6 @@ LEAST_STRETCHES = 20  # that do not overlap, to know the largest distance of any
 NEARLY = 0.9  # of the length of a stretch: one day has a few bars less than another
 LEAST_ROWS = 20  # with a known truth, to speak of an error
 OVERLAP = 4  # stretches begin at every 1 / OVERLAP of their length
-BPS = 1e-4
 DISTANCES = {
     "psi": "stability index",
     "ks": "Kolmogorov-Smirnov distance",
@@ -29,97 +32,7 @@ DISTANCES = {
 }
 FEW_ROWS = 2.5  # of a stretch, so many may lie outside of all that was seen
 MOST_MISSING = 0.5  # of a stretch, a fraction: gaps alone are no drift
-IMAGE_CHUNK = 2_000
-
-
-# What is watched -------------------------------------------------------------------------------
-
-
-def power_columns(raw: pd.DataFrame, *, min_voltage_v: float) -> pd.DataFrame:
-    """Return the measured columns of a house, and whether they fit together.
-
-    Parameters
-    ----------
-    raw : pandas.DataFrame of shape (n, 7)
-        Canonical power frame.
-    min_voltage_v : float
-        As in `lib.power.features.measured`: rows that no meter can have measured are missing.
-
-    Returns
-    -------
-    pandas.DataFrame of shape (n, 8)
-        The measured columns and ``power_factor``, active power over voltage times current: at most
-        about 1 in any house, so it shows a unit or a meter that has changed.
-    """
-    from lib.power.features import POWER_COLUMNS, measured
-
-    history = measured(raw, min_voltage_v=min_voltage_v)[list(POWER_COLUMNS)]
-    apparent_kw = history["voltage_v"] * history["current_a"] / 1000
-    return history.assign(power_factor=history["power_kw"] / apparent_kw.where(apparent_kw > 0))
-
-
-def bar_columns(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return what bars show apart from the level of their prices.
-
-    Parameters
-    ----------
-    bars : pandas.DataFrame of shape (n, n_columns)
-        As `lib.tick.bars.to_bars` makes them.
-
-    Returns
-    -------
-    pandas.DataFrame of shape (n, 5) or, for quotes, (n, 6)
-        ``return_bps`` since the bar before, of the same day; ``range_bps``, high over low;
-        ``log_volume``, ``log_count``; ``imbalance``, signed volume over volume; and ``spread_bps``,
-        spread over close.
-    """
-    volume = bars["volume"].to_numpy()
-    found = pd.DataFrame(
-        {
-            "return_bps": np.log(bars["close"]).groupby(bars["day"]).diff() / BPS,
-            "range_bps": np.log(bars["high"] / bars["low"]) / BPS,
-            "log_volume": np.log1p(bars["volume"]),
-            "log_count": np.log1p(bars["count"]),
-            "imbalance": bars["signed_volume"] / np.where(volume > 0, volume, np.nan),
-        }
-    )
-    if "spread" in bars:
-        found["spread_bps"] = bars["spread"] / bars["close"] / BPS
-    return found
-
-
-def image_columns(images: np.ndarray) -> pd.DataFrame:
-    """Return what images look like apart from what they show.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n, height, width) or (n, height, width, channels), uint8
-
-    Returns
-    -------
-    pandas.DataFrame of shape (n, 3) or, for colours, (n, 6)
-        ``brightness``, the mean of the pixels; ``contrast``, their deviation; ``sharpness``, the
-        mean step from a pixel to its right neighbour; and the mean of each colour.
-    """
-    starts = range(0, len(images), IMAGE_CHUNK)
-    return pd.concat(
-        [_image_columns(images[k : k + IMAGE_CHUNK]) for k in starts], ignore_index=True
-    )
-
-
-def _image_columns(images: np.ndarray) -> pd.DataFrame:
-    pixels = images.reshape(*images.shape[:3], -1).astype(np.float32)
-    flat = pixels.reshape(len(pixels), -1)
-    steps = np.abs(np.diff(pixels, axis=2))
-    found = {
-        "brightness": flat.mean(axis=1),
-        "contrast": flat.std(axis=1),
-        "sharpness": steps.reshape(len(pixels), -1).mean(axis=1),
-    }
-    if pixels.shape[-1] == 3:
-        means = pixels.mean(axis=(1, 2))
-        found |= {name: means[:, k] for k, name in enumerate(("red", "green", "blue"))}
-    return pd.DataFrame(found, dtype=np.float64)
+PROFILE = "profile.json"
 
 
 # Profile ---------------------------------------------------------------------------------------
@@ -175,6 +88,18 @@ def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) ->
         "margin": margin,
         "columns": columns,
     }
+
+
+def keep_profile(
+    run: "Run", frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN
+) -> pd.DataFrame:
+    """Write the profile of the training data as ``profile.json``, and return its thresholds.
+
+    Parameters and errors are those of `profile`.
+    """
+    kept = profile(frame, window_rows, margin=margin)
+    run.write(PROFILE, kept)
+    return pd.DataFrame({n: c["thresholds"] for n, c in kept["columns"].items()}).T.round(2)
 
 
 def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:

@@ -16,15 +16,6 @@ from lib.floors import reaches
 if TYPE_CHECKING:
     import pandas as pd
 
-OUTCOMES = {
-    "first": "nothing to compare with",
-    "better": "better than what is in production",
-    "not_better": "not surely better than what is in production",
-    "undecided": "a person must decide",
-    "refused": "a floor was not reached",
-}
-"""What each outcome of the gate means."""
-
 PROMOTED = ("first", "better")
 BY_HAND = "Run by hand, it goes to @staging at most, and further only by make promote."
 HELD = {"metric": "run by hand", "result": "@staging at most"}
@@ -46,9 +37,9 @@ def judge(
     Parameters
     ----------
     verdict : mapping
-        Of `lib.registry.lifecycle.check`: the floors.
+        Of `lib.floors.check`: the floors.
     found : mapping
-        Of `lib.registry.scoring.rematch`: ``champion``, ``test``, ``candidate``,
+        Of `lib.registry.rematch.against_production`: ``champion``, ``test``, ``candidate``,
         ``champion_predictions``, ``problem``, ``notes`` and ``by_hand``.
     margin : float, default 0
         As in `decide`.
@@ -100,7 +91,7 @@ def decide(
     Parameters
     ----------
     verdict : mapping
-        Of `lib.registry.lifecycle.check`: ``passed`` and ``checks``.
+        Of `lib.floors.check`: ``passed`` and ``checks``.
     champion : mapping or None
         The version in production: ``version`` and whatever else is known of it. None if there is
         none.

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lib import tracking
 from lib.run import now
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient, MlflowException
     from mlflow.entities.model_registry import RegisteredModel
 
+Found = TypeVar("Found")
 EXPERIMENT = "registry"
 TAG = "ledger_run"
 KEY = re.compile(r"\d{6}")
+EXISTS = "RESOURCE_ALREADY_EXISTS"
 MAX_CHARACTERS = 6000  # of an MLflow parameter
 
 
@@ -72,9 +74,20 @@ class Entry:
     id: str
     done: str = ""
 
+    @property
+    def by(self) -> str:
+        """Who or which run has made it."""
+        parts = [self.who, self.run_dir and f"run {self.run_dir}"]
+        return ", ".join(part for part in parts if part) or "somebody unknown"
+
+    @property
+    def change(self) -> str:
+        """What it changes, in words."""
+        return f"@{self.alias} from {named(self.before)} to {named(self.after)}"
+
 
 def read(name: str) -> list[Entry]:
-    """Return all entries of the model `name`; none where it has no ledger yet.
+    """Return all entries of the model `name`, the oldest first; none where it has no ledger yet.
 
     Raises
     ------
@@ -94,17 +107,12 @@ def entries(client: "MlflowClient", run_id: str) -> list[Entry]:
     ValueError
         If the run is gone or deleted.
     """
-    from mlflow import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if not is_code(error, "RESOURCE_DOES_NOT_EXIST"):
-            raise
+    run = seek(client.get_run, run_id)
+    if run is None:
         raise ValueError(
             f"the ledger, MLflow run {run_id}, is gone. Restore the tracking database from a "
             f"backup; or, to begin a new ledger, delete the tag {TAG} of the registered model"
-        ) from error
+        )
     if run.info.lifecycle_stage != "active":
         raise ValueError(
             f"the ledger, MLflow run {run_id}, has been deleted. To restore it: "
@@ -127,8 +135,6 @@ def append(client: "MlflowClient", run_id: str, entry: Entry) -> None:
     ValueError
         If it is too long for MLflow.
     """
-    from mlflow import MlflowException
-
     facts = asdict(entry)
     key = f"{facts.pop('number'):06}"
     del facts["done"]
@@ -138,29 +144,44 @@ def append(client: "MlflowClient", run_id: str, entry: Entry) -> None:
             f"an entry of {len(text)} characters does not fit the ledger, which takes "
             f"{MAX_CHARACTERS}: give a shorter reason"
         )
-    try:
-        client.log_param(run_id, key, text, synchronous=True)
-    except MlflowException as error:
-        taken = is_code(error, "INVALID_PARAMETER_VALUE")
-        if not taken or client.get_run(run_id).data.params.get(key, text) == text:
-            raise
-        raise EntryTaken(f"entry {entry.number} has been written by somebody else") from error
+    refused = _refused("INVALID_PARAMETER_VALUE", _write, client, run_id, key, text)
+    if refused and client.get_run(run_id).data.params.get(key, text) == text:
+        raise refused
+    if refused:
+        raise EntryTaken(f"entry {entry.number} has been written by somebody else") from refused
 
 
 def finish(client: "MlflowClient", run_id: str, entry: Entry) -> None:
     """Note that everything `entry` says has been done, unless that has been noted."""
-    from mlflow import MlflowException
-
-    try:
-        client.log_param(run_id, f"{entry.number:06}.done", now(), synchronous=True)
-    except MlflowException as error:
-        if not is_code(error, "INVALID_PARAMETER_VALUE"):
-            raise
+    _refused("INVALID_PARAMETER_VALUE", _write, client, run_id, f"{entry.number:06}.done", now())
 
 
 def serving(written: Iterable[Entry], alias: str) -> int | None:
     """Return the version that `alias` points to when all of `written` has been done."""
     return next((entry.after for entry in reversed([*written]) if entry.alias == alias), None)
+
+
+def named(number: int | None) -> str:
+    """Return a version in words."""
+    return "no version" if number is None else f"version {number}"
+
+
+def seek(fetch: Callable[..., Found], *given: str) -> Found | None:
+    """Return what `fetch` finds in the registry, None where nothing is called so.
+
+    Raises
+    ------
+    mlflow.MlflowException
+        If the registry says anything else, or cannot be asked.
+    """
+    from mlflow import MlflowException
+
+    try:
+        return fetch(*given)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def find_model(client: "MlflowClient", name: str) -> "RegisteredModel":
@@ -171,15 +192,11 @@ def find_model(client: "MlflowClient", name: str) -> "RegisteredModel":
     ValueError
         If there is none; names those that there are.
     """
-    from mlflow import MlflowException
-
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if not is_code(error, "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
+    model = seek(client.get_registered_model, name)
+    if model is None:
         known = ", ".join(sorted(model.name for model in models(client))) or "none yet"
-        raise ValueError(f"no registered model {name!r}; there are: {known}") from error
+        raise ValueError(f"no registered model {name!r}; there are: {known}")
+    return model
 
 
 def models(client: "MlflowClient") -> list["RegisteredModel"]:
@@ -197,24 +214,18 @@ def establish(client: "MlflowClient", name: str) -> str:
     However many do this at once, they all get the same ledger: a new model is created with its
     ledger as a tag, and for one that was made without, an experiment of its name is the claim.
     """
-    from mlflow import MlflowException
-
-    model = _find(client, name)
+    model = seek(client.get_registered_model, name)
     if model is not None and TAG in model.tags:
         return model.tags[TAG]
-    run_id = _make_run(client, name)
-    try:
-        if model is None:
-            client.create_registered_model(name, tags={TAG: run_id})
-            return run_id
-        client.create_experiment(_claim(name), tags={TAG: run_id})
-    except MlflowException as error:
-        if not is_code(error, "RESOURCE_ALREADY_EXISTS"):
-            raise
+    run_id, claim = _make_run(client, name), f"{EXPERIMENT}/{name}"
+    make = client.create_registered_model if model is None else client.create_experiment
+    if _refused(EXISTS, make, name if model is None else claim, tags={TAG: run_id}):
         client.delete_run(run_id)
         if model is None:
             return establish(client, name)
-    winner = client.get_experiment_by_name(_claim(name)).tags[TAG]
+    elif model is None:
+        return run_id
+    winner = client.get_experiment_by_name(claim).tags[TAG]
     insist(client.set_registered_model_tag, name, TAG, winner)
     return winner
 
@@ -233,20 +244,23 @@ def insist(change: Callable[..., None], *given: str) -> None:
         change(*given)
 
 
-def is_code(error: "MlflowException", *codes: str) -> bool:
-    """Say whether `error` is of one of the `codes`, whatever store or server has raised it."""
-    return error.error_code in codes
+def _write(client: "MlflowClient", run_id: str, key: str, text: str) -> None:
+    client.log_param(run_id, key, text, synchronous=True)
 
 
-def _find(client: "MlflowClient", name: str) -> "RegisteredModel | None":
+def _refused(
+    code: str, change: Callable[..., object], *given: object, **options: dict
+) -> "MlflowException | None":
+    """Make a change; return the error if the store refuses it with this code."""
     from mlflow import MlflowException
 
     try:
-        return client.get_registered_model(name)
+        change(*given, **options)
     except MlflowException as error:
-        if not is_code(error, "RESOURCE_DOES_NOT_EXIST"):
+        if error.error_code != code:
             raise
-        return None
+        return error
+    return None
 
 
 def _make_run(client: "MlflowClient", name: str) -> str:
@@ -257,18 +271,8 @@ def _make_run(client: "MlflowClient", name: str) -> str:
 
 
 def _experiment(client: "MlflowClient") -> str:
-    from mlflow import MlflowException
-
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
-        try:
-            return client.create_experiment(EXPERIMENT)
-        except MlflowException as error:
-            if not is_code(error, "RESOURCE_ALREADY_EXISTS"):
-                raise
+        _refused(EXISTS, client.create_experiment, EXPERIMENT)
         found = client.get_experiment_by_name(EXPERIMENT)
     return found.experiment_id
-
-
-def _claim(name: str) -> str:
-    return f"{EXPERIMENT}/{name}"

@@ -8,125 +8,41 @@ one is refused, on whatever machine they are made, and one that was cut off is c
 comes next.
 """
 
-import getpass
-import math
-import os
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
-from uuid import uuid4
+from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.floors import GREATER_IS_BETTER, closest, reaches
-from lib.registry import ledger
-from lib.registry.ledger import Entry, EntryTaken, insist, serving
-from lib.run import Run, now, told_briefly
+from lib.console import account
+from lib.floors import explain
+from lib.judged import FACTS, read_facts
+from lib.registry import aliases, ledger
+from lib.registry.aliases import (
+    ALIASES,
+    CURRENT,
+    PRODUCTION,
+    STAGING,
+    PromotionConflict,
+    State,
+    look,
+    move,
+)
+from lib.registry.gate import PROMOTED, how_to_promote, is_held, markdown
+from lib.registry.ledger import Entry, named, seek, serving
+from lib.registry.standing import TEST, find_version, full_name
+from lib.run import Run, told_briefly
 from lib.runs import copied_from, is_by_hand
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-PRODUCTION, STAGING = "production", "staging"
-ALIASES = (PRODUCTION, STAGING)
 POLICIES = ("auto", "staging", "approval", "never")
-BACKED = ("first", "better")  # outcomes of the gate that need no override
 MAX_REASON = 1500  # characters, so that an entry fits the ledger
-PAUSE_S = 0.5  # in which a change under way elsewhere gets on, so that it is not taken for foreign
-CURRENT: Final = -1  # whatever version is in production now
 
 
 class GateError(ValueError):
     """A model did not reach its floors; the message gives metric, value and floor."""
-
-
-class PromotionConflict(ValueError):
-    """Another version has entered production meanwhile; the message says which, and why."""
-
-
-def check(
-    metrics: Mapping[str, float],
-    floors: Mapping[str, float] | None = None,
-    *,
-    minimum: Mapping[str, float] | None = None,
-    maximum: Mapping[str, float] | None = None,
-) -> dict:
-    """Compare `metrics` with the floors and return the verdict.
-
-    Parameters
-    ----------
-    metrics : mapping of str to float
-        What the evaluation found.
-    floors : mapping of str to float, optional
-        Worst acceptable value by metric, where `lib.floors.GREATER_IS_BETTER` knows whether
-        larger is better.
-    minimum, maximum : mapping of str to float, optional
-        Likewise, for any metric, one of your own too: the least value that is acceptable where
-        larger is better, the largest where smaller is.
-
-    Returns
-    -------
-    dict
-        ``passed`` and ``checks``: a list of ``metric``, ``value``, ``threshold``,
-        ``greater_is_better`` and ``passed``. A value that is not finite has failed.
-
-    Raises
-    ------
-    ValueError
-        If `metrics` has no metric of that name, nothing says whether larger is better, a metric
-        has two floors, or a floor is no number.
-
-    Examples
-    --------
-    >>> check({"rmse": 0.4, "uplift": 1.2}, {"rmse": 0.5}, minimum={"uplift": 1.0})["passed"]
-    True
-    """
-    asked = [(m, least, GREATER_IS_BETTER[m]) for m, least in (floors or {}).items()]
-    asked += [(metric, least, True) for metric, least in (minimum or {}).items()]
-    asked += [(metric, most, False) for metric, most in (maximum or {}).items()]
-    names = [metric for metric, _, _ in asked]
-    checks = []
-    for metric, threshold, larger in asked:
-        if metric not in metrics:
-            raise ValueError(
-                f"a floor names the metric {metric}, which the evaluation has not measured"
-                f"{closest(metric, metrics)}. It has {', '.join(sorted(metrics)) or 'none'}"
-            )
-        if names.count(metric) > 1:
-            raise ValueError(f"the metric {metric} has two floors; give one")
-        if isinstance(threshold, str) or not math.isfinite(threshold):
-            raise ValueError(f"the floor of {metric} is {threshold!r}; expected a finite number")
-        value = metrics[metric]
-        checks.append(
-            {
-                "metric": metric,
-                "value": value if math.isfinite(value) else None,
-                "threshold": threshold,
-                "greater_is_better": larger,
-                "passed": reaches(value, threshold, greater_is_better=larger),
-            }
-        )
-    return {"passed": bool(checks) and all(c["passed"] for c in checks), "checks": checks}
-
-
-def explain(verdict: dict) -> str:
-    """Return the verdict in words, one clause for each check."""
-    clauses = []
-    for one in verdict["checks"]:
-        sign = ">=" if one["greater_is_better"] else "<="
-        outcome = "passed" if one["passed"] else "FAILED"
-        value = "missing" if one["value"] is None else f"{one['value']:.4g}"
-        clauses.append(
-            f"{one['metric']} = {value}, required {sign} {one['threshold']:g}: {outcome}"
-        )
-    return "; ".join(clauses) or "no check was made"
-
-
-def full_name(run: Run, name: str) -> str:
-    """Return what the model of `run` is called: `name`, ending in ``_sample`` on sample data."""
-    return f"{name}_sample" if run.read("dataset.json")["source"] == "sample" else name
 
 
 def register(
@@ -178,7 +94,7 @@ def register(
     run.local("model")
     if gate and is_by_hand(run):
         gate = gate | {"by_hand": True, "promote": False}
-    name = full_name(run, name)
+    name = full_name(name, run.read("dataset.json")["source"])
     known = tracking.mirror(run)
     client = tracking.open_client()
     cause = {"run_dir": run.run_dir, "verdict": floors}
@@ -190,7 +106,7 @@ def register(
             _stage(client, name, version, cause)
         if promote == "auto" and gate and gate["promote"]:
             _enter_production(client, name, version, gate, cause)
-        state = _look(client, name)
+        state = look(client, name)
     return _account(state, name, version, promote, gate) | {"verdict": floors}
 
 
@@ -242,21 +158,21 @@ def promote(
             'one of every promotion. Say why, for example REASON="better on last week\'s data"'
         )
     client = tracking.open_client()
-    chosen = _find_version(client, name, version)
+    chosen = find_version(client, name, version)
     with tracking.locked("registry"):
         ledger.establish(client, name)
-        return _move(
+        return move(
             client,
             name,
             PRODUCTION,
             int(chosen.version),
             expected=expected,
             action="promote",
-            who=who or ("" if run_dir else _user()),
+            who=who or ("" if run_dir else account()),
             run_dir=run_dir,
             reason=reason.strip(),
             verdict=verdict or chosen.tags.get("verdict", ""),
-            override=chosen.tags.get("gate.outcome") not in BACKED,
+            override=chosen.tags.get("gate.outcome") not in PROMOTED,
         )
 
 
@@ -278,23 +194,27 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
     ledger.find_model(client, name)
     with tracking.locked("registry"):
         ledger.establish(client, name)
-        entries = _reconcile(client, name)[0].entries
+        entries = aliases.reconcile(client, name)[0].entries
         current = serving(entries, PRODUCTION)
-        left = (v for v in _earlier(entries) if _seek_version(client, name, v) is not None)
+        left = (
+            v
+            for v in aliases.earlier_champions(entries)
+            if seek(client.get_model_version, name, str(v)) is not None
+        )
         target = next(left, None)
         if target is None:
             raise ValueError(
-                f"{name} cannot be rolled back: {_named(current)} is in production, and no earlier "
+                f"{name} cannot be rolled back: {named(current)} is in production, and no earlier "
                 f"champion is left. To choose another version: {_command(name)}"
             )
-        return _move(
+        return move(
             client,
             name,
             PRODUCTION,
             target,
             expected=current,
             action="rollback",
-            who=who or _user(),
+            who=who or account(),
             reason=reason.strip() or f"undoes version {current}",
         )
 
@@ -326,14 +246,14 @@ def champion(name: str, at: datetime | None = None) -> int | None:
         If there is no such model.
     """
     client = tracking.open_client()
-    state = _look(client, name)
+    state = look(client, name)
     if at is None:
         return serving(state.entries, PRODUCTION) if state.run_id else state.aliases.get(PRODUCTION)
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return serving((e for e in state.entries if datetime.fromisoformat(e.when) <= at), PRODUCTION)
 
 
-def version(name: str, number_or_alias: int | str) -> "ModelVersion":
+def version(name: str, which: int | str) -> "ModelVersion":
     """Return a version by its number, or by its alias as in ``@production``.
 
     Raises
@@ -341,21 +261,7 @@ def version(name: str, number_or_alias: int | str) -> "ModelVersion":
     ValueError
         If there is no such model, version or alias; names those that there are.
     """
-    return _find_version(tracking.open_client(), name, number_or_alias)
-
-
-def find(uri: str) -> "ModelVersion":
-    """Return the version that ``models:/<name>@<alias>`` or ``models:/<name>/<number>`` means.
-
-    Raises
-    ------
-    mlflow.MlflowException
-        If there is no such model, alias or version.
-    """
-    client, path = tracking.open_client(), uri.removeprefix("models:/")
-    if "@" in path:
-        return client.get_model_version_by_alias(*path.split("@"))
-    return client.get_model_version(*path.rsplit("/", 1))
+    return find_version(tracking.open_client(), name, which)
 
 
 def reconcile(name: str) -> list[str]:
@@ -377,7 +283,7 @@ def reconcile(name: str) -> list[str]:
         return []
     with tracking.locked("registry"):
         ledger.establish(client, name)
-        return _reconcile(client, name)[1]
+        return aliases.reconcile(client, name)[1]
 
 
 def troubles() -> list[str]:
@@ -390,11 +296,11 @@ def troubles() -> list[str]:
     for model in ledger.models(client):
         if ledger.TAG in model.tags:
             try:
-                state = _look(client, model.name)
+                state = look(client, model.name)
             except ValueError as error:
                 found.append(f"{model.name}: {error}")
             else:
-                found += [f"{model.name}: {text}" for text in _disagreements(state)]
+                found += [f"{model.name}: {text}" for text in aliases.disagreements(state)]
     return found
 
 
@@ -410,218 +316,24 @@ def _check_run(run: Run, name: str, policy: str, *, from_copy: bool) -> str:
     if original and not from_copy:
         raise ValueError(
             f"{name} was not registered: {run.run_dir} is a copy of {original}, opened to work on "
-            "a stage. To register its model all the same, at @staging, call registry.register(..., "
-            "from_copy=True)"
+            "a stage. To register its model all the same, at @staging, call "
+            "lifecycle.register(..., from_copy=True)"
         )
     return floors
 
 
-@dataclass(frozen=True)
-class _State:
-    """A model's ledger (its id, "" if none), its entries, and the aliases as they are."""
-
-    run_id: str
-    entries: list[Entry]
-    aliases: dict[str, int]
-
-
-def _look(client: "MlflowClient", name: str) -> _State:
-    model = ledger.find_model(client, name)
-    run_id = model.tags.get(ledger.TAG, "")
-    aliases = {alias: int(number) for alias, number in model.aliases.items()}
-    return _State(run_id, ledger.entries(client, run_id) if run_id else [], aliases)
-
-
-def _move(
-    client: "MlflowClient",
-    name: str,
-    alias: str,
-    after: int,
-    *,
-    expected: int | None = CURRENT,
-    **facts: str | bool,
-) -> Entry:
-    """Write the entry that moves `alias`, as soon as nobody else writes one; then move it.
-
-    Entries about the other alias that come between do not matter. One about this alias does: what
-    was expected no longer holds.
-    """
-    state, _ = _reconcile(client, name)
-    expected = serving(state.entries, alias) if expected == CURRENT else expected
-    while True:
-        before = serving(state.entries, alias)
-        if before != expected:
-            raise PromotionConflict(_conflict(name, after, expected, state.entries))
-        if before == after:
-            raise ValueError(f"{name} version {after} is in {alias} already; nothing was changed")
-        entry = _entry(state.entries, alias, before, after, **facts)
-        try:
-            ledger.append(client, state.run_id, entry)
-        except EntryTaken:
-            state = _look(client, name)
-        else:
-            _settle(client, name, replace(state, entries=[*state.entries, entry]))
-            return replace(entry, done=now())
-
-
-def _entry(
-    entries: list[Entry], alias: str, before: int | None, after: int | None, **facts: str | bool
-) -> Entry:
-    """Return the next entry; its time is never before the last one's, whatever the clocks say."""
-    when = max(now(), entries[-1].when) if entries else now()
-    empty = {"who": "", "run_dir": "", "verdict": "", "override": False}
-    head = {"number": len(entries) + 1, "when": when, "id": uuid4().hex}
-    return Entry(alias=alias, before=before, after=after, **head, **(empty | facts))
-
-
-def _settle(client: "MlflowClient", name: str, state: _State) -> _State:
-    """Bring aliases and tags to what the ledger says, and note what is done.
-
-    Anyone may do this for anyone, and again. Whoever has moved an alias looks once more whether the
-    ledger has gone on meanwhile, so the last one to move it has moved it to the right version.
-    """
-    since: dict[str, int] = {}
-    n_seen = 0
-    while n_seen < len(state.entries):
-        for entry in state.entries[n_seen:]:
-            if not entry.done or n_seen:
-                since.setdefault(entry.alias, entry.number)
-        if not since:
-            return state
-        for alias, number in since.items():
-            _apply(client, name, alias, number, state.entries)
-        n_seen, state = len(state.entries), _look(client, name)
-    for entry in state.entries:
-        if not entry.done:
-            ledger.finish(client, state.run_id, entry)
-    return state
-
-
-def _apply(client: "MlflowClient", name: str, alias: str, since: int, entries: list[Entry]) -> None:
-    """Point `alias` to where the ledger says; tag the versions that moved from `since` on."""
-    target = serving(entries, alias)
-    if target is None:
-        insist(client.delete_registered_model_alias, name, alias)
-    else:
-        insist(client.set_registered_model_alias, name, alias, str(target))
-    if alias != PRODUCTION:
-        return
-    moved = [entry for entry in entries if entry.alias == alias and entry.number >= since]
-    for number in {v for entry in moved for v in (entry.before, entry.after)} - {None}:
-        _tag(client, name, number, entries)
-
-
-def _tag(client: "MlflowClient", name: str, number: int, entries: list[Entry]) -> None:
-    """Tag a version with when it was replaced, and with why its gate was overridden."""
-    found = _seek_version(client, name, number)
-    if found is None:
-        return
-    ours = [entry for entry in entries if entry.alias == PRODUCTION]
-    replaced = [entry.when for entry in ours if entry.before == number]
-    overrides = [entry.reason for entry in ours if entry.override and entry.after == number]
-    wanted = {
-        "archived": replaced[-1] if replaced and serving(ours, PRODUCTION) != number else "",
-        "gate.override": overrides[-1] if overrides else "",
-    }
-    for key, value in wanted.items():
-        if value and found.tags.get(key) != value:
-            insist(client.set_model_version_tag, name, str(number), key, value)
-        elif not value and key in found.tags:
-            insist(client.delete_model_version_tag, name, str(number), key)
-
-
-def _reconcile(client: "MlflowClient", name: str) -> tuple[_State, list[str]]:
-    """Do what `reconcile` does, where the model has a ledger; return its state, too."""
-    state = _look(client, name)
-    said = [
-        f"entry {entry.number} was cut off and is finished: {_change(entry)}"
-        for entry in state.entries
-        if not entry.done
-    ]
-    for alias in ALIASES:
-        state, text = _note_found(client, name, alias, state)
-        said += [text] if text else []
-    return _settle(client, name, state), said
-
-
-def _note_found(client: "MlflowClient", name: str, alias: str, state: _State) -> tuple[_State, str]:
-    """Enter a change of `alias` that was made past the ledger; return it in words, or ""."""
-    while _is_foreign(client, name, state, alias):
-        time.sleep(PAUSE_S)
-        earlier, state = state, _look(client, name)
-        if state != earlier:
-            continue
-        before, after = serving(state.entries, alias), state.aliases.get(alias)
-        reason = "changed past the ledger, by other means than this project's"
-        if not any(entry.alias == alias for entry in state.entries):
-            reason = "found where it was when the ledger was begun"
-        entry = _entry(state.entries, alias, before, after, action="found", reason=reason)
-        try:
-            ledger.append(client, state.run_id, entry)
-        except EntryTaken:
-            state = _look(client, name)
-        else:
-            text = f"entered into the ledger: {_change(entry)}, {reason}"
-            return _look(client, name), text
-    return state, ""
-
-
-def _is_foreign(client: "MlflowClient", name: str, state: _State, alias: str) -> bool:
-    """Say whether `alias` is neither where the ledger says nor where a change was cut off."""
-    actual, target = state.aliases.get(alias), serving(state.entries, alias)
-    if actual == target:
-        return False
-    if target is not None and _seek_version(client, name, target) is None:
-        return True
-    return actual not in _cut_off(state, alias)
-
-
-def _cut_off(state: _State, alias: str) -> set[int | None]:
-    """Return where an alias may be while changes of it are not finished: where they began."""
-    return {
-        entry.before
-        for entry in state.entries
-        if entry.alias == alias and not entry.done and entry.action != "found"
-    }
-
-
-def _disagreements(state: _State) -> list[str]:
-    """Return in words where aliases and ledger disagree, and which entries are not finished."""
-    said = [f"entry {e.number} was cut off: {_change(e)}" for e in state.entries if not e.done]
-    for alias in ALIASES:
-        actual, target = state.aliases.get(alias), serving(state.entries, alias)
-        if actual != target and actual not in _cut_off(state, alias):
-            said.append(f"@{alias} points to {_named(actual)}, the ledger says {_named(target)}")
-    return said
-
-
-def _earlier(entries: Iterable[Entry]) -> list[int]:
-    """Return the champions that rollbacks go to, the next one first."""
-    champions: list[int] = []
-    current = None
-    for entry in entries:
-        if entry.alias == PRODUCTION:
-            current = entry.after
-            if entry.action == "rollback":
-                while champions[-1] != current:
-                    champions.pop()
-            elif current is not None and champions[-1:] != [current]:
-                champions.append(current)
-    return (champions if current is None else champions[:-1])[::-1]
-
-
 def _facts(run: Run, known: dict, floors: str) -> dict[str, str]:
     """Return the tags of a version: where it comes from, and how good it is."""
-    from lib.registry.scoring import learned_until
-
     metrics, data = run.read("metrics.json"), run.read("dataset.json")
+    test = read_facts(run) if (run.path / FACTS).exists() else {}
     tags = {
         "run_dir": run.run_dir,
         "model_id": known["model_id"],
         "source": data["source"],
         "data_digest": data["digest"],
         "verdict": floors,
-        "learned_until": learned_until(run) if (run.path / "split.json").exists() else "",
+        "learned_until": test.get("learned_until", ""),
+        TEST: json.dumps(test) if test else "",
         **tracking.metric_tags(metrics),
     }
     return {key: value for key, value in tags.items() if value}
@@ -645,10 +357,8 @@ def _version_of(client: "MlflowClient", name: str, known: dict, tags: dict[str, 
 
 def _note_gate(client: "MlflowClient", name: str, number: int, gate: dict | None) -> None:
     """Write the gate's decision on a version; one in production keeps what brought it there."""
-    if gate is None or serving(_look(client, name).entries, PRODUCTION) == number:
+    if gate is None or serving(look(client, name).entries, PRODUCTION) == number:
         return
-    from lib.registry.gate import markdown
-
     client.set_model_version_tag(name, str(number), "gate.outcome", gate["outcome"])
     client.set_model_version_tag(name, str(number), "gate.reason", gate["reason"])
     client.update_model_version(name, str(number), markdown(gate))
@@ -657,9 +367,9 @@ def _note_gate(client: "MlflowClient", name: str, number: int, gate: dict | None
 def _stage(client: "MlflowClient", name: str, number: int, cause: dict[str, str]) -> None:
     """Move ``@staging`` to a version, unless a newer one has it."""
     facts = {"action": "register", "reason": "registered", **cause}
-    while ((seen := serving(_reconcile(client, name)[0].entries, STAGING)) or 0) < number:
+    while ((seen := serving(aliases.reconcile(client, name)[0].entries, STAGING)) or 0) < number:
         try:
-            _move(client, name, STAGING, number, expected=seen, **facts)
+            move(client, name, STAGING, number, expected=seen, **facts)
         except PromotionConflict:
             continue  # another registration; look which one is newer
 
@@ -668,14 +378,14 @@ def _enter_production(
     client: "MlflowClient", name: str, number: int, gate: dict, cause: dict[str, str]
 ) -> None:
     """Promote a version as its gate says, unless an earlier try has done it."""
-    if serving(_reconcile(client, name)[0].entries, PRODUCTION) == number:
+    if serving(aliases.reconcile(client, name)[0].entries, PRODUCTION) == number:
         return
     compared = int(gate["champion"]["version"]) if gate["champion"] else None
     facts = {"action": "promote", "reason": _shortened(gate["reason"])}
-    _move(client, name, PRODUCTION, number, expected=compared, **facts, **cause)
+    move(client, name, PRODUCTION, number, expected=compared, **facts, **cause)
 
 
-def _account(state: _State, name: str, number: int, policy: str, gate: dict | None) -> dict:
+def _account(state: State, name: str, number: int, policy: str, gate: dict | None) -> dict:
     """Return what `register` returns, of a model in this state."""
     points = {alias: serving(state.entries, alias) for alias in ALIASES}
     alias = next((alias for alias in ALIASES if points[alias] == number), "")
@@ -694,40 +404,11 @@ def _account(state: _State, name: str, number: int, policy: str, gate: dict | No
 
 def _why(gate: dict, policy: str, version: dict) -> str:
     """Return the gate's reason, and what else has kept a version back."""
-    from lib.registry.gate import how_to_promote, is_held
-
-    if gate["outcome"] in BACKED and policy in ("staging", "never"):
+    if gate["outcome"] in PROMOTED and policy in ("staging", "never"):
         return f"{gate['reason']}; the policy {policy!r} leaves it there"
     if is_held(gate):
         return f"{gate['reason']}; run by hand, so not promoted: {how_to_promote(version)}"
     return gate["reason"]
-
-
-def _conflict(name: str, after: int, expected: int | None, entries: list[Entry]) -> str:
-    """Say who has promoted what meanwhile, and what to do."""
-    last = next((entry for entry in reversed(entries) if entry.alias == PRODUCTION), None)
-    head = f"{name} version {after} was not promoted: {_named(expected)} was expected in production"
-    if last is None:
-        return f"{head}, but none is. Run the register stage again"
-    return (
-        f"{head}, but {_named(last.after)} is there since {last.when} ({last.action} by "
-        f"{caused_by(last)}: {last.reason}). Run the register stage again, which compares with "
-        "what is there now"
-    )
-
-
-def caused_by(entry: Entry) -> str:
-    """Return who or which run has made an entry."""
-    parts = [entry.who, entry.run_dir and f"run {entry.run_dir}"]
-    return ", ".join(part for part in parts if part) or "somebody unknown"
-
-
-def _change(entry: Entry) -> str:
-    return f"@{entry.alias} from {_named(entry.before)} to {_named(entry.after)}"
-
-
-def _named(number: int | None) -> str:
-    return "no version" if number is None else f"version {number}"
 
 
 def _command(name: str) -> str:
@@ -744,34 +425,3 @@ def _check_reason(reason: str) -> None:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}..."
-
-
-def _user() -> str:
-    """Return who runs this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, in a container for example
-        return f"uid {os.getuid()}"
-
-
-def _seek_version(client: "MlflowClient", name: str, number: int) -> "ModelVersion | None":
-    from mlflow import MlflowException
-
-    try:
-        return client.get_model_version(name, str(number))
-    except MlflowException as error:
-        if not ledger.is_code(error, "RESOURCE_DOES_NOT_EXIST"):
-            raise
-        return None
-
-
-def _find_version(client: "MlflowClient", name: str, wanted: int | str) -> "ModelVersion":
-    aliases = ledger.find_model(client, name).aliases
-    text = str(wanted)
-    number = aliases.get(text[1:], "") if text.startswith("@") else text
-    found = _seek_version(client, name, int(number)) if str(number).isdecimal() else None
-    if found is None:
-        numbers = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
-        known = [str(number) for number in numbers] + [f"@{alias}" for alias in sorted(aliases)]
-        raise ValueError(f"{name} has no version {text}; there are: {', '.join(known) or 'none'}")
-    return found

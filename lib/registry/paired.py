@@ -6,24 +6,72 @@ few such blocks the interval is widened as Student's t widens that of a mean. No
 `lib.registry.gate` does.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from lib.classification import cross_entropies, difference_interval
 from lib.floors import GREATER_IS_BETTER
+from lib.judged import KINDS
 from lib.metrics import block_bootstrap, interval_ends, rank_contributions
 
 import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    from lib.registry.scoring import TestSet
-
-UNITS = {"power": "kW", "tick": "bps"}
-DECISIVE = {"power": "rmse", "tick": "rank_ic"}
 LEAST_BLOCKS = 2.0  # of a group of rows: one block alone says nothing of how blocks differ
 
 
+@dataclass(frozen=True)
+class Test:
+    """Rows to judge two models by.
+
+    Attributes
+    ----------
+    truth : pandas.Series of shape (n,)
+        By key; of a classification, the number of the class.
+    kind, metric, unit, quantity : str
+        As in `lib.judged.write`: what is asked, what decides, and what the truth is.
+    block_length : int
+        Rows near enough to be alike.
+    groups : ndarray of shape (n,) or None
+        No block of rows crosses from one group to another.
+    classes : sequence of str
+        Their names.
+    """
+
+    __test__ = False  # pytest takes every class of this name for tests
+
+    truth: pd.Series
+    kind: str
+    metric: str
+    unit: str = ""
+    quantity: str = ""
+    block_length: int = 1
+    groups: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, facts: Mapping, truth: pd.Series, groups: pd.Series | None = None) -> "Test":
+        """Return the rows of `truth`, judged as `facts`, a run's ``test.json``, say."""
+        known = {name: facts[name] for name in ("kind", "metric", "unit", "quantity")}
+        within = None if groups is None else groups.loc[truth.index].to_numpy()
+        length = max(1, min(facts["block_length"], len(truth)))
+        return cls(truth, **known, block_length=length, groups=within, classes=facts["classes"])
+
+    def select(self, kept: np.ndarray) -> "Test":
+        """Return those rows only; `kept` is of shape (n,), bool, and one is true at least."""
+        truth, groups = self.truth[kept], None if self.groups is None else self.groups[kept]
+        length = min(self.block_length, len(truth))
+        return replace(self, truth=truth, groups=groups, block_length=length)
+
+    def parts(self) -> list[np.ndarray]:
+        """Return the positions of the rows of each group, in order; of all where there are none."""
+        if self.groups is None:
+            return [np.arange(len(self.truth))]
+        return [np.flatnonzero(self.groups == one) for one in dict.fromkeys(self.groups)]
+
+
 def compare(
-    test: "TestSet",
+    test: Test,
     candidate: np.ndarray,
     champion: np.ndarray,
     *,
@@ -35,9 +83,9 @@ def compare(
 
     Parameters
     ----------
-    test : lib.registry.scoring.TestSet
-        The rows: truth, days of each row where it has them, rows per block.
-    candidate, champion : ndarray of shape (n,) or, for images, (n, n_classes), float
+    test : Test
+        The rows.
+    candidate, champion : ndarray of shape (n,) or, for classes, (n, n_classes), float
         What both say about those rows, finite.
     n_resamples : int, default 2000
         How many resamples to draw.
@@ -49,13 +97,11 @@ def compare(
     Returns
     -------
     list of dict
-        A row for each metric, the decisive one first: ``rmse`` and ``mae`` for power; ``rank_ic``
-        (mean over the days, resampled within each), ``mse`` and ``mae`` for tick; ``accuracy`` and
-        ``loss`` for images. Keys: ``metric``, ``unit``, ``greater_is_better``; ``candidate`` and
-        ``champion``, the values; ``difference``, candidate less champion, with ``low`` and
-        ``high``; ``better_by`` and ``better_low``, the difference and the lower end of its interval
-        turned so that above 0 the candidate is better; ``decisive`` (bool); ``p_value`` of
-        McNemar's exact test for accuracy, else None.
+        A row for each metric of the kind, see `lib.judged.KINDS`, the decisive one first; the rank
+        IC is the mean over the groups. Keys: ``metric``, ``unit``, ``greater_is_better``;
+        ``candidate`` and ``champion``, the values; ``difference``, candidate less champion, with
+        ``low`` and ``high``; ``decisive`` (bool); ``p_value`` of McNemar's exact test for accuracy,
+        else None.
 
     Raises
     ------
@@ -63,45 +109,50 @@ def compare(
         If a value is missing, numbers of rows differ, probabilities are none, there are too few
         rows for blocks, or an option is out of range.
     """
-    candidate, champion = (np.asarray(p, dtype=np.float64) for p in (candidate, champion))
-    for name, values in (("candidate", candidate), ("champion", champion)):
-        if len(values) != len(test.truth):
-            raise ValueError(
-                f"the {name} says something about {len(values)} rows, the test has "
-                f"{len(test.truth)}: give one prediction for each"
-            )
-        wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-        if wrong.size:
-            raise ValueError(
-                f"the {name} says {values[wrong[0]]} at row {wrong[0]}: leave out rows that one of "
-                "both cannot forecast, see lib.registry.scoring.shared_rows"
-            )
-    found = {"power": _power, "tick": _tick}.get(test.pipeline, _images)
-    return found(test, candidate, champion, n_resamples, level, seed)
+    said = [_checked(test, *one) for one in (("candidate", candidate), ("champion", champion))]
+    truth, parts = test.truth.to_numpy(), test.parts()
+    metrics = [metric for metric in KINDS[test.kind] if metric != "accuracy"]
+    rows = [
+        np.column_stack([_by_row(m, truth[part], one[part]) for m in metrics for one in said])
+        for part in parts
+    ]
+    means = [one.mean(axis=0) for one in rows]
+    draws = _resample(test, rows, n_resamples, seed)
+    widening = _widening(len(truth) / test.block_length, len(parts), level)
+    found = []
+    for k, metric in enumerate(metrics):
+        values, drawn = (_combined(metric, one, parts, 2 * k) for one in (means, draws))
+        difference = values[0] - values[1]
+        ends = np.quantile(drawn[:, 0] - drawn[:, 1], interval_ends(level))
+        low, high = difference + widening * (ends - difference)
+        found.append(_described(test, metric, values, low, high))
+    if test.kind == "classification":
+        found.insert(0, _accuracies(test, *said, n_resamples, level, seed))
+    return sorted(found, key=lambda row: not row["decisive"])
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
     """Return McNemar's exact test of whether two classifiers are right equally often.
 
-    Only images that one of both has right say anything; if both are equally good, each of those is
+    Only rows that one of both has right say anything; if both are equally good, each of those is
     as likely to be *a*'s as *b*'s (Q. McNemar, Psychometrika 12, 1947; exact, by the binomial
     distribution).
 
     Parameters
     ----------
     right_a, right_b : array of shape (n,), bool
-        Whether each is right, image by image.
+        Whether each is right, row by row.
 
     Returns
     -------
     dict of str to float
-        ``only_a`` and ``only_b``, numbers of images that only one has right, and the two-sided
+        ``only_a`` and ``only_b``, numbers of rows that only one has right, and the two-sided
         ``p_value``, 1 where they never differ.
 
     Raises
     ------
     ValueError
-        If lengths differ or there are no images.
+        If lengths differ or there are no rows.
     """
     from scipy.special import bdtr
 
@@ -115,87 +166,66 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
     return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
 
 
-def _power(
-    test: "TestSet", a: np.ndarray, b: np.ndarray, n_resamples: int, level: float, seed: int
-) -> list[dict]:
-    rows = _errors(test, a, b)
-    draws, n_blocks, n_groups = _resample(test, [rows], n_resamples, seed)
-    means, drawn = rows.mean(axis=0), draws[0]
-    widening = _widening(n_blocks, n_groups, level)
-    return [
-        _row(test, "rmse", means[:2] ** 0.5, drawn[:, :2] ** 0.5, level, widening),
-        _row(test, "mae", means[2:], drawn[:, 2:], level, widening),
-    ]
+def _checked(test: Test, name: str, said: np.ndarray) -> np.ndarray:
+    said = np.asarray(said, dtype=np.float64)
+    if len(said) != len(test.truth):
+        raise ValueError(
+            f"the {name} says something about {len(said)} rows, the test has {len(test.truth)}: "
+            "give one prediction for each"
+        )
+    wrong = np.flatnonzero(~np.isfinite(said).reshape(len(said), -1).all(axis=1))
+    if wrong.size:
+        raise ValueError(
+            f"the {name} says {said[wrong[0]]} at row {wrong[0]}: leave out rows that one of both "
+            "cannot forecast"
+        )
+    return said
 
 
-def _tick(
-    test: "TestSet", a: np.ndarray, b: np.ndarray, n_resamples: int, level: float, seed: int
-) -> list[dict]:
-    truth, errors = test.truth.to_numpy(dtype=np.float64), _errors(test, a, b)
-    days = [np.flatnonzero(test.groups == day) for day in dict.fromkeys(test.groups)]
-    rows = [
-        np.column_stack([*(rank_contributions(truth[day], p[day]) for p in (a, b)), errors[day]])
-        for day in days
-    ]
-    draws, n_blocks, n_groups = _resample(test, rows, n_resamples, seed)
-    shares = [len(day) / len(truth) for day in days]
-    means = _combined([day.mean(axis=0) for day in rows], shares)
-    drawn = _combined(draws, shares)
-    widening = _widening(n_blocks, n_groups, level)
-    return [
-        _row(test, metric, means[at], drawn[:, at], level, widening)
-        for metric, at in (("rank_ic", [0, 1]), ("mse", [2, 3]), ("mae", [4, 5]))
-    ]
+def _by_row(metric: str, truth: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """Return what each row adds to a metric, which is their mean, or its root for the RMSE."""
+    if metric == "rank_ic":
+        return rank_contributions(truth, said)
+    if metric == "loss":
+        return cross_entropies(truth, said)
+    error = said - truth
+    return np.abs(error) if metric == "mae" else error**2
 
 
-def _images(
-    test: "TestSet", a: np.ndarray, b: np.ndarray, n_resamples: int, level: float, seed: int
-) -> list[dict]:
-    truth = test.truth.to_numpy()
-    losses = np.column_stack([cross_entropies(truth, p) for p in (a, b)])
-    labels = [p.argmax(axis=1) for p in (a, b)]
+def _combined(metric: str, means: list[np.ndarray], parts: list[np.ndarray], at: int) -> np.ndarray:
+    """Return the metric of both models: of rank ICs the plain mean of the groups, else of rows."""
+    n = sum(map(len, parts))
+    shares = [1 / len(parts) if metric == "rank_ic" else len(part) / n for part in parts]
+    both = sum(share * one[..., at : at + 2] for share, one in zip(shares, means, strict=True))
+    return both**0.5 if metric == "rmse" else both
+
+
+def _accuracies(
+    test: Test, a: np.ndarray, b: np.ndarray, n_resamples: int, level: float, seed: int
+) -> dict:
+    truth, labels = test.truth.to_numpy(), [one.argmax(axis=1) for one in (a, b)]
     right = [label == truth for label in labels]
-    shares = np.array([one.mean() for one in right])
-    interval = difference_interval(truth, *labels, n_resamples=n_resamples, level=level, seed=seed)
-    draws, n_blocks, n_groups = _resample(test, [losses], n_resamples, seed)
-    widening = _widening(n_blocks, n_groups, level)
-    accuracy = _described(
-        test, "accuracy", shares, interval["difference_low"], interval["difference_high"]
-    )
-    accuracy["p_value"] = mcnemar(*right)["p_value"]
-    return [accuracy, _row(test, "loss", losses.mean(axis=0), draws[0], level, widening)]
-
-
-def _errors(test: "TestSet", a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return squared errors of both, then absolute ones."""
-    both = np.column_stack([a, b]) - test.truth.to_numpy(dtype=np.float64)[:, None]
-    return np.hstack([both**2, np.abs(both)])
+    ends = difference_interval(truth, *labels, n_resamples=n_resamples, level=level, seed=seed)
+    values = np.array([one.mean() for one in right])
+    row = _described(test, "accuracy", values, ends["difference_low"], ends["difference_high"])
+    return row | {"p_value": mcnemar(*right)["p_value"]}
 
 
 def _resample(
-    test: "TestSet", groups: list[np.ndarray], n_resamples: int, seed: int
-) -> tuple[list[np.ndarray], float, int]:
-    """Return draws of the column means of each group of rows, and how many blocks there are."""
-    draws, n_blocks = [], 0.0
-    for k, rows in enumerate(groups):
-        length = test.block_length
-        if len(rows) < LEAST_BLOCKS * length:
-            raise ValueError(
-                f"{len(rows)} rows are fewer than the {LEAST_BLOCKS:g} blocks of {length} rows "
-                "that a paired test needs at least: judge by more rows, or by shorter blocks"
-            )
-        draws.append(
-            block_bootstrap(rows, block_length=length, n_resamples=n_resamples, seed=seed + k)
+    test: Test, groups: list[np.ndarray], n_resamples: int, seed: int
+) -> list[np.ndarray]:
+    """Return draws of the column means of each group of rows."""
+    length = test.block_length
+    few = next((len(rows) for rows in groups if len(rows) < LEAST_BLOCKS * length), None)
+    if few is not None:
+        raise ValueError(
+            f"{few} rows are fewer than the {LEAST_BLOCKS:g} blocks of {length} rows that a paired "
+            "test needs at least: judge by more rows, or by shorter blocks"
         )
-        n_blocks += len(rows) / length
-    return draws, n_blocks, len(groups)
-
-
-def _combined(days: list[np.ndarray], shares: list[float]) -> np.ndarray:
-    """Return the means over the days: plain for rank ICs, of all rows for errors."""
-    plain = sum(day[..., :2] for day in days) / len(days)
-    weighted = sum(share * day[..., 2:] for share, day in zip(shares, days, strict=True))
-    return np.concatenate([plain, weighted], axis=-1)
+    return [
+        block_bootstrap(rows, block_length=length, n_resamples=n_resamples, seed=seed + k)
+        for k, rows in enumerate(groups)
+    ]
 
 
 def _widening(n_blocks: float, n_groups: int, level: float) -> float:
@@ -211,36 +241,18 @@ def _widening(n_blocks: float, n_groups: int, level: float) -> float:
     return float((n_blocks / free) ** 0.5 * stdtrit(free, high) / ndtri(high))
 
 
-def _row(
-    test: "TestSet",
-    metric: str,
-    values: np.ndarray,
-    draws: np.ndarray,
-    level: float,
-    widening: float,
-) -> dict:
-    """Return the row of a metric from draws of both models' values, of shape (n_resamples, 2)."""
-    difference = values[0] - values[1]
-    ends = np.quantile(draws[:, 0] - draws[:, 1], interval_ends(level))
-    low, high = difference + widening * (ends - difference)
-    return _described(test, metric, values, low, high)
-
-
-def _described(test: "TestSet", metric: str, values: np.ndarray, low: float, high: float) -> dict:
-    larger = GREATER_IS_BETTER[metric]
-    difference = float(values[0] - values[1])
-    unit = UNITS.get(test.pipeline, "") if metric in ("rmse", "mae", "mse") else ""
+def _described(test: Test, metric: str, values: np.ndarray, low: float, high: float) -> dict:
+    """Return the row of a metric."""
+    units = {"rmse": test.unit, "mae": test.unit, "mse": f"{test.unit}²" if test.unit else ""}
     return {
         "metric": metric,
-        "unit": f"{unit}²" if unit and metric == "mse" else unit,
-        "greater_is_better": larger,
+        "unit": units.get(metric, ""),
+        "greater_is_better": GREATER_IS_BETTER[metric],
         "candidate": float(values[0]),
         "champion": float(values[1]),
-        "difference": difference,
+        "difference": float(values[0] - values[1]),
         "low": float(low),
         "high": float(high),
-        "better_by": difference if larger else -difference,
-        "better_low": float(low if larger else -high),
-        "decisive": metric == DECISIVE.get(test.pipeline, "accuracy"),
+        "decisive": metric == test.metric,
         "p_value": None,
     }

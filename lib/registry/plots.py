@@ -51,8 +51,8 @@ def plot_disagreement(
     truth: pd.Series,
     forecasts: pd.DataFrame,
     *,
-    quantity: str = "power",
-    unit: str = "kW",
+    quantity: str,
+    unit: str,
     ax: Axes | None = None,
 ) -> Axes:
     """Plot two forecasts of one stretch with the truth, and shade what lies between them.
@@ -63,9 +63,9 @@ def plot_disagreement(
         What came.
     forecasts : pandas.DataFrame of shape (n, 2)
         One column for each forecast, on the same rows.
-    quantity : str, default "power"
+    quantity : str
         What is forecast.
-    unit : str, default "kW"
+    unit : str
         Unit of the values.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
@@ -81,14 +81,14 @@ def plot_disagreement(
     ax.plot(truth.index, truth, color=TRUTH, linewidth=0.8, alpha=0.8, label="truth")
     for colour, name in zip(COLOURS, forecasts.columns, strict=False):
         ax.plot(forecasts.index, forecasts[name], color=colour, linewidth=1.2, label=words(name))
-    ax.set(xlabel="time", ylabel=f"{quantity} ({unit})")
+    ax.set(ylabel=f"{quantity} ({unit})")
     ax.margins(y=0.15)
     ax.legend(fontsize="small", ncols=3, loc="upper center")
-    date_axis(ax)
+    _time_axis(ax, truth.index)
     return ax
 
 
-def plot_cumulative_gain(gain: pd.Series, *, unit: str = "kW²", ax: Axes | None = None) -> Axes:
+def plot_cumulative_gain(gain: pd.Series, *, unit: str, ax: Axes | None = None) -> Axes:
     """Plot the sum so far of how much smaller one loss is than another.
 
     A line that rises throughout says that the gain is steady, a step that it comes from one spell
@@ -98,7 +98,7 @@ def plot_cumulative_gain(gain: pd.Series, *, unit: str = "kW²", ax: Axes | None
     ----------
     gain : pandas.Series of shape (n,)
         Loss of version A less that of version B, by row in order of time.
-    unit : str, default "kW²"
+    unit : str
         Unit of the loss.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
@@ -110,18 +110,18 @@ def plot_cumulative_gain(gain: pd.Series, *, unit: str = "kW²", ax: Axes | None
     ax = new_axes(ax)
     ax.plot(gain.index, gain.cumsum(), color=COLOURS[0], linewidth=1.2)
     ax.axhline(0, color=TRUTH, linewidth=0.8)
-    ax.set(xlabel="time", ylabel=f"squared error, A less B,\nsummed ({unit})")
-    date_axis(ax)
+    ax.set(ylabel=f"squared error, A less B,\nsummed ({unit})")
+    _time_axis(ax, gain.index)
     return ax
 
 
 def plot_one_sided(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot how many images only one of two versions names rightly: bars to the left and the right.
+    """Plot how many rows only one of two versions names rightly: bars to the left and the right.
 
     Parameters
     ----------
     counts : pandas.DataFrame of shape (n_classes, 2)
-        Number of images by class (index); the first column is drawn to the left.
+        Number of rows by class (index); the first column is drawn to the left.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -135,7 +135,7 @@ def plot_one_sided(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.barh(at, sign * counts[name], color=colour, label=f"{name} is right")
     ax.axvline(0, color=TRUTH, linewidth=0.8)
     most = max(1, int(counts.to_numpy().max()))
-    ax.set(xlim=(-1.1 * most, 1.1 * most), xlabel="images (number)", ylabel="class")
+    ax.set(xlim=(-1.1 * most, 1.1 * most), xlabel="rows (number)", ylabel="class")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):.0f}")
     ax.set_yticks(at, counts.index, fontsize="small")
@@ -166,11 +166,11 @@ def plot_scored(
     """
     ax = new_axes(ax)
     shown = {"truth": (truth, TRUTH), "predicted": (predicted, COLOURS[0])}
-    if isinstance(predicted.index, pd.DatetimeIndex):
+    if pd.api.types.is_numeric_dtype(predicted):
         for name, (values, colour) in shown.items():
             ax.plot(values.index, values, color=colour, linewidth=0.8, label=name)
-        ax.set(xlabel="time", ylabel=f"value ({unit})")
-        date_axis(ax)
+        ax.set(ylabel=f"value ({unit})")
+        _time_axis(ax, predicted.index)
     else:
         names = sorted({*predicted, *truth})
         for k, (name, (values, colour)) in enumerate(shown.items()):
@@ -222,7 +222,7 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
     ax.axvline(1, color=TRUTH, linestyle=":")
     if largest.max() > 5:
         ax.set_xscale("symlog", linthresh=1, linscale=0.6)
-        ax.set_xticks([tick for tick in DRIFT_TICKS if tick <= max(10, largest.max())])
+        ax.set_xticks([one for one in DRIFT_TICKS if one <= max(10, largest.max())])
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.set(xlabel="distance over its threshold", ylabel="column", ylim=(len(shown) - 0.4, -0.6))
     ax.set_xlim(0, max(1.2, 1.08 * largest.max()))
@@ -231,3 +231,10 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
         label.set_color(COLOURS[3] if alarm else "black")
     ax.legend(fontsize="small", loc="lower right")
     return ax
+
+
+def _time_axis(ax: Axes, index: pd.Index) -> None:
+    """Label the axis on which rows stand by their time, or by number."""
+    ax.set(xlabel="time" if isinstance(index, pd.DatetimeIndex) else "row")
+    if isinstance(index, pd.DatetimeIndex):
+        date_axis(ax)

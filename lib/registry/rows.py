@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lib import judged
-from lib.run import ROOT, Run
+from lib.run import Run
 
 import numpy as np
 import pandas as pd
@@ -64,11 +64,6 @@ class Rows:
         if not self.keys.is_unique:
             twice = self.keys[self.keys.duplicated()][0]
             raise ValueError(f"two rows have the key {twice}: see lib.judged.numbered")
-
-
-def pipelines() -> list[str]:
-    """Return the pipelines that register models: those with a notebook ``NN_register``."""
-    return sorted({path.parent.name for path in ROOT.glob("notebooks/*/[0-9]*_register.ipynb")})
 
 
 def rows_of_run(run: Run) -> tuple[Rows, pd.DataFrame, dict]:
@@ -155,7 +150,7 @@ def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     return _part(pipeline, "watched")(rows)
 
 
-def has_parts(pipeline: str) -> str:
+def missing_parts(pipeline: str) -> str:
     """Return "" if the pipeline has all three functions, else what is missing and what for."""
     try:
         for name in PARTS:

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib.tick.rules import ONE_DAY, Rules, Session
 
 import numpy as np
 import polars as pl
-
-if TYPE_CHECKING:
-    import pyarrow.parquet as parquet
+import pyarrow.parquet as parquet
 
 MEDIAN_TICKS = 51
 """Ticks of the rolling median, the tick itself and those before it in its day."""
@@ -43,7 +40,7 @@ class Day:
     last_side: int = 0
     tail: pl.DataFrame | None = None  # the last valid ticks, see `_clean`
     hashes: dict[str, "hashlib._Hash"] = field(default_factory=dict)
-    writer: "parquet.ParquetWriter | None" = None
+    writer: parquet.ParquetWriter | None = None
 
     def close(self) -> None:
         """Complete the file."""
@@ -157,8 +154,6 @@ def _with_sides(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
 
 def _write(day: Day, ticks: pl.DataFrame) -> None:
     """Append ticks to the file of their day and to its digest."""
-    import pyarrow.parquet as parquet
-
     if ticks.is_empty():
         return
     times = _times(ticks)

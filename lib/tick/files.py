@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from lib.sources import list_files
 from lib.tick.read import RawTicks, TickFile
 
-if TYPE_CHECKING:
-    import pyarrow as arrow
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+from pyarrow.csv import ConvertOptions, ReadOptions, open_csv
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?!\d)")
@@ -58,8 +59,6 @@ def date_in_name(name: str) -> date | None:
 
 def _open(name: str, opener: Callable[[], BinaryIO]) -> RawTicks:
     """Tell what a file is by its first bytes, and which columns it has."""
-    import pyarrow.parquet as parquet
-
     with opener() as stream:
         start = stream.read(4)
         stream.seek(0)
@@ -79,20 +78,15 @@ def _open(name: str, opener: Callable[[], BinaryIO]) -> RawTicks:
 
 def _read_parquet(
     opener: Callable[[], BinaryIO], columns: list[str], batch_rows: int
-) -> Iterator["arrow.RecordBatch"]:
-    import pyarrow.parquet as parquet
-
+) -> Iterator[arrow.RecordBatch]:
     with opener() as stream:
         yield from parquet.ParquetFile(stream).iter_batches(batch_rows, columns=columns)
 
 
 def _read_csv(
     opener: Callable[[], BinaryIO], header: list[str], codec: str, columns: list[str], n: int
-) -> Iterator["arrow.RecordBatch"]:
+) -> Iterator[arrow.RecordBatch]:
     """Yield `columns` as text, in batches of at most `n` rows."""
-    import pyarrow as arrow
-    from pyarrow.csv import ConvertOptions, ReadOptions, open_csv
-
     block = min(max(n * BYTES_PER_ROW, MIN_BLOCK), MAX_BLOCK)
     with opener() as stream:
         text = arrow.PythonFile(stream, mode="r")

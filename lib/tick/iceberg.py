@@ -7,12 +7,13 @@ is written to it meanwhile.
 """
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from lib.tick.read import RawTicks, TickFile, TickFormat, check_columns
+from lib.tick.rules import utc
 
 if TYPE_CHECKING:
     import pyarrow as arrow
@@ -48,14 +49,14 @@ def iceberg_finder(
     table = _load(name)
     columns = [field.name for field in table.schema().fields]
     time_column = check_columns(name, columns, form)["timestamp"]
-    to_text, to_instant = _clock(table, name, time_column, form.time_zone)
+    to_clock, to_instant = _clock(table, name, time_column, form.time_zone)
 
     def find(begin_us: int) -> list[TickFile]:
         from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan
 
         wanted = And(
-            GreaterThanOrEqual(time_column, to_text(begin_us)),
-            LessThan(time_column, to_text(end_us)),
+            GreaterThanOrEqual(time_column, to_clock(begin_us)),
+            LessThan(time_column, to_clock(end_us)),
         )
         if symbol and form.names["symbol"] in columns:
             wanted = And(wanted, EqualTo(form.names["symbol"], symbol))
@@ -91,28 +92,19 @@ def _load(name: str) -> "Table":
 
 def _clock(
     table: "Table", name: str, column: str, time_zone: str
-) -> tuple[Callable[[int], str], Callable[[int], int]]:
+) -> tuple[Callable[[int], datetime], Callable[[int], int]]:
     """Return how to say a UTC time (us) in the table's terms, and a time of the table in UTC."""
     from pyiceberg.types import TimestampType, TimestamptzType
 
     kind, zone = table.schema().find_type(column), ZoneInfo(time_zone)
     if isinstance(kind, TimestamptzType):
-        return lambda instant: _date_time(instant).isoformat(), lambda instant: instant
+        return utc, lambda instant: instant
     if isinstance(kind, TimestampType):
         return (
-            lambda instant: _date_time(instant).astimezone(zone).replace(tzinfo=None).isoformat(),
-            lambda local: _instant(_date_time(local).replace(tzinfo=zone)),
+            lambda instant: utc(instant).astimezone(zone).replace(tzinfo=None),
+            lambda local: (utc(local).replace(tzinfo=zone) - utc(0)) // timedelta(microseconds=1),
         )
     raise ValueError(f"{name}: {column} is of type {kind}, timestamp or timestamptz was expected")
-
-
-def _date_time(instant: int) -> datetime:
-    seconds, microsecond = divmod(instant, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microsecond)
-
-
-def _instant(clock: datetime) -> int:
-    return int(clock.replace(microsecond=0).timestamp()) * 1_000_000 + clock.microsecond
 
 
 def _first(

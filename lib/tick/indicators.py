@@ -8,7 +8,7 @@ close: that frees the features of the level of prices, and no sum of squares can
 The module travels inside registered models, so it needs numpy, pandas and TA-Lib only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import unwrap
 from itertools import pairwise
 from typing import NoReturn, TypedDict
@@ -22,18 +22,8 @@ SMA, EMA, STDDEV = unwrap(talib.SMA), unwrap(talib.EMA), unwrap(talib.STDDEV)
 BBANDS, RSI, MACD = unwrap(talib.BBANDS), unwrap(talib.RSI), unwrap(talib.MACD)
 
 BAR_COLUMNS = (
-    "day",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "count",
-    "signed_volume",
-    "vwap",
-    "side",
-    "tail",
-    "mean",
+    *("day", "open", "high", "low", "close", "volume"),
+    *("count", "signed_volume", "vwap", "side", "tail", "mean"),
 )
 NUMBERS = (*BAR_COLUMNS[1:], "spread")
 PRICES = ("open", "high", "low", "close", "vwap", "tail", "mean")
@@ -46,7 +36,6 @@ RULES = (
     (("side",), -1.0, 1.0, "from -1 to 1"),
 )
 BASIS_POINTS = 1e4
-BLOCK_ROWS = 20_000  # whose columns a processor's cache holds
 SESSION_S = 23_400.0
 BAND_DEVIATIONS = 2.0
 
@@ -222,7 +211,7 @@ def bar_features(bars: pd.DataFrame, options: FeatureOptions) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame of shape (n_bars, n_features), float64
-        Index as `bars`, columns as `feature_names`, NaN where a day's history is too short. Returns
+        Index as `bars`, NaN where a day's history is too short. Returns
         and distances are logarithms in basis points (1e-4).
 
         ==============================  ==========================================================
@@ -254,33 +243,12 @@ def bar_features(bars: pd.DataFrame, options: FeatureOptions) -> pd.DataFrame:
     _require_options(options)
     columns = {name: _numbers(bars, name) for name in bars.columns if name in NUMBERS}
     columns["seconds"] = bars.index.as_unit("us").asi8 / 1e6
-    names = feature_names(options, quotes="spread" in columns)
-    features = np.empty((len(names), len(bars)))
-
-    starts = day_starts(bars["day"])
-    _, first = np.unique(starts // BLOCK_ROWS, return_index=True)
-    for begin, end in pairwise([*starts[first].tolist(), len(bars)]):
-        rows = slice(begin, end)
-        block = {name: values[rows] for name, values in columns.items()}
-        block_starts = starts[(begin <= starts) & (starts < end)] - begin
-        found = _features(block, block_starts, options)
-        for feature, name in zip(features, names, strict=True):
-            feature[rows] = found[name]
-    return pd.DataFrame(features.T, bars.index, names, copy=False)
-
-
-def feature_names(options: FeatureOptions, *, quotes: bool) -> list[str]:
-    """Return the columns of `bar_features` in order, for bars with or without a spread."""
-    groups = ("close_mean", "vwap_mean", "close_ema", "volatility", "imbalance")
-    return [
-        *(f"return_lag_{lag}" for lag in options["lags"]),
-        *("close_to_vwap", "close_to_mean", "close_to_tail", "close_to_middle"),
-        *("side", "imbalance", "range_bps", "log_volume", "log_count"),
-        *(f"{group}_{window}" for window in options["windows"] for group in groups),
-        *("bollinger_position", "bollinger_width", "rsi"),
-        *("macd", "macd_signal", "macd_histogram", "time_of_day"),
-        *(["spread_bps"] if quotes else []),
-    ]
+    found: list[dict[str, np.ndarray]] = []
+    for begin, end in pairwise([*day_starts(bars["day"]).tolist(), len(bars)]):
+        day = {name: values[begin:end] for name, values in columns.items()}
+        found.append(_features_of_day(day, options))
+    values = np.concatenate([np.array(list(day.values())) for day in found], axis=1)
+    return pd.DataFrame(values.T, bars.index, list(found[0]), copy=False)
 
 
 def warm_up(options: FeatureOptions) -> int:
@@ -320,17 +288,12 @@ def forward_return(bars: pd.DataFrame, horizon: int) -> pd.Series:
     return pd.Series(target, bars.index, name=f"forward_return_{horizon}_bps")
 
 
-def _features(
-    bars: dict[str, np.ndarray], starts: np.ndarray, options: FeatureOptions
-) -> dict[str, np.ndarray]:
-    """Return the features of bars of whole days that begin at `starts`, by name."""
-    counts = np.diff(starts, append=len(bars["close"]))
-    first = np.repeat(bars["close"][starts], counts)
-    close, vwap = _bps(bars["close"], first), _bps(bars["vwap"], first)
+def _features_of_day(bars: dict[str, np.ndarray], options: FeatureOptions) -> dict[str, np.ndarray]:
+    """Return the features of the bars of one day, by name."""
+    close, vwap = (_bps(bars[name], bars["close"][0]) for name in ("close", "vwap"))
     returns = np.diff(close, prepend=np.nan)
-    returns[starts] = np.nan
-    totals = [_by_day(np.cumsum, bars[name], starts) for name in ("signed_volume", "volume")]
-    found = {f"return_lag_{lag}": _lagged(returns, starts, lag) for lag in options["lags"]}
+    totals = [np.cumsum(bars[name]) for name in ("signed_volume", "volume")]
+    found = {f"return_lag_{lag}": _lagged(returns, lag) for lag in options["lags"]}
     found |= {
         "close_to_vwap": close - vwap,
         "close_to_mean": _bps(bars["close"], bars["mean"]),
@@ -343,40 +306,19 @@ def _features(
         "log_count": np.log1p(bars["count"]),
     }
     for window in options["windows"]:
-        found[f"close_mean_{window}"] = close - _by_day(SMA, close, starts, window)
-        found[f"vwap_mean_{window}"] = close - _by_day(SMA, vwap, starts, window)
-        found[f"close_ema_{window}"] = close - _by_day(EMA, close, starts, window)
-        found[f"volatility_{window}"] = _by_day(STDDEV, returns, starts, window)
-        sums = (_window_sum(total, starts, window) for total in totals)
-        found[f"imbalance_{window}"] = _share(*sums)
-    position, width = _by_day(bollinger, close, starts, options["bollinger_window"], n_outputs=2)
-    line, signal, histogram = _by_day(MACD, close, starts, *options["macd"], n_outputs=3)
-    seconds = bars["seconds"] - np.repeat(bars["seconds"][starts], counts)
-    found |= {
-        "bollinger_position": position,
-        "bollinger_width": width,
-        "rsi": _by_day(rsi, close, starts, options["rsi_window"]),
-        "macd": line,
-        "macd_signal": signal,
-        "macd_histogram": histogram,
-        "time_of_day": seconds / SESSION_S,
-    }
+        found[f"close_mean_{window}"] = close - SMA(close, window)
+        found[f"vwap_mean_{window}"] = close - SMA(vwap, window)
+        found[f"close_ema_{window}"] = close - EMA(close, window)
+        found[f"volatility_{window}"] = STDDEV(returns, window)
+        found[f"imbalance_{window}"] = _share(*(_window_sum(total, window) for total in totals))
+    names = ("bollinger_position", "bollinger_width")
+    found |= dict(zip(names, bollinger(close, options["bollinger_window"]), strict=True))
+    found["rsi"] = rsi(close, options["rsi_window"])
+    names = ("macd", "macd_signal", "macd_histogram")
+    found |= dict(zip(names, MACD(close, *options["macd"]), strict=True))
+    found["time_of_day"] = (bars["seconds"] - bars["seconds"][0]) / SESSION_S
     if "spread" in bars:
         found["spread_bps"] = bars["spread"] / bars["close"] * BASIS_POINTS
-    return found
-
-
-def _by_day(
-    indicator: Callable[..., np.ndarray | tuple[np.ndarray, ...]],
-    values: np.ndarray,
-    starts: np.ndarray,
-    *windows: int,
-    n_outputs: int = 1,
-) -> np.ndarray:
-    """Return an indicator of each day's values, shape (n,) or (n_outputs, n)."""
-    found = np.empty((n_outputs, len(values))) if n_outputs > 1 else np.empty(len(values))
-    for begin, end in pairwise([*starts.tolist(), len(values)]):
-        found[..., begin:end] = indicator(values[begin:end], *windows)
     return found
 
 
@@ -392,24 +334,18 @@ def _bps(above: np.ndarray, below: np.ndarray | float) -> np.ndarray:
     return np.log(above / below) * BASIS_POINTS
 
 
-def _lagged(values: np.ndarray, starts: np.ndarray, lag: int) -> np.ndarray:
-    """Return the values `lag` rows before, NaN where that is another day."""
-    lagged = np.empty(len(values))
-    lagged[lag:] = values[: max(len(values) - lag, 0)]
-    rows = (starts[:, None] + np.arange(lag)).ravel()
-    lagged[rows[rows < len(values)]] = np.nan
-    return lagged
+def _lagged(values: np.ndarray, lag: int) -> np.ndarray:
+    """Return the values `lag` rows before, NaN where there are none."""
+    return np.concatenate([np.full(lag, np.nan), values])[: len(values)]
 
 
-def _window_sum(totals: np.ndarray, starts: np.ndarray, window: int) -> np.ndarray:
-    """Return the sums of the last `window` values of the day from the running totals of the days.
+def _window_sum(totals: np.ndarray, window: int) -> np.ndarray:
+    """Return the sums of the last `window` values from their running totals.
 
     Other than in a moving sum, a window of zeros gives 0 whatever came before.
     """
-    before = _lagged(totals, starts, window)
-    ends = np.append(starts[1:], len(totals))
-    full = (starts + window - 1)[starts + window <= ends]
-    before[full] = 0.0
+    before = _lagged(totals, window)
+    before[window - 1 : window] = 0.0
     return totals - before
 
 

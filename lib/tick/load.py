@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from lib.sources import redact
 from lib.tick.days import Day, write_days
 from lib.tick.read import tick_format
 from lib.tick.rules import EARLIEST, Rules, make_rules, to_zone
-from lib.tick.sample import SampleOptions, sample_days
+from lib.tick.sample import sample_days
 from lib.tick.stream import TickSource, find_ticks
 
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as parquet
 
 DROPPED = ("outside", "bad_price", "bad_size", "crossed", "outliers")
 COUNTS = ("read", *DROPPED[:-1], "same_time", "repeats", "outliers", "kept")
@@ -71,7 +72,7 @@ def load_ticks(
     drop_repeats: bool = False,
     max_deviation: float = 0.005,
     seed: int = 0,
-    sample: SampleOptions | None = None,
+    sample: Mapping[str, int] | None = None,
     batch_rows: int = 250_000,
 ) -> TickReport:
     """Load ticks, clean them, and write one Parquet file for each day into `folder`.
@@ -120,8 +121,8 @@ def load_ticks(
         a fraction, are dropped. In SPY of October 2013 and EUR/USD of May 2014 the market itself
         never moved it beyond 0.0025, not even at the news of US payrolls; beyond 0.005 there were
         only prints off the market, most of them large blocks at an earlier day's price.
-    seed, sample : int, SampleOptions
-        Of the sample; other sources do not use them.
+    seed, sample : int, mapping
+        Of the sample, see `lib.tick.sample.sample_days`; other sources do not use them.
     batch_rows : int
         Most rows held at once. The result does not depend on it.
 
@@ -175,8 +176,6 @@ def load_ticks(
 
 def iter_ticks(folder: Path, *, batch_rows: int = 250_000) -> Iterator[pl.DataFrame]:
     """Yield the ticks that `load_ticks` has laid down, day by day, in batches of a day's ticks."""
-    import pyarrow.parquet as parquet
-
     for path in sorted(folder.glob("*.parquet")):
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_rows):
@@ -215,7 +214,7 @@ def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
     }
 
 
-def _load_sample(place: Path, rules: Rules, options: SampleOptions, seed: int) -> list[Day]:
+def _load_sample(place: Path, rules: Rules, options: Mapping[str, int], seed: int) -> list[Day]:
     if rules.kind != "trades":
         raise ValueError(f"kind is {rules.kind!r}: the sample holds trades")
     made = (frame.drop("day") for frame in sample_days(seed=seed, **options))

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from lib.backend import import_keras
 from lib.packaging import BadInput, load_packed, save_packed
-from lib.tick.indicators import BAR_COLUMNS, FeatureOptions, bar_features, day_starts, warm_up
+from lib.tick.indicators import BAR_COLUMNS, FeatureOptions, bar_features, warm_up
+from lib.tick.windows import take_windows, window_ends
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,9 @@ TIME, DAY, FORECAST = "ts", "day", "expected_return_bps"
 SUFFIXES = {"keras": ".keras", "lightgbm": ".txt", "ridge": ".json"}
 NEEDED = ("mlflow", "TA-Lib", "pandas", "numpy")
 IMPORTS = {"keras": ("keras", "tensorflow"), "lightgbm": ("lightgbm",), "ridge": ()}
+MODULES = ("backend", "packaging", "tick.indicators", "tick.model", "tick.windows")
 BATCH = 1024
+CLIP = 5.0  # standard deviations
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Takes windows, float32 of shape (n, window, n_features); returns float64 of shape (n,)."""
@@ -101,28 +104,24 @@ class TickSpec(TypedDict):
     needed_rows: int
 
 
-def fit_scaler(features: pd.DataFrame, *, clip: float = 5.0) -> Scaler:
+def fit_scaler(features: pd.DataFrame) -> Scaler:
     """Return the mean and the standard deviation of each feature.
 
     Parameters
     ----------
     features : pandas.DataFrame of shape (n, n_features)
         Training rows only; rows with a missing value are left out.
-    clip : float, default 5
-        Scaled features are cut at plus and minus this many standard deviations.
 
     Returns
     -------
     Scaler
-        A feature that does not vary has the scale 1.
+        Features are cut at five standard deviations; one that does not vary has the scale 1.
 
     Raises
     ------
     ValueError
-        If no row is complete, or `clip` is not above 0.
+        If no row is complete.
     """
-    if not clip > 0:
-        raise ValueError(f"clip={clip} must be above 0")
     values = features.to_numpy(dtype=np.float64)
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
@@ -135,7 +134,7 @@ def fit_scaler(features: pd.DataFrame, *, clip: float = 5.0) -> Scaler:
         features=list(features.columns),
         mean=values.mean(axis=0).tolist(),
         scale=np.where(scale > 1e-12 * np.abs(values).max(axis=0), scale, 1.0).tolist(),
-        clip=clip,
+        clip=CLIP,
     )
 
 
@@ -185,15 +184,10 @@ def make_tick_spec(
     Raises
     ------
     ValueError
-        If the kind is unknown, or a number is out of its range.
+        If the kind is unknown, or one that sees one row is to see a window.
     """
     if model_kind not in SUFFIXES:
         raise ValueError(f"model_kind={model_kind!r}: choose one of {', '.join(SUFFIXES)}")
-    if window < 1 or horizon < 1 or not target_scale > 0:
-        raise ValueError(
-            f"window={window} and horizon={horizon} must be at least 1, "
-            f"target_scale={target_scale} above 0"
-        )
     if model_kind != "keras" and window != 1:
         raise ValueError(f"{model_kind} sees one row: window must be 1, not {window}")
     return TickSpec(
@@ -277,11 +271,10 @@ def forecast(
     """
     x = scale(features, spec["scaler"])
     found = np.full(len(x), np.nan)
-    back = np.arange(1 - spec["window"], 1)
-    ends = _window_ends(x, days, spec["window"])
+    ends = window_ends(days.to_numpy(), spec["window"], np.isfinite(x).all(axis=1))
     for begin in range(0, len(ends), BATCH):
         rows = ends[begin : begin + BATCH]
-        windows = x[rows[:, None] + back]
+        windows = take_windows(x, rows, spec["window"])
         found[rows] = np.mean([member(windows) for member in members], axis=0)
     return found * spec["target_scale"]
 
@@ -362,7 +355,7 @@ def save_tick_forecaster(path: Path, members: Sequence[Path], spec: TickSpec) ->
         settings.write_text(json.dumps(spec, indent=1), encoding="utf-8")
         save_packed(
             path,
-            ["backend", "packaging", "tick.indicators", "tick.model"],
+            MODULES,
             "tick.model.TickForecaster",
             artifacts={"spec": settings, "members": folder},
             signature=tick_signature(quotes=spec["quotes"]),
@@ -426,14 +419,6 @@ def _ridge(file: Path, shape: tuple[int, int]) -> Predictor:
 
 def _one_each(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype=np.float64).reshape(-1)
-
-
-def _window_ends(x: np.ndarray, days: pd.Series, window: int) -> np.ndarray:
-    """Return the rows that end `window` complete rows of one day."""
-    rows, starts = np.arange(len(x)), day_starts(days)
-    first = np.repeat(starts, np.diff(starts, append=len(x)))
-    first = np.where(np.isfinite(x).all(axis=1), first, rows + 1)
-    return np.flatnonzero(rows - np.maximum.accumulate(first) >= window - 1)
 
 
 def _indexed(frame: pd.DataFrame, *, quotes: bool) -> pd.DataFrame:

@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING
 
 from lib.sources import redact
 
-import numpy as np
 import polars as pl
-
-if TYPE_CHECKING:
-    import pyarrow as arrow
+import pyarrow as arrow
+import pyarrow.types as types
 
 KINDS = {"trades": ["timestamp", "price", "size"], "quotes": ["timestamp", "bid", "ask"]}
 OPTIONAL = ["side", "symbol"]
@@ -43,7 +40,7 @@ class RawTicks:
     """
 
     columns: list[str]
-    batches: Callable[[list[str], int], Iterator["arrow.RecordBatch"]]
+    batches: Callable[[list[str], int], Iterator[arrow.RecordBatch]]
     row: str = "row"
     first_row: int = 1
     may_be_empty: bool = False
@@ -144,8 +141,6 @@ def read_ticks(
     ValueError
         If the file is empty or damaged, a column is missing, or a value cannot be what it must be.
     """
-    import pyarrow as arrow
-
     n_rows, first = 0, None
     try:
         raw = file.open()
@@ -159,11 +154,11 @@ def read_ticks(
                     first = column[0] if first is None else first
                     columns["ts"] = _times(column, first, place, form.time_zone)
                 elif name == "symbol":
-                    columns[name] = _series(column).cast(pl.String)
+                    columns[name] = pl.from_arrow(column).cast(pl.String)
                 elif name == "side":
-                    columns[name] = _sides(_series(column), place)
+                    columns[name] = _sides(pl.from_arrow(column), place)
                 else:
-                    columns[name] = _numbers(_series(column), place, theirs)
+                    columns[name] = _numbers(pl.from_arrow(column), place, theirs)
             n_rows += batch.num_rows
             yield place, pl.DataFrame(columns).with_row_index("row")
     except (arrow.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -205,42 +200,38 @@ class Place:
         """Return the error about the value at `position` of the batch."""
         return ValueError(f"{self.at(position)}: {column} is {value!r}; {expected}")
 
-
-def _series(column: "arrow.Array") -> pl.Series:
-    return pl.from_arrow(column)
+    def require(self, right: pl.Series, column: str, values: pl.Series, expected: str) -> None:
+        """Raise the error about the first of `values` that is not right."""
+        if not right.all():
+            at = int((~right).arg_true()[0])
+            value = values[at]
+            shown = str(value) if values.dtype.is_temporal() and value is not None else value
+            raise self.wrong(at, column, shown, expected)
 
 
 def _numbers(column: pl.Series, place: Place, name: str) -> pl.Series:
     """Return a column as Float64; nothing, or blanks, is null."""
     numbers = column.cast(pl.Float64, strict=False)
     if numbers.null_count() > column.null_count():
-        blank = column.str.strip_chars() == "" if column.dtype == pl.String else column.is_null()
-        wrong = (numbers.is_null() & column.is_not_null() & ~blank).arg_true()
-        if len(wrong):
-            at = int(wrong[0])
-            raise place.wrong(at, name, column[at], "a number was expected: correct or remove it")
+        blank = column.cast(pl.String).str.strip_chars() == ""
+        right = numbers.is_not_null() | column.is_null() | blank
+        place.require(right, name, column, "a number was expected: correct or remove it")
     return numbers
 
 
 def _sides(column: pl.Series, place: Place) -> pl.Series:
     """Return sides as Int8; nothing is 0, not known."""
     sides = _numbers(column, place, "side").fill_null(0)
-    wrong = (~sides.is_in([-1.0, 0.0, 1.0])).arg_true()
-    if len(wrong):
-        at = int(wrong[0])
-        expected = "1 (the buyer took), -1 (the seller) or 0 (not known) was expected"
-        raise place.wrong(at, "side", column[at], expected)
+    expected = "1 (the buyer took), -1 (the seller) or 0 (not known) was expected"
+    place.require(sides.is_in([-1.0, 0.0, 1.0]), "side", column, expected)
     return sides.cast(pl.Int8)
 
 
-def _times(column: "arrow.Array", first: "arrow.Scalar", place: Place, time_zone: str) -> pl.Series:
+def _times(column: arrow.Array, first: arrow.Scalar, place: Place, time_zone: str) -> pl.Series:
     """Return times as us, UTC, from text, integers since 1970 or timestamps of any kind.
 
     The `first` value of the file says how those after it are to be read.
     """
-    import pyarrow as arrow
-    import pyarrow.types as types
-
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if types.is_string(column.type) or types.is_large_string(column.type):
@@ -253,13 +244,12 @@ def _times(column: "arrow.Array", first: "arrow.Scalar", place: Place, time_zone
             expected = f"a time as 2013-10-07 09:30:00.123, {zone} a zone like the first row,"
             wanted = arrow.timestamp("ns", "UTC" if has_zone else None)
             column = _cast(column, wanted, place, expected)
-    if column.null_count:
-        at = int(np.argmax(_series(column.is_null())))
-        raise place.wrong(at, "the timestamp", None, "every tick needs a time")
+    there = pl.from_arrow(column.is_valid())
+    place.require(there, "the timestamp", pl.from_arrow(column), "every tick needs a time")
     if types.is_integer(column.type):
-        times = _from_epoch(_series(column).cast(pl.Int64), int(str(first)), place)
+        times = _from_epoch(pl.from_arrow(column).cast(pl.Int64), int(str(first)), place)
     elif types.is_timestamp(column.type):
-        times = _series(column).dt.cast_time_unit("us")
+        times = pl.from_arrow(column).dt.cast_time_unit("us")
     else:
         raise ValueError(
             f"{place.name}: the timestamps are of type {column.type}; text, integers since 1970 or "
@@ -268,12 +258,8 @@ def _times(column: "arrow.Array", first: "arrow.Scalar", place: Place, time_zone
     return _to_utc(times, place, time_zone)
 
 
-def _cast(
-    column: "arrow.Array", wanted: "arrow.DataType", place: Place, expected: str
-) -> "arrow.Array":
+def _cast(column: arrow.Array, wanted: arrow.DataType, place: Place, expected: str) -> arrow.Array:
     """Cast with Arrow, which is fast and does not say what it cannot cast: look for that then."""
-    import pyarrow as arrow
-
     try:
         return column.cast(wanted)
     except arrow.ArrowInvalid:
@@ -301,11 +287,9 @@ def _to_utc(times: pl.Series, place: Place, time_zone: str) -> pl.Series:
     if times.dtype.time_zone:
         return times.dt.convert_time_zone("UTC")
     local = times.dt.replace_time_zone(time_zone, ambiguous="null", non_existent="null")
-    if local.null_count():
-        at = int(local.is_null().arg_true()[0])
-        expected = (
-            f"the clocks of {time_zone} show this time twice or never, when they are changed: "
-            "give times with their zone, or the right time_zone"
-        )
-        raise place.wrong(at, "the timestamp", str(times[at]), expected)
+    expected = (
+        f"the clocks of {time_zone} show this time twice or never, when they are changed: give "
+        "times with their zone, or the right time_zone"
+    )
+    place.require(local.is_not_null(), "the timestamp", times, expected)
     return local.dt.convert_time_zone("UTC")

@@ -100,7 +100,6 @@ def to_zone(name: str, key: str) -> ZoneInfo:
         ) from None
 
 
-def utc_text(instant: int) -> str:
-    """Return a moment, us since 1970, as people read it."""
-    clock = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(instant))
-    return f"{clock:%Y-%m-%d %H:%M:%S.%f} UTC"
+def utc(instant: int) -> datetime:
+    """Return a moment, us since 1970."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(instant))

@@ -8,7 +8,7 @@ is in the data, so that a model can be told how much of the planted signal it ha
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
-from typing import TypedDict
+from typing import TypedDict, Unpack
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -22,9 +22,8 @@ ALPHA, BETA = 0.08, 0.90  # of the volatility's GARCH(1, 1), by step
 
 
 class SampleOptions(TypedDict, total=False):
-    """What `sample_days` may be told; its defaults hold for what is left out."""
+    """What `sample_ticks` may be told; its defaults hold for what is left out."""
 
-    n_days: int
     n_ticks: int
     step_s: int
     signal: float
@@ -113,14 +112,7 @@ def sample_ticks(
 
 
 def sample_days(
-    n_days: int = 5,
-    *,
-    n_ticks: int = 50_000,
-    step_s: int = 5,
-    signal: float = 0.6,
-    half_spread_bps: float = 0.3,
-    volatility_bps: float = 1.0,
-    seed: int = 0,
+    n_days: int = 5, *, seed: int = 0, **options: Unpack[SampleOptions]
 ) -> Iterator[pl.DataFrame]:
     """Make up the `n_days` weekdays that end with Friday, 19 December 2025, one after the other.
 
@@ -130,15 +122,7 @@ def sample_days(
         raise ValueError(f"n_days is {n_days}: give one day or more")
     days = np.busday_offset(LAST_DAY, np.arange(1 - n_days, 1))
     for day in days.tolist():
-        yield sample_ticks(
-            day,
-            n_ticks=n_ticks,
-            step_s=step_s,
-            signal=signal,
-            half_spread_bps=half_spread_bps,
-            volatility_bps=volatility_bps,
-            seed=seed,
-        )
+        yield sample_ticks(day, seed=seed, **options)
 
 
 def best_forecast(
@@ -179,12 +163,11 @@ def _check_options(
         raise ValueError(
             f"step_s is {step_s}: give a divisor of 1800 s, so that steps begin with the session"
         )
-    for name, value in {
-        "half_spread_bps": half_spread_bps,
-        "volatility_bps": volatility_bps,
-    }.items():
-        if not value >= 0:
-            raise ValueError(f"{name} is {value}: give 0 or more")
+    if not (half_spread_bps >= 0 and volatility_bps >= 0):
+        raise ValueError(
+            f"half_spread_bps is {half_spread_bps} and volatility_bps is {volatility_bps}: give 0 "
+            "or more"
+        )
 
 
 def _activity(fraction: np.ndarray) -> np.ndarray:

@@ -12,12 +12,13 @@ from zoneinfo import ZoneInfo
 from lib.tick.files import find_tick_files
 from lib.tick.iceberg import iceberg_finder
 from lib.tick.read import Place, TickFile, TickFormat, first_time, read_ticks
-from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc_text
+from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc
 
 import numpy as np
 import polars as pl
 
 ICEBERG = "iceberg:"
+CLOCK = "%Y-%m-%d %H:%M:%S.%f UTC"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class TickSource:
         for instant in batch["ts"].to_physical()[[0, -1]].to_list():
             if not begin <= instant < end:
                 raise ValueError(
-                    f"{file.name} has a tick of {utc_text(instant)}: the date in a file's name "
+                    f"{file.name} has a tick of {utc(instant):{CLOCK}}: the date in a file's name "
                     "must be that of its ticks, because files are chosen by it. Rename the file"
                 )
 
@@ -151,7 +152,7 @@ def _check_order(batch: pl.DataFrame, place: Place, last_us: int, last_place: st
         at = int(wrong[0])
         before = place.at(batch["row"][at - 1]) if at else last_place
         raise ValueError(
-            f"{place.at(batch['row'][at])}: {utc_text(times[at + 1])} is before "
-            f"{utc_text(times[at])} in {before}; the ticks of a file must be in order of time, and "
-            "files that are read together must not overlap: sort them, or leave one out"
+            f"{place.at(batch['row'][at])}: {utc(times[at + 1]):{CLOCK}} is before "
+            f"{utc(times[at]):{CLOCK}} in {before}; the ticks of a file must be in order of time, "
+            "and files that are read together must not overlap: sort them, or leave one out"
         )

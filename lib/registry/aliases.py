@@ -1,0 +1,242 @@
+"""What an alias points to, decided by the ledger: moves that nobody can undo unseen, and repair.
+
+An entry is written first, then the alias moves. A move that was cut off is completed by whoever
+comes next, and what was changed past the ledger is entered into it.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from lib.registry import ledger
+from lib.registry.ledger import Entry, EntryTaken, insist, named, seek, serving
+from lib.run import now
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PRODUCTION, STAGING = "production", "staging"
+ALIASES = (PRODUCTION, STAGING)
+PAUSE_S = 0.5  # in which a change under way elsewhere gets on, so that it is not taken for foreign
+CURRENT: Final = -1  # whatever version is in production now
+
+
+class PromotionConflict(ValueError):
+    """Another version has entered production meanwhile; the message says which, and why."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A model's ledger (its id, "" if none), its entries, and the aliases as they are."""
+
+    run_id: str
+    entries: list[Entry]
+    aliases: dict[str, int]
+
+
+def look(client: "MlflowClient", name: str) -> State:
+    """Return the state of a model now; raises ValueError if there is none of this name."""
+    model = ledger.find_model(client, name)
+    run_id = model.tags.get(ledger.TAG, "")
+    aliases = {alias: int(number) for alias, number in model.aliases.items()}
+    return State(run_id, ledger.entries(client, run_id) if run_id else [], aliases)
+
+
+def move(
+    client: "MlflowClient",
+    name: str,
+    alias: str,
+    after: int,
+    *,
+    expected: int | None = CURRENT,
+    **facts: str | bool,
+) -> Entry:
+    """Write the entry that moves `alias`, as soon as nobody else writes one; then move it.
+
+    Entries about the other alias that come between do not matter. One about this alias does: what
+    was expected no longer holds, which is a `PromotionConflict`.
+    """
+    state, _ = reconcile(client, name)
+    expected = serving(state.entries, alias) if expected == CURRENT else expected
+    while True:
+        before = serving(state.entries, alias)
+        if before != expected:
+            raise PromotionConflict(_conflict(name, after, expected, state.entries))
+        if before == after:
+            raise ValueError(f"{name} version {after} is in {alias} already; nothing was changed")
+        entry = _entry(state.entries, alias, before, after, **facts)
+        try:
+            ledger.append(client, state.run_id, entry)
+        except EntryTaken:
+            state = look(client, name)
+        else:
+            _settle(client, name, replace(state, entries=[*state.entries, entry]))
+            return replace(entry, done=now())
+
+
+def _entry(
+    entries: list[Entry], alias: str, before: int | None, after: int | None, **facts: str | bool
+) -> Entry:
+    """Return the next entry; its time is never before the last one's, whatever the clocks say."""
+    when = max(now(), entries[-1].when) if entries else now()
+    empty = {"who": "", "run_dir": "", "verdict": "", "override": False}
+    head = {"number": len(entries) + 1, "when": when, "id": uuid4().hex}
+    return Entry(alias=alias, before=before, after=after, **head, **(empty | facts))
+
+
+def _settle(client: "MlflowClient", name: str, state: State) -> State:
+    """Bring aliases and tags to what the ledger says, and note what is done.
+
+    Anyone may do this for anyone, and again. Whoever has moved an alias looks once more whether the
+    ledger has gone on meanwhile, so the last one to move it has moved it to the right version.
+    """
+    since: dict[str, int] = {}
+    n_seen = 0
+    while n_seen < len(state.entries):
+        for entry in state.entries[n_seen:]:
+            if not entry.done or n_seen:
+                since.setdefault(entry.alias, entry.number)
+        if not since:
+            return state
+        for alias, number in since.items():
+            _apply(client, name, alias, number, state.entries)
+        n_seen, state = len(state.entries), look(client, name)
+    for entry in state.entries:
+        if not entry.done:
+            ledger.finish(client, state.run_id, entry)
+    return state
+
+
+def _apply(client: "MlflowClient", name: str, alias: str, since: int, entries: list[Entry]) -> None:
+    """Point `alias` to where the ledger says; tag the versions that moved from `since` on."""
+    target = serving(entries, alias)
+    if target is None:
+        insist(client.delete_registered_model_alias, name, alias)
+    else:
+        insist(client.set_registered_model_alias, name, alias, str(target))
+    if alias != PRODUCTION:
+        return
+    moved = [entry for entry in entries if entry.alias == alias and entry.number >= since]
+    for number in {v for entry in moved for v in (entry.before, entry.after)} - {None}:
+        _tag(client, name, number, entries)
+
+
+def _tag(client: "MlflowClient", name: str, number: int, entries: list[Entry]) -> None:
+    """Tag a version with when it was replaced, and with why its gate was overridden."""
+    found = seek(client.get_model_version, name, str(number))
+    if found is None:
+        return
+    ours = [entry for entry in entries if entry.alias == PRODUCTION]
+    replaced = [entry.when for entry in ours if entry.before == number]
+    overrides = [entry.reason for entry in ours if entry.override and entry.after == number]
+    wanted = {
+        "archived": replaced[-1] if replaced and serving(ours, PRODUCTION) != number else "",
+        "gate.override": overrides[-1] if overrides else "",
+    }
+    for key, value in wanted.items():
+        if value and found.tags.get(key) != value:
+            insist(client.set_model_version_tag, name, str(number), key, value)
+        elif not value and key in found.tags:
+            insist(client.delete_model_version_tag, name, str(number), key)
+
+
+def reconcile(client: "MlflowClient", name: str) -> tuple[State, list[str]]:
+    """Finish what was cut off, and enter what was changed past the ledger, which there must be.
+
+    Returns
+    -------
+    State
+    list of str
+        What has been done, in words.
+    """
+    state = look(client, name)
+    said = [
+        f"entry {entry.number} was cut off and is finished: {entry.change}"
+        for entry in state.entries
+        if not entry.done
+    ]
+    for alias in ALIASES:
+        state, text = _note_found(client, name, alias, state)
+        said += [text] if text else []
+    return _settle(client, name, state), said
+
+
+def _note_found(client: "MlflowClient", name: str, alias: str, state: State) -> tuple[State, str]:
+    """Enter a change of `alias` that was made past the ledger; return it in words, or ""."""
+    while _is_foreign(client, name, state, alias):
+        time.sleep(PAUSE_S)
+        earlier, state = state, look(client, name)
+        if state != earlier:
+            continue
+        before, after = serving(state.entries, alias), state.aliases.get(alias)
+        reason = "changed past the ledger, by other means than this project's"
+        if not any(entry.alias == alias for entry in state.entries):
+            reason = "found where it was when the ledger was begun"
+        entry = _entry(state.entries, alias, before, after, action="found", reason=reason)
+        try:
+            ledger.append(client, state.run_id, entry)
+        except EntryTaken:
+            state = look(client, name)
+        else:
+            text = f"entered into the ledger: {entry.change}, {reason}"
+            return look(client, name), text
+    return state, ""
+
+
+def _is_foreign(client: "MlflowClient", name: str, state: State, alias: str) -> bool:
+    """Say whether `alias` is neither where the ledger says nor where a change was cut off."""
+    actual, target = state.aliases.get(alias), serving(state.entries, alias)
+    if actual == target:
+        return False
+    if target is not None and seek(client.get_model_version, name, str(target)) is None:
+        return True
+    return actual not in _cut_off(state, alias)
+
+
+def _cut_off(state: State, alias: str) -> set[int | None]:
+    """Return where an alias may be while changes of it are not finished: where they began."""
+    return {
+        entry.before
+        for entry in state.entries
+        if entry.alias == alias and not entry.done and entry.action != "found"
+    }
+
+
+def disagreements(state: State) -> list[str]:
+    """Return in words where aliases and ledger disagree, and which entries are not finished."""
+    said = [f"entry {e.number} was cut off: {e.change}" for e in state.entries if not e.done]
+    for alias in ALIASES:
+        actual, target = state.aliases.get(alias), serving(state.entries, alias)
+        if actual != target and actual not in _cut_off(state, alias):
+            said.append(f"@{alias} points to {named(actual)}, the ledger says {named(target)}")
+    return said
+
+
+def earlier_champions(entries: Iterable[Entry]) -> list[int]:
+    """Return the champions that rollbacks go to, the next one first."""
+    champions: list[int] = []
+    current = None
+    for entry in entries:
+        if entry.alias == PRODUCTION:
+            current = entry.after
+            if entry.action == "rollback":
+                while champions[-1] != current:
+                    champions.pop()
+            elif current is not None and champions[-1:] != [current]:
+                champions.append(current)
+    return (champions if current is None else champions[:-1])[::-1]
+
+
+def _conflict(name: str, after: int, expected: int | None, entries: list[Entry]) -> str:
+    """Say who has promoted what meanwhile, and what to do."""
+    last = next((entry for entry in reversed(entries) if entry.alias == PRODUCTION), None)
+    head = f"{name} version {after} was not promoted: {named(expected)} was expected in production"
+    if last is None:
+        return f"{head}, but none is. Run the register stage again"
+    return (
+        f"{head}, but {named(last.after)} is there since {last.when} ({last.action} by "
+        f"{last.by}: {last.reason}). Run the register stage again, which compares with "
+        "what is there now"
+    )
