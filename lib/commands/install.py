@@ -141,7 +141,7 @@ def make_environment(folder: Path) -> None:
 def call(command: list[str | Path], *, shown: bool = False) -> None:
     """Run a program, quietly where all is well, or with its lines as they come if `shown`.
 
-    The packages that uv lists in the end, one a line, are left out.
+    The packages that uv lists in the end, one a line with its sign, are left out.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def call(command: list[str | Path], *, shown: bool = False) -> None:
     )
     lines = []
     for line in process.stdout:
-        if not line.startswith(" + "):
+        if not line.startswith((" + ", " - ", " ~ ")):
             lines.append(line.rstrip())
             if shown:
                 say(f"      {line.rstrip()}")
