@@ -127,6 +127,8 @@ def make_environment(folder: Path) -> None:
     Failed
         If Python's own `venv` cannot; says what to install.
     """
+    if folder.is_symlink():  # somebody else's environment, which must not be emptied
+        folder.unlink()
     try:
         venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(folder)
     except (subprocess.CalledProcessError, OSError) as error:
