@@ -144,14 +144,19 @@ def baselines(frame: pd.DataFrame) -> list[str]:
 def time_keys(index: pd.DatetimeIndex) -> pd.Index:
     """Return times as keys; of equal ones each but the first gets a number."""
     index = pd.DatetimeIndex(index)
-    index = index.tz_convert("UTC") if index.tz else index
-    texts = index.strftime("%Y-%m-%dT%H:%M:%S.%f").astype("str").str.removesuffix(".000000")
+    naive = index.tz_convert("UTC").tz_localize(None) if index.tz else index
+    times = naive.to_numpy("datetime64[us]")
+    is_whole = times == times.astype("datetime64[s]")
+    texts = np.datetime_as_string(times, unit="s").astype(object)
+    texts[~is_whole] = np.datetime_as_string(times[~is_whole], unit="us")
     return numbered(texts)
 
 
 def numbered(keys: Sequence[str]) -> pd.Index:
     """Return keys of which each that repeats an earlier one got a number: ``a``, ``a/1``."""
     texts = pd.Series(keys, dtype="str")
+    if texts.is_unique:
+        return pd.Index(texts, name="key")
     again = texts.groupby(texts).cumcount()
     return pd.Index(texts.where(again == 0, texts + "/" + again.astype("str")), name="key")
 
@@ -161,7 +166,9 @@ def times(keys: pd.Index) -> pd.DatetimeIndex | None:
     texts = pd.Series(keys, dtype="str")
     if not len(texts) or not texts.str.fullmatch(TIME.pattern).all():
         return None
-    return pd.DatetimeIndex(pd.to_datetime(texts.str.split("/").str[0], format="ISO8601"))
+    if texts.str.contains("/").any():
+        texts = texts.str.split("/").str[0]
+    return pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601"))
 
 
 def by_time(rows: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
