@@ -4,11 +4,11 @@ import hashlib
 import sqlite3
 import zipfile
 
+from lib.console import redact
 from lib.frames import gap_report, grid_step
 from lib.power.load import load_power
 from lib.power.sample import sample_power, write_uci_text
 from lib.power.uci import ARCHIVE, fetch_uci
-from lib.sources import redact
 
 import pandas as pd
 import pytest
