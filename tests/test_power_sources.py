@@ -113,6 +113,11 @@ def test_path_that_is_nowhere_lists_the_places_tried(tmp_path, monkeypatch):
         load_power("nothing.txt")
 
 
+def test_file_with_the_signs_of_a_glob_in_its_name_is_read(tmp_path):
+    (tmp_path / "power[1].txt").write_bytes(uci("1/2/2007;00:00:00", "1/2/2007;00:01:00"))
+    assert len(load_power(str(tmp_path / "power[1].txt"))) == 2
+
+
 def test_folder_asks_for_a_glob(tmp_path):
     with pytest.raises(ValueError, match=r"is a folder: name a file in it, or a glob"):
         load_power(str(tmp_path))
