@@ -4,11 +4,11 @@ import hashlib
 import sqlite3
 import zipfile
 
+from lib.console import redact
 from lib.frames import gap_report, grid_step
 from lib.power.load import load_power
 from lib.power.sample import sample_power, write_uci_text
 from lib.power.uci import ARCHIVE, fetch_uci
-from lib.sources import redact
 
 import pandas as pd
 import pytest
@@ -111,6 +111,11 @@ def test_path_that_is_nowhere_lists_the_places_tried(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=rf"{tmp_path}/nothing.txt and .*/nothing.txt"):
         load_power("nothing.txt")
+
+
+def test_file_with_the_signs_of_a_glob_in_its_name_is_read(tmp_path):
+    (tmp_path / "power[1].txt").write_bytes(uci("1/2/2007;00:00:00", "1/2/2007;00:01:00"))
+    assert len(load_power(str(tmp_path / "power[1].txt"))) == 2
 
 
 def test_folder_asks_for_a_glob(tmp_path):

@@ -7,11 +7,11 @@ import sys
 import textwrap
 import time
 
+from lib.files import ROOT
 from lib.power import tuning
 from lib.power.study import DONE, FoldPruner, open_study
 from lib.power.trials import history_chart, parameter_importance, trials_frame
 from lib.power.tuning import score, search_space, shared_datasets, tune
-from lib.run import ROOT
 from lib.splits import time_folds
 
 import lightgbm as lgb

@@ -4,6 +4,8 @@ Arrow reads the whole text on all cores, dates and times of day as dictionaries.
 the file is assumed, and a line counts only if it has all its fields.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 from lib.power.frame import COLUMNS, Part, canonical
 from lib.power.table import CLOCK_PARSERS, MISSING, columns_of, from_table
 
@@ -82,6 +84,7 @@ def _frame(table: arrow.Table) -> pd.DataFrame:
     if np.isnat(ts).any():
         raise ValueError("a time cannot be read")
     values = np.empty((len(COLUMNS), len(table)))
-    for row, column in zip(values, table.columns[n_clock:], strict=True):
-        row[:] = column.to_numpy()
+    numbers = table.columns[n_clock:]
+    with ThreadPoolExecutor(arrow.cpu_count()) as threads:
+        list(threads.map(lambda row, column: np.copyto(row, column.to_numpy()), values, numbers))
     return canonical(ts, values)

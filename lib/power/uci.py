@@ -4,7 +4,7 @@ import hashlib
 import zipfile
 import zlib
 
-from lib.run import data_dir
+from lib.files import data_dir
 
 URL = (
     "https://archive.ics.uci.edu/static/public/235/"
