@@ -51,10 +51,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def group_of(nodeid: str) -> str:
     """Return what a test has to run beside: a pipeline's notebooks, or the tests of its module.
 
-    A notebook reads what the ones before it wrote. Tests of a module share a run.
+    A notebook reads what the ones before it wrote. Tests of a module share a run, and so do
+    these of two modules.
     """
     path = nodeid.split("::")[0]
-    return path.rpartition("/")[0] if path.endswith(".ipynb") else path
+    if path.endswith(".ipynb"):
+        return path.rpartition("/")[0]
+    return "tests/test_whole_runs.py" if path == "tests/test_opened_notebooks.py" else path
 
 
 def _n_long(items: list[pytest.Item]) -> int:

@@ -14,7 +14,7 @@ from lib.run import ROOT, state_dir
 import pendulum
 import pytest
 from airflow.timetables.base import DataInterval, TimeRestriction
-from whole_runs import wait_for
+from whole_runs import TOY, prepare, wait_for
 
 NIGHT = clock.LiveCronTimetable("30 3 * * *", timezone="UTC")
 START = pendulum.datetime(2025, 12, 27, tz="UTC")
@@ -194,21 +194,31 @@ def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(output
     assert scheduling.ghosts() == [scheduling.Ghost("power", "a")]
 
 
-COMMAND = [sys.executable, "-m", "lib.commands.cli", "run", "compare"]
+COMMAND = [sys.executable, "-m", "lib.commands.cli", "run", "toy"]
+SLOWLY = ["--params", '{"wait_s": 30.0}']
+
+
+def environment_of(folder):
+    return {**os.environ, "OUTPUTS_DIR": str(folder), "PIPELINES_DIR": str(TOY)}
 
 
 def start(folder):
     """Start a run in a process of its own and give it back once its notebook runs."""
-    before = len([*folder.glob("compare/*/stages/01_compare.json")])
-    environment = {**os.environ, "OUTPUTS_DIR": str(folder)}
+    before = len([*folder.glob("toy/*/stages/01_load.json")])
+    environment = environment_of(folder)
     log = (folder / "said").open("wb")
     process = subprocess.Popen(
-        COMMAND, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+        [*COMMAND, *SLOWLY],
+        cwd=ROOT,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
 
     def is_running():
         assert process.poll() is None, (folder / "said").read_text()
-        return len([*folder.glob("compare/*/stages/01_compare.json")]) > before
+        return len([*folder.glob("toy/*/stages/01_load.json")]) > before
 
     wait_for(is_running, 120, "the notebook to run")
     return process
@@ -223,13 +233,14 @@ def states(folder):
 def mlflow_states(folder):
     with sqlite3.connect(folder / "mlflow.db") as database:
         query = "SELECT status FROM runs JOIN experiments USING (experiment_id) "
-        query += "WHERE experiments.name = 'compare' ORDER BY start_time"
+        query += "WHERE experiments.name = 'toy' ORDER BY start_time"
         return [status for (status,) in database.execute(query)]
 
 
 @pytest.mark.kernel
 @pytest.mark.timeout(600)
 def test_one_interrupt_ends_a_run_for_good_and_a_killed_one_is_closed_by_the_next(tmp_path):
+    prepare(tmp_path)
     process = start(tmp_path)
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
@@ -239,20 +250,20 @@ def test_one_interrupt_ends_a_run_for_good_and_a_killed_one_is_closed_by_the_nex
     assert said.count("interrupted: stopping") == 1
     assert "cancelled; what its finished stages made stays in" in said and "  go on " in said
     assert states(tmp_path) == ["failed"] and mlflow_states(tmp_path) == ["KILLED"]
-    (page,) = tmp_path.glob("compare/*/report.html")
+    (page,) = tmp_path.glob("toy/*/report.html")
     assert "cancelled" in page.read_text()
 
     process = start(tmp_path)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert states(tmp_path)[-1] == "running", "nobody was left to say so"
-    environment = {**os.environ, "OUTPUTS_DIR": str(tmp_path)}
+    environment = environment_of(tmp_path)
     done = subprocess.run(
         COMMAND, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith("closed compare/manual__") and "1 of 1 passed" in done.stdout
+    assert done.stdout.startswith("closed toy/manual__") and "1 of 1 passed" in done.stdout
     assert states(tmp_path) == ["failed", "failed", "success"]
     assert mlflow_states(tmp_path)[-1] == "FINISHED" and "RUNNING" not in mlflow_states(tmp_path)
-    pages = sorted(tmp_path.glob("compare/*/report.html"))
+    pages = sorted(tmp_path.glob("toy/*/report.html"))
     assert "lost" in pages[1].read_text()

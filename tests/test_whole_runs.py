@@ -6,15 +6,16 @@ run is made again without it.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from lib import judged, tracking
+from lib import judged, layout, tracking
 from lib.commands import reproduce
 from lib.registry import lifecycle
-from lib.run import ROOT, data_dir, outputs_dir
+from lib.run import ROOT, data_dir, open_run, outputs_dir, run_folder_name
 
 import mlflow
 import pandas as pd
@@ -27,11 +28,12 @@ from whole_runs import (
     prepare,
     register_again,
     report,
+    resume,
 )
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 HOURLY = data_dir() / "power" / "household_power_hourly.csv.gz"
-SAMPLE = {"source": "sample"}
+NAMED = {"model_name": "power_by_command"}  # the first of its name, so it is promoted
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,41 +50,40 @@ def n_versions(name="household_power_lightgbm_sample"):
     return len(tracking.open_client().search_model_versions(f"name = '{name}'"))
 
 
-def test_command_line_runs_the_sample_and_says_where_everything_is():
-    params = {"model_name": "power_by_command"}  # the first of its name, so it is promoted
-    done = subprocess.run(
-        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", json.dumps(params)],
+@pytest.fixture(scope="module")
+def typed():
+    """The sample, run by the command line: what was printed."""
+    return subprocess.run(
+        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", json.dumps(NAMED)],
         capture_output=True,
         text=True,
         cwd=ROOT,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    stages = sorted(p.stem for p in (ROOT / "notebooks/power").glob("[0-9]*.ipynb"))
-    assert all(f"{stage} " in done.stdout for stage in stages)
-    assert done.stdout.count(" ok ") == len(stages) + 1, "the stages, and the promotion"
-    assert "verdict  rmse_vs_persistence" in done.stdout
-    assert "promote  promoted: " in done.stdout
-    assert os.environ["OUTPUTS_DIR"] in done.stdout
-    assert "power_by_command_sample version 1, models:/power_by_command_sample@production" in (
-        done.stdout
-    )
-    assert "/report.html\n" in done.stdout
-    assert "1 of 1 passed" in done.stdout
 
 
 @pytest.fixture(scope="module")
-def sample():
-    """A run of the sample as by hand in Airflow, without a logical date: state, tasks, folder."""
-    before = n_versions()
-    return *go(impatient("power"), logical_date=None), before
+def sample(typed):
+    """The folder of that run."""
+    assert typed.returncode == 0, typed.stdout + typed.stderr
+    return open_run(re.search(r"/(power/[^/]+)/report\.html\n", typed.stdout)[1])
 
 
-def test_sample_run_leaves_folder_mlflow_run_and_staging_model(sample):
-    done, tasks, run, before = sample
-    assert done.state == "success" and done.logical_date is None
-    assert tasks.pop("promote").state in ("success", "skipped"), "as other runs have left it"
-    for stage in tasks:
+def test_command_line_runs_the_sample_and_says_where_everything_is(typed, sample):
+    stages = layout.planned("power")
+    assert all(f"{stage} " in typed.stdout for stage in stages)
+    assert typed.stdout.count(" ok ") == len(stages) + 1, "the stages, and the promotion"
+    assert "verdict  rmse_vs_persistence" in typed.stdout
+    assert "promote  promoted: " in typed.stdout, "the first of its name"
+    assert os.environ["OUTPUTS_DIR"] in typed.stdout
+    name = "power_by_command_sample"
+    assert f"{name} version 1, models:/{name}@production" in typed.stdout
+    assert "1 of 1 passed" in typed.stdout
+
+
+def test_sample_run_leaves_folder_mlflow_run_and_a_model_that_serves(sample):
+    run, stages = sample, layout.planned("power")
+    for stage in stages:
         state, page = report(run, stage)
         assert state == "completed"
         assert "<html" in page and 'src="http' not in page
@@ -92,28 +93,29 @@ def test_sample_run_leaves_folder_mlflow_run_and_staging_model(sample):
     assert logged.info.status == "FINISHED"
     assert {k: logged.data.metrics[k] for k in metrics} == pytest.approx(metrics)
     assert metrics["rmse"] < metrics["persistence_rmse"]
-    for stage in tasks:
+    for stage in stages:
         assert logged.data.metrics[f"{stage}_seconds"] > 0
         assert logged.data.metrics[f"{stage}_peak_memory_mb"] > 50
     assert logged.data.params["source"] == "sample" and "run_dir" not in logged.data.params
-    assert logged.data.tags["airflow_run"] == done.run_id
+    assert run_folder_name(logged.data.tags["airflow_run"]) == run.name
     (data,) = logged.inputs.dataset_inputs
     assert data.dataset.digest == run.read("dataset.json")["digest"][:36]
     client = tracking.open_client()
     pages = {f.path for f in client.list_artifacts(logged.info.run_id, "notebooks")}
-    assert pages == {f"notebooks/{s}.{e}" for s in tasks for e in ("ipynb", "html")}
+    assert pages == {f"notebooks/{s}.{e}" for s in stages for e in ("ipynb", "html")}
     assert client.list_artifacts(logged.info.run_id, "figures")
     assert "report.html" in {f.path for f in client.list_artifacts(logged.info.run_id)}
     page = (run.path / "report.html").read_text()
     assert '<section class="verdict passed">' in page and tracking.link(run)["run_id"] in page
     assert f'"power","{run.name}","passed"' in (outputs_dir() / "index.html").read_text()
-    assert n_versions() == before + 1
-    version = lifecycle.version("household_power_lightgbm_sample", "@staging")
+    version = lifecycle.version("power_by_command_sample", "@staging")
+    assert (n_versions("power_by_command_sample"), version.version) == (1, "1")
+    assert lifecycle.champion("power_by_command_sample") == 1
     assert version.tags["run_dir"] == run.run_dir
 
 
 def test_registered_model_forecasts_what_the_notebook_evaluated(sample):
-    run = sample[2]
+    run = sample
     model = mlflow.pyfunc.load_model(run.read("registration.json")["uri"])
     raw = run.read("raw.parquet").reset_index()
     columns = model.metadata.get_input_schema().input_names()
@@ -152,7 +154,7 @@ def test_first_version_enters_production_with_a_record_and_an_event(weak):
 
 
 def test_better_version_takes_over_and_the_page_shows_by_how_much(weak, sample, power):
-    done, tasks, run = register_again(power, sample[2], model_name="power_gated")
+    done, tasks, run = register_again(power, sample, model_name="power_gated")
     assert tasks["promote"].state == "success"
     decision, made = run.read("gate.json"), run.read("registration.json")
     assert decision["outcome"] == "better" and decision["champion"]["version"] == 1
@@ -181,7 +183,7 @@ def test_worse_version_stops_at_staging_and_the_champion_stays(weak, sample, pow
 @pytest.mark.parametrize(("policy", "alias"), [("staging", "staging"), ("never", "")])
 def test_policy_that_stops_before_production_stops(weak, sample, power, policy, alias):
     before = lifecycle.version(GATED, "@staging").version
-    done, tasks, run = register_again(power, sample[2], model_name="power_gated", promote=policy)
+    done, tasks, run = register_again(power, sample, model_name="power_gated", promote=policy)
     assert done.state == "success" and tasks["promote"].state == "skipped"
     made = run.read("registration.json")
     assert (made["alias"], made["policy"]) == (alias, policy)
@@ -190,9 +192,7 @@ def test_policy_that_stops_before_production_stops(weak, sample, power, policy, 
 
 
 def test_approval_by_command_line_says_how_to_decide(weak, sample, power):
-    done, tasks, run = register_again(
-        power, sample[2], model_name="power_gated", promote="approval"
-    )
+    done, tasks, run = register_again(power, sample, model_name="power_gated", promote="approval")
     assert done.state == "success" and tasks["promote"].state == "skipped"
     decision = json.loads((run.path / "promotion.json").read_text())
     version = run.read("registration.json")["version"]
@@ -207,7 +207,7 @@ def test_champion_that_no_longer_loads_leaves_the_decision_to_a_person(weak, sam
     version = lifecycle.version(f"{name}_sample", "@production")
     folder = Path(tracking.open_client().get_model_version_download_uri(version.name, 1))
     (folder / "MLmodel").write_text("damaged")
-    done, tasks, run = register_again(power, sample[2], model_name=name)
+    done, tasks, run = register_again(power, sample, model_name=name)
     assert done.state == "success" and tasks["promote"].state == "skipped"
     decision = run.read("gate.json")
     assert decision["outcome"] == "undecided" and "cannot be loaded" in decision["reason"]
@@ -218,9 +218,10 @@ def test_champion_that_no_longer_loads_leaves_the_decision_to_a_person(weak, sam
 # Runs made again, real data, faults -----------------------------------------------------------
 
 
-def test_sample_run_is_made_again_to_the_last_digit(sample, tmp_path, monkeypatch, capfd):
+def test_run_is_made_again_to_the_last_digit(weak, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
-    shutil.copytree(sample[2].path.path, tmp_path / "power/then")
+    prepare(tmp_path)
+    shutil.copytree(weak[2].path.path, tmp_path / "power/then")
     start = tmp_path / "power/then/run.json"
     if "+" in json.loads(start.read_text())["commit"]:
         start.unlink()  # where somebody works on the files, take them as they are
@@ -259,10 +260,10 @@ def test_truncated_input_file_fails_the_first_stage_with_file_and_reason(power, 
     assert mlflow_run(run).info.status == "FAILED"
 
 
-def test_model_below_its_floor_is_red_and_not_registered(power):
-    before = n_versions()
-    done, tasks, run = go(power, max_rmse_vs_persistence=0.1)
+def test_model_below_its_floor_is_red_and_not_registered(power, weak):
+    before = n_versions(GATED)
+    done, tasks, run = resume(power, weak[2], "05_evaluate", max_rmse_vs_persistence=0.1)
     assert done.state == "failed" and tasks["06_register"].state == "failed"
     assert "GateError" in report(run, "06_register")[1]
     assert "rmse_vs_persistence" in report(run, "06_register")[1]
-    assert n_versions() == before
+    assert n_versions(GATED) == before

@@ -68,7 +68,13 @@ def go(dag, *, logical_date=NOW, **params):
 
 
 def register_again(dag, earlier, **params):
-    """Run the last stage and the promotion on a copy of a run; return as `go`.
+    """Run the last stage and the promotion on a copy of a run; return as `go`."""
+    (register,) = [name for name in dag.task_dict if name.endswith("_register")]
+    return resume(dag, earlier, register, **params)
+
+
+def resume(dag, earlier, first, **params):
+    """Run the stages from `first` on with a copy of what a run has made before; return as `go`.
 
     The copy is another run to the registry: with a folder, a model and an MLflow run of its own.
     """
@@ -76,16 +82,11 @@ def register_again(dag, earlier, **params):
 
     moment = datetime.now(UTC)
     run = open_run(f"{dag.dag_id}/{run_folder_name(f'manual__{moment.isoformat()}')}")
-    (register,) = [t for t in dag.task_dict if t.endswith("_register")]
-    left_out = shutil.ignore_patterns(
-        f"{register}*",
-        "mlflow.json",
-        "run.json",
-        "gate.json",
-        "registration.json",
-        "promotion.json",
-    )
-    shutil.copytree(earlier.path.path, run.path.path, ignore=left_out)
+    again = [name for name in dag.task_dict if name[0].isdigit() and name >= first]
+    made = [name for stage in again for name in earlier.record(stage).get("writes", {})]
+    left_out = [f"{stage}*" for stage in again] + made
+    left_out += ["mlflow.json", "run.json", "promotion.json", "report.html", "summary.json"]
+    shutil.copytree(earlier.path.path, run.path.path, ignore=shutil.ignore_patterns(*left_out))
     values = {
         name: value
         for record in earlier.records().values()
@@ -94,7 +95,7 @@ def register_again(dag, earlier, **params):
     }
     done = dag.test(
         run_conf=configuration(dag.dag_id, values | params),
-        mark_success_pattern=rf"(?!{register})\d+_\w+",
+        mark_success_pattern="|".join(name for name in dag.task_dict if name < first),
         logical_date=moment,
         run_after=moment,
     )
