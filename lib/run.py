@@ -70,12 +70,3 @@ def _notebook_parameters(run: Run, stage: str) -> dict[str, Value]:
     declared = read_parameters(notebook)
     values = {name: running.user_ns[name] for name in declared if name in running.user_ns}
     return check_values(declared, values, owner=f"{run.pipeline}/{stage}")
-
-
-def __getattr__(name: str) -> object:  # until all say where these are
-    from lib import files, folder, runs
-
-    for module in (files, folder, layout, runs):
-        if hasattr(module, name):
-            return getattr(module, name)
-    raise AttributeError(name)

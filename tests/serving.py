@@ -12,7 +12,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from lib.run import ROOT, open_run
+from lib.files import ROOT
+from lib.run import open_run
 
 import pytest
 

@@ -3,8 +3,8 @@
 import json
 import shutil
 
+from lib import runs
 from lib.files import ROOT, outputs_dir
-from lib.pages import summary
 from lib.run import open_run
 from tests import airflow_reports
 from tests.airflow_reports import REPORT, RUN, RUN_ID, notebook
@@ -41,7 +41,7 @@ def test_stage_that_will_not_be_run_is_not_waited_for(get, folder):
 
 def test_run_that_was_closed_is_live_no_more(get, folder):
     before = get(f"state/{REPORT}").json()
-    summary.close_run(open_run(RUN), "lost", "The machine went down")
+    runs.close_run(open_run(RUN), "lost", "The machine went down")
     after = get(f"state/{REPORT}").json()
     assert before["live"] and not after["live"] and after["version"] != before["version"]
     assert "The machine went down" in get(f"page/{REPORT}").text

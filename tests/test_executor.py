@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from lib import outcome
+from lib.files import write_bytes
 from lib.machine import executor, session
-from lib.run import write_bytes
 
 import pytest
 from executed import AT, ROOT, read, statuses, stuck_notebook

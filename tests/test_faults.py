@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lib import outcome, tracking
 from lib.dag.dagrun import configuration
-from lib.run import ROOT, outputs_dir
+from lib.files import ROOT, outputs_dir
 
 import mlflow
 import pytest
@@ -186,6 +186,7 @@ def test_run_folder_on_s3_holds_the_same_run(bucket, tmp_path):
     """Runs a copy of the project, whose databases and scratch files lie beside it."""
     for part in ("lib", "plugins"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    prepare(tmp_path / "outputs")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLFLOW"))}
     environment |= {"OUTPUTS_DIR": f"s3://{bucket}/outputs", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(

@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 from benchmarks.gate_rates import Scenario, count_promoted
+from lib.files import ROOT
 from lib.registry import gate
 from lib.registry.paired import Test
-from lib.run import ROOT
 
 import numpy as np
 import pandas as pd

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 from lib.addresses import open_stage_link
 from lib.commands import workbench
-from lib.pages.summary import note_start
+from lib.files import ROOT, write_bytes
 from lib.parameters import read_parameters
-from lib.run import ROOT, UnfinishedStage, open_run, write_bytes
+from lib.run import UnfinishedStage, open_run
+from lib.runs import note_start
 
 import IPython
 import pytest

@@ -6,12 +6,13 @@ import tarfile
 from pathlib import Path
 
 from lib import judged, tracking
+from lib.files import ROOT, data_dir, outputs_dir, state_dir
 from lib.images.model import load_image_classifier
 from lib.images.sample import sample_objects
 from lib.machine.executor import execute_notebook
 from lib.machine.session import import_papermill
 from lib.registry import lifecycle
-from lib.run import ROOT, data_dir, open_run, outputs_dir, state_dir
+from lib.run import open_run
 
 import mlflow
 import numpy as np

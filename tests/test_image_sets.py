@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+from lib.files import data_dir
 from lib.images.load import describe_images, load_images
 from lib.images.sets import (
     CLASSES,
@@ -11,7 +12,6 @@ from lib.images.sets import (
     images_digest,
     split_validation,
 )
-from lib.run import data_dir
 
 import numpy as np
 import pytest

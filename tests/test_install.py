@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from lib.commands import install
-from lib.run import ROOT
+from lib.files import ROOT
 
 import pytest
 

@@ -14,11 +14,11 @@ from itertools import count
 
 from lib import tracking
 from lib.commands import services
+from lib.files import ROOT
 from lib.registry import aliases as moves
 from lib.registry import ledger, lifecycle
 from lib.registry.aliases import PRODUCTION, STAGING, PromotionConflict
 from lib.registry.ledger import EntryTaken
-from lib.run import ROOT
 
 import pytest
 from memory_store import MemoryClient

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 from lib import outcome
 from lib.commands import services
 from lib.dag import notify
-from lib.run import ROOT, open_run, write_bytes
+from lib.files import ROOT, write_bytes
+from lib.run import open_run
 
 import pytest
 from whole_runs import prepare

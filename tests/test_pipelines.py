@@ -13,8 +13,8 @@ from lib import layout
 from lib.dag.assets import data_asset, drift_asset, model_asset
 from lib.dag.form import RUN_DATE, notebook_params
 from lib.dag.promotion import PromotionOperator
+from lib.files import ROOT
 from lib.parameters import merge_parameters, read_parameters
-from lib.run import ROOT
 
 import jinja2
 import nbformat

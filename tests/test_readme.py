@@ -3,7 +3,7 @@
 import json
 import re
 
-from lib.run import ROOT
+from lib.files import ROOT
 
 import pytest
 

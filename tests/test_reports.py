@@ -8,7 +8,7 @@ import re
 import time
 from html.parser import HTMLParser
 
-from lib import addresses, outcome
+from lib import addresses, outcome, runs
 from lib.pages import cells
 from lib.pages import notebook as reports
 
@@ -361,11 +361,11 @@ def test_earlier_attempt_leads_to_the_same_stages(folder):
 def test_run_that_was_closed_between_stages_leads_to_no_stage_that_will_never_be(
     folder, monkeypatch, tmp_path
 ):
-    from lib.pages import publish, summary
+    from lib.pages import publish
     from lib.run import open_run
 
     assert leads(execute(folder, "01_load"))[-1] == "02_features.html"
-    summary.close_run(open_run("wind/run-1"), "cancelled", "Ctrl-C", at="2026-01-02T05:00:00+01:00")
+    runs.close_run(open_run("wind/run-1"), "cancelled", "Ctrl-C", at="2026-01-02T05:00:00+01:00")
     publish.publish(open_run("wind/run-1"), ask_registry=False)
     assert leads(folder / "01_load.html") == [INDEX, RUN]
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from lib import addresses
 from lib.dag import clock, scheduling
-from lib.run import ROOT, state_dir
+from lib.files import ROOT, state_dir
 
 import pendulum
 import pytest

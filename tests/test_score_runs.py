@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 from lib import tracking
 from lib.dag.form import PROMOTED_MODEL, drift_asset, model_asset
+from lib.files import outputs_dir
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
 from lib.power.features import measured
 from lib.power.watched import power_columns
 from lib.registry import drift, standing, store
-from lib.run import outputs_dir
 
 import jinja2
 import pandas as pd

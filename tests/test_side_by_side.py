@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 from lib import judged, tracking
+from lib.files import ROOT
 from lib.pages import run_page, summary
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
@@ -12,7 +13,7 @@ from lib.registry import disagreement, side_by_side
 from lib.registry.paired import Test
 from lib.registry.rows import NotComparable, Rows
 from lib.registry.standing import Version
-from lib.run import ROOT, open_run
+from lib.run import open_run
 
 import matplotlib as mpl
 import numpy as np

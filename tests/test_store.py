@@ -12,14 +12,15 @@ from threading import Thread
 from types import SimpleNamespace
 
 from lib import tracking
+from lib.files import ROOT, outputs_dir
 from lib.images.watched import image_keys
-from lib.pages.summary import list_runs
 from lib.pipelines import power
 from lib.registry import standing, store
 from lib.registry.rows import Rows
 from lib.registry.standing import Version
 from lib.registry.store import Store, new_keys
-from lib.run import ROOT, open_run, outputs_dir
+from lib.run import open_run
+from lib.runs import list_runs
 
 import numpy as np
 import pandas as pd

@@ -17,9 +17,11 @@ from datetime import UTC, datetime
 
 from lib import addresses, layout, tracking
 from lib.dag.clock import GRACE
+from lib.files import ROOT, state_dir
 from lib.pages import summary
 from lib.parameters import merge_parameters
-from lib.run import ROOT, open_run, run_folder_name, state_dir
+from lib.run import open_run
+from lib.runs import run_folder_name
 
 import psutil
 import pytest

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from lib import judged, layout, tracking
 from lib.commands import reproduce
+from lib.files import ROOT, data_dir, outputs_dir
 from lib.registry import lifecycle
-from lib.run import ROOT, data_dir, open_run, outputs_dir, run_folder_name
+from lib.run import open_run
+from lib.runs import run_folder_name
 
 import mlflow
 import pandas as pd
@@ -109,7 +111,7 @@ def test_sample_run_leaves_folder_mlflow_run_and_a_model_that_serves(sample):
     assert '<section class="verdict passed">' in page and tracking.link(run)["run_id"] in page
     assert f'"power","{run.name}","passed"' in (outputs_dir() / "index.html").read_text()
     version = lifecycle.version("power_by_command_sample", "@staging")
-    assert (n_versions("power_by_command_sample"), version.version) == (1, "1")
+    assert (n_versions("power_by_command_sample"), int(version.version)) == (1, 1)
     assert lifecycle.champion("power_by_command_sample") == 1
     assert version.tags["run_dir"] == run.run_dir
 

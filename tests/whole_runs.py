@@ -13,8 +13,9 @@ from pathlib import Path
 
 from lib import outcome, tracking
 from lib.commands import services
-from lib.files import state_dir
-from lib.run import ROOT, open_run, outputs_dir, run_folder_name
+from lib.files import ROOT, outputs_dir, state_dir
+from lib.run import open_run
+from lib.runs import run_folder_name
 
 import psutil
 import pytest

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from lib import layout
+from lib import layout, runs
 from lib.files import is_local, outputs_dir
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
@@ -244,7 +244,7 @@ def render(place: Place, pipelines: list[str]) -> str:
 def _index(pipelines: list[str]) -> str:
     rows = run_index.read_rows()
     if not rows:  # none has been written yet
-        runs = [run for pipeline in pipelines for run in summary.list_runs(pipeline)]
+        runs = [run for pipeline in pipelines for run in runs.list_runs(pipeline)]
         rows = [run_index.row(summary.read_summary(run)) for run in runs]
     shown = [row | {"page": summary.PAGE} for row in rows if row["pipeline"] in pipelines]
     return run_index.render(shown)

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from lib import layout, outcome
-from lib.console import account  # noqa: F401  until all say where these are
 from lib.files import write_bytes
 from lib.floors import explain
 from lib.folder import NAME
 from lib.layout import stage_title
 from lib.registry.gate import markdown, settled
 from lib.run import Run
-from lib.runs import CLOSED, STARTED, close_run, is_copy, list_runs, lock_digest, note_start  # noqa: F401
+from lib.runs import CLOSED, STARTED
 
 from upath import UPath
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from lib.files import now
 from lib.registry import ledger
 from lib.registry.ledger import Entry, EntryTaken, insist, named, seek, serving
-from lib.run import now
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,11 +4,11 @@ import math
 import statistics
 import time
 
+from lib.files import BYTECODE
 from lib.registry.paired import Test
 from lib.registry.rows import Rows, predict
 from lib.registry.side_by_side import Pair
 from lib.registry.standing import Version
-from lib.run import BYTECODE
 
 import numpy as np
 import pandas as pd

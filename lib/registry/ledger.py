@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from lib import tracking
-from lib.run import now
+from lib.files import now
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient, MlflowException

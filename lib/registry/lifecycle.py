@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.console import account
+from lib.console import account, told_briefly
 from lib.floors import explain
 from lib.registry import aliases, ledger
 from lib.registry.aliases import (
@@ -29,7 +29,7 @@ from lib.registry.aliases import (
 from lib.registry.gate import PROMOTED, how_to_promote, is_held, markdown
 from lib.registry.ledger import Entry, named, seek, serving
 from lib.registry.standing import TEST, find_version, full_name
-from lib.run import Run, told_briefly
+from lib.run import Run
 from lib.runs import copied_from, is_by_hand
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import judged, tracking
+from lib.files import is_local, now, outputs_dir
 from lib.registry.drift import PROFILE
 from lib.registry.rematch import moment
 from lib.registry.rows import Rows, predict
 from lib.registry.standing import SAMPLE, Version, require_test
-from lib.run import Run, is_local, now, outputs_dir
+from lib.run import Run
 
 import numpy as np
 import pandas as pd
