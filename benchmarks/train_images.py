@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.backend import choose_precision, import_keras
-from lib.files import ROOT, outputs_dir
+from lib.ground.files import ROOT, outputs_dir
 from lib.machine.executor import execute_notebook, import_papermill
 from lib.run import open_run
 
@@ -39,7 +39,7 @@ def values_of_the_dag(pipeline: str) -> dict:
 
 def run_stage(pipeline: str, stage: str, run_dir: str, values: dict) -> None:
     """Execute a notebook with those of `values` that it declares."""
-    from lib.parameters import read_parameters
+    from lib.ground.parameters import read_parameters
 
     notebook = ROOT / "notebooks" / pipeline / f"{stage}.ipynb"
     known = {k: v for k, v in values.items() if k in read_parameters(notebook)}

@@ -23,7 +23,7 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
-from lib.files import data_dir
+from lib.ground.files import data_dir
 from lib.power.features import forward_value, power_features
 from lib.power.load import load_power
 from lib.power.trials import trials_frame

@@ -25,7 +25,7 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from lib.chart_file import KINDS, MAX_NOTES, MAX_ROWS, MAX_VALUES, parse
+from lib.ground.chart_file import KINDS, MAX_NOTES, MAX_ROWS, MAX_VALUES, parse
 
 import numpy as np
 import pandas as pd

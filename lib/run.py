@@ -1,15 +1,15 @@
 """What a notebook begins with: `open_run` gives it its run folder.
 
 It is the same folder under JupyterLab, papermill, nbval and Airflow. Who works by hand is told at
-once what to do, and may begin from a run that is there (`lib.handover`).
+once what to do, and may begin from a run that is there (`lib.ground.handover`).
 """
 
 from dataclasses import replace
 
-from lib import handover, layout
-from lib.console import is_interactive, say, shell, told_briefly
-from lib.folder import Run, UnfinishedStage, look_at
-from lib.parameters import Value, check_values, read_parameters
+from lib.ground import handover, layout
+from lib.ground.console import is_interactive, say, shell, told_briefly
+from lib.ground.folder import Run, UnfinishedStage, look_at
+from lib.ground.parameters import Value, check_values, read_parameters
 
 __all__ = ["Run", "UnfinishedStage", "open_run"]
 
@@ -22,7 +22,7 @@ def open_run(run_dir: str, stage: str = "") -> Run:
     Under IPython the values of the notebook's parameters cell are checked against their declared
     types and domains, and kept in the stage's record. Where a person runs the notebook and the
     folder has nothing of the earlier stages, it begins from the newest run that fits, and says so:
-    see `lib.handover`.
+    see `lib.ground.handover`.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from lib.console import redact
-from lib.files import ROOT, data_dir
+from lib.ground.console import redact
+from lib.ground.files import ROOT, data_dir
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

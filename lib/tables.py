@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from lib.console import redact
 from lib.floors import closest
 from lib.frames import frame_digest
+from lib.ground.console import redact
 from lib.judged import numbered, time_keys
 from lib.sources import list_files, read_file
 
@@ -98,7 +98,8 @@ def describe_table(table: pd.DataFrame, source: str, *, name: str, target: str) 
     -------
     dict
         ``name`` (with ``_sample`` for a sample), ``source`` (without secrets), ``digest``
-        (`lib.frames.frame_digest`), ``n_rows``, ``n_columns``, ``n_missing`` (rows without target).
+        (`lib.frames.frame_digest`), ``n_rows``, ``n_columns``, ``n_missing`` (rows without
+        target).
     """
     return {
         "name": f"{name}_sample" if source == "sample" else name,

@@ -21,11 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import git, layout
-from lib.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
-from lib.parameters import Value
+from lib.ground import git, layout
+from lib.ground.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
+from lib.ground.parameters import Value
+from lib.ground.runs import start_of
 from lib.run import Run
-from lib.runs import start_of
 
 from upath import UPath
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lib.backend import import_keras
-from lib.files import read_object, write_json
+from lib.ground.files import read_object, write_json
 
 import numpy as np
 import pandas as pd

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from lib.runs import run_folder_name
+from lib.ground.runs import run_folder_name
 
 import pytest
 

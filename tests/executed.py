@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lib import outcome
+from lib.ground import outcome
 from lib.machine import executor
 
 import nbformat

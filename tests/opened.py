@@ -1,7 +1,7 @@
 """A run with stages to open, and what an opened notebook holds."""
 
-from lib import outcome
-from lib.files import write_bytes
+from lib.ground import outcome
+from lib.ground.files import write_bytes
 from lib.run import open_run
 
 import pandas as pd

@@ -5,7 +5,7 @@ import html
 import json
 import re
 
-from lib import outcome
+from lib.ground import outcome
 from lib.registry import gate
 from lib.run import open_run
 

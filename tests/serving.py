@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from lib.run import open_run
 
 import pytest

@@ -3,8 +3,8 @@
 import json
 import shutil
 
-from lib import runs
-from lib.files import ROOT, outputs_dir
+from lib.ground import runs
+from lib.ground.files import ROOT, outputs_dir
 from lib.run import open_run
 from tests import airflow_reports
 from tests.airflow_reports import REPORT, RUN, RUN_ID, notebook

@@ -8,7 +8,7 @@ import sys
 import time
 
 from lib.commands import services
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from tests import airflow_reports
 from tests.airflow_reports import RUN, RUN_ID, notebook
 

@@ -2,7 +2,8 @@
 
 import json
 
-from lib import chart_file, charts
+from lib import charts
+from lib.ground import chart_file
 from lib.pages import viewer
 from lib.run import open_run
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from lib import tracking
 from lib.commands import cli, pipelines
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from lib.registry import ledger, lifecycle
 
 import pytest

@@ -5,7 +5,7 @@ import json
 import re
 from importlib import import_module
 
-from lib import layout
+from lib.ground import layout
 from lib.registry import rows
 
 import pytest

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib import outcome
+from lib.ground import outcome
 from lib.machine import executor, session
 
 import psutil

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from lib import outcome
-from lib.files import write_bytes
+from lib.ground import outcome
+from lib.ground.files import write_bytes
 from lib.machine import executor, session
 
 import pytest

@@ -15,9 +15,10 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from lib import outcome, tracking
+from lib import tracking
 from lib.dag.dagrun import configuration
-from lib.files import ROOT, outputs_dir
+from lib.ground import outcome
+from lib.ground.files import ROOT, outputs_dir
 
 import mlflow
 import pytest

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from benchmarks.gate_rates import Scenario, count_promoted
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from lib.registry import gate
 from lib.registry.paired import Test
 

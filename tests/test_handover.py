@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib.addresses import open_stage_link
 from lib.commands import workbench
-from lib.files import ROOT, write_bytes
-from lib.parameters import read_parameters
+from lib.ground.addresses import open_stage_link
+from lib.ground.files import ROOT, write_bytes
+from lib.ground.parameters import read_parameters
+from lib.ground.runs import note_start
 from lib.run import UnfinishedStage, open_run
-from lib.runs import note_start
 
 import IPython
 import pytest
@@ -241,7 +241,7 @@ def test_stages_run_in_part_name_the_next_one_first(outputs, kernel):
 
 
 def test_running_lab_is_offered_as_a_link(outputs, kernel, monkeypatch):
-    monkeypatch.setattr("lib.addresses.running", lambda: {"lab": "http://127.0.0.1:2"})
+    monkeypatch.setattr("lib.ground.addresses.running", lambda: {"lab": "http://127.0.0.1:2"})
     make_run(OLD, horizon=24)
     run = kernel("05_evaluate")
     with pytest.raises(UnfinishedStage) as caught:

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 from lib import judged, tracking
-from lib.files import ROOT, data_dir, outputs_dir, state_dir
+from lib.ground.files import ROOT, data_dir, outputs_dir, state_dir
 from lib.images.model import load_image_classifier
 from lib.images.sample import sample_objects
 from lib.machine.executor import execute_notebook

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from lib.files import data_dir
+from lib.ground.files import data_dir
 from lib.images.load import describe_images, load_images
 from lib.images.sets import (
     CLASSES,

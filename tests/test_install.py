@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from lib.commands import install
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 import pytest
 

@@ -4,10 +4,10 @@ import json
 import os
 import shutil
 
-from lib import outcome
 from lib.commands import cli, keep, workbench
 from lib.commands.workbench import open_stage
-from lib.files import ROOT
+from lib.ground import outcome
+from lib.ground.files import ROOT
 from lib.run import open_run
 
 import nbformat

@@ -2,8 +2,8 @@
 
 import json
 
-from lib import layout
-from lib.files import ROOT
+from lib.ground import layout
+from lib.ground.files import ROOT
 
 import pytest
 

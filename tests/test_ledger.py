@@ -14,7 +14,7 @@ from itertools import count
 
 from lib import tracking
 from lib.commands import services
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from lib.registry import aliases as moves
 from lib.registry import ledger, lifecycle
 from lib.registry.aliases import PRODUCTION, STAGING, PromotionConflict

@@ -2,7 +2,7 @@
 
 import os
 
-from lib import addresses
+from lib.ground import addresses
 from lib.pages import links
 
 import pytest

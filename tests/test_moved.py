@@ -3,7 +3,7 @@
 import json
 
 from lib.commands.moved import moved_names
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 import pytest
 

@@ -10,7 +10,7 @@ import sys
 import tokenize
 
 from lib.commands import cli, new
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 import nbformat
 import pytest

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from lib.commands.reproduce import environment
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 import numpy as np
 import pandas as pd

@@ -11,10 +11,10 @@ import threading
 from email import policy
 from types import SimpleNamespace
 
-from lib import outcome
 from lib.commands import services
 from lib.dag import notify
-from lib.files import ROOT, write_bytes
+from lib.ground import outcome
+from lib.ground.files import ROOT, write_bytes
 from lib.run import open_run
 
 import pytest

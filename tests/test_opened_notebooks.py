@@ -13,13 +13,13 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from lib import outcome
-from lib.addresses import open_stage_link
 from lib.commands.workbench import open_stage
-from lib.files import ROOT
+from lib.ground import outcome
+from lib.ground.addresses import open_stage_link
+from lib.ground.files import ROOT
+from lib.ground.runs import list_runs
 from lib.pages.summary import summarise
 from lib.run import open_run
-from lib.runs import list_runs
 
 import pytest
 from opened import ODD, assigned, cell, copies, executed, fingerprint, make_run, sources
@@ -126,7 +126,7 @@ def test_notebook_that_is_executed_on_an_empty_folder_begins_from_no_run(outputs
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="run 01_load first") as caught:
         execute(ROOT / "notebooks/power/05_evaluate.ipynb", tmp_path)
     shown = outcome.ANSI.sub("", caught.value.traceback)
-    assert "raise UnfinishedStage" in shown and "lib/folder.py" in shown, "for the report"
+    assert "raise UnfinishedStage" in shown and "lib/ground/folder.py" in shown, "for the report"
     assert list(open_run("power/dev").records()) == ["05_evaluate"]
 
 

@@ -1,6 +1,6 @@
 """What an executed notebook says of itself once it is marked as failed."""
 
-from lib import outcome
+from lib.ground import outcome
 from lib.machine import session
 
 import nbformat

@@ -2,7 +2,7 @@
 
 import json
 
-from lib import parameters
+from lib.ground import parameters
 
 import pytest
 from hypothesis import given

@@ -9,12 +9,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from lib import layout
 from lib.dag.assets import data_asset, drift_asset, model_asset
 from lib.dag.form import RUN_DATE, notebook_params
 from lib.dag.promotion import PromotionOperator
-from lib.files import ROOT
-from lib.parameters import merge_parameters, read_parameters
+from lib.ground import layout
+from lib.ground.files import ROOT
+from lib.ground.parameters import merge_parameters, read_parameters
 
 import jinja2
 import nbformat

@@ -1,7 +1,7 @@
 """The made-up house, and the real files beside it."""
 
-from lib.files import data_dir
 from lib.frames import frame_digest, gap_report
+from lib.ground.files import data_dir
 from lib.power.frame import aggregate_power, check_power
 from lib.power.load import load_power
 from lib.power.sample import sample_power

@@ -4,8 +4,8 @@ import hashlib
 import sqlite3
 import zipfile
 
-from lib.console import redact
 from lib.frames import gap_report, grid_step
+from lib.ground.console import redact
 from lib.power.load import load_power
 from lib.power.sample import sample_power, write_uci_text
 from lib.power.uci import ARCHIVE, fetch_uci

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from lib import tracking
 from lib.commands import prune, services
-from lib.files import write_bytes
+from lib.ground.files import write_bytes
 from lib.run import open_run
 
 import pytest

@@ -3,7 +3,7 @@
 import json
 import re
 
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 import pytest
 

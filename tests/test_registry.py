@@ -197,7 +197,7 @@ def test_run_by_hand_moves_staging_at_most_and_says_how_to_promote(make_run, pol
 
 
 def test_person_in_the_kernel_of_an_airflow_run_moves_staging_at_most(shared_run, monkeypatch):
-    monkeypatch.setattr("lib.runs.is_interactive", lambda: True)
+    monkeypatch.setattr("lib.ground.runs.is_interactive", lambda: True)
     made = lifecycle.register(shared_run, "looked_at", gate=gate("first"))
     assert (made["alias"], lifecycle.champion("looked_at")) == ("staging", None)
 

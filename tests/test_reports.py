@@ -8,7 +8,7 @@ import re
 import time
 from html.parser import HTMLParser
 
-from lib import addresses, outcome, runs
+from lib.ground import addresses, outcome, runs
 from lib.pages import cells
 from lib.pages import notebook as reports
 

@@ -8,9 +8,9 @@ import json
 import platform
 import subprocess
 
-from lib import runs
 from lib.commands import lockfile, reproduce
-from lib.files import ROOT
+from lib.ground import runs
+from lib.ground.files import ROOT
 
 import pytest
 

@@ -3,7 +3,7 @@
 import sys
 import textwrap
 
-from lib import layout
+from lib.ground import layout
 from lib.packaging import load_packed
 from lib.pipelines import power
 from lib.power.demo import sample_pair

@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from lib import files, folder, runs
+from lib.ground import files, folder, runs
 from lib.run import UnfinishedStage, open_run
 
 import matplotlib.figure

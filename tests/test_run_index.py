@@ -7,10 +7,10 @@ import re
 import shutil
 import time
 
+from lib.ground.runs import close_run
 from lib.pages import run_index
 from lib.pages.summary import summarise, write_summary
 from lib.run import open_run
-from lib.runs import close_run
 
 import pytest
 from upath import UPath
@@ -230,7 +230,7 @@ def test_no_run_is_lost_when_several_finish_at_once(outputs):
 
 def test_remote_runs_are_found_in_one_listing_and_seen_when_they_change(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS_DIR", f"memory://{tmp_path.name}/runs")
-    monkeypatch.setattr("lib.files.state_dir", lambda: tmp_path)
+    monkeypatch.setattr("lib.ground.files.state_dir", lambda: tmp_path)
     write_summary(make_run("wind/a"))
     page = run_index.write_index()
     assert names() == ["wind/a"] and "wind" in page.read_text()

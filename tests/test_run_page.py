@@ -6,12 +6,13 @@ import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
-from lib import addresses, charts, outcome, tracking
+from lib import charts, tracking
+from lib.ground import addresses, outcome
+from lib.ground.runs import close_run
 from lib.machine import watcher
 from lib.pages import publish, run_page
 from lib.pages.summary import summarise, write_summary
 from lib.run import open_run
-from lib.runs import close_run
 from tests import run_pages
 from tests.run_pages import (
     DECIDED,

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib.commands import services
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from lib.pages import publish, run_page
 from lib.pages.summary import summarise
 from lib.run import open_run

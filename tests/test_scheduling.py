@@ -7,9 +7,9 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
-from lib import addresses
 from lib.dag import clock, scheduling
-from lib.files import ROOT, state_dir
+from lib.ground import addresses
+from lib.ground.files import ROOT, state_dir
 
 import pendulum
 import pytest

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from lib import tracking
 from lib.dag.form import PROMOTED_MODEL, drift_asset, model_asset
-from lib.files import outputs_dir
+from lib.ground.files import outputs_dir
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
 from lib.power.features import measured

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import addresses
 from lib.commands import services
+from lib.ground import addresses
 
 import pytest
 from whole_runs import wait_for

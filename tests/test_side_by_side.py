@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 from lib import judged, tracking
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from lib.pages import run_page, summary
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair

@@ -12,7 +12,8 @@ from threading import Thread
 from types import SimpleNamespace
 
 from lib import tracking
-from lib.files import ROOT, outputs_dir
+from lib.ground.files import ROOT, outputs_dir
+from lib.ground.runs import list_runs
 from lib.images.watched import image_keys
 from lib.pipelines import power
 from lib.registry import standing, store
@@ -20,7 +21,6 @@ from lib.registry.rows import Rows
 from lib.registry.standing import Version
 from lib.registry.store import Store, new_keys
 from lib.run import open_run
-from lib.runs import list_runs
 
 import numpy as np
 import pandas as pd

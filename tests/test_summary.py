@@ -2,7 +2,7 @@
 
 import json
 
-from lib import outcome, runs
+from lib.ground import outcome, runs
 from lib.pages import summary
 from lib.run import open_run
 

@@ -5,7 +5,7 @@ import statistics
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from lib.files import data_dir
+from lib.ground.files import data_dir
 from lib.tick.load import COUNTS, iter_ticks, load_ticks
 from lib.tick.sample import sample_days
 

@@ -4,10 +4,10 @@ import json
 from datetime import UTC, date, datetime
 
 from lib import judged, tracking
-from lib.files import data_dir, state_dir
+from lib.ground.files import data_dir, state_dir
+from lib.ground.runs import run_folder_name
 from lib.registry import lifecycle
 from lib.run import open_run
-from lib.runs import run_folder_name
 from lib.tick.sample import sample_ticks
 
 import mlflow

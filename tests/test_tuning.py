@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 
-from lib.files import ROOT
+from lib.ground.files import ROOT
 from lib.power import tuning
 from lib.power.study import DONE, FoldPruner, open_study
 from lib.power.trials import history_chart, parameter_importance, trials_frame

@@ -15,13 +15,14 @@ import sys
 import urllib.request
 from datetime import UTC, datetime
 
-from lib import addresses, layout, tracking
+from lib import tracking
 from lib.dag.clock import GRACE
-from lib.files import ROOT, state_dir
+from lib.ground import addresses, layout
+from lib.ground.files import ROOT, state_dir
+from lib.ground.parameters import merge_parameters
+from lib.ground.runs import run_folder_name
 from lib.pages import summary
-from lib.parameters import merge_parameters
 from lib.run import open_run
-from lib.runs import run_folder_name
 
 import psutil
 import pytest

@@ -12,12 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import judged, layout, tracking
+from lib import judged, tracking
 from lib.commands import reproduce
-from lib.files import ROOT, data_dir, outputs_dir
+from lib.ground import layout
+from lib.ground.files import ROOT, data_dir, outputs_dir
+from lib.ground.runs import run_folder_name
 from lib.registry import lifecycle
 from lib.run import open_run
-from lib.runs import run_folder_name
 
 import mlflow
 import pandas as pd

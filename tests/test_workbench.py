@@ -9,15 +9,16 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib import outcome, tracking
-from lib.addresses import open_stage_link
+from lib import tracking
 from lib.commands import workbench
 from lib.commands.workbench import open_stage
-from lib.files import write_bytes
+from lib.ground import outcome
+from lib.ground.addresses import open_stage_link
+from lib.ground.files import write_bytes
+from lib.ground.runs import copied_from
 from lib.pages.summary import summarise
 from lib.registry import lifecycle
 from lib.run import UnfinishedStage, open_run
-from lib.runs import copied_from
 
 import IPython
 import pandas as pd

@@ -11,11 +11,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lib import outcome, tracking
+from lib import tracking
 from lib.commands import services
-from lib.files import ROOT, outputs_dir, state_dir
+from lib.ground import outcome
+from lib.ground.files import ROOT, outputs_dir, state_dir
+from lib.ground.runs import run_folder_name
 from lib.run import open_run
-from lib.runs import run_folder_name
 
 import psutil
 import pytest

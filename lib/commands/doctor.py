@@ -20,13 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import layout
 from lib.commands import lockfile
 from lib.commands.services import airflow_settings
-from lib.console import redact, say
 from lib.dag import health
 from lib.dag.scheduling import ghosts
-from lib.files import ROOT, state_dir
+from lib.ground import layout
+from lib.ground.console import redact, say
+from lib.ground.files import ROOT, state_dir
 from lib.tracking import tracking_uri
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from lib import layout, outcome
 from lib.commands.which import LATEST
 from lib.commands.workbench import WORKBENCH, bare
-from lib.console import say
-from lib.files import ROOT, write_bytes
+from lib.ground import layout, outcome
+from lib.ground.console import say
+from lib.ground.files import ROOT, write_bytes
+from lib.ground.parameters import parse_parameters
 from lib.pages.code_diff import line_diff
-from lib.parameters import parse_parameters
 from lib.run import OPENED, open_run
 
 from upath import UPath

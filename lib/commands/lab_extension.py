@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.addresses import OPEN_STAGE
 from lib.commands import which
 from lib.commands.workbench import open_stage
-from lib.folder import Run
+from lib.ground.addresses import OPEN_STAGE
+from lib.ground.folder import Run
 from lib.pages.html import document, render
 from lib.pages.summary import summarise
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from lib import tracking
 from lib.commands import which
-from lib.console import redact, say
+from lib.ground.console import redact, say
 from lib.pages import publish
 from lib.registry import ledger, lifecycle
 from lib.registry.ledger import Entry

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 
 def moved_names(cells: Iterable[str]) -> list[str]:

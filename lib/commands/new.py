@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lib.commands.notebooks import KERNEL, refresh_all
-from lib.console import say
-from lib.files import ROOT, outputs_dir
+from lib.ground.console import say
+from lib.ground.files import ROOT, outputs_dir
 
 import nbformat
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import layout
-from lib.console import say
-from lib.files import write_bytes
+from lib.ground import layout
+from lib.ground.console import say
+from lib.ground.files import write_bytes
 
 import nbformat
 from nbformat import NotebookNode

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from lib import layout
 from lib.commands import services
-from lib.console import say
-from lib.files import outputs_dir, state_dir
+from lib.ground import layout
+from lib.ground.console import say
+from lib.ground.files import outputs_dir, state_dir
 
 INTERRUPTED = 128 + signal.SIGINT
 

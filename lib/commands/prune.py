@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.console import redact, say
-from lib.files import ROOT, is_local, outputs_dir, state_dir
-from lib.folder import Run
-from lib.git import git
+from lib.ground.console import redact, say
+from lib.ground.files import ROOT, is_local, outputs_dir, state_dir
+from lib.ground.folder import Run
+from lib.ground.git import git
+from lib.ground.runs import list_runs
 from lib.pages.run_index import write_index
 from lib.pages.summary import summarise
 from lib.registry import ledger
-from lib.runs import list_runs
 
 from upath import UPath
 

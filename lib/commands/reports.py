@@ -1,8 +1,8 @@
 """What `make reports` and `make compare` write: pages of runs, and of two runs side by side."""
 
 from lib.commands.which import find_pair, find_run
+from lib.ground.runs import list_runs
 from lib.pages import publish, two_runs
-from lib.runs import list_runs
 
 
 def write(run: str) -> None:

@@ -22,14 +22,14 @@ from pathlib import Path
 
 from lib.commands import lockfile
 from lib.commands.which import find_run
-from lib.console import redact, say
-from lib.files import ROOT, data_dir
-from lib.folder import Run
-from lib.git import git
+from lib.ground.console import redact, say
+from lib.ground.files import ROOT, data_dir
+from lib.ground.folder import Run
+from lib.ground.git import git
+from lib.ground.parameters import Value
+from lib.ground.runs import lock_digest
 from lib.pages.differences import data_words
 from lib.pages.summary import summarise
-from lib.parameters import Value
-from lib.runs import lock_digest
 
 from upath import UPath
 

@@ -2,7 +2,7 @@
 
 Everything listens on 127.0.0.1. Settings are environment variables, set for child processes
 only, so that the shell that called stays as it was. What runs is put on record, see
-`lib.addresses`.
+`lib.ground.addresses`.
 """
 
 import json
@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lib import addresses, layout
-from lib.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
-from lib.console import say
 from lib.dag import scheduling
-from lib.files import ROOT, state_dir
+from lib.ground import addresses, layout
+from lib.ground.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
+from lib.ground.console import say
+from lib.ground.files import ROOT, state_dir
 from lib.pages import links
 from lib.tracking import artifact_root, open_client, tracking_uri
 
@@ -40,7 +40,7 @@ class Service:
     Attributes
     ----------
     name : str
-        As in the record of `lib.addresses`.
+        As in the record of `lib.ground.addresses`.
     command : list of str
     address : str
         Where it will answer, "" where it does not.

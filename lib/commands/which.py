@@ -8,10 +8,10 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.files import is_local, outputs_dir
+from lib.ground.files import is_local, outputs_dir
+from lib.ground.runs import list_runs, run_folder_name
 from lib.pages.summary import read_summary, stage_to_open
 from lib.run import Run, open_run
-from lib.runs import list_runs, run_folder_name
 
 LATEST = "latest"
 REFERENCE = "reference"

@@ -14,17 +14,17 @@ import urllib.parse
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from lib import layout, outcome
 from lib.commands import which
 from lib.commands.moved import moved_names
-from lib.console import say
-from lib.files import ROOT, outputs_dir, read_object
-from lib.folder import Run
-from lib.handover import take
+from lib.ground import layout, outcome
+from lib.ground.console import say
+from lib.ground.files import ROOT, outputs_dir, read_object
+from lib.ground.folder import Run
+from lib.ground.handover import take
+from lib.ground.parameters import PASSWORD, Parameter, Value, read_parameters
+from lib.ground.runs import code_changed, note_start, start_of
 from lib.pages.summary import summarise
-from lib.parameters import PASSWORD, Parameter, Value, read_parameters
 from lib.run import OPENED, open_run
-from lib.runs import code_changed, note_start, start_of
 
 from upath import UPath
 

@@ -8,7 +8,7 @@ otherwise it is skipped, and no asset is updated.
 from typing import TYPE_CHECKING
 
 from lib.dag.assets import drift_asset
-from lib.runs import run_of_airflow
+from lib.ground.runs import run_of_airflow
 
 from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException

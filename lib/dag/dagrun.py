@@ -15,16 +15,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from lib import console as user
-from lib import layout, tracking
+from lib import tracking
 from lib.dag import scheduling
 from lib.dag.account import Account
 from lib.floors import explain
+from lib.ground import console as user
+from lib.ground import layout
+from lib.ground.parameters import Value, check_values, merge_parameters
+from lib.ground.runs import run_of_airflow
 from lib.machine.session import SIGNALS, import_papermill
 from lib.pages.summary import PAGE, read_summary, summarise
-from lib.parameters import Value, check_values, merge_parameters
 from lib.run import Run
-from lib.runs import run_of_airflow
 
 import_papermill()  # before Airflow, which is then quicker to import
 
@@ -67,7 +68,7 @@ def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
     """Return what to trigger `pipeline` with: checked, on sample data where no source is named.
 
     A DAG's own values are made for real data; on the sample the notebooks' own are taken, see
-    `lib.parameters.values_of_run`.
+    `lib.ground.parameters.values_of_run`.
 
     Raises
     ------

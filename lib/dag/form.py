@@ -7,14 +7,14 @@ parses.
 import json
 from datetime import UTC, datetime, timedelta
 
-from lib import layout
 from lib.dag.alarm import AlarmOperator
 from lib.dag.assets import data_asset, drift_asset, model_asset
 from lib.dag.clock import LiveCronTimetable
 from lib.dag.notify import failure_callbacks
 from lib.dag.operator import NotebookOperator
 from lib.dag.promotion import PromotionOperator
-from lib.parameters import Parameter, Value, check_values, merge_parameters
+from lib.ground import layout
+from lib.ground.parameters import Parameter, Value, check_values, merge_parameters
 
 from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, Param
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 
 def ask(folder: Path, settings: Mapping[str, str]) -> dict:

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from lib.console import redact
+from lib.ground.console import redact
+from lib.ground.runs import run_of_airflow
 from lib.pages.summary import PAGE, decision, summarise
 from lib.registry.gate import is_promoted
 from lib.run import Run
-from lib.runs import run_of_airflow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

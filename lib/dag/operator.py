@@ -14,22 +14,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import layout
 from lib.dag.account import INTERRUPTED
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.files import ROOT
-from lib.machine.executor import archive_previous, execute_notebook
-from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
-from lib.pages.summary import PAGE
-from lib.parameters import (
+from lib.ground import layout
+from lib.ground.files import ROOT
+from lib.ground.parameters import (
     Value,
     check_values,
     merge_parameters,
     read_parameters,
     values_of_run,
 )
-from lib.runs import note_start, run_of_airflow
+from lib.ground.runs import note_start, run_of_airflow
+from lib.machine.executor import archive_previous, execute_notebook
+from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
+from lib.pages.summary import PAGE
 
 import_papermill()  # without the storage back ends that the provider would make it import
 
@@ -208,7 +208,7 @@ def publish_page(run: "Run", *, complete: bool = False) -> None:
 
 def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> None:
     """Leave a report of a stage that never began: its notebook without outputs, and why."""
-    from lib import outcome
+    from lib.ground import outcome
     from lib.pages import notebook as reports
 
     content = outcome.read_notebook(source)

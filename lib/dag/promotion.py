@@ -16,9 +16,9 @@ from lib.dag.operator import (
     publish_page,
     runs_without_server,
 )
-from lib.files import now, read_object, write_json
+from lib.ground.files import now, read_object, write_json
+from lib.ground.runs import run_of_airflow
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
-from lib.runs import run_of_airflow
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from lib import layout, runs
-from lib.files import is_local, outputs_dir
+from lib.ground import layout, runs
+from lib.ground.files import is_local, outputs_dir
+from lib.ground.runs import run_folder_name
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
 from lib.pages import publish, run_index, summary
 from lib.pages.run_index import INDEX
 from lib.run import Run, open_run
-from lib.runs import run_folder_name
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser

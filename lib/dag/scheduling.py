@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from lib import addresses
-from lib.files import state_dir
-from lib.runs import run_folder_name, run_of_airflow
+from lib.ground import addresses
+from lib.ground.files import state_dir
+from lib.ground.runs import run_folder_name, run_of_airflow
 
 from sqlalchemy import Row, create_engine, text
 
@@ -177,7 +177,8 @@ def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
     reason : str
         Why, in a sentence.
     """
-    from lib import runs, tracking
+    from lib import tracking
+    from lib.ground import runs
     from lib.pages import publish
 
     fail_in_airflow(dag_id, run_id)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from lib.console import redact
-from lib.files import data_dir
+from lib.ground.console import redact
+from lib.ground.files import data_dir
 from lib.images import cifar_files
 from lib.images.sample import sample_digits, sample_objects
 from lib.images.sets import ARRAYS, CLASSES, SHAPES, ImageSet, images_digest, take_images

@@ -2,8 +2,8 @@
 
 Papermill's own engine marks cells as completed that were never run. This one watches the cell
 that runs (its kernel, its output, the clock, signals to this process) and, when it ends badly,
-has `lib.outcome` say so in the notebook. Importing it imports papermill, without storage back
-ends.
+has `lib.ground.outcome` say so in the notebook. Importing it imports papermill, without storage
+back ends.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lib import outcome
-from lib.files import is_local
+from lib.ground import outcome
+from lib.ground.files import is_local
 from lib.machine import streams
 from lib.machine.session import Session, StageStopped, StageTimeoutError, import_papermill
 

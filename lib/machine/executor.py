@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-from lib import outcome
+from lib.ground import outcome
 from lib.machine.session import (
     SIGNALS,
     Session,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 from upath import UPath
 

@@ -104,7 +104,7 @@ def _class_of(colour: Color) -> str:
     channels = colour.get_truecolor()
     strong = max(channels)
     bits = [strong > 0 and 3 * channel > 2 * strong for channel in channels]
-    return COLOURS[sum(bit << power for power, bit in enumerate(bits))]
+    return COLOURS[sum(bit << place for place, bit in enumerate(bits))]
 
 
 class _Renderer(mistune.HTMLRenderer):

@@ -6,8 +6,8 @@ Outputs, metadata and what a run puts into a notebook are no code of it.
 import difflib
 from collections.abc import Mapping
 
-from lib import outcome
-from lib.folder import Run
+from lib.ground import outcome
+from lib.ground.folder import Run
 
 CONTEXT_LINES = 3
 

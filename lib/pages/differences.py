@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from lib.console import redact
+from lib.ground.console import redact
 from lib.pages.html import ZERO, decimals, duration, number, plain
 from lib.pages.tables import directions_of, metric_rows
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.console import redact
+from lib.ground.console import redact
 
 from markupsafe import Markup
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.addresses import HOST, PORTS
-from lib.files import is_local, outputs_dir, state_dir
+from lib.ground.addresses import HOST, PORTS
+from lib.ground.files import is_local, outputs_dir, state_dir
 
 MARK = ".links-elsewhere"  # pages may hold other addresses than the usual ones
 KINDS = {"/open-stage?": "lab", "/#/": "mlflow", "/dags/": "airflow"}
@@ -25,7 +25,7 @@ def follow(addresses: Mapping[str, str]) -> list[Path]:
     Parameters
     ----------
     addresses : mapping of str to str
-        As `lib.addresses.running` returns them; links to other services stay as they are.
+        As `lib.ground.addresses.running` returns them; links to other services stay as they are.
     """
     usual = {name: f"http://{HOST}:{port}" for name, port in PORTS.items()}
     mark, is_usual = state_dir() / MARK, dict(addresses) == {n: usual[n] for n in addresses}

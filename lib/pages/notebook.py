@@ -12,14 +12,14 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 
-from lib import addresses, chart_file, layout, outcome
-from lib.files import outputs_dir, read_object, write_bytes
+from lib.ground import addresses, chart_file, layout, outcome
+from lib.ground.files import outputs_dir, read_object, write_bytes
+from lib.ground.runs import STARTED
 from lib.pages import viewer
 from lib.pages.cells import highlighted, markdown, preformatted, shown
 from lib.pages.html import document, duration
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE
-from lib.runs import STARTED
 
 from markupsafe import Markup
 from upath import UPath

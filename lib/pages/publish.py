@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 
-from lib import addresses, chart_file
-from lib.files import ROOT, outputs_dir, write_bytes
+from lib.ground import addresses, chart_file
+from lib.ground.files import ROOT, outputs_dir, write_bytes
+from lib.ground.runs import CLOSED, STARTED
 from lib.pages import run_index, run_page
 from lib.pages.summary import PAGE, read_summary, summarise, write_summary
 from lib.run import Run, open_run
-from lib.runs import CLOSED, STARTED
 
 from upath import UPath
 

@@ -13,12 +13,12 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.files import is_local, locked, outputs_dir, write_bytes
-from lib.folder import NAME
+from lib.ground.files import is_local, locked, outputs_dir, write_bytes
+from lib.ground.folder import NAME
+from lib.ground.runs import STARTED, is_copy
 from lib.pages import html
 from lib.pages.summary import PAGE, STATES, SUMMARY, read_summary, summarise
 from lib.run import open_run
-from lib.runs import STARTED, is_copy
 
 from upath import UPath
 

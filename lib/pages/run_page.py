@@ -7,11 +7,11 @@ its neighbours in the run folder. `lib.pages.publish` gathers that and writes th
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from lib import addresses
+from lib.ground import addresses
+from lib.ground.runs import CLOSED
 from lib.pages import html, run_index, tables, viewer
 from lib.pages.html import document, public, sentence, when
 from lib.pages.summary import decision, said_then, stage_to_open
-from lib.runs import CLOSED
 
 SHOWN_FIGURES = 4
 FILES = ("badges.css", "run.css", "unlink.js", "copy.js")
@@ -40,7 +40,8 @@ def render(
     figures : mapping of str to bytes, optional
         PNG files by name; those that are not there are not shown.
     panels : mapping of str to list, optional
-        Charts by the name of the PNG file that they stand beside, from `lib.chart_file.parse`.
+        Charts by the name of the PNG file that they stand beside, from
+        `lib.ground.chart_file.parse`.
     previous : mapping, optional
         Summary of the run to compare with.
     served : mapping, optional

@@ -1,10 +1,11 @@
 """One JSON object says what a run is: the source of its page, of the index and of comparisons.
 
 `summarise` reads the run folder alone: executed notebooks, the stages' own records, `run.json`
-(what only the starter of a run knows, see `lib.runs`), metrics, verdict, registration. It never
-fails on a run that is going on, was cut off or is damaged: what cannot be read is left out and
-named in ``problems``. `write_summary` leaves the object in the folder as `summary.json`. A run that
-ended without being able to say so is closed by whoever finds that out, see `lib.runs.close_run`.
+(what only the starter of a run knows, see `lib.ground.runs`), metrics, verdict, registration. It
+never fails on a run that is going on, was cut off or is damaged: what cannot be read is left out
+and named in ``problems``. `write_summary` leaves the object in the folder as `summary.json`. A run
+that ended without being able to say so is closed by whoever finds that out, see
+`lib.ground.runs.close_run`.
 """
 
 import json
@@ -12,14 +13,14 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from lib import layout, outcome
-from lib.files import write_bytes
 from lib.floors import explain
-from lib.folder import NAME
-from lib.layout import stage_title
+from lib.ground import layout, outcome
+from lib.ground.files import write_bytes
+from lib.ground.folder import NAME
+from lib.ground.layout import stage_title
+from lib.ground.runs import CLOSED, STARTED
 from lib.registry.gate import markdown, settled
 from lib.run import Run
-from lib.runs import CLOSED, STARTED
 
 from upath import UPath
 

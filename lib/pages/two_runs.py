@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from lib.files import outputs_dir, write_bytes
-from lib.folder import Run
+from lib.ground.files import outputs_dir, write_bytes
+from lib.ground.folder import Run
 from lib.pages import differences, viewer
 from lib.pages.code_diff import code_changes
 from lib.pages.html import document

@@ -2,7 +2,7 @@
 
 A figure that has charts beside it (`lib.charts`) opens as those, to be zoomed, moved and read. All
 of it is done by the scripts in `FILES` to the images that are there; without a script one sees the
-pictures. A page holds charts as data, made anew by `lib.chart_file`.
+pictures. A page holds charts as data, made anew by `lib.ground.chart_file`.
 """
 
 import base64
@@ -26,7 +26,7 @@ def image(content: bytes, label: str, panels: Sequence[Mapping] = ()) -> Markup:
     label : str
         What it shows, plain text.
     panels : sequence of mapping, default ()
-        Charts from `lib.chart_file.parse`.
+        Charts from `lib.ground.chart_file.parse`.
     """
     data = base64.b64encode(content).decode()
     return render("image.html", data=data, label=label, panels=list(panels))

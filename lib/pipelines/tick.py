@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from lib.parameters import Value
+    from lib.ground.parameters import Value
 
     from mlflow.pyfunc import PyFuncModel
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lib.console import redact
 from lib.frames import frame_digest, grid_step
+from lib.ground.console import redact
 
 import numpy as np
 import pandas as pd

@@ -4,7 +4,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from lib.console import redact
+from lib.ground.console import redact
 from lib.power.frame import Part
 from lib.power.table import from_table
 from lib.sources import find_file, without_secrets

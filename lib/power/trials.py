@@ -2,8 +2,8 @@
 
 import math
 
-from lib.chart_file import MAX_TEXT
 from lib.charts import lines
+from lib.ground.chart_file import MAX_TEXT
 from lib.power.study import DONE, quiet_optuna
 
 import optuna

@@ -4,7 +4,7 @@ import hashlib
 import zipfile
 import zlib
 
-from lib.files import data_dir
+from lib.ground.files import data_dir
 
 URL = (
     "https://archive.ics.uci.edu/static/public/235/"

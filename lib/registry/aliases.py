@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from lib.files import now
+from lib.ground.files import now
 from lib.registry import ledger
 from lib.registry.ledger import Entry, EntryTaken, insist, named, seek, serving
 

@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 
-from lib.files import BYTECODE
+from lib.ground.files import BYTECODE
 from lib.registry.paired import Test
 from lib.registry.rows import Rows, predict
 from lib.registry.side_by_side import Pair

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from lib import tracking
-from lib.files import now
+from lib.ground.files import now
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient, MlflowException

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lib import tracking
-from lib.console import account, told_briefly
 from lib.floors import explain
+from lib.ground.console import account, told_briefly
+from lib.ground.runs import copied_from, is_by_hand
 from lib.registry import aliases, ledger
 from lib.registry.aliases import (
     ALIASES,
@@ -30,7 +31,6 @@ from lib.registry.gate import PROMOTED, how_to_promote, is_held, markdown
 from lib.registry.ledger import Entry, named, seek, serving
 from lib.registry.standing import TEST, find_version, full_name
 from lib.run import Run
-from lib.runs import copied_from, is_by_hand
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lib import judged, tracking
+from lib.ground.runs import is_by_hand
 from lib.registry.paired import Test
 from lib.registry.rows import MissingPart, NotComparable, missing_parts, predict, rows_of_run
 from lib.registry.standing import (
@@ -21,7 +22,6 @@ from lib.registry.standing import (
     require_test,
 )
 from lib.run import Run, open_run
-from lib.runs import is_by_hand
 
 import numpy as np
 import pandas as pd

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import judged, tracking
-from lib.files import is_local, now, outputs_dir
+from lib.ground.files import is_local, now, outputs_dir
 from lib.registry.drift import PROFILE
 from lib.registry.rematch import moment
 from lib.registry.rows import Rows, predict

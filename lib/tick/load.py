@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.console import redact
+from lib.ground.console import redact
 from lib.tick.days import Day, write_days
 from lib.tick.read import tick_format
 from lib.tick.rules import EARLIEST, Rules, make_rules, to_zone

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 
-from lib.console import redact
+from lib.ground.console import redact
 
 import polars as pl
 import pyarrow as arrow

@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.files import locked, state_dir
+from lib.ground.files import locked, state_dir
 
 import psutil
 

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lib.files import ROOT
+from lib.ground.files import ROOT
 
 
 def git(*arguments: str, folder: Path = ROOT) -> str | None:

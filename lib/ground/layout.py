@@ -10,8 +10,8 @@ import os
 import re
 from pathlib import Path
 
-from lib.files import ROOT
-from lib.parameters import Parameter, read_parameters
+from lib.ground.files import ROOT
+from lib.ground.parameters import Parameter, read_parameters
 
 WRITES = re.compile(r"\*\*Writes\*\*(.*?)(?:\*\*Reads\*\*|\Z)", re.DOTALL)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from lib.files import write_bytes
+from lib.ground.files import write_bytes
 
 from upath import UPath
 

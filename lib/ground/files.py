@@ -16,7 +16,7 @@ from pathlib import Path
 
 from upath import UPath
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
 
 

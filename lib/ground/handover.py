@@ -11,11 +11,11 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from lib import addresses, layout
-from lib.files import copy, now, write_json
-from lib.folder import RECORDS, Run, UnfinishedStage
-from lib.parameters import Value, read_parameters
-from lib.runs import STARTED, code_changed, list_runs
+from lib.ground import addresses, layout
+from lib.ground.files import copy, now, write_json
+from lib.ground.folder import RECORDS, Run, UnfinishedStage
+from lib.ground.parameters import Value, read_parameters
+from lib.ground.runs import STARTED, code_changed, list_runs
 
 TAKEN = "from"  # in a stage's record: the run that it was taken from
 SHOWN = 4  # parameters that are named when more differ

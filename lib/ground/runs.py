@@ -9,10 +9,10 @@ import platform
 import re
 from datetime import datetime
 
-from lib import git, layout, outcome
-from lib.console import account, is_interactive
-from lib.files import ROOT, now, outputs_dir, read_object, write_json
-from lib.folder import NAME, RECORDS, Run, look_at
+from lib.ground import git, layout, outcome
+from lib.ground.console import account, is_interactive
+from lib.ground.files import ROOT, now, outputs_dir, read_object, write_json
+from lib.ground.folder import NAME, RECORDS, Run, look_at
 
 from upath import UPath
 

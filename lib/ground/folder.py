@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from lib import layout
-from lib.console import is_interactive, told_briefly
-from lib.files import (
+from lib.ground import layout
+from lib.ground.console import is_interactive, told_briefly
+from lib.ground.files import (
     copy,
     digest,
     is_local,
@@ -31,7 +31,7 @@ from lib.files import (
     write_bytes,
     write_json,
 )
-from lib.parameters import Value
+from lib.ground.parameters import Value
 
 from upath import UPath
 

@@ -1,0 +1,1 @@
+"""What everything rests on: places and files, run folders, parameters, the console."""
