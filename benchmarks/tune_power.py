@@ -4,7 +4,7 @@ Both sides search the same space on the same folds with the same TPE seed and th
 one after the other, in one run. The plain loop is what a notebook usually holds: for every trial
 and fold it builds a Dataset from the frame and trains with early stopping, with LightGBM's own
 number of threads and bins. Ours bins once, prunes by fold, uses fewer bins and one thread in each
-of several processes, starts from good defaults, and scores its best trials again at a lower
+of several threads, starts from good defaults, and scores its best trials again at a lower
 learning rate, the time of which is counted. Pruned trials count as trials, as Optuna counts them;
 complete ones are shown too. The best parameters of each side are then scored in the same way: the
 same folds, learning rate and patience, nothing pruned, each with its own number of bins.
@@ -24,19 +24,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lib.files import data_dir
-from lib.power.features import forward_value, power_features, time_split
+from lib.power.features import forward_value, power_features
 from lib.power.load import load_power
-from lib.power.tuning import (
-    FIXED,
-    Fold,
-    Params,
-    rescale,
-    score,
-    search_space,
-    time_folds,
-    trials_frame,
-    tune,
-)
+from lib.power.trials import trials_frame
+from lib.power.tuning import FIXED, Params, rescale, score, search_space, tune
+from lib.splits import Fold, time_folds, time_split
 
 import lightgbm as lgb
 import numpy as np
@@ -76,7 +68,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=120, help="search time of each side")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--workers", type=int, default=2, help="processes of ours")
+    parser.add_argument("--workers", type=int, default=2, help="threads of ours")
     parser.add_argument("--rate", type=float, default=0.2, help="learning rate of the search")
     parser.add_argument("--keep", type=float, default=0.12, help="fraction that is not pruned")
     parser.add_argument("--finalists", type=int, default=2, help="trials scored at the final rate")
@@ -116,7 +108,7 @@ def conditions(x: pd.DataFrame, folds: list[Fold], options: argparse.Namespace) 
         f"side and seed\n{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, Python "
         f"{platform.python_version()}, {packages}\nplain: {threads} threads, patience "
         f"{options.plain_patience}, learning rate {options.plain_rate}; ours: {options.workers} "
-        f"processes, keep {options.keep}, {options.finalists} finalists; rate {options.rate} in "
+        f"threads, keep {options.keep}, {options.finalists} finalists; rate {options.rate} in "
         f"the search, {FINAL_RATE} in the scores"
     )
 

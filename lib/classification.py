@@ -23,7 +23,7 @@ def classification_metrics(
     """Return how often a classifier is right, and how far its probabilities can be believed.
 
     The expected calibration error is the mean difference of confidence and accuracy over the bins
-    of `calibration_table`, weighted by their images (C. Guo, G. Pleiss, Y. Sun and
+    of `calibration_table`, weighted by their rows (C. Guo, G. Pleiss, Y. Sun and
     K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017).
 
     Parameters
@@ -70,7 +70,7 @@ def classification_metrics(
 
 
 def cross_entropies(y_true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the loss of each image: minus the logarithm of the true class's probability.
+    """Return the loss of each row: minus the logarithm of the true class's probability.
 
     Parameters
     ----------
@@ -98,14 +98,14 @@ def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:
     """Return the temperature by which logits are divided so that probabilities mean what they say.
 
     It is the one at which the cross-entropy is least (Guo et al., "On calibration of modern neural
-    networks", 2017); no answer changes. Fit it on images that nothing was learned from.
+    networks", 2017); no answer changes. Fit it on rows that nothing was learned from.
 
     Parameters
     ----------
     y_true : array of shape (n,), integer
         Labels, from 0.
     logits : array of shape (n, n_classes), float
-        Of the same images.
+        Of the same rows.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def class_table(
     -------
     pandas.DataFrame of shape (n_classes, 5)
         Index ``class``; ``precision``, ``recall``, ``f1_score``, fractions at best 1 and 0 where
-        not defined; ``n``, its images; ``mistaken_for``, the class most often predicted in its
+        not defined; ``n``, its rows; ``mistaken_for``, the class most often predicted in its
         place, the first of equals, or ``""``.
 
     Raises
@@ -208,7 +208,7 @@ def calibration_table(
     pandas.DataFrame of shape (n_filled_bins, 3)
         Index ``bin``, from 0 and without the empty ones; ``confidence`` and ``accuracy``, means
         over the bin as fractions, equal where probabilities can be taken at their word; ``n``, its
-        images.
+        rows.
 
     Raises
     ------
@@ -274,14 +274,14 @@ def difference_interval(
 ) -> dict[str, float]:
     """Return how much more accurate *a* is than *b*, with a percentile interval.
 
-    Both are judged on the same resampled images, so what is hard for both cancels out; an interval
-    above 0 says that *a* is better. What is drawn is how many images only *a* has right, and how
+    Both are judged on the same resampled rows, so what is hard for both cancels out; an interval
+    above 0 says that *a* is better. What is drawn is how many rows only *a* has right, and how
     many only *b*.
 
     Parameters
     ----------
     y_true, predicted_a, predicted_b : array of shape (n,), int
-        True classes and two predictions of them, of independent images.
+        True classes and two predictions of them, of independent rows.
     n_resamples : int, default 1000
         How many resamples to draw.
     level : float, default 0.95
@@ -342,7 +342,7 @@ def confident_mistakes(y_true: np.ndarray, probabilities: np.ndarray, n: int) ->
 
 
 def most_frequent_probabilities(y_train: np.ndarray, n_rows: int, n_classes: int) -> np.ndarray:
-    """Return the baseline that sees no image: how frequent each class is in training.
+    """Return the baseline that sees no input: how frequent each class is in training.
 
     Its prediction is the most frequent class, and no other constant has a lower loss on the
     training labels.
@@ -350,7 +350,7 @@ def most_frequent_probabilities(y_train: np.ndarray, n_rows: int, n_classes: int
     Parameters
     ----------
     y_train : array of shape (n,), int
-        Classes of the training images, from 0.
+        Classes of the training rows, from 0.
     n_rows : int
         Rows to return, at least 1.
     n_classes : int
@@ -426,9 +426,9 @@ def _check_range(name: str, labels: np.ndarray, n_classes: int) -> None:
 
 
 def _resampled_counts(groups: Sequence[np.ndarray], *, n_resamples: int, seed: int) -> np.ndarray:
-    """Return how many images of each group are drawn, of shape (n_resamples, n_groups).
+    """Return how many rows of each group are drawn, of shape (n_resamples, n_groups).
 
-    Each image belongs to one group; `groups` are boolean, of shape (n,).
+    Each row belongs to one group; `groups` are boolean, of shape (n,).
     """
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples} must be at least 1")

@@ -143,12 +143,12 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], *, ax: Axes | Non
     """Plot how often each class is taken for each other.
 
     The colour is the share of the true class, on a scale that sets small shares apart; the numbers
-    are images, and none are written where there are none.
+    are rows, and none are written where there are none.
 
     Parameters
     ----------
     matrix : array of shape (n_classes, n_classes), int
-        Number of images by true class (row) and predicted class (column).
+        Number of rows by true class (row) and predicted class (column).
     classes : sequence of str
         Names of the classes.
     ax : matplotlib.axes.Axes, optional
@@ -180,10 +180,10 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], *, ax: Axes | Non
 
 
 def plot_calibration(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot accuracy against confidence, with the number of images at each point.
+    """Plot accuracy against confidence, with the number of rows at each point.
 
     On the diagonal, probabilities can be taken at their word; below it, the classifier is too sure
-    of itself. The area of a point grows with its share of the images.
+    of itself. The area of a point grows with its share of the rows.
 
     Parameters
     ----------
@@ -202,9 +202,7 @@ def plot_calibration(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.plot([0, 1], [0, 1], color=TRUTH, linestyle=":", label="as sure as right")
     ax.plot(x, y, color=COLOURS[0], linewidth=0.8, alpha=0.5)
     area = 10 + 150 * table["n"] / table["n"].max()
-    ax.scatter(
-        x, y, s=area, color=COLOURS[0], alpha=0.8, linewidth=0, label="area: number of images"
-    )
+    ax.scatter(x, y, s=area, color=COLOURS[0], alpha=0.8, linewidth=0, label="area: number of rows")
     ax.set(
         xlim=(0, 1.05),
         ylim=(0, 1.05),

@@ -7,6 +7,7 @@ too, so that the rule also holds for bars without sessions.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,99 @@ class Fold(NamedTuple):
 
     train: slice
     valid: slice
+
+
+def time_split(
+    index: pd.DatetimeIndex, *, valid_fraction: float, test_fraction: float, horizon: int
+) -> dict[str, slice]:
+    """Cut forecast origins into train, validation and test, in this order of time.
+
+    The last `test_fraction` of the rows is for the test and the last `valid_fraction` of all rows
+    before it for validation. Before each border `horizon` rows are left out: the targets of those
+    origins lie beyond the border, so no part trains or selects on a target of a later part.
+
+    Parameters
+    ----------
+    index : pandas.DatetimeIndex of shape (n,)
+        The origins in order of time, one row per time step.
+    valid_fraction, test_fraction : float
+        Fractions of all rows, above 0; together below 1.
+    horizon : int
+        Rows from origin to target, at least 1.
+
+    Returns
+    -------
+    dict of {"train", "valid", "test"} to slice
+        Positions for `frame.iloc`.
+
+    Raises
+    ------
+    ValueError
+        If the index is not in order, a fraction is out of range, or a part would be empty.
+    """
+    if horizon < 1:
+        raise ValueError(f"horizon={horizon} must be at least 1")
+    if not (valid_fraction > 0 and test_fraction > 0 and valid_fraction + test_fraction < 1):
+        raise ValueError(
+            f"valid_fraction={valid_fraction} and test_fraction={test_fraction} must be above 0 "
+            "and together below 1"
+        )
+    if not (index.is_monotonic_increasing and index.is_unique):
+        raise ValueError("the index is not in strictly rising order of time: sort it first")
+    n_rows = len(index)
+    test_start = n_rows - round(n_rows * test_fraction)
+    valid_start = test_start - round(n_rows * valid_fraction)
+    parts = {
+        "train": slice(0, max(valid_start - horizon, 0)),
+        "valid": slice(valid_start, max(test_start - horizon, valid_start)),
+        "test": slice(test_start, n_rows),
+    }
+    for name, part in parts.items():
+        if part.stop <= part.start:
+            raise ValueError(
+                f"{n_rows} rows leave nothing for the part {name!r} with horizon {horizon}, "
+                f"valid_fraction {valid_fraction} and test_fraction {test_fraction}: "
+                "give more rows or larger fractions"
+            )
+    return parts
+
+
+def time_folds(n_rows: int, n_folds: int, horizon: int) -> list[Fold]:
+    """Cut rows in order of time into folds that train on the past and score what follows.
+
+    The second half of the rows is cut into `n_folds` blocks of equal length, each scored by a model
+    of all rows before it. The last `horizon` rows before a block are left out of its training:
+    their targets lie within the block.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of training and validation together, without the test rows.
+    n_folds : int
+        Blocks to score, at least 1.
+    horizon : int
+        Rows from a forecast's origin to its target, at least 1.
+
+    Returns
+    -------
+    list of Fold
+        In order of time.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range or a fold would have no rows.
+    """
+    if n_folds < 1 or horizon < 1:
+        raise ValueError(f"n_folds={n_folds} and horizon={horizon} must be at least 1")
+    first = round(n_rows / 2)
+    if first <= horizon or n_rows - first < n_folds:
+        raise ValueError(
+            f"{n_rows} rows are too few for {n_folds} folds with horizon {horizon}: give more rows "
+            "or fewer folds"
+        )
+    bounds = [first + (n_rows - first) * k // n_folds for k in range(n_folds + 1)]
+    return [Fold(slice(0, a - horizon), slice(a, b)) for a, b in pairwise(bounds)]
 
 
 def walk_forward(

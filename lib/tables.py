@@ -71,14 +71,11 @@ def load_table(
     texts = [column.name for column in schema if column.type.name == "string"] if schema else []
     table = sample() if source == "sample" else _read_all(source, texts)
     place = redact(source)
-    inputs = (
-        schema.input_names() if schema else list(table.columns.drop(leave_out, errors="ignore"))
-    )
-    inputs = [name for name in inputs if name not in (target, time_column)]
-    for name in (*inputs, *leave_out, *([time_column] if time_column else [])):
+    needed = schema.input_names() if schema else [target, *leave_out]
+    for name in needed + ([time_column] if time_column else []):
         _require(name, table, place)
-    if not schema:
-        _require(target, table, place)
+    inputs = schema.input_names() if schema else list(table)
+    inputs = [name for name in inputs if name not in (target, time_column, *leave_out)]
     if not len(table) or not inputs:
         raise ValueError(f"{place} has {len(table)} rows and {len(inputs)} columns to learn from")
     parts = {name: _plain(table[name], place) for name in inputs}

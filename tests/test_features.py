@@ -18,7 +18,6 @@ from lib.power.features import (
     rolling_features,
     rows_per_day,
     same_time_features,
-    time_split,
 )
 
 import numpy as np
@@ -338,43 +337,6 @@ def test_needed_rows_is_the_shortest_history_that_gives_the_same_last_row(horizo
     pd.testing.assert_series_equal(enough, last, rtol=1e-5, check_names=False)
     short = power_features(whole.iloc[-n_needed + 1 :], **options).iloc[-1]
     assert not np.allclose(short, last, rtol=1e-5)
-
-
-def test_split_leaves_out_the_rows_whose_targets_lie_beyond_a_border():
-    index = pd.date_range("2024-01-01", periods=100, freq="h")
-    parts = time_split(index, valid_fraction=0.1, test_fraction=0.2, horizon=3)
-    assert parts == {"train": slice(0, 67), "valid": slice(70, 77), "test": slice(80, 100)}
-
-
-@pytest.mark.parametrize("horizon", [1, 7])
-def test_no_part_has_a_target_of_a_later_part(horizon):
-    index = pd.date_range("2024-01-01", periods=203, freq="h")
-    parts = time_split(index, valid_fraction=0.15, test_fraction=0.25, horizon=horizon)
-    rows = [set(range(203)[part]) for part in parts.values()]
-    targets = [{row + horizon for row in part} for part in rows]
-    assert not targets[0] & (rows[1] | rows[2] | targets[1] | targets[2])
-    assert not targets[1] & (rows[2] | targets[2])
-
-
-@pytest.mark.parametrize(
-    ("valid", "test", "horizon", "message"),
-    [
-        (0.0, 0.2, 1, "above 0"),
-        (0.5, 0.5, 1, "together below 1"),
-        (0.1, 0.1, 11, "nothing for the part 'valid'"),
-        (0.01, 0.2, 1, "nothing for the part 'valid'"),
-    ],
-)
-def test_split_that_leaves_a_part_empty_is_refused(valid, test, horizon, message):
-    index = pd.date_range("2024-01-01", periods=100, freq="h")
-    with pytest.raises(ValueError, match=message):
-        time_split(index, valid_fraction=valid, test_fraction=test, horizon=horizon)
-
-
-def test_split_of_an_unsorted_index_is_refused():
-    index = pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-03"])
-    with pytest.raises(ValueError, match="order of time"):
-        time_split(index, valid_fraction=0.3, test_fraction=0.3, horizon=1)
 
 
 def test_half_a_year_of_minutes_takes_seconds():

@@ -62,6 +62,17 @@ def test_second_install_waits_for_the_first_and_says_so(tmp_path):
     assert said.getvalue() == "another make is installing here; waiting for it to end\n"
 
 
+def test_environment_that_is_a_link_to_another_is_replaced_and_the_other_left(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "python").touch()
+    (tmp_path / "own").symlink_to(tmp_path / "theirs")
+    monkeypatch.setattr(install.venv.EnvBuilder, "create", lambda self, folder: folder.mkdir())
+    install.make_environment(tmp_path / "own")
+    assert (tmp_path / "theirs" / "python").exists() and not (tmp_path / "own").is_symlink()
+
+
 def test_environment_is_whole_once_it_is_ready_and_until_the_lock_file_changes(
     tmp_path, monkeypatch, capsys
 ):

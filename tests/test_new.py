@@ -1,6 +1,8 @@
 """Pipelines made by `make new`: which names are refused, what is written, and all or nothing."""
 
 import ast
+import importlib
+import importlib.util
 import io
 import json
 import subprocess
@@ -97,6 +99,19 @@ def test_pipeline_has_no_more_lines_of_code_than_promised(made):
         cells = nbformat.read(path, as_version=4).cells
         texts += [cell.source for cell in cells if cell.cell_type == "code"]
     assert sum(map(code_lines, texts)) <= MOST_LINES
+
+
+def test_what_is_imported_from_the_library_is_there(made):
+    found = [path.read_text("utf-8") for path in made.rglob("*.py")]
+    for path in made.rglob("*.ipynb"):
+        found += [cell.source for cell in nbformat.read(path, as_version=4).cells[2:3]]
+    nodes = [node for text in found for node in ast.walk(ast.parse(text))]
+    imports = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("lib")]
+    own = {"lib.pipelines.unmade"}
+    for node in imports:
+        for name in (alias.name for alias in node.names if node.module not in own):
+            module = importlib.import_module(node.module)
+            assert hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}"), name
 
 
 def test_notebooks_hold_one_task_only(made):

@@ -124,13 +124,13 @@ def test_text_cut_in_the_middle_of_a_line_is_refused_wherever_it_is_cut(put):
 
 def test_line_with_too_few_fields_is_named(put):
     rows = uci("1/2/2007;00:00:00") + b"1/2/2007;00:01:00;1.0\n" + uci("1/2/2007;00:02:00")[125:]
-    with pytest.raises(ValueError, match=r"line 3: '1/2/2007;00:01:00;1.0' has 3 fields .* has 9"):
+    with pytest.raises(ValueError, match=r"line 3: Expected 9 columns, got 3: 1/2/2007;"):
         load_power(put(rows))
 
 
 def test_empty_line_between_rows_is_named(put):
     lines = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00").splitlines(keepends=True)
-    with pytest.raises(ValueError, match="line 3 is empty"):
+    with pytest.raises(ValueError, match="line 3, column Date: '' is not a date"):
         load_power(put(b"".join([*lines[:2], b"\n", *lines[2:]])))
 
 
@@ -139,7 +139,7 @@ def test_line_break_within_a_quoted_field_is_refused(put):
     lines[0] += ";Note"
     lines[1:4] = [line + note for line, note in zip(lines[1:4], (';"a', ";", ";"), strict=True)]
     lines.insert(2, 'b"')
-    with pytest.raises(ValueError, match="power.txt.* cannot be read as text|has 1 fields"):
+    with pytest.raises(ValueError, match="there is a line break within a field"):
         load_power(put("\n".join(lines).encode()))
 
 

@@ -273,6 +273,7 @@ def test_markdown_has_tables_math_and_attached_images():
         ("\x1b[38;5;28;01mimport\x1b[39;00m os", '<span class="green bold">import</span> os'),
         ("\x1b[38;2;250;20;20mx\x1b[m", '<span class="red">x</span>'),
         ("\x1b[48;5;1m<x>\x1b[K", "&lt;x&gt;"),
+        ("\x1b[38;5;186mx", '<span class="yellow">x</span>'),
         ("\x1b[38;5mx", "x"),
         ("\x1b[31ma\r\nb\x1b[0m\n", '<span class="red">a</span>\n<span class="red">b</span>\n'),
     ],

@@ -1,8 +1,11 @@
 """Cuts in time against a loop over the spans of all rows, and blind to what comes later."""
 
-from lib.splits import last_days, rows_before, walk_forward
+from itertools import pairwise
+
+from lib.splits import Fold, last_days, rows_before, time_folds, time_split, walk_forward
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,3 +113,73 @@ def test_test_needs_a_day_and_must_leave_one(n_days):
 def test_purging_out_of_range_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         rows_before(100, **options)
+
+
+def test_folds_in_order_of_time_of_a_case_worked_by_hand():
+    assert time_folds(20, 2, 3) == [
+        Fold(slice(0, 7), slice(10, 15)),
+        Fold(slice(0, 12), slice(15, 20)),
+    ]
+
+
+@pytest.mark.parametrize(("n_rows", "n_folds", "horizon"), [(100, 1, 1), (101, 7, 24), (999, 5, 9)])
+def test_no_target_of_a_training_row_lies_in_or_after_its_block(n_rows, n_folds, horizon):
+    cuts = time_folds(n_rows, n_folds, horizon)
+    assert cuts[-1].valid.stop == n_rows
+    for before, after in pairwise(cuts):
+        assert before.valid.stop == after.valid.start
+    for train, valid in cuts:
+        last_row = train.stop - 1
+        assert 0 <= train.start < train.stop
+        assert last_row + horizon == valid.start - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_folds": 0}, "n_folds=0"),
+        ({"horizon": 50}, "100 rows are too few for 3 folds with horizon 50"),
+        ({"horizon": 0}, "horizon=0"),
+        ({"n_rows": 4, "n_folds": 3}, "4 rows are too few for 3 folds"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        time_folds(**({"n_rows": 100, "n_folds": 3, "horizon": 1} | options))
+
+
+def test_split_leaves_out_the_rows_whose_targets_lie_beyond_a_border():
+    index = pd.date_range("2024-01-01", periods=100, freq="h")
+    parts = time_split(index, valid_fraction=0.1, test_fraction=0.2, horizon=3)
+    assert parts == {"train": slice(0, 67), "valid": slice(70, 77), "test": slice(80, 100)}
+
+
+@pytest.mark.parametrize("horizon", [1, 7])
+def test_no_part_has_a_target_of_a_later_part(horizon):
+    index = pd.date_range("2024-01-01", periods=203, freq="h")
+    parts = time_split(index, valid_fraction=0.15, test_fraction=0.25, horizon=horizon)
+    rows = [set(range(203)[part]) for part in parts.values()]
+    targets = [{row + horizon for row in part} for part in rows]
+    assert not targets[0] & (rows[1] | rows[2] | targets[1] | targets[2])
+    assert not targets[1] & (rows[2] | targets[2])
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "horizon", "message"),
+    [
+        (0.0, 0.2, 1, "above 0"),
+        (0.5, 0.5, 1, "together below 1"),
+        (0.1, 0.1, 11, "nothing for the part 'valid'"),
+        (0.01, 0.2, 1, "nothing for the part 'valid'"),
+    ],
+)
+def test_split_that_leaves_a_part_empty_is_refused(valid, test, horizon, message):
+    index = pd.date_range("2024-01-01", periods=100, freq="h")
+    with pytest.raises(ValueError, match=message):
+        time_split(index, valid_fraction=valid, test_fraction=test, horizon=horizon)
+
+
+def test_split_of_an_unsorted_index_is_refused():
+    index = pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-03"])
+    with pytest.raises(ValueError, match="order of time"):
+        time_split(index, valid_fraction=0.3, test_fraction=0.3, horizon=1)

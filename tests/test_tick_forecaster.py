@@ -39,6 +39,7 @@ OPTIONS: FeatureOptions = {
     "macd": [3, 5, 2],
 }
 WINDOW, HORIZON, TARGET_SCALE = 4, 1, 2.5
+FACTS = {"options": OPTIONS, "horizon": HORIZON, "bar": "time", "bar_size": 5.0}
 KERAS = pytest.param("keras", marks=pytest.mark.slow)  # imports TensorFlow
 
 
@@ -107,13 +108,9 @@ def spec_of(kind: str, scaler, *, quotes: bool = False):
     return make_tick_spec(
         kind,
         scaler,
-        OPTIONS,
-        horizon=HORIZON,
-        bar="time",
-        bar_size=5.0,
+        FACTS | {"quotes": quotes},
         window=WINDOW if kind == "keras" else 1,
         target_scale=TARGET_SCALE,
-        quotes=quotes,
     )
 
 
@@ -215,8 +212,7 @@ def test_window_never_reaches_into_another_day_or_over_a_missing_row():
     features = pd.DataFrame({"a": [0.0, 1, 2, 3, 4, 5, np.nan, 7, 8]})
     days = pd.Series(["2013-10-07"] * 4 + ["2013-10-08"] * 5)
     scaler = {"features": ["a"], "mean": [0.0], "scale": [1.0], "clip": 100.0}
-    bars = {"bar": "time", "bar_size": 5.0}
-    spec = make_tick_spec("keras", scaler, OPTIONS, horizon=1, window=2, **bars)
+    spec = make_tick_spec("keras", scaler, FACTS | {"quotes": False}, window=2)
     found = forecast([lambda windows: windows[:, 0, 0]], spec, features, days)  # the row before
     nan = np.nan
     np.testing.assert_array_equal(found, [nan, 0, 1, 2, nan, 4, nan, nan, 7])
@@ -341,17 +337,6 @@ def test_bars_of_one_moment_are_taken_in_the_order_given(model, bars):
     frame = bars.reset_index()
     frame.loc[11, "ts"] = frame.loc[10, "ts"]
     assert np.isfinite(model.predict(frame)["expected_return_bps"].iloc[-1])
-
-
-def test_spec_out_of_range_is_refused(bars):
-    scaler = made_scaler(bars)
-    for kind, options, message in (
-        ("gru", {}, "model_kind='gru': choose one of keras"),
-        ("ridge", {"window": 60}, "ridge sees one row"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            known = {"horizon": 1, "bar": "time", "bar_size": 5.0}
-            make_tick_spec(kind, scaler, OPTIONS, **known | options)
 
 
 def test_members_that_do_not_fit_are_refused_by_file_and_nothing_is_written(

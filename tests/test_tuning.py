@@ -1,20 +1,18 @@
-"""Tuning: folds in order of time, one shared Dataset, pruning, resuming, workers that die."""
+"""Tuning: one shared Dataset, pruning, a study that survives a kill, threads that share it."""
 
+import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import time
-from itertools import pairwise
-from multiprocessing import Pipe, active_children
-from pathlib import Path
-from types import SimpleNamespace
 
 from lib.power import tuning
-from lib.power.tuning import score, search_space, shared_datasets, time_folds, trials_frame, tune
+from lib.power.study import DONE, FoldPruner, open_study
+from lib.power.trials import history_chart, parameter_importance, trials_frame
+from lib.power.tuning import score, search_space, shared_datasets, tune
 from lib.run import ROOT
-from lib.splits import Fold
+from lib.splits import time_folds
 
 import lightgbm as lgb
 import numpy as np
@@ -52,53 +50,12 @@ def path(tmp_path):
 
 
 def done(study):
-    return [(t.params, t.value) for t in study.trials if t.state in tuning.DONE]
+    return [(t.params, t.value) for t in study.trials if t.state in DONE]
 
 
 def load(path):
     backend = optuna.storages.journal.JournalFileBackend(str(path))
     return optuna.load_study(study_name="tuning", storage=optuna.storages.JournalStorage(backend))
-
-
-def test_expanding_folds_of_a_case_worked_by_hand():
-    assert time_folds(20, 2, 3) == [
-        Fold(slice(0, 7), slice(10, 15)),
-        Fold(slice(0, 12), slice(15, 20)),
-    ]
-
-
-def test_sliding_folds_train_on_equally_many_rows():
-    assert time_folds(20, 2, 3, window="sliding") == [
-        Fold(slice(0, 7), slice(10, 15)),
-        Fold(slice(5, 12), slice(15, 20)),
-    ]
-
-
-@pytest.mark.parametrize("window", tuning.WINDOWS)
-@pytest.mark.parametrize(("n_rows", "n_folds", "horizon"), [(100, 1, 1), (101, 7, 24), (999, 5, 9)])
-def test_no_target_of_a_training_row_lies_in_or_after_its_block(window, n_rows, n_folds, horizon):
-    cuts = time_folds(n_rows, n_folds, horizon, window=window)
-    assert cuts[-1].valid.stop == n_rows
-    for before, after in pairwise(cuts):
-        assert before.valid.stop == after.valid.start
-    for train, valid in cuts:
-        last_row = train.stop - 1
-        assert 0 <= train.start < train.stop
-        assert last_row + horizon == valid.start - 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"window": "random"}, "window='random': choose one of expanding, sliding"),
-        ({"n_folds": 0}, "n_folds=0"),
-        ({"horizon": 50}, "100 rows are too few for 3 folds with horizon 50"),
-        ({"first_fraction": 1.0}, "first_fraction=1.0 between 0 and 1"),
-    ],
-)
-def test_folds_that_cannot_be_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        time_folds(**({"n_rows": 100, "n_folds": 3, "horizon": 1} | options))
 
 
 def test_subset_scores_exactly_as_fresh_datasets_with_the_same_bins(data, folds, tmp_path):
@@ -150,7 +107,8 @@ def test_search_finds_more_leaves_and_repeats_itself(data, folds, tmp_path):
 
 def test_value_of_a_complete_trial_is_the_mean_over_its_folds(data, folds, path):
     study = tune(*data, folds, path, n_trials=1, **QUICK)
-    params = {**study.user_attrs["training"]["params"], **study.best_params}
+    trained = json.loads(study.user_attrs["made_from"]["training"])[0]
+    params = {**trained, **study.best_params}
     rmse, _ = score(*data, folds, params, max_rounds=20, patience=5)
     assert study.best_value == pytest.approx(np.mean(rmse), rel=1e-12)
 
@@ -160,13 +118,115 @@ def test_first_trial_is_the_good_start(data, folds, path):
     assert study.trials[0].params == tuning.START
 
 
+def test_grid_visits_every_combination_once_even_when_resumed(data, folds, path):
+    grid = QUICK | {"space": GRID, "sampler": "grid"}
+    tune(*data, folds, path, n_trials=4, **grid)
+    study = tune(*data, folds, path, n_trials=50, **grid)
+    visited = sorted((t.params["num_leaves"], t.params["lambda_l2"]) for t in study.trials)
+    assert visited == [(n, l2) for n in (2, 4, 8) for l2 in (0.0, 10.0)]
+
+
+def test_hopeless_trial_is_pruned_after_its_first_fold(data, folds, path):
+    hopeless = {"space": {"num_leaves": CategoricalDistribution((2, 3, 12, 13, 14, 15))}}
+    study = tune(*data, folds, path, n_trials=12, **(QUICK | hopeless))
+    frame = trials_frame(study)
+    worst = frame[(frame["num_leaves"] == 2) & (frame.index >= 4)]
+    assert (frame["state"] == "pruned").any()
+    assert (worst["state"] == "pruned").all() and (worst["n_folds"] == 1).all()
+    assert frame["state"].eq("complete").sum() >= 4
+
+
+def test_timeout_ends_the_search_with_at_least_one_complete_trial(data, folds, path):
+    study = tune(*data, folds, path, n_trials=10_000, timeout_s=0.3, **QUICK)
+    assert 1 <= len(study.trials) < 10_000
+    assert study.best_value > 0
+
+
+def test_progress_names_place_best_and_time_and_keeps_its_rate(data, folds, path):
+    lines = []
+    tune(*data, folds, path, n_trials=3, report=lines.append, report_every_s=0, **QUICK)
+    assert len(lines) == 3
+    assert lines[-1].startswith("trial 3/3 · best RMSE 0.")
+    assert lines[-1].endswith("s elapsed · 0 s left")
+    tune(*data, folds, path, n_trials=5, report=lines.append, report_every_s=60, **QUICK)
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(("timeout_s", "left"), [(None, 20), (15.0, 5)])
+def test_time_left_counts_the_trials_of_this_call_only(monkeypatch, timeout_s, left):
+    study, lines, clock = optuna.create_study(), [], iter([100.0, 110.0])
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: next(clock))
+
+    def finish(n_trials):
+        for _ in range(n_trials):
+            study.tell(study.ask(), 0.5)
+
+    finish(4)
+    progress = tuning._Progress(study, 6, timeout_s, lines.append, 1.0)
+    finish(2)
+    progress(study, study.trials[-1])
+    assert lines == [f"trial 6/10 · best RMSE 0.5000 · 10 s elapsed · {left} s left"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sampler": "random"}, "sampler='random': choose one of tpe, grid"),
+        ({"sampler": "grid"}, "num_leaves: a grid needs CategoricalDistribution"),
+    ],
+)
+def test_options_out_of_range_are_refused(data, folds, path, change, message):
+    with pytest.raises(ValueError, match=message):
+        tune(*data, folds, path, **(QUICK | change))
+
+
+def test_missing_target_is_refused_with_its_row(data, folds, path):
+    x, y = data
+    y[7] = np.nan
+    with pytest.raises(ValueError, match="y holds nan in row 7 \\(1 such rows\\)"):
+        tune(x, y, folds, path, **QUICK)
+
+
+def test_rescale_lowers_the_rate_and_keeps_the_best_parameters(data, folds, path):
+    study = tune(*data, folds, path, n_trials=5, **QUICK)
+    params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05)
+    assert params.items() >= study.best_params.items()
+    assert (params["learning_rate"], params["max_bin"]) == (0.05, 63)
+    assert params["num_boost_round"] > 20
+    assert len(rmse) == 3 and np.mean(rmse) < study.best_value
+
+
+def test_rescale_returns_the_best_of_the_finalists(data, folds, path, monkeypatch):
+    study = tune(*data, folds, path, n_trials=8, **(QUICK | {"keep": 1.0}))
+    ranked = sorted(study.trials, key=lambda trial: trial.value)
+    second = ranked[1].params["lambda_l2"]
+
+    def second_wins(x, y, folds, params, *, patience):
+        assert patience == 10
+        return [0.1 if params["lambda_l2"] == second else 0.2], [7, 8]
+
+    monkeypatch.setattr(tuning, "score", second_wins)
+    params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05, n_finalists=3)
+    assert (params["lambda_l2"], params["num_boost_round"], rmse) == (second, 8, [0.1])
+    params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05)
+    assert params["lambda_l2"] == ranked[0].params["lambda_l2"]
+
+
+def test_default_spaces_hold_the_start_and_the_grid_is_small():
+    assert all(
+        where.low <= tuning.START[name] <= where.high for name, where in search_space().items()
+    )
+    assert np.prod([len(where.choices) for where in search_space("grid").values()]) == 36
+    with pytest.raises(ValueError, match="sampler='bayes'"):
+        search_space("bayes")
+
+
 def test_resumed_search_continues_as_if_never_interrupted(data, folds, tmp_path):
     whole = tune(*data, folds, tmp_path / "whole.log", n_trials=14, **QUICK)
     path = tmp_path / "killed.log"
     tune(*data, folds, path, n_trials=5, **QUICK)
     half = load(path)
     half.ask(fixed_distributions=SPACE)
-    half.enqueue_trial({"num_leaves": 2, "lambda_l2": 1.0})
     with path.open("ab") as file:
         file.write(b'{"op_code": 5, "worker_')
     (tmp_path / "killed.log.lock").symlink_to(path)
@@ -174,7 +234,7 @@ def test_resumed_search_continues_as_if_never_interrupted(data, folds, tmp_path)
     resumed = tune(*data, folds, path, n_trials=14, **QUICK)
     assert time.monotonic() - began < 20, "waited for the lock of a dead process"
     assert done(resumed) == done(whole)
-    assert [t.state for t in resumed.trials].count(TrialState.FAIL) == 2
+    assert [t.state for t in resumed.trials].count(TrialState.FAIL) == 1
     assert len(done(resumed)) == 14
 
 
@@ -213,16 +273,8 @@ def test_finished_search_of_other_data_gives_way_to_a_new_one(data, folds, path)
     assert len(tune(x, 2 * y, folds, path, n_trials=2, **QUICK).trials) == 2
 
 
-def test_grid_visits_every_combination_once_even_when_resumed(data, folds, path):
-    grid = QUICK | {"space": GRID, "sampler": "grid"}
-    tune(*data, folds, path, n_trials=4, **grid)
-    study = tune(*data, folds, path, n_trials=50, **grid)
-    visited = sorted((t.params["num_leaves"], t.params["lambda_l2"]) for t in study.trials)
-    assert visited == [(n, l2) for n in (2, 4, 8) for l2 in (0.0, 10.0)]
-
-
 def test_pruner_keeps_the_best_quarter_at_the_same_fold():
-    study = optuna.create_study(pruner=tuning.FoldPruner(0.25, n_startup_trials=4))
+    study = optuna.create_study(pruner=FoldPruner(0.25, n_startup_trials=4))
 
     def trial(*means, complete=True):
         asked = study.ask()
@@ -240,174 +292,43 @@ def test_pruner_keeps_the_best_quarter_at_the_same_fold():
     assert trial(0.5, 12.5, complete=False).should_prune() is True
 
 
-def test_hopeless_trial_is_pruned_after_its_first_fold(data, folds, path):
-    hopeless = {"space": {"num_leaves": CategoricalDistribution((2, 3, 12, 13, 14, 15))}}
-    study = tune(*data, folds, path, n_trials=12, **(QUICK | hopeless))
-    frame = trials_frame(study)
-    worst = frame[(frame["num_leaves"] == 2) & (frame.index >= 4)]
-    assert (frame["state"] == "pruned").any()
-    assert (worst["state"] == "pruned").all() and (worst["n_folds"] == 1).all()
-    assert frame["state"].eq("complete").sum() >= 4
-
-
-def test_timeout_ends_the_search_with_at_least_one_complete_trial(data, folds, path):
-    study = tune(*data, folds, path, n_trials=10_000, timeout_s=0.3, **QUICK)
-    assert 1 <= len(study.trials) < 10_000
-    assert study.best_value > 0
-
-
-def test_progress_names_place_best_and_time_and_keeps_its_rate(data, folds, path):
-    lines = []
-    tune(*data, folds, path, n_trials=3, report=lines.append, report_every_s=0, **QUICK)
-    assert len(lines) == 3
-    assert lines[-1].startswith("trial 3/3 · best RMSE 0.")
-    assert lines[-1].endswith("s elapsed · 0 s left")
-    tune(*data, folds, path, n_trials=5, report=lines.append, report_every_s=60, **QUICK)
-    assert len(lines) == 3
-
-
-@pytest.mark.parametrize(("timeout_s", "left"), [(None, 20), (15.0, 5)])
-def test_time_left_counts_the_trials_of_this_call_only(monkeypatch, timeout_s, left):
-    lines = []
-    search = SimpleNamespace(
-        began=100.0,
-        reported=100.0,
-        every_s=1.0,
-        report=lines.append,
-        timeout_s=timeout_s,
-        n_before=4,
-        n_done=6,
-        n_trials=10,
-        best=0.5,
-    )
-    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: 110.0))
-    tuning._Search._progress(search)
-    assert lines == [f"trial 6/10 · best RMSE 0.5000 · 10 s elapsed · {left} s left"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"sampler": "random"}, "sampler='random': choose one of tpe, grid"),
-        ({"n_trials": 0}, "n_trials=0"),
-        ({"keep": 0.0}, "keep=0.0 above 0"),
-        ({"sampler": "grid"}, "num_leaves: a grid needs CategoricalDistribution"),
-    ],
-)
-def test_options_out_of_range_are_refused(data, folds, path, change, message):
-    with pytest.raises(ValueError, match=message):
-        tune(*data, folds, path, **(QUICK | change))
-
-
-def test_missing_target_is_refused_with_its_row(data, folds, path):
-    x, y = data
-    y[7] = np.nan
-    with pytest.raises(ValueError, match="y holds nan in row 7 \\(1 such rows\\)"):
-        tune(x, y, folds, path, **QUICK)
-
-
 def test_second_process_on_the_same_study_is_refused(data, folds, path):
     with (
-        tuning._alone(path),
+        open_study(path, {}, keep=1.0),
         pytest.raises(RuntimeError, match="another process is tuning in .*study.log"),
     ):
         tune(*data, folds, path, n_trials=1, **QUICK)
 
 
 @pytest.mark.slow
-def test_two_workers_finish_every_combination_once_though_one_is_killed(
-    data, folds, path, monkeypatch
-):
-    killed = []
-    answer = tuning._answer
-
-    def kill_once(search, pipe, worker, *rest):
-        if not killed:
-            killed.append(worker.process.pid)
-            os.kill(worker.process.pid, signal.SIGKILL)
-            worker.process.join()
-        return answer(search, pipe, worker, *rest)
-
-    monkeypatch.setattr(tuning, "_answer", kill_once)
-    grid = QUICK | {"space": GRID, "sampler": "grid", "keep": 1.0}
-    study = tune(*data, folds, path, n_workers=2, **grid)
-    assert [t.state for t in study.trials].count(TrialState.FAIL) == 1
-    assert len({tuple(params.items()) for params, _ in done(study)}) == len(done(study)) == 6
-    alone = tune(*data, folds, path.with_name("alone.log"), **grid)
-    by_params = [sorted((tuple(p.items()), v) for p, v in done(s)) for s in (study, alone)]
-    assert by_params[0] == by_params[1]
-    assert not path.with_name("study.log.binned").exists()
-    assert active_children() == []
-
-
-def test_workers_that_keep_dying_end_the_search_with_the_reason(data, folds, path, monkeypatch):
-    give = tuning._give_trial
-
-    def give_and_kill(search, pipe, worker):
-        give(search, pipe, worker)
-        worker.process.kill()
-
-    monkeypatch.setattr(tuning, "_give_trial", give_and_kill)
-    with pytest.raises(RuntimeError, match="3 worker processes died, the last one of signal SIGK"):
-        tune(*data, folds, path, n_trials=4, n_workers=2, **QUICK)
-    assert active_children() == []
-
-
-def test_failed_training_in_a_worker_is_raised_with_its_parameters(
-    data, folds, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    training = tuning._Training(tuning.FIXED, 5, 5)
-    binned = tmp_path / "binned"
-    whole = lgb.Dataset(*data, params={**tuning.FIXED, "num_threads": 1}).construct()
-    whole.save_binary(str(binned))
-    here, there = Pipe()
-    here.send({"num_leaves": -1})
-    tuning._work(there, training, binned, folds)
-    message = here.recv()
-    worker = SimpleNamespace(trial=SimpleNamespace(number=3, params={"num_leaves": -1}))
-    with pytest.raises(RuntimeError, match="(?s)trial 3 with .'num_leaves': -1. failed:.*Check"):
-        tuning._answer(None, here, worker, message, 3)
-
-
-@pytest.mark.slow
-def test_workers_die_with_a_killed_parent_and_the_search_resumes(data, folds, tmp_path):
+def test_search_killed_in_the_middle_of_its_trials_resumes(data, folds, tmp_path):
     np.savez(tmp_path / "data.npz", x=data[0], y=data[1])
     path = tmp_path / "study.log"
     script = tmp_path / "search.py"
     script.write_text(
         textwrap.dedent(
             f"""
-            from multiprocessing import active_children
             from pathlib import Path
             import numpy as np
-            from lib.power.tuning import time_folds, tune
+            from lib.power.tuning import tune
+            from lib.splits import time_folds
 
-            def show(line):
-                print(*[child.pid for child in active_children()], flush=True)
-
-            if __name__ == "__main__":
-                data = np.load({str(tmp_path / "data.npz")!r})
-                tune(
-                    data["x"], data["y"], time_folds(600, 3, 1), Path({str(path)!r}),
-                    n_trials=100_000, n_workers=2, max_rounds=20, patience=5,
-                    report=show, report_every_s=0,
-                )
+            data = np.load({str(tmp_path / "data.npz")!r})
+            tune(
+                data["x"], data["y"], time_folds(600, 3, 1), Path({str(path)!r}),
+                n_trials=100_000, n_workers=2, max_rounds=20, patience=5,
+                report=lambda line: print(line, flush=True), report_every_s=0,
+            )
             """
         )
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script)]
-    parent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    workers = [int(pid) for pid in parent.stdout.readline().split()]
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(workers) == 2
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    search = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert search.stdout.readline().startswith("trial ")
+    search.kill()
+    search.wait()
+    search.stdout.close()
     before = done(load(path))
     study = tune(*data, folds, path, n_trials=len(before) + 2, max_rounds=20, patience=5)
     assert len(before) >= 1 and done(study)[: len(before)] == before
@@ -415,29 +336,31 @@ def test_workers_die_with_a_killed_parent_and_the_search_resumes(data, folds, tm
     assert not [t for t in study.trials if t.state == TrialState.RUNNING]
 
 
-def test_rescale_lowers_the_rate_and_keeps_the_best_parameters(data, folds, path):
-    study = tune(*data, folds, path, n_trials=5, **QUICK)
-    params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05)
-    assert params.items() >= study.best_params.items()
-    assert (params["learning_rate"], params["max_bin"]) == (0.05, 63)
-    assert params["num_boost_round"] > 20
-    assert len(rmse) == 3 and np.mean(rmse) < study.best_value
+def test_two_threads_finish_every_combination_once_with_the_values_of_one(data, folds, path):
+    grid = QUICK | {"space": GRID, "sampler": "grid", "keep": 1.0}
+    study = tune(*data, folds, path, n_workers=2, **grid)
+    alone = tune(*data, folds, path.with_name("alone.log"), **grid)
+    by_params = [sorted((tuple(p.items()), v) for p, v in done(s)) for s in (study, alone)]
+    assert by_params[0] == by_params[1]
+    assert len({params for params, _ in by_params[0]}) == len(study.trials) == 6
 
 
-def test_rescale_returns_the_best_of_the_finalists(data, folds, path, monkeypatch):
-    study = tune(*data, folds, path, n_trials=8, **(QUICK | {"keep": 1.0}))
-    ranked = sorted(study.trials, key=lambda trial: trial.value)
-    second = ranked[1].params["lambda_l2"]
+def test_combination_whose_training_was_killed_is_tried_again(data, folds, path):
+    grid = QUICK | {"space": GRID, "sampler": "grid"}
+    tune(*data, folds, path, n_trials=2, **grid)
+    half = load(path)
+    half.enqueue_trial({"num_leaves": 8, "lambda_l2": 10.0}, skip_if_exists=True)
+    killed = half.ask(fixed_distributions=GRID)
+    study = tune(*data, folds, path, n_trials=50, **grid)
+    assert study.trials[killed.number].state == TrialState.FAIL
+    assert len({tuple(params.items()) for params, _ in done(study)}) == len(done(study)) == 6
 
-    def second_wins(x, y, folds, params, *, patience):
-        assert patience == 10
-        return [0.1 if params["lambda_l2"] == second else 0.2], [7, 8]
 
-    monkeypatch.setattr(tuning, "score", second_wins)
-    params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05, n_finalists=3)
-    assert (params["lambda_l2"], params["num_boost_round"], rmse) == (second, 8, [0.1])
-    params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05)
-    assert params["lambda_l2"] == ranked[0].params["lambda_l2"]
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_failed_training_is_raised_with_its_parameters(data, folds, path, n_workers):
+    space = {"num_leaves": CategoricalDistribution((-1,))}
+    with pytest.raises(RuntimeError, match=r"(?s)trial \d with .'num_leaves': -1. failed:.*Check"):
+        tune(*data, folds, path, n_trials=2, n_workers=n_workers, **(QUICK | {"space": space}))
 
 
 def test_trials_frame_has_one_row_per_trial_and_no_times(data, folds, path):
@@ -449,7 +372,7 @@ def test_trials_frame_has_one_row_per_trial_and_no_times(data, folds, path):
 
 def test_importance_names_every_parameter_and_sums_to_one(data, folds, path):
     study = tune(*data, folds, path, n_trials=8, **QUICK)
-    shares = tuning.parameter_importance(study)
+    shares = parameter_importance(study)
     assert sorted(shares.index) == sorted(SPACE)
     assert shares.sum() == pytest.approx(1.0)
 
@@ -458,7 +381,7 @@ def test_chart_of_the_search_has_every_trial_with_its_parameters_and_the_best_so
     data, folds, path
 ):
     study = tune(*data, folds, path, n_trials=8, **QUICK)
-    frame, chart = trials_frame(study), tuning.history_chart(study)
+    frame, chart = trials_frame(study), history_chart(study)
     series = {one["label"]: one["values"] for one in chart["series"]}
     assert chart["x"] == {"label": "trial", "time": False, "start": 0, "steps": 1}
     assert series["best"][-1] == pytest.approx(study.best_value, rel=1e-3)
@@ -471,13 +394,4 @@ def test_chart_of_the_search_has_every_trial_with_its_parameters_and_the_best_so
 
 def test_single_trial_tells_nothing_of_importance(data, folds, path):
     study = tune(*data, folds, path, n_trials=1, **QUICK)
-    assert tuning.parameter_importance(study).empty
-
-
-def test_default_spaces_hold_the_start_and_the_grid_is_small():
-    assert all(
-        where.low <= tuning.START[name] <= where.high for name, where in search_space().items()
-    )
-    assert np.prod([len(where.choices) for where in search_space("grid").values()]) == 36
-    with pytest.raises(ValueError, match="sampler='bayes'"):
-        search_space("bayes")
+    assert parameter_importance(study).empty

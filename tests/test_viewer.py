@@ -7,7 +7,7 @@ import json
 from lib import charts
 from lib.pages import html as page
 from lib.pages import notebook as reports
-from lib.pages import two_runs, viewer
+from lib.pages import publish, two_runs, viewer
 from lib.run import open_run
 from tests.run_pages import make_run
 
@@ -44,7 +44,7 @@ def forecast(**changes):
 def report():
     """Publish a run with two figures, one of them with the chart given; return its address."""
 
-    def publish(chart):
+    def made(chart):
         run = make_run(figures=["forecast.png", "errors.png"])
         (run.path / "forecast.png").write_bytes(picture())
         (run.path / "errors.png").write_bytes(picture(4, 4))
@@ -52,7 +52,7 @@ def report():
         (run.path / "forecast.chart.json").write_bytes(data)
         return publish.publish(run).as_uri()
 
-    return publish
+    return made
 
 
 def shown(browser):

@@ -127,6 +127,8 @@ def make_environment(folder: Path) -> None:
     Failed
         If Python's own `venv` cannot; says what to install.
     """
+    if folder.is_symlink():  # somebody else's environment, which must not be emptied
+        folder.unlink()
     try:
         venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(folder)
     except (subprocess.CalledProcessError, OSError) as error:
@@ -141,7 +143,7 @@ def make_environment(folder: Path) -> None:
 def call(command: list[str | Path], *, shown: bool = False) -> None:
     """Run a program, quietly where all is well, or with its lines as they come if `shown`.
 
-    The packages that uv lists in the end, one a line, are left out.
+    The packages that uv lists in the end, one a line with its sign, are left out.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def call(command: list[str | Path], *, shown: bool = False) -> None:
     )
     lines = []
     for line in process.stdout:
-        if not line.startswith(" + "):
+        if not line.startswith((" + ", " - ", " ~ ")):
             lines.append(line.rstrip())
             if shown:
                 say(f"      {line.rstrip()}")

@@ -103,7 +103,7 @@ def _class_of(colour: Color) -> str:
         return COLOURS[colour.number % 8]
     channels = colour.get_truecolor()
     strong = max(channels)
-    bits = [strong > 0 and 2 * channel > strong for channel in channels]
+    bits = [strong > 0 and 3 * channel > 2 * strong for channel in channels]
     return COLOURS[sum(bit << power for power, bit in enumerate(bits))]
 
 

@@ -47,13 +47,13 @@ def metric_rows(
     list of dict
         ``metric``, ``value``, ``low`` and ``high`` (None where there is no interval),
         ``greater_is_better`` and ``baselines`` (value by name), for every metric whose direction is
-        known; those with baselines first. What validation found is no baseline.
+        known, in their order; those with baselines first. What validation found is no baseline.
     """
     metrics = {k: v for k, v in _finite(metrics).items() if not k.startswith("validation_")}
     known = GREATER_IS_BETTER | dict(directions or {})
     rows = []
-    for metric, larger in known.items():
-        if metric not in metrics or metric.endswith(("_low", "_high")):
+    for metric in metrics:
+        if metric not in known or metric.endswith(("_low", "_high")):
             continue
         ending = f"_{metric}"
         longer = tuple(f"_{other}" for other in known if other.endswith(ending))
@@ -62,7 +62,7 @@ def metric_rows(
             for name, value in metrics.items()
             if name.endswith(ending) and not name.endswith(longer) and name not in known
         }
-        row = {"metric": metric, "value": metrics[metric], "greater_is_better": larger}
+        row = {"metric": metric, "value": metrics[metric], "greater_is_better": known[metric]}
         row |= {end: metrics.get(f"{metric}_{end}") for end in ("low", "high")}
         rows.append(row | {"baselines": baselines})
     return sorted(rows, key=lambda row: not row["baselines"])

@@ -12,7 +12,8 @@ from lib.pages.html import render
 
 from markupsafe import Markup
 
-FILES = ("viewer.css", "elements.js", "axis.js", "gestures.js", "chart.js", "viewer.js")
+SCRIPTS = ("elements.js", "axis.js", "gestures.js", "series.js", "chart.js", "viewer.js")
+FILES = ("viewer.css", *SCRIPTS)
 
 
 def image(content: bytes, label: str, panels: Sequence[Mapping] = ()) -> Markup:

@@ -17,6 +17,7 @@ import pandas as pd
 PARTS_OF_DAY = ("night", "morning", "afternoon", "evening")
 SEASONS = ("winter", "spring", "summer", "autumn")
 STATISTICS = ("mean", "std", "min", "max")
+EXTREMES = {"min": (np.minimum, np.inf), "max": (np.maximum, -np.inf)}
 POWER = "power_kw"
 POWER_COLUMNS = (
     "power_kw",
@@ -111,7 +112,7 @@ def forward_value(series: pd.Series, horizon: int) -> pd.Series:
     pandas.Series of shape (n,), float64
         Named ``forward_<name>_<horizon>``; the last `horizon` rows are NaN.
     """
-    _require_positive("horizon", [horizon])
+    _require_at_least("horizon", [horizon], 1)
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     return pd.Series(
         _shift(values, -horizon), series.index, name=f"forward_{series.name}_{horizon}"
@@ -151,7 +152,7 @@ def difference_features(series: pd.Series, lags: Sequence[int]) -> pd.DataFrame:
     -------
     pandas.DataFrame of shape (n, len(lags)), float32
     """
-    _require_positive("lags", lags)
+    _require_at_least("lags", lags, 1)
     values = _values(series)
     columns = {f"{series.name}_difference_{lag}": values - _shift(values, lag) for lag in lags}
     return _frame(columns, series.index)
@@ -184,7 +185,7 @@ def rolling_features(
     border, drawn every `window` rows, cuts a window are combined (van Herk 1992; Gil and Werman
     1993). No running total is carried over more than one window, so nothing drifts.
     """
-    _require_positive("windows", windows)
+    _require_at_least("windows", windows, 1)
     unknown = [name for name in statistics if name not in STATISTICS]
     if unknown:
         raise ValueError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(STATISTICS)}")
@@ -204,12 +205,10 @@ def rolling_features(
             elif statistic == "std":
                 square = _sliding(centred * centred, window, np.add, 0.0) / divisor
                 column = np.sqrt(np.maximum(square - mean * mean, 0.0))
-            elif statistic == "min":
-                lowest = _sliding(np.where(known, values, np.inf), window, np.minimum, np.inf)
-                column = np.where(enough, lowest, np.nan)
             else:
-                highest = _sliding(np.where(known, values, -np.inf), window, np.maximum, -np.inf)
-                column = np.where(enough, highest, np.nan)
+                combine, last = EXTREMES[statistic]
+                extreme = _sliding(np.where(known, values, last), window, combine, last)
+                column = np.where(enough, extreme, np.nan)
             columns[f"{series.name}_{statistic}_{window}"] = column
     return _frame(columns, series.index)
 
@@ -241,7 +240,7 @@ def same_time_features(
     -------
     pandas.DataFrame of shape (n, n_periods + 1), float32
     """
-    _require_positive("horizon", [horizon])
+    _require_at_least("horizon", [horizon], 1)
     if n_periods == 0:
         return pd.DataFrame(index=series.index)
     values = _values(series)
@@ -416,16 +415,7 @@ def power_features(
 def needed_rows(per_day: int, options: PowerOptions) -> int:
     """Return how many rows of history, the last known one included, `power_features` reaches back.
 
-    Parameters
-    ----------
-    per_day : int
-        Rows per day, see `rows_per_day`.
-    options : PowerOptions
-        What `power_features` is given.
-
-    Returns
-    -------
-    int
+    `per_day` is what `rows_per_day` says of the history.
     """
     lags, windows, horizon = options["lags"], options["windows"], options["horizon"]
     reach = [max(LOAD_LAGS) + 1, *LOAD_WINDOWS, *(lag + 1 for lag in lags), *windows]
@@ -435,60 +425,6 @@ def needed_rows(per_day: int, options: PowerOptions) -> int:
             last = first_known_period(horizon, period) + n_periods - 1
             reach.append(last * period - horizon + 1)
     return max(reach)
-
-
-def time_split(
-    index: pd.DatetimeIndex, *, valid_fraction: float, test_fraction: float, horizon: int
-) -> dict[str, slice]:
-    """Cut forecast origins into train, validation and test, in this order of time.
-
-    The last `test_fraction` of the rows is for the test and the last `valid_fraction` of all rows
-    before it for validation. Before each border `horizon` rows are left out: the targets of those
-    origins lie beyond the border, so no part trains or selects on a target of a later part.
-
-    Parameters
-    ----------
-    index : pandas.DatetimeIndex of shape (n,)
-        The origins in order of time, one row per time step.
-    valid_fraction, test_fraction : float
-        Fractions of all rows, above 0; together below 1.
-    horizon : int
-        Rows from origin to target, at least 1.
-
-    Returns
-    -------
-    dict of {"train", "valid", "test"} to slice
-        Positions for `frame.iloc`.
-
-    Raises
-    ------
-    ValueError
-        If the index is not in order, a fraction is out of range, or a part would be empty.
-    """
-    _require_positive("horizon", [horizon])
-    if not (valid_fraction > 0 and test_fraction > 0 and valid_fraction + test_fraction < 1):
-        raise ValueError(
-            f"valid_fraction={valid_fraction} and test_fraction={test_fraction} must be above 0 "
-            "and together below 1"
-        )
-    if not (index.is_monotonic_increasing and index.is_unique):
-        raise ValueError("the index is not in strictly rising order of time: sort it first")
-    n_rows = len(index)
-    test_start = n_rows - round(n_rows * test_fraction)
-    valid_start = test_start - round(n_rows * valid_fraction)
-    parts = {
-        "train": slice(0, max(valid_start - horizon, 0)),
-        "valid": slice(valid_start, max(test_start - horizon, valid_start)),
-        "test": slice(test_start, n_rows),
-    }
-    for name, part in parts.items():
-        if part.stop <= part.start:
-            raise ValueError(
-                f"{n_rows} rows leave nothing for the part {name!r} with horizon {horizon}, "
-                f"valid_fraction {valid_fraction} and test_fraction {test_fraction}: "
-                "give more rows or larger fractions"
-            )
-    return parts
 
 
 def _changes(per_day: int) -> list[int]:
@@ -513,16 +449,7 @@ def _values(series: pd.Series) -> np.ndarray:
 
 def _shift(values: np.ndarray, n_rows: int) -> np.ndarray:
     """Return values moved `n_rows` towards the end (or, if negative, the start), NaN moved in."""
-    shifted = np.full(len(values), np.nan)
-    if n_rows >= len(values) or -n_rows >= len(values):
-        return shifted
-    if n_rows > 0:
-        shifted[n_rows:] = values[:-n_rows]
-    elif n_rows < 0:
-        shifted[:n_rows] = values[-n_rows:]
-    else:
-        shifted[:] = values
-    return shifted
+    return pd.Series(values).shift(n_rows).to_numpy()
 
 
 def _sliding(values: np.ndarray, window: int, combine: np.ufunc, neutral: float) -> np.ndarray:
@@ -559,10 +486,6 @@ def _frame(columns: dict[str, np.ndarray], index: pd.Index) -> pd.DataFrame:
     return pd.DataFrame(
         {name: np.asarray(column, dtype=np.float32) for name, column in columns.items()}, index
     )
-
-
-def _require_positive(name: str, numbers: Sequence[int]) -> None:
-    _require_at_least(name, numbers, 1)
 
 
 def _require_at_least(name: str, numbers: Sequence[int], least: int) -> None:

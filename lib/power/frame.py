@@ -65,12 +65,12 @@ def canonical(ts: np.ndarray, values: np.ndarray) -> pd.DataFrame:
 
     Parameters
     ----------
-    ts : ndarray of shape (n_rows,), int64
-        Microseconds of local clock time since 1970.
+    ts : ndarray of shape (n_rows,), datetime64
+        Local clock time.
     values : ndarray of shape (7, n_rows), float64
         In the order of `COLUMNS`.
     """
-    index = pd.DatetimeIndex(ts.view(TIME_TYPE), name="ts", copy=False)
+    index = pd.DatetimeIndex(ts.astype(TIME_TYPE, copy=False), name="ts", copy=False)
     return pd.DataFrame(values.T, index=index, columns=list(COLUMNS), copy=False)
 
 

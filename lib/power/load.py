@@ -13,7 +13,7 @@ from lib.power.sample import sample_power
 from lib.power.sql import read_sql
 from lib.power.table import CLOCKS, from_table
 from lib.power.text import read_text
-from lib.power.uci import fetch_uci
+from lib.power.uci import TEXT, fetch_uci
 from lib.sources import list_files, read_file
 
 import pandas as pd
@@ -82,9 +82,10 @@ def load_power(
         frame = sample_power(sample_days, seed=seed)
     elif source.startswith("sql:"):
         frame = join([read_sql(source)])
+    elif source == "uci":
+        frame = join([read_text(fetch_uci(), TEXT)])
     else:
-        path = str(fetch_uci()) if source == "uci" else source
-        files = list_files(path, hint='give "sample" or "uci"')
+        files = list_files(source, hint='give "sample" or "uci"')
         frame = join([read_part(read_file(opened, source), name) for name, opened in files])
     if resolution == "native":
         return frame

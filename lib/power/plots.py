@@ -18,7 +18,7 @@ def plot_split(series: pd.Series, parts: Mapping[str, slice], *, ax: Axes | None
     series : pandas.Series of shape (n,)
         Values with a time index.
     parts : mapping of str to slice
-        Positions of each part, such as `lib.power.features.time_split` returns.
+        Positions of each part, such as `lib.splits.time_split` returns.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -67,7 +67,7 @@ def plot_search(trials: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     trials : pandas.DataFrame of shape (n, n_columns)
-        ``state`` and ``rmse`` of each trial, as `lib.power.tuning.trials_frame` returns.
+        ``state`` and ``rmse`` of each trial, as `lib.power.trials.trials_frame` returns.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 

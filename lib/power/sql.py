@@ -11,7 +11,7 @@ from lib.sources import find_file, redact, without_secrets
 import pandas as pd
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select, TextClause
+    from sqlalchemy import Connection
     from sqlalchemy.engine import URL
 
 
@@ -54,8 +54,7 @@ def read_sql(source: str) -> Part:
     try:
         with create_engine(url, poolclass=NullPool).connect() as connection:
             _forbid_writing(connection)
-            query = _selection(connection, wanted, redact(source))
-            frame = pd.read_sql_query(query, connection)
+            frame = _rows(connection, wanted, redact(source))
     except (SQLAlchemyError, pd.errors.DatabaseError, ImportError) as error:
         cause = error.__cause__ if isinstance(error, pd.errors.DatabaseError) else error
         reason = str(getattr(cause, "orig", None) or cause)
@@ -102,21 +101,18 @@ def _forbid_writing(connection: "Connection") -> None:
         connection.rollback()
 
 
-def _selection(connection: "Connection", wanted: str, shown: str) -> "Select | TextClause":
-    """Return what to execute: the query as it is, or the columns of a table found by its name."""
-    from sqlalchemy import MetaData, Table, inspect, select, text
-    from sqlalchemy.exc import NoSuchTableError
+def _rows(connection: "Connection", wanted: str, shown: str) -> pd.DataFrame:
+    """Return what a query gives, or the columns of a table found by its name."""
+    from sqlalchemy import inspect, text
 
     if re.match(r"(?i)(select|with)\s", wanted):
         if ";" in wanted.rstrip("; \n"):
             raise ValueError(f"{shown}: give one query, without a semicolon in it")
-        return text(wanted.replace(":", "\\:"))
+        return pd.read_sql_query(text(wanted.replace(":", "\\:")), connection)
     inspector = inspect(connection)
     schema, _, name = wanted.rpartition(".")
-    for in_schema, of_name in ((None, wanted), (schema or None, name)):
-        try:
-            return select(Table(of_name, MetaData(), schema=in_schema, autoload_with=connection))
-        except NoSuchTableError:
-            pass
+    for within, table in ((None, wanted), (schema or None, name)):
+        if inspector.has_table(table, within):
+            return pd.read_sql_table(table, connection, within)
     tables = sorted(inspector.get_table_names() + inspector.get_view_names())
     raise ValueError(f"{shown}: no table {wanted!r}; the database has {tables}")

@@ -1,9 +1,8 @@
-"""Which column is which, and what a time looks like: from any table to canonical rows."""
+"""From any table to canonical rows: which column is which, and what times and numbers it holds."""
 
-import re
-from datetime import date, time
+from collections.abc import Callable
 
-from lib.power.frame import COLUMNS, RESOLUTIONS, TIME_TYPE, Part, canonical
+from lib.power.frame import COLUMNS, Part, canonical
 
 import numpy as np
 import pandas as pd
@@ -11,22 +10,19 @@ import pandas as pd
 ALIASES = {name.lower(): column for column, name in COLUMNS.items()}
 CLOCKS = ("datetime", "ts")
 MISSING = ["?", ""]
-DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
-TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
-EPOCH = date(1970, 1, 1).toordinal()
 
 
 def columns_of(names: list[str], name: str, layout: str = "") -> tuple[list[int], list[int]]:
     """Return the positions of the time column, or of date and time, and of the seven values."""
     known = [ALIASES.get(n.lower(), n.lower()) for n in names]
     found = f"found {', '.join(map(repr, names))}{layout}"
-    clock = ["date", "time"] if {"date", "time"} <= {*known} else [c for c in CLOCKS if c in known]
+    two = {"date", "time"} <= {*known}
+    clock = ["date", "time"] if two else [c for c in CLOCKS if c in known][:1]
     if not clock:
         raise ValueError(
             f"{name} has no time: it needs the columns Date and Time (d/m/yyyy, hh:mm:ss) or one "
             f"column datetime; {found}"
         )
-    clock = clock if clock[0] == "date" else clock[:1]
     missing = [f"{COLUMNS[column]} ({column})" for column in COLUMNS if column not in known]
     if missing:
         raise ValueError(f"{name} has no column {', '.join(missing)}; {found}")
@@ -37,78 +33,94 @@ def columns_of(names: list[str], name: str, layout: str = "") -> tuple[list[int]
     return [known.index(c) for c in clock], [known.index(c) for c in COLUMNS]
 
 
-def from_table(frame: pd.DataFrame, name: str) -> Part:
-    """Take times and values out of a table that has typed columns, such as Parquet or SQL."""
-    names = [str(column) for column in frame.columns]
-    clock, columns = columns_of(names, name)
+def from_table(frame: pd.DataFrame, name: str, row: str = "row", first: int = 1) -> Part:
+    """Take times and values out of a table whose columns are typed or text.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n_rows, n_columns)
+        Dates are text as d/m/yyyy or typed, times of day text as hh:mm:ss or typed, times text as
+        ISO 8601 or typed, all without a zone; numbers may be text with a decimal point.
+    name, row, first
+        How to name a row in a message, see `lib.power.frame.Part`.
+
+    Raises
+    ------
+    ValueError
+        Names the row, the column and the value that cannot be read.
+    """
+    clock, columns = columns_of([str(column) for column in frame.columns], name)
     if frame.empty:
         raise ValueError(f"{name} has no rows")
-    try:
-        if len(clock) == 2:
-            ts = np.zeros(len(frame), dtype=np.int64)
-            for i, parse in zip(clock, CLOCK_PARSERS, strict=True):
-                codes, texts = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
-                ts += np.array([parse(text) for text in texts], dtype=np.int64)[codes]
-        else:
-            ts = _timestamps(frame.iloc[:, clock[0]])
-    except ValueError as error:
-        raise ValueError(f"{name}, column {', '.join(names[i] for i in clock)}: {error}") from None
-    values = np.empty((len(COLUMNS), len(frame)))
-    for row, i in zip(values, columns, strict=True):
-        given = frame.iloc[:, i]
-        numbers = pd.to_numeric(given.replace(dict.fromkeys(MISSING)), errors="coerce")
-        row[:] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        bad = np.flatnonzero(np.isnan(row) & given.notna() & ~given.isin(MISSING))
-        if len(bad):
+
+    def read(position: int, parse: Callable[[pd.Series], pd.Series], wanted: str) -> np.ndarray:
+        given = frame.iloc[:, position]
+        read = parse(given)
+        wrong = np.flatnonzero(read.isna())
+        if parse is _numbers:
+            found = given.iloc[wrong]
+            wrong = wrong[found.notna() & ~found.isin(MISSING)]
+        if len(wrong):
             raise ValueError(
-                f"{name}, row {bad[0] + 1}, column {names[i]}: {given.iloc[bad[0]]!r} is not a "
-                f"number ({len(bad):,} such rows)"
+                f"{name}, {row} {first + wrong[0]}, column {frame.columns[position]}: "
+                f"{given.iloc[wrong[0]]!r} is not {wanted} ({len(wrong):,} such rows)"
             )
-    return Part(name, canonical(ts, values))
+        return read.to_numpy()
 
-
-def day_of(value: str | date | None) -> int:
-    """Return a day as microseconds since 1970, from a date or from d/m/yyyy, day first."""
-    match = DATE.fullmatch(value.strip()) if isinstance(value, str) else None
-    try:
-        if match:
-            value = date(*map(int, match.groups()[::-1]))
-        return (value.toordinal() - EPOCH) * RESOLUTIONS["day"]
-    except (AttributeError, ValueError):
-        raise ValueError(f"{value!r} is not a date as d/m/yyyy, day first") from None
-
-
-def time_of_day(value: str | time | None) -> int:
-    """Return a time of day as microseconds since midnight, from a time or from hh:mm:ss."""
-    if isinstance(value, time) and not value.microsecond:
-        value = value.isoformat()
-    match = TIME.fullmatch(value.strip()) if isinstance(value, str) else None
-    hour, minute, second = (int(part or 0) for part in match.groups()) if match else (24, 0, 0)
-    if hour > 23 or minute > 59 or second > 59:
-        raise ValueError(f"{value!r} is not a time of day as hh:mm:ss, 00:00:00 to 23:59:59")
-    return 1_000_000 * (3600 * hour + 60 * minute + second)
-
-
-CLOCK_PARSERS = (day_of, time_of_day)
-
-
-def _timestamps(column: pd.Series) -> np.ndarray:
-    """Return naive times as int64 microseconds, from a column of times or of ISO 8601 text."""
-    times = column
-    if pd.api.types.is_numeric_dtype(column):
-        raise ValueError(f"{column.iloc[0]!r} in row 1 is a number, not a time")
-    if not pd.api.types.is_datetime64_any_dtype(column):
-        times = pd.to_datetime(column, format="ISO8601", errors="coerce")
-    if isinstance(times.dtype, pd.DatetimeTZDtype):
-        raise ValueError(
-            f"the times carry a zone ({times.dtype.tz}; {column.iloc[0]!r} in row 1) and must be "
-            "local clock time without one: convert them first, in SQL for example with "
-            "AT TIME ZONE 'Europe/Paris'"
+    if len(clock) == 2:
+        day = read(clock[0], _days, "a date as d/m/yyyy, day first")
+        ts = day + read(clock[1], _times_of_day, "a time of day as hh:mm:ss, 00:00:00 to 23:59:59")
+    else:
+        ts = read(clock[0], _times, "a naive local time as yyyy-mm-dd hh:mm:ss")
+    values = np.empty((len(COLUMNS), len(frame)))
+    for k, position in enumerate(columns):
+        values[k] = read(
+            position, _numbers, "a number with a decimal point; a missing value is ? or nothing"
         )
-    bad = np.flatnonzero(times.isna())
-    if len(bad):
+    return Part(name, canonical(ts, values), row, first)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    if not pd.api.types.is_float_dtype(column):
+        column = pd.to_numeric(column.replace(dict.fromkeys(MISSING)), errors="coerce")
+    return column.astype(np.float64)
+
+
+def _times(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
         raise ValueError(
-            f"{column.iloc[bad[0]]!r} in row {bad[0] + 1} is not a time as yyyy-mm-dd hh:mm:ss "
-            f"({len(bad):,} such rows)"
+            f"the times of column {column.name} carry a zone ({column.dtype.tz}) and must be local "
+            "clock time without one: convert them, in SQL with AT TIME ZONE 'Europe/Paris'"
         )
-    return times.to_numpy(dtype=TIME_TYPE).view(np.int64)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    has_zone = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)$")
+    is_number = pd.api.types.is_numeric_dtype(column)
+    return pd.to_datetime(column.mask(has_zone | is_number), format="ISO8601", errors="coerce")
+
+
+def _days(column: pd.Series) -> pd.Series:
+    def parse(texts: pd.Series) -> pd.Series:
+        days = pd.to_datetime(texts, format="%d/%m/%Y", errors="coerce")
+        return days.fillna(pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce"))
+
+    return _each_once(column, parse)
+
+
+def _times_of_day(column: pd.Series) -> pd.Series:
+    def parse(texts: pd.Series) -> pd.Series:
+        texts = texts.where(texts.str.count(":") == 2, texts + ":00")
+        return pd.to_datetime(texts, format="%H:%M:%S", errors="coerce") - pd.Timestamp(1900, 1, 1)
+
+    return _each_once(column, parse)
+
+
+def _each_once(column: pd.Series, parse: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """Parse each distinct value once: a date is one of hundreds, a time of day one of 1,440."""
+    codes, values = pd.factorize(column, use_na_sentinel=False)
+    parsed = parse(pd.Series(values, dtype=object).astype(str).str.strip())
+    return pd.Series(parsed.to_numpy()[codes])
+
+
+CLOCK_PARSERS = {1: [_times], 2: [_days, _times_of_day]}
+"""How the columns of a clock are parsed, by how many there are; what is no time becomes NaT."""

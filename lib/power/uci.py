@@ -3,7 +3,6 @@
 import hashlib
 import zipfile
 import zlib
-from pathlib import Path
 
 from lib.run import data_dir
 
@@ -16,16 +15,16 @@ TEXT = "household_power_consumption.txt"
 TEXT_SHA256 = "4259c9d7ece5dbee9ab8d53682baac68d791c864f0f64a52b4043cb3b90894b7"
 
 
-def fetch_uci() -> Path:
-    """Return UCI's archive 235 in ``DATA_DIR``'s ``power`` folder, downloading it the first time.
+def fetch_uci() -> bytes:
+    """Return UCI's text, from its archive 235 in ``DATA_DIR``'s ``power`` folder.
 
     Individual Household Electric Power Consumption: G. Hebrail and A. Berard, 2012,
     https://doi.org/10.24432/C58K54, licensed CC BY 4.0. One house in Sceaux, France: 2,075,259
     minutes from 2006-12-16 17:24 to 2010-11-26 21:02, of which 25,979 have no reading.
 
-    The text in the archive must have the SHA-256 that many users of the set have published; the
-    archive around it has been packed anew in the course of time and so has no hash of its own
-    here. Its SHA-256 is kept beside it when the text has proved right, and later calls check it.
+    The archive is downloaded the first time. The text in it must have the SHA-256 that many users
+    of the set have published, each time; the archive around it has been packed anew in the course
+    of time and so has no hash of its own here.
 
     Raises
     ------
@@ -34,31 +33,27 @@ def fetch_uci() -> Path:
     """
     import pooch
 
-    folder = data_dir() / "power"
-    archive, proof = folder / ARCHIVE, folder / f"{ARCHIVE}.sha256"
-    if archive.is_file() and proof.is_file():
-        if pooch.file_hash(str(archive)) == proof.read_text().strip():
-            return archive
-        raise ValueError(f"{archive} has changed since its download: delete it to fetch it again")
-    try:
-        pooch.get_logger().setLevel("WARNING")
-        pooch.retrieve(URL, known_hash=None, fname=ARCHIVE, path=folder)
-    except Exception as error:  # requests, urllib3 and the operating system raise their own
-        raise ValueError(
-            f"UCI's archive cannot be downloaded from {URL} to {folder} "
-            f"({type(error).__name__}). Without a network give the path of {TEXT} or of its "
-            '.zip, or "sample"'
-        ) from error
+    archive = data_dir() / "power" / ARCHIVE
+    if not archive.is_file():
+        try:
+            pooch.get_logger().setLevel("WARNING")
+            pooch.retrieve(URL, known_hash=None, fname=ARCHIVE, path=archive.parent)
+        except Exception as error:  # requests, urllib3 and the operating system raise their own
+            raise ValueError(
+                f"UCI's archive cannot be downloaded from {URL} to {archive.parent} "
+                f"({type(error).__name__}). Without a network give the path of {TEXT} or of its "
+                '.zip, or "sample"'
+            ) from error
     try:
         with zipfile.ZipFile(archive) as packed:
-            found = hashlib.sha256(packed.read(TEXT)).hexdigest()
+            text = packed.read(TEXT)
+        found = hashlib.sha256(text).hexdigest()
     except (zipfile.BadZipFile, KeyError, zlib.error, EOFError) as error:
         found = str(error)
     if found != TEXT_SHA256:
         archive.unlink()
         raise ValueError(
-            f"{TEXT} from {URL} has SHA-256 {found}, not {TEXT_SHA256}: the download "
-            "was cut short or the set has changed. Try again, or give the path of a file you trust"
+            f"{TEXT} from {URL} has SHA-256 {found}, not {TEXT_SHA256}: the download was cut short "
+            "or the set has changed. Try again, or give the path of a file you trust"
         )
-    proof.write_text(pooch.file_hash(str(archive)) + "\n")
-    return archive
+    return text

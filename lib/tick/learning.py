@@ -73,14 +73,8 @@ class TrainingRows:
 
     def spec(self, model_kind: str, window: int = 1) -> TickSpec:
         """Return the settings of a model that has learned from these rows."""
-        facts = {name: self.split[name] for name in ("horizon", "bar", "bar_size", "quotes")}
         return make_tick_spec(
-            model_kind,
-            self.scaler,
-            self.split["options"],
-            window=window,
-            target_scale=self.unit,
-            **facts,
+            model_kind, self.scaler, self.split, window=window, target_scale=self.unit
         )
 
 

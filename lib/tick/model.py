@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -161,46 +161,29 @@ def scale(features: pd.DataFrame, scaler: Scaler) -> np.ndarray:
 def make_tick_spec(
     model_kind: str,
     scaler: Scaler,
-    options: FeatureOptions,
+    facts: Mapping,
     *,
-    horizon: int,
-    bar: str,
-    bar_size: float,
     window: int = 1,
     target_scale: float = 1.0,
-    quotes: bool = False,
 ) -> TickSpec:
     """Return the settings of a forecaster.
 
     Parameters
     ----------
-    model_kind, scaler, options, horizon, bar, bar_size, window, target_scale, quotes
+    model_kind, scaler, window, target_scale
         See `TickSpec`.
-
-    Returns
-    -------
-    TickSpec
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown, or one that sees one row is to see a window.
+    facts : mapping
+        ``split.json`` of the feature stage: ``options``, ``horizon``, ``bar``, ``bar_size`` and
+        ``quotes``.
     """
-    if model_kind not in SUFFIXES:
-        raise ValueError(f"model_kind={model_kind!r}: choose one of {', '.join(SUFFIXES)}")
-    if model_kind != "keras" and window != 1:
-        raise ValueError(f"{model_kind} sees one row: window must be 1, not {window}")
+    names = ("options", "horizon", "bar", "bar_size", "quotes")
     return TickSpec(
         model_kind=model_kind,
-        options=options,
         scaler=scaler,
         window=window,
-        horizon=horizon,
-        bar=bar,
-        bar_size=bar_size,
         target_scale=target_scale,
-        quotes=quotes,
-        needed_rows=warm_up(options) + window,
+        needed_rows=warm_up(facts["options"]) + window,
+        **{name: facts[name] for name in names},
     )
 
 

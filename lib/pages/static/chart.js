@@ -4,6 +4,7 @@ const Chart = (() => {
   const { moment, number, ticks, timeTicks, places, before } = Axis;
   const { listen } = Gestures;
   const { make, act } = Elements;
+  const { drawn } = Series;
   const GREY = "#808080";
   const COLOURS = [
     "#1f77b4",
@@ -120,103 +121,6 @@ const Chart = (() => {
       return [least === 0 ? 0 : least - room, most + room];
     }
 
-    /* The rows to draw: at most four for each pixel, so that zooming is quick. */
-    function trace(one, from, to) {
-      const { values } = one;
-      const rows = [];
-      if (to - from <= 4 * width()) {
-        for (let row = from; row < to; row += 1) rows.push(row);
-        return rows;
-      }
-      let column = null;
-      let kept = [];
-      const flush = () => {
-        rows.push(...new Set(kept.sort((a, b) => a - b)));
-        kept = [];
-      };
-      for (let row = from; row < to; row += 1) {
-        const here = values[row] === null ? null : Math.floor(across(x[row]));
-        if (here === null || here !== column) {
-          flush();
-          kept = [row, row, row, row];
-        } else
-          kept = [
-            kept[0],
-            values[row] < values[kept[1]] ? row : kept[1],
-            values[row] > values[kept[2]] ? row : kept[2],
-            row,
-          ];
-        column = here;
-      }
-      flush();
-      return rows;
-    }
-
-    /* The line through some rows; a missing value is a gap. */
-    function path(one, rows) {
-      let text = "";
-      let open = false;
-      let start = 0;
-      let end = 0;
-      let y = 0;
-      const spot = (left, top) => `${left.toFixed(1)},${top.toFixed(1)}`;
-      const close = () => {
-        if (open && one.kind === "area") text += `L${spot(end, down(0))}L${spot(start, down(0))}Z`;
-        open = false;
-      };
-      for (const row of rows) {
-        const value = one.values[row];
-        if (value === null) {
-          close();
-          continue;
-        }
-        end = across(x[row]);
-        if (!open) start = end;
-        if (open && one.kind === "step") text += `L${spot(end, y)}`;
-        y = down(value);
-        text += `${open ? "L" : "M"}${spot(end, y)}`;
-        open = true;
-      }
-      close();
-      return text;
-    }
-
-    function drawSeries(one, colour, from, to) {
-      const rows = trace(one, from, to);
-      const alone = rows.filter(
-        (row, k) =>
-          one.values[row] !== null &&
-          (one.kind === "points" ||
-            (rows.length < 60 && one.kind === "line") ||
-            ((one.values[rows[k - 1]] ?? null) === null &&
-              (one.values[rows[k + 1]] ?? null) === null)),
-      );
-      const parts = [];
-      if (one.kind !== "points") {
-        const area = one.kind === "area";
-        parts.push(
-          make("svg:path", {
-            d: path(one, rows),
-            "stroke-width": 1.6,
-            "stroke-linejoin": "round",
-            stroke: area ? "none" : colour,
-            fill: area ? colour : "none",
-            "fill-opacity": 0.35,
-          }),
-        );
-      }
-      for (const row of alone)
-        parts.push(
-          make("svg:circle", {
-            cx: across(x[row]).toFixed(1),
-            cy: down(one.values[row]).toFixed(1),
-            r: one.kind === "points" ? 4 : 2.5,
-            fill: colour,
-          }),
-        );
-      return parts;
-    }
-
     function draw(wanted) {
       view = wanted;
       size = [box.clientWidth, box.clientHeight];
@@ -225,6 +129,7 @@ const Chart = (() => {
       const from = Math.max(0, before(x, view[0]) - 1);
       const to = Math.min(x.length, before(x, view[1]) + 2);
       [low, high] = fit(from, to);
+      const place = { width: width(), across: (row) => across(x[row]), down };
       const inner = make("svg:svg", {
         x: EDGE.left,
         y: EDGE.top,
@@ -261,7 +166,7 @@ const Chart = (() => {
       for (const kinds of [["area"], ["line", "step"], ["points"]])
         data.series.forEach((one, k) => {
           if (kinds.includes(one.kind) && !hidden.has(k))
-            inner.append(...drawSeries(one, colours[k], from, to));
+            inner.append(...drawn(one, colours[k], from, to, place));
         });
       const middle = EDGE.top + height() / 2;
       outer.push(
