@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lib.classification import checked
-from lib.floors import GREATER_IS_BETTER, closest
+from lib.ground.directions import GREATER_IS_BETTER, closest
 from lib.run import Run, UnfinishedStage
 
 import numpy as np

@@ -1,13 +1,13 @@
 """Numbers that judge a forecast, intervals around them, and the baselines to beat.
 
 Metrics take truth and forecast as arrays of equal length without missing values and return plain
-floats; nothing here plots or writes. Whether larger is better is stated in `lib.floors`.
+floats; nothing here plots or writes. Whether larger is better is stated in `lib.ground.directions`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lib.floors import GREATER_IS_BETTER as GREATER_IS_BETTER
+from lib.ground.directions import GREATER_IS_BETTER
 
 import numpy as np
 import pandas as pd

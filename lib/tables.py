@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from lib.floors import closest
 from lib.frames import frame_digest
 from lib.ground.console import redact
+from lib.ground.directions import closest
 from lib.judged import numbered, time_keys
 from lib.sources import list_files, read_file
 

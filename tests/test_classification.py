@@ -14,8 +14,8 @@ from lib.classification import (
     fit_temperature,
     most_frequent_probabilities,
 )
+from lib.ground.directions import GREATER_IS_BETTER
 from lib.images.baseline import fit_pixel_baseline
-from lib.metrics import GREATER_IS_BETTER
 
 import numpy as np
 import pytest

@@ -24,7 +24,7 @@ WINGS = (
 )
 DATA = ("power", "tick", "images")  # which do not know each other
 BESIDE = "pipelines"  # imports data and registry, and is loaded by name only
-MOST_LINES = 500
+MOST_LINES, MOST_FLOORS = 500, 9
 EXAMPLES = {"lib.commands.cli", "lib.commands.which"}  # which show commands as one would type them
 
 
@@ -75,6 +75,23 @@ def test_pipelines_are_loaded_by_name_only():
 
 def test_there_is_no_circle():
     graphlib.TopologicalSorter({name_of(p): imported(p) for p in modules()}).prepare()
+
+
+def test_the_house_has_few_floors():
+    """A room stands above all that it imports; a wing counts as one room."""
+
+    def room_of(name):
+        wing = wing_of(name)
+        return name if wing == "shelf" else wing
+
+    below = {}
+    for path in modules():
+        room = room_of(name_of(path))
+        below.setdefault(room, set()).update({room_of(one) for one in imported(path)} - {room})
+    floors = {}
+    for room in graphlib.TopologicalSorter(below).static_order():
+        floors[room] = 1 + max((floors[one] for one in below[room]), default=0)
+    assert max(floors.values()) <= MOST_FLOORS, floors
 
 
 def test_only_one_wing_knows_airflow():

@@ -1,8 +1,8 @@
 """What differs between two runs: metrics, parameters, data and environment, and in a few words.
 
 Everything comes from the runs' summaries; neither run is touched. The first run is A, the second B;
-a difference is B less A, and "better" is said of B, by the direction that `lib.floors` states for a
-metric. Nothing here is a statistical test.
+a difference is B less A, and "better" is said of B, by the direction that `lib.ground.directions`
+states for a metric. Nothing here is a statistical test.
 """
 
 import json

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from lib.floors import GREATER_IS_BETTER
+from lib.ground.directions import GREATER_IS_BETTER
 from lib.pages.html import decimals, number, plain, when
 from lib.pages.summary import PAGE
 from lib.registry.gate import alpha, cells, headings, signed

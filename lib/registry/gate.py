@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lib.floors import reaches
+from lib.ground.directions import reaches
 
 if TYPE_CHECKING:
     import pandas as pd

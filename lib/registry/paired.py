@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lib.classification import cross_entropies, difference_interval
-from lib.floors import GREATER_IS_BETTER
+from lib.ground.directions import GREATER_IS_BETTER
 from lib.judged import KINDS
 from lib.metrics import block_bootstrap, interval_ends, rank_contributions
 
