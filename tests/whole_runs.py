@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,7 +43,11 @@ def prepare(folder=None):
     place = (state_dir() if folder is None else Path(folder)) / ".airflow"
     if not (place / "ready").exists():
         place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(shared / "made" / "airflow.db", place)
+        with (
+            closing(sqlite3.connect(shared / "made" / "airflow.db")) as made,
+            closing(sqlite3.connect(place / "airflow.db")) as copy,
+        ):
+            made.backup(copy)  # in contrast to a copied file, open connections take notice
         (place / "ready").touch()
     if folder is None:
         services.prepare()
