@@ -272,7 +272,7 @@ def test_failed_dag_run_is_told_by_mail_and_webhook_with_the_report(receivers, t
     settings = services.airflow_settings() | {
         "AIRFLOW__API__BASE_URL": BASE_URL,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
     }
     done = subprocess.run(
         [sys.executable, "-c", script, str(dags / "broken.py")],

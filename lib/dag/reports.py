@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from lib.ground import layout, runs
+from lib.ground import layout
 from lib.ground.files import is_local, outputs_dir
-from lib.ground.runs import run_folder_name
+from lib.ground.runs import list_runs, run_folder_name
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
 from lib.pages import publish, run_index, summary
@@ -244,7 +244,7 @@ def render(place: Place, pipelines: list[str]) -> str:
 def _index(pipelines: list[str]) -> str:
     rows = run_index.read_rows()
     if not rows:  # none has been written yet
-        runs = [run for pipeline in pipelines for run in runs.list_runs(pipeline)]
+        runs = [run for pipeline in pipelines for run in list_runs(pipeline)]
         rows = [run_index.row(summary.read_summary(run)) for run in runs]
     shown = [row | {"page": summary.PAGE} for row in rows if row["pipeline"] in pipelines]
     return run_index.render(shown)
