@@ -248,7 +248,7 @@ def test_failed_dag_run_is_told_by_mail_and_webhook_with_the_report(receivers, t
     (dags / "broken.py").write_text(
         "from lib.dag.notify import failure_callbacks\n"
         "from tests.test_notify import failed_run\n"
-        "from lib.run import run_folder_name\n"
+        "from lib.ground.runs import run_folder_name\n"
         "from airflow.sdk import DAG, task\n"
         "with DAG('broken', schedule=None, on_failure_callback=failure_callbacks()):\n"
         "    @task(task_id='02_features')\n"
