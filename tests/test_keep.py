@@ -141,11 +141,11 @@ def test_cells_that_came_went_and_moved_are_shown_and_written(project, opened, c
 
 def test_change_that_somebody_made_meanwhile_is_kept_beside_mine(project, opened, capsys):
     edit(project / COMMITTED, "evaluate-05", "run.local", "run . local")
-    edit(opened, "evaluate-05", "forecasts.loc[split", "forecasts . loc[split")
+    edit(opened, "evaluate-05", "made.loc[split", "made . loc[split")
     edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
     keep.main("latest", apply=True)
     source = "".join(cells(project / COMMITTED)["evaluate-05"]["source"])
-    assert "run . local" in source and "forecasts . loc[split" in source
+    assert "run . local" in source and "made . loc[split" in source
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  - ")]
     assert not [line for line in shown if "run . local" in line], "only mine is shown"
 
