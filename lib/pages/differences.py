@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from lib.ground.console import redact
 from lib.pages.html import ZERO, decimals, duration, number, plain
-from lib.pages.tables import directions_of, metric_rows
+from lib.pages.tables import directions_of, finite, metric_rows
 
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
 CHANGES = ("better", "worse", "equal", "only in A", "only in B")
@@ -47,7 +47,7 @@ def metric_pairs(
         A's value, as text), ``change`` (``better``, ``worse``, ``equal``, ``differs``, ``only in
         A``, ``only in B``) and ``overlap`` (of the intervals; None unless both runs have one).
     """
-    a, b = _finite(a), _finite(b)
+    a, b = finite(a), finite(b)
     rows: dict[str, dict] = {}
     ends: set[str] = set()
     for row in metric_rows({**b, **a}, directions):
@@ -89,11 +89,6 @@ def _pair(name: str, kind: str, a: Mapping, b: Mapping, larger: bool | None = No
         "change": change,
         "overlap": overlap,
     }
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics that are numbers, as all are unless the file is damaged."""
-    return {k: v for k, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def parameter_pairs(a: Mapping[str, dict], b: Mapping[str, dict]) -> list[dict]:

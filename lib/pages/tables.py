@@ -49,7 +49,7 @@ def metric_rows(
         ``greater_is_better`` and ``baselines`` (value by name), for every metric whose direction is
         known, in their order; those with baselines first. What validation found is no baseline.
     """
-    metrics = {k: v for k, v in _finite(metrics).items() if not k.startswith("validation_")}
+    metrics = {k: v for k, v in finite(metrics).items() if not k.startswith("validation_")}
     known = GREATER_IS_BETTER | dict(directions or {})
     rows = []
     for metric in metrics:
@@ -78,12 +78,12 @@ def other_numbers(metrics: Mapping[str, float], rows: Iterable[Mapping]) -> dict
         shown |= {row["metric"], *(f"{name}_{row['metric']}" for name in row["baselines"])}
     return {
         name: value
-        for name, value in sorted(_finite(metrics).items())
+        for name, value in sorted(finite(metrics).items())
         if name not in shown and re.sub("_(low|high)$", "", name) not in metrics.keys() - {name}
     }
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the metrics that are numbers, as all are unless the file is damaged."""
     numeric = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
     return {name: value for name, value in numeric.items() if math.isfinite(value)}
