@@ -78,8 +78,9 @@ def test_sample_run_registers_what_it_evaluated(whole_run):
 def test_network_is_compared_again_with_itself_and_stays_at_staging(tick, whole_run):
     done, tasks, again = register_again(tick, whole_run[2])
     assert (done.state, tasks["promote"].state) == ("success", "skipped")
-    decision = again.read("gate.json")
-    assert decision["outcome"] == "not_better" and decision["champion"]["version"] == 1
+    decision, before = again.read("gate.json"), whole_run[2].read("registration.json")
+    assert decision["outcome"] == "not_better"
+    assert decision["champion"]["version"] == before["version"]
     (row,) = [row for row in decision["rows"] if row["decisive"]]
     assert row["metric"] == "rank_ic" and row["candidate"] == pytest.approx(row["champion"])
 
