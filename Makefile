@@ -61,7 +61,7 @@ up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ct
 lab: $(VENV)/ready  ## start JupyterLab alone | [LAB_PORT=8888]
 	@$(CLI) lab --lab-port="$$LAB_PORT"
 
-doctor: $(VENV)/ready  ## check kernel, servers, versions, disk, locks; name each problem and its fix
+doctor: $(VENV)/ready  ## check kernel, servers, versions, disk; name each problem and its fix
 	@$(CLI) doctor
 
 ##@ Runs: one is <pipeline>/<run>, latest, or power/latest

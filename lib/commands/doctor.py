@@ -6,13 +6,9 @@ mend it. `main` makes all checks side by side and prints them. Nothing here need
 no password is shown.
 """
 
-import fcntl
-import os
 import platform
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,22 +16,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.commands import lockfile
+from lib.commands import lockfile, notebooks
 from lib.commands.services import airflow_settings
 from lib.dag import health
-from lib.dag.scheduling import ghosts
 from lib.ground import layout
 from lib.ground.console import redact, say
 from lib.ground.files import ROOT, state_dir
 from lib.tracking import tracking_uri
 
+import nbformat
+import requests
+
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LOCK = ROOT / "requirements.lock"
-KERNEL = ROOT / "lib" / "machine" / "kernel.py"
-KERNEL_SECONDS = 60.0
 BUSY_SECONDS = 3.0  # a run writes to the tracking database for less than that
 FEW_BYTES, TOO_FEW_BYTES = 10e9, 1e9
 SHOWN = 5
+FIXES = {
+    "is locked": "find who holds it (fuser {}) and let that end, or end it",
+    "readonly": "let this user write to {} and to its folder",
+    "is not a database": "restore {} from a backup, or move it away: a new one has no old runs",
+    "out-of-date": "make a copy of it, then mlflow db upgrade, as it says",
+}
+"""What to do about a tracking database, by a part of what it says."""
 
 
 @dataclass(frozen=True)
@@ -97,104 +100,54 @@ def packages() -> Finding:
 
 
 def kernel() -> Finding:
-    """Start a kernel as a stage does, over unix sockets, and let it calculate."""
-    fix = "make clean install; a firewall or a sandbox may forbid unix sockets in the temp folder"
+    """Execute a cell as a stage does, in a kernel of its own, over unix sockets."""
     began = time.monotonic()
-    try:
-        answer = run_in_kernel("print(1 + 1)", KERNEL_SECONDS).strip()
-    except (RuntimeError, TimeoutError, OSError) as error:
-        return Finding("kernel", PROBLEM, f"no kernel answers: {error}", fix)
-    if answer != "2":
-        return Finding("kernel", PROBLEM, f"a kernel says that 1 + 1 is {answer!r}", fix)
-    return Finding("kernel", OK, f"answers in {time.monotonic() - began:.1f} s")
-
-
-def run_in_kernel(code: str, seconds: float) -> str:
-    """Run `code` in a new kernel of this Python and return what it prints.
-
-    Raises
-    ------
-    RuntimeError, TimeoutError
-        If the kernel dies, or does not answer within so many `seconds`.
-    """
-    from jupyter_client.manager import KernelManager
-
-    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
-        manager = KernelManager(transport="ipc", connection_file=f"{folder}/k.json")
-        manager.kernel_spec.argv = [sys.executable, str(KERNEL), "-f", "{connection_file}"]
-        printed = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "doctor.ipynb"
+        cells = [nbformat.v4.new_code_cell("assert 1 + 1 == 2", id="sum")]
+        book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": notebooks.KERNEL})
+        nbformat.write(book, path)
         try:
-            manager.start_kernel(cwd=ROOT, stderr=subprocess.DEVNULL)
-            client = manager.blocking_client()
-            client.start_channels()
-            client.wait_for_ready(timeout=seconds)
-            client.execute_interactive(
-                code,
-                timeout=seconds,
-                output_hook=lambda message: printed.append(message["content"].get("text", "")),
-            )
-        finally:
-            if manager.has_kernel:
-                manager.shutdown_kernel(now=True)
-            manager.cleanup_resources()
-    return "".join(printed)
+            notebooks.execute(path)
+        except Exception as error:  # of a process that may die in many ways
+            fix = "make clean install; a firewall or a sandbox may forbid unix sockets in "
+            fix += tempfile.gettempdir()
+            return Finding("kernel", PROBLEM, f"no kernel answers: {error}", fix)
+    return Finding("kernel", OK, f"answers in {time.monotonic() - began:.1f} s")
 
 
 def tracking() -> Finding:
     """Ask the tracking server, or look whether its database opens, is current and not locked."""
     uri = tracking_uri()
-    if uri.startswith("http"):
-        return _tracking_server(uri)
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        if not path.exists():
-            what = f"{path} is not there yet"
-            return Finding("tracking", WARNING, what, "make install, or the first run, makes it")
-        if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-            fix = f"let this user write to {path} and to its folder"
-            return Finding("tracking", PROBLEM, f"{path} cannot be written", fix)
-        try:
-            with sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None) as database:
-                database.execute("BEGIN IMMEDIATE")
-                database.execute("ROLLBACK")
-        except sqlite3.OperationalError as error:
-            fix = f"find who holds it (fuser {path}) and let that end, or end it"
-            return Finding("tracking", PROBLEM, f"{path}: {error}", fix)
-        except sqlite3.DatabaseError as error:
-            fix = f"restore {path} from a backup, or move it away: a new one has no old runs"
-            return Finding("tracking", PROBLEM, f"{path}: {error}", fix)
-    return _tracking_tables(uri)
-
-
-def _tracking_server(uri: str) -> Finding:
-    import requests
-
+    place = redact(uri).removeprefix("sqlite:///")
+    if uri.startswith("sqlite:///") and not Path(place).exists():
+        fix = "make install, or the first run, makes it"
+        return Finding("tracking", WARNING, f"{place} is not there yet", fix)
     try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
-    except requests.RequestException as error:
-        fix = "start it (make up, or whoever keeps it), or correct MLFLOW_TRACKING_URI"
-        return Finding("tracking", PROBLEM, f"{redact(uri)} does not answer: {error}", fix)
-    return Finding("tracking", OK, f"{redact(uri)} answers")
-
-
-def _tracking_tables(uri: str) -> Finding:
-    """Compare the version of the database's tables with the one that MLflow wants."""
-    import sqlalchemy
-    from mlflow.store.db.utils import _get_latest_schema_revision
-
-    shown = redact(uri)
-    try:
-        with sqlalchemy.create_engine(uri).connect() as database:
-            known = database.execute(sqlalchemy.text("SELECT version_num FROM alembic_version"))
-            found = known.scalar()
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        fix = "correct MLFLOW_TRACKING_URI, or start the database; a new one is made by a first run"
+        _ask_tracking(uri)
+    except Exception as error:  # whatever a server, a database or its driver raises
         reason = redact(str(getattr(error, "orig", error)))
-        return Finding("tracking", PROBLEM, f"{shown}: {reason}", fix)
-    if found != _get_latest_schema_revision():
-        fix = f"make a copy of it, then {sys.executable} -m mlflow db upgrade {shown}"
-        return Finding("tracking", PROBLEM, f"{shown} has tables of version {found}", fix)
-    return Finding("tracking", OK, f"{shown} opens and is current")
+        fixes = [fix for text, fix in FIXES.items() if text in reason]
+        fix = fixes[0] if fixes else "start what MLFLOW_TRACKING_URI names, or correct it"
+        return Finding("tracking", PROBLEM, f"{place}: {reason}", fix.format(place))
+    return Finding("tracking", OK, f"{place} answers and is current")
+
+
+def _ask_tracking(uri: str) -> None:
+    """Raise whatever is wrong with a tracking server or database."""
+    if uri.startswith("http"):
+        requests.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
+        return
+    import sqlalchemy
+    from mlflow.store.db.utils import _verify_schema
+
+    engine = sqlalchemy.create_engine(uri)
+    if engine.name == "sqlite":
+        with sqlite3.connect(engine.url.database, BUSY_SECONDS, isolation_level=None) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("CREATE TABLE doctor (tried)")  # can it be written? Undone at once
+            database.execute("ROLLBACK")
+    _verify_schema(engine)
 
 
 def registry() -> Finding:
@@ -241,39 +194,7 @@ def disk() -> Finding:
     return Finding("disk", PROBLEM if least < TOO_FEW_BYTES else WARNING, what, fix)
 
 
-def ghost_runs() -> Finding:
-    """Look for runs that Airflow believes to be going on, and whose process is gone."""
-    found = [ghost.run_dir for ghost in ghosts()]
-    if found:
-        what = f"{len(found)} going on in Airflow, without a process: {_some(sorted(found))}"
-        fix = "make run or make up: either closes them before it begins"
-        return Finding("ghost runs", WARNING, what, fix)
-    return Finding("ghost runs", OK, "every run that Airflow believes in has a process")
-
-
-def locks() -> Finding:
-    """Look whether somebody holds a lock on the state that processes share."""
-    held = [str(p) for p in sorted(state_dir().glob(".*.lock")) if not _is_free_soon(p)]
-    if held:
-        fix = f"find who holds it (fuser -v {' '.join(held)}) and let that end, or end it"
-        what = f"held for more than {BUSY_SECONDS:.0f} s: {', '.join(held)}"
-        return Finding("locks", PROBLEM, what, fix)
-    return Finding("locks", OK, "none is held")
-
-
-CHECKS = (packages, kernel, tracking, registry, airflow, disk, ghost_runs, locks)
-
-
-def _is_free_soon(lock: Path) -> bool:
-    until = time.monotonic() + BUSY_SECONDS
-    with lock.open("rb") as file:
-        while time.monotonic() < until:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                time.sleep(0.1)
-    return False
+CHECKS = (packages, kernel, tracking, registry, airflow, disk)
 
 
 def _some(names: list[str], separator: str = ", ") -> str:
