@@ -328,7 +328,7 @@ def test_what_cannot_be_done_ends_with_status_2_and_changes_nothing(
     told = capsys.readouterr()
     error, usage = told.err.splitlines()
     assert error.startswith("error: ") and message in error and not told.out
-    assert usage.startswith(f"usage: make {arguments.split()[0]} ") and "MODEL=house" in usage
+    assert usage.startswith(f"usage: make {arguments.split()[0]} ")
     assert lifecycle.history("house") == []
 
 
@@ -345,7 +345,7 @@ def test_what_cannot_be_done_ends_with_status_2_and_changes_nothing(
 def test_only_model_there_is_need_not_be_named(store, capsys, arguments, message):
     assert cli.main(arguments) == 2
     told = capsys.readouterr().err
-    assert message in told and f"usage: make {arguments[0]} MODEL=house" in told
+    assert message in told and f"usage: make {arguments[0]} MODEL=<model>" in told
 
 
 def test_latest_version_can_be_promoted_by_that_word(store, said):
@@ -358,9 +358,7 @@ def test_several_models_are_listed_where_none_was_named(store, capsys):
         assert cli.main([command]) == 2
         error, usage = capsys.readouterr().err.splitlines()
         assert error == "error: no model was named, and there are several: garden, house"
-        assert usage.startswith(f"usage: make {command} MODEL=garden")
-    assert cli.main(["promote", "house"]) == 2
-    assert "usage: make promote MODEL=house VERSION=latest" in capsys.readouterr().err
+        assert usage.startswith(f"usage: make {command} MODEL=<model>")
 
 
 def test_registry_that_refuses_is_named_without_its_password(store, capsys, monkeypatch):
@@ -373,4 +371,3 @@ def test_registry_that_refuses_is_named_without_its_password(store, capsys, monk
     told = capsys.readouterr().err
     assert "registry.example could not do it: connection refused" in told and "geheim" not in told
     assert "usage:" not in told, "no other argument would help"
-    assert cli.usage("history") == "make history MODEL=<model>"

@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         if type(error).__name__ != "PromotionConflict":  # which no other argument can settle
-            sys.stderr.write(f"usage: {usage(name, given.get('model', ''))}\n")
+            sys.stderr.write(f"usage: {usage(name)}\n")
         return 2
     except (OSError, RuntimeError) as error:  # not by what was typed
         sys.stderr.write(f"error: {error}\n")
@@ -147,21 +147,9 @@ def _parser() -> _Parser:
     return parser
 
 
-def usage(name: str, model: str = "") -> str:
-    """Return how a command is typed, with a registered model, the one most like `model`."""
-    text = COMMANDS[name].usage if name in COMMANDS else "make help"
-    if MODEL in text:
-        from lib.commands import which
-
-        from mlflow import MlflowException
-
-        try:
-            known = which.model_names()
-            close = difflib.get_close_matches(model, known, n=1, cutoff=0.0 if model else 1.0)
-            return text.replace(MODEL, [*close, *known][0])
-        except (IndexError, OSError, MlflowException):  # none yet, or nobody to ask
-            return text
-    return text
+def usage(name: str) -> str:
+    """Return how a command is typed."""
+    return COMMANDS[name].usage if name in COMMANDS else "make help"
 
 
 def check_names(name: str, typed: list[str]) -> None:

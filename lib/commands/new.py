@@ -9,46 +9,22 @@ import keyword
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lib.commands.notebooks import KERNEL, refresh_all
+from lib.commands.templates import FOLDER, fill
 from lib.ground.console import say
 from lib.ground.files import ROOT, outputs_dir
 
 import nbformat
 
-TEMPLATE = Path(__file__).parent / "template"
 STAGES = ("01_load", "02_features", "03_train", "04_evaluate", "05_register")
-NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-LONGEST = 40
+NAME = re.compile(r"(?=.{1,40}$)[a-z][a-z0-9]*(_[a-z0-9]+)*")
 CELL = re.compile(r"^```python *([a-z-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TASKS = {
-    "classification": {
-        "is_class": True,
-        "estimator": "HistGradientBoostingClassifier",
-        "linear": "LogisticRegression",
-        "loader": "load_wine",
-        "target": "cultivar",
-        "sample_words": "178 wines of three cultivars with 13 measurements each",
-        "dummy": "DummyClassifier",
-        "loss": "loss (nats)",
-        "score_name": "accuracy",
-    },
-    "regression": {
-        "is_class": False,
-        "estimator": "HistGradientBoostingRegressor",
-        "linear": "Ridge",
-        "loader": "load_diabetes",
-        "target": "progression",
-        "sample_words": "442 people with diabetes, 10 measurements and how their illness went on",
-        "dummy": "DummyRegressor",
-        "loss": "squared error / 2",
-        "score_name": "R²",
-    },
-}
-"""What the templates of the two kinds of pipelines differ in, words only."""
+TASKS = tomllib.loads((FOLDER / "tasks.toml").read_text(encoding="utf-8"))
 
 
 def main(name: str, task: str) -> None:
@@ -85,28 +61,22 @@ def check_name(name: str) -> None:
     ValueError
         If it is no name of a module, is taken, or means something else; says which.
     """
-    if not NAME.fullmatch(name) or len(name) > LONGEST:
-        example = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789") or "wine"
+    if not NAME.fullmatch(name):
         raise ValueError(
-            f"PIPELINE={name}: a pipeline's name is at most {LONGEST} lower-case letters, digits "
-            f"and single underscores, a letter first; {example[:LONGEST]!r} for example"
+            f"PIPELINE={name}: a pipeline's name is at most 40 lower-case letters, digits and "
+            "single underscores, a letter first; 'red_wine' for example"
         )
-    if keyword.iskeyword(name) or name in ("latest", "dev"):
-        meaning = "a word of Python" if keyword.iskeyword(name) else "how a run is named"
-        raise ValueError(f"PIPELINE={name}: {name} is {meaning}; choose another name")
-    taken = [path for path in places(name) if (ROOT / path).exists()]
-    if taken:
-        raise ValueError(f"PIPELINE={name}: {taken[0]} is there already; choose another name")
+    reasons = [f"{path} is there already" for path in places(name) if (ROOT / path).exists()]
+    if keyword.iskeyword(name):
+        reasons.append("a word of Python is no name of a module")
+    if name in ("latest", "dev"):
+        reasons.append("that is how a run is named")
     if importlib.util.find_spec(name):  # dags/ is on the path of Airflow's processes
-        raise ValueError(
-            f"PIPELINE={name}: Python has a module of that name, which dags/{name}.py would hide; "
-            "choose another name"
-        )
+        reasons.append(f"Python has a module of that name, which dags/{name}.py would hide")
     if (outputs_dir() / name).exists():
-        raise ValueError(
-            f"PIPELINE={name}: {outputs_dir() / name} holds runs of an earlier pipeline; remove "
-            "it or choose another name"
-        )
+        reasons.append(f"{outputs_dir() / name} holds runs of an earlier pipeline")
+    if reasons:
+        raise ValueError(f"PIPELINE={name}: {reasons[0]}; choose another name")
 
 
 def places(name: str) -> list[Path]:
@@ -124,21 +94,13 @@ def render(name: str, task: str) -> dict[Path, str]:
     """
     if task not in TASKS:
         raise ValueError(f"TASK={task}: choose {' or '.join(TASKS)}")
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(TEMPLATE)
-    environment = Environment(  # code and Markdown, no HTML
-        loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
-    )
     words = {"name": name, "title": name.capitalize(), **TASKS[task]}
-
-    def filled(template: str) -> str:
-        return environment.get_template(f"{template}.jinja").render(words)
-
     folder, module, dag = places(name)
-    found = {folder / f"{stage}.ipynb": notebook(stage, filled(f"{stage}.md")) for stage in STAGES}
-    found[folder / "README.md"] = filled("README.md")
-    return found | {module: filled("pipeline.py"), dag: filled("dag.py")}
+    found = {
+        folder / f"{stage}.ipynb": notebook(stage, fill(f"{stage}.md", **words)) for stage in STAGES
+    }
+    found[folder / "README.md"] = fill("README.md", **words)
+    return found | {module: fill("pipeline.py", **words), dag: fill("dag.py", **words)}
 
 
 def notebook(stage: str, text: str) -> str:

@@ -11,14 +11,15 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lib.commands import which
-from lib.commands.moved import moved_names
+from lib.commands.templates import fill
 from lib.ground import layout, outcome
 from lib.ground.console import say
-from lib.ground.files import ROOT, outputs_dir, read_object
+from lib.ground.files import ROOT, outputs_dir
 from lib.ground.folder import Run
 from lib.ground.handover import take
 from lib.ground.parameters import PASSWORD, Parameter, Value, read_parameters
@@ -26,10 +27,10 @@ from lib.ground.runs import code_changed, note_start, start_of
 from lib.pages.summary import summarise
 from lib.run import OPENED, open_run
 
+from nbformat.v4 import new_code_cell
 from upath import UPath
 
 WORKBENCH = "workbench"
-SHOWN = 3  # names that have moved
 NEIGHBOUR = re.compile(r"\]\((?=\d+_\w+\.ipynb)")  # a card's link to another stage
 
 
@@ -87,16 +88,11 @@ def open_stage(run: str, stage: str = "", root: Path = ROOT) -> Path:
     copy, path = _claim(origin, name, root)
     note_start(copy, run_type="opened", opened=origin.run_dir)
     take(origin, copy, {s: record for s, record in origin.records().items() if s < name})
-    lines = [
-        *_head(origin, copy, found),
-        *_changes(origin, copy, name, source, declared),
-        *_open_ends(origin, copy, name, source, set(declared) - {"run_dir", *values}),
-        f"- To keep a change, save it and `make keep NOTEBOOK={path.relative_to(root)}`: that "
-        "shows the difference, asks, and brings it into "
-        f"`notebooks/{origin.pipeline}/{name}.ipynb`.",
-    ]
+    unknown = sorted(set(declared) - {"run_dir", *values})
+    words = {"unknown": unknown, "notebook": path.relative_to(root)}
+    note = _note(origin, copy, found, source, declared, **words)
     values["run_dir"] = copy.run_dir
-    notebook = _opened(source, values, "\n".join(lines), origin.pipeline)
+    notebook = _opened(source, values, note, origin.pipeline)
     notebook["metadata"][OPENED] = {"run_dir": copy.run_dir, "stage": name}  # for `make keep`
     outcome.write_notebook(copy.path / OPENED / f"{name}.ipynb", notebook)
     outcome.write_notebook(UPath(path), notebook)
@@ -110,12 +106,7 @@ def _values(
     passed = source["metadata"].get("papermill", {}).get("parameters")
     if passed is not None:
         return {name: parameter.default for name, parameter in declared.items()} | passed
-    known = read_object(run.path / "mlflow.json")
-    values = {
-        name: text if declared[name].type_name == "str" else json.loads(text)
-        for name, text in known.get("values", {}).items()
-        if name in declared
-    }
+    values: dict[str, Value] = {}
     records = run.records()
     for record in [*records.values(), records.get(stage, {})]:
         used = record.get("parameters", {})
@@ -129,13 +120,10 @@ def _claim(run: Run, stage: str, root: Path) -> tuple[Run, Path]:
         ending = f"-{number}" if number > 1 else ""
         copy = open_run(f"{run.pipeline}/open-{stage}-of-{run.name}{ending}")
         path = root / WORKBENCH / f"{run.pipeline}-{run.name}" / f"{stage}{ending}.ipynb"
-        if path.exists():
-            continue
-        try:
-            copy.path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        break
+        if not path.exists():
+            with suppress(FileExistsError):
+                copy.path.mkdir(parents=True)
+                break
     return copy, path
 
 
@@ -147,14 +135,8 @@ def _opened(source: Mapping, values: Mapping[str, Value], note: str, pipeline: s
         there = json.dumps(str(outputs_dir()))
         place = f'os.environ["OUTPUTS_DIR"] = {there}  # where run_dir lies'
         lines = ["import os", "", place, *lines]
-    injected = {
-        "cell_type": "code",
-        "id": "injected-parameters",
-        "metadata": {"tags": ["injected-parameters"]},
-        "source": "\n".join(lines),
-        "outputs": [],
-        "execution_count": None,
-    }
+    tag = "injected-parameters"
+    injected = new_code_cell("\n".join(lines), id=tag, metadata={"tags": [tag]})
     failed = [
         cell.get("id")
         for cell in source["cells"]
@@ -198,66 +180,34 @@ def bare(notebook: Mapping, pipeline: str) -> dict:
     return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def _head(run: Run, copy: Run, stage: Mapping) -> list[str]:
-    """Return what was opened, as lines of Markdown."""
-    name, error = stage["name"], stage["error"]
-    lines = [
-        f"**Opened from a run.** Stage `{name}` of `{run.run_dir}`, with its parameters and a copy "
-        f"of its inputs in `{copy.run_dir}`. Nothing that is done here touches the run.",
-        "",
-    ]
-    if error:
-        text = outcome.clip(f"{error['ename']}: {error['text']}").replace("\n", "\n      ")
-        lines += ["- In the run this stage failed:", "", f"      {text}", ""]
-    if not stage["notebook"]:
-        place = f"`notebooks/{run.pipeline}/{name}.ipynb`"
-        lines.append(f"- The run holds no executed notebook of it: the cells are of {place}.")
-    return lines
-
-
-def _changes(
-    run: Run, copy: Run, stage: str, source: Mapping, declared: Mapping[str, Parameter]
-) -> list[str]:
-    """Return what differs between the run's time and now, as lines of Markdown."""
-    lines, path = [], layout.notebook(run.pipeline, stage)
-    then, here = start_of(run).get("commit", ""), start_of(copy)["commit"]
-    if moved := moved_names(outcome.code(source)):
-        more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
-        lines.append(
-            f"- **It will not run here as it is**: made with commit {then[:10] or 'unknown'}, it "
-            f"asks for what `lib` has moved since: {', '.join(moved[:SHOWN])}{more}. To run it as "
-            f"it was: `make reproduce RUN={run.run_dir} KEEP=1`."
-        )
-    name = f"`notebooks/{run.pipeline}/{stage}.ipynb`"
-    if not path.exists():
-        lines.append(f"- {name} does not exist any more.")
-    else:
-        now = read_parameters(path)
-        changed = [p for p in declared | now if declared.get(p) != now.get(p)]
-        if changed:
-            lines.append(f"- {name} now declares otherwise: {', '.join(changed)}.")
-        if code_changed(run, stage):
-            lines.append(f"- The code of {name} has changed since the run.")
-    if then != here and then:
-        lines.append(f"- `lib` is that of commit {here or 'unknown'}; the run began with {then}.")
-    return lines
-
-
-def _open_ends(
-    run: Run, copy: Run, stage: str, source: Mapping, unknown: Collection[str]
-) -> list[str]:
-    """Return what a reader has to see to before the cells can run, as lines of Markdown."""
-    lines = []
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        lines.append(f"- The run does not say, so the defaults are taken: {names}.")
-    states = {name: record["state"] for name, record in copy.records().items()}
-    earlier = dict.fromkeys([*states, *(s for s in layout.planned(run.pipeline) if s < stage)])
-    if rest := [name for name in earlier if states.get(name) != "finished"]:
-        lines.append(f"- Not finished in the run: {', '.join(rest)}; open the first instead.")
-    if any("lifecycle.register(" in cell for cell in outcome.code(source)):
-        lines.append(
-            "- `lifecycle.register` refuses a copy, unless you add `from_copy=True`: that makes a "
-            "new version of the registered model and moves `@staging` to it."
-        )
-    return lines
+def _note(
+    run: Run,
+    copy: Run,
+    stage: Mapping,
+    source: Mapping,
+    declared: Mapping[str, Parameter],
+    **words: object,
+) -> str:
+    """Return what was opened, what has changed since, and what to see to before the cells run."""
+    name, committed = stage["name"], layout.notebook(run.pipeline, stage["name"])
+    now = read_parameters(committed) if committed.exists() else declared
+    states = {stage: record["state"] for stage, record in copy.records().items()}
+    earlier = sorted({*states, *(s for s in layout.planned(run.pipeline) if s < name)})
+    error = stage["error"] and outcome.clip(f"{stage['error']['ename']}: {stage['error']['text']}")
+    return fill(
+        "opened.md",
+        stage=name,
+        run=run.run_dir,
+        copy=copy.run_dir,
+        error=error,
+        committed=f"notebooks/{run.pipeline}/{name}.ipynb",
+        is_committed=committed.exists(),
+        is_executed=stage["notebook"],
+        redeclared=[p for p in declared | now if declared.get(p) != now.get(p)],
+        code_changed=code_changed(run, name),
+        then=start_of(run).get("commit", ""),
+        here=start_of(copy)["commit"],
+        unfinished=[name for name in earlier if states.get(name) != "finished"],
+        registers=any("lifecycle.register(" in cell for cell in outcome.code(source)),
+        **words,
+    )
