@@ -6,7 +6,6 @@ has changed the committed notebook since keeps their changes: both are merged, a
 changed the same lines nothing is written.
 """
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +19,13 @@ from lib.ground import layout, outcome
 from lib.ground.console import say
 from lib.ground.files import ROOT, write_bytes
 from lib.ground.parameters import parse_parameters
-from lib.pages.code_diff import line_diff
 from lib.run import OPENED, open_run
 
+import nbformat
 from upath import UPath
 
 if TYPE_CHECKING:
     from nbdime.merging.decisions import MergeDecision
-
-COLOURS = {"+": "32", "-": "31", "…": "2", "=": "1"}  # of a terminal, by the sign of a line
 
 
 @dataclass(frozen=True)
@@ -75,15 +72,11 @@ def main(notebook: str, *, apply: bool) -> None:
     path = find(notebook)
     found = propose(path)
     opened, name = path.relative_to(ROOT), f"notebooks/{'/'.join(found.target.parts[-2:])}"
-    shown = changes(found.before, found.after)
-    if not shown:
-        why = f"{name} has all that {opened} has, as it was saved"
-        if found.edited != found.before:
-            why = f"{opened} is as it was opened or kept last, and {name} has changed since"
-        say(f"nothing to keep: {why}")
+    if found.before == found.after:
+        say(f"nothing to keep: {opened}, as it was saved, has nothing that {name} has not")
         return
     say(f"{opened} would change {name}:\n")
-    say("\n".join(_coloured(*line) for line in shown[:-1]))
+    show(found.before, found.after)
     if not apply and not sys.stdin.isatty():
         say("\nnothing was written; APPLY=1 writes it")
         return
@@ -149,34 +142,14 @@ def propose(path: Path) -> Proposal:
     return Proposal(target, text, before, after, base, edited)
 
 
-def changes(before: Mapping, after: Mapping) -> list[tuple[str, str]]:
-    """Return how two bare notebooks differ, as lines with their sign.
+def show(before: Mapping, after: Mapping) -> None:
+    """Print how two bare notebooks differ, cell by cell, in colours on a terminal."""
+    from nbdime import diff_notebooks
+    from nbdime.prettyprint import PrettyPrintConfig, pretty_print_diff
 
-    Returns
-    -------
-    list of (str, str)
-        ``"="`` and the head of a cell: number (in `before` where it goes), kind, what happens to
-        it; then its lines as of `lib.pages.code_diff.line_diff`.
-    """
-    old = {cell["id"]: (number, cell) for number, cell in enumerate(before["cells"], start=1)}
-    new = {cell["id"]: (number, cell) for number, cell in enumerate(after["cells"], start=1)}
-    lines: list[tuple[str, str]] = []
-    for tag, a, b, c, d in difflib.SequenceMatcher(
-        None, [*old], [*new], autojunk=False
-    ).get_opcodes():
-        for identity in [*old][a:b]:
-            if identity not in new:
-                lines += _told(old[identity], "goes", old[identity][1]["source"], "")
-        for identity in [*new][c:d]:
-            number, cell = new[identity]
-            _, was = old.get(identity, (0, None))
-            if was is None:
-                lines += _told(new[identity], "is new", "", cell["source"])
-            elif was != cell or tag != "equal":
-                word = "changes" if tag == "equal" else "moves"
-                more = "" if was["metadata"] == cell["metadata"] else ", its tags too"
-                lines += _told((number, cell), word + more, was["source"], cell["source"])
-    return lines
+    one, other = map(nbformat.from_dict, (before, after))
+    config = PrettyPrintConfig(sys.stdout, use_color=sys.stdout.isatty())
+    pretty_print_diff(one, diff_notebooks(one, other), "", config)
 
 
 def write(found: Proposal) -> bool:
@@ -189,21 +162,14 @@ def write(found: Proposal) -> bool:
     ValueError
         If somebody has changed it since `found` was made.
     """
-    import nbformat
-
     if found.target.read_text(encoding="utf-8") != found.text:
         raise ValueError(
             f"{found.target.name} was changed just now; nothing was written, try again"
         )
     notebook = nbformat.reads(found.text, as_version=4)
-    outputs = {cell["id"]: cell for cell in notebook.cells if cell.cell_type == "code"}
     is_run = _code(found.before) == _code(found.after)
-    cells = []
-    for cell in found.after["cells"]:
-        known = outputs.get(cell["id"], {}) if is_run and cell["cell_type"] == "code" else {}
-        kept = {key: known[key] for key in ("outputs", "execution_count") if key in known}
-        cells.append(nbformat.from_dict(cell | kept))
-    notebook.cells = cells
+    run = {cell.id: cell for cell in notebook.cells if is_run and cell.cell_type == "code"}
+    notebook.cells = [run.get(c["id"]) or nbformat.from_dict(c) for c in found.after["cells"]]
     nbformat.validate(notebook)
     write_bytes(UPath(found.target), f"{nbformat.writes(notebook)}\n".encode())
     outcome.write_notebook(found.base, found.edited)
@@ -212,7 +178,6 @@ def write(found: Proposal) -> bool:
 
 def _merge(common: dict, committed: dict, edited: dict, target: Path) -> dict:
     """Return the changes of both since what they have in common, or say where they collide."""
-    import nbformat
     from nbdime.merging.notebooks import merge_notebooks
 
     options = SimpleNamespace(log_level="WARNING", ignore_transients=True)
@@ -248,15 +213,3 @@ def _check_parameters(notebook: Mapping, path: Path) -> None:
 def _code(notebook: Mapping) -> Sequence[tuple[str, str, Mapping]]:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     return [(cell["id"], cell["source"], cell["metadata"]) for cell in code]
-
-
-def _told(place: tuple[int, Mapping], word: str, old: str, new: str) -> list[tuple[str, str]]:
-    number, cell = place
-    return [("=", f"cell {number}, {cell['cell_type']}, {word}"), *line_diff(old, new), (" ", "")]
-
-
-def _coloured(sign: str, line: str) -> str:
-    text = line if sign == "=" else f"  {sign} {line}".rstrip()
-    if sign in COLOURS and sys.stdout.isatty():
-        return f"\x1b[{COLOURS[sign]}m{text}\x1b[0m"
-    return text

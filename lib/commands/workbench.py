@@ -210,4 +210,4 @@ def _note(
         unfinished=[name for name in earlier if states.get(name) != "finished"],
         registers=any("lifecycle.register(" in cell for cell in outcome.code(source)),
         **words,
-    )
+    ).rstrip()
