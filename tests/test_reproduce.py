@@ -117,7 +117,7 @@ def test_tampered_metric_is_reported_as_different_with_the_distance(run, capfd):
     change(run, "metrics", rmse=0.4)
     assert reproduce.main("power/then") == 1
     said = capfd.readouterr().out
-    assert "NOT REPRODUCED: 1 of 3 metrics differ, rmse most, +0.1 (+0.25 of it)" in said
+    assert "NOT REPRODUCED: 1 of 3 metrics differ: rmse; " in said
     assert reproduce.NO_CAUSE in said
 
 
@@ -155,12 +155,6 @@ def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
     assert "numpy was 2.3.1, now 2.4.0" in said
     assert f"Python was 3.10.1, now {platform.python_version()}" in said
     assert "agree, not known to be the same: the environment" in said
-
-
-def test_new_lock_file_is_said(run, repository, capfd):
-    (repository / "requirements.lock").write_text("numpy==9\n")
-    reproduce.main("power/then")
-    assert "requirements.lock has changed since" in capfd.readouterr().out
 
 
 def test_lock_file_that_was_never_committed_is_said(run, capfd):
@@ -210,14 +204,8 @@ def test_run_that_cannot_be_made_again_is_an_error_that_says_why(run, name, cont
 def test_metrics_agree_within_float_noise_and_timings_do_not_count():
     then = {"rmse": 0.5, "mae": 1.0, "r2": 0.5, "old": 1, "fit_s": 3, "peak_mb": 9, "rows_per_s": 1}
     now = {"rmse": 0.5 + 1e-12, "mae": 1.0, "r2": 0.5 + 1e-8, "new": 2, "fit_s": 4}
-    found = {name: words for name, _, _, words in reproduce.agreement(then, now)}
-    assert found == {
-        "mae": "equal",
-        "new": "only now",
-        "old": "only then",
-        "r2": "+1e-08 (+2e-08 of it)",
-        "rmse": "float noise",
-    }
+    found = reproduce.agreement(then, now)["agrees"].to_dict()
+    assert found == {"mae": True, "new": False, "old": False, "r2": False, "rmse": True}
 
 
 def test_lock_file_is_compared_for_this_machine_only_and_by_normal_names(monkeypatch):

@@ -8,7 +8,6 @@ never committed, other packages, other data) is said by name, before and after.
 
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -31,12 +30,16 @@ from lib.ground.runs import lock_digest
 from lib.pages.differences import data_words
 from lib.pages.summary import summarise
 
+import numpy as np
+import pandas as pd
 from upath import UPath
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 TIMING = re.compile(r".*(_s|_ms|_seconds|_mb)|.*per_s.*")
 NOISE = 1e-9
-Row = tuple[str, float | None, float | None, str]
+NO_CAUSE = (
+    "commit, packages, Python and data are the same: the run does not repeat exactly, or not here"
+)
 LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
 
 
@@ -89,11 +92,11 @@ def main(run: str, *, keep: bool = False) -> int:
     same_data = before["dataset"].get("digest") in (None, after["dataset"].get("digest"))
     _tell("data", data_words(before["dataset"], after["dataset"], ("then", "now")))
     rows = agreement(before["metrics"], after["metrics"])
-    say(table(rows))
+    say(rows.drop(columns="agrees").to_string(na_rep="", float_format="{:.8g}".format))
     causes = [] if about_commit == commit[:10] else ["the files"]
     causes += ["the environment"] if changed else []
     say(verdict(rows, causes, same_data=same_data))
-    return 1 if _unlike(rows) or not same_data else 0
+    return 0 if rows["agrees"].all() and same_data else 1
 
 
 def run_parameters(run: Run) -> dict[str, Value]:
@@ -192,20 +195,13 @@ def environment_changes(start: Mapping, commit: str) -> list[str]:
     python = platform.python_version()
     if start.get("python", "") != python:
         words.append(f"Python was {start.get('python') or 'not noted'}, now {python}")
-    lock = start.get("lock", "")
-    if not lock:
-        words.append("the run did not note its lock file")
-    elif lock != lock_digest():
-        words.append("requirements.lock has changed since")
-    text = _lock_text(lock, commit)
-    if text:
-        words += [
-            f"{name} was {was}, now {now or 'not installed'}"
-            for name, was, now in lockfile.differences(text)
-        ]
-    elif lock:
+    text = _lock_text(start.get("lock", ""), commit)
+    if not text:
         words.append("the run's lock file is not in its commit, so that packages are not compared")
-    return words
+    return words + [
+        f"{name} was {was}, now {now or 'not installed'}"
+        for name, was, now in lockfile.differences(text)
+    ]
 
 
 def find_source(values: Mapping[str, Value], tree: Path) -> tuple[dict[str, Value], str]:
@@ -256,8 +252,8 @@ def environment(tree: Path, outputs: Path) -> dict[str, str]:
     return kept | {"OUTPUTS_DIR": str(outputs), "DATA_DIR": str(data_dir())}
 
 
-def agreement(before: Mapping[str, float], after: Mapping[str, float]) -> list[Row]:
-    """Return every metric that is no timing with both values and what they say.
+def agreement(before: Mapping[str, float], after: Mapping[str, float]) -> pd.DataFrame:
+    """Return every metric that is no timing, with both values.
 
     Parameters
     ----------
@@ -266,58 +262,38 @@ def agreement(before: Mapping[str, float], after: Mapping[str, float]) -> list[R
 
     Returns
     -------
-    list of (str, float or None, float or None, str)
-        ``equal``, ``float noise`` (relative `NOISE`), how far apart, ``only then`` or
-        ``only now``.
+    pandas.DataFrame
+        By metric: ``then``, ``now``, ``difference``, NaN where a run has no such metric, and
+        ``agrees``, which leaves room for `NOISE`, relative.
     """
     names = [name for name in sorted({**before, **after}) if not TIMING.fullmatch(name)]
-    pairs = {name: (before.get(name), after.get(name)) for name in names}
-    return [(name, *pair, _agreement(*pair)) for name, pair in pairs.items()]
+    rows = pd.DataFrame({"then": before, "now": after}, names, dtype="float64")
+    rows["difference"] = rows["now"] - rows["then"]
+    rows["agrees"] = np.isclose(rows["now"], rows["then"], rtol=NOISE, atol=1e-15)
+    return rows
 
 
-def table(rows: list[Row]) -> str:
-    """Return what `agreement` found as lines of text."""
-    width = max((len(name) for name, *_ in rows), default=6)
-    lines = [f"  {'metric':<{width}}  {'then':>14}  {'now':>14}"]
-    for name, then, now, words in rows:
-        shown = ["" if value is None else f"{value:.8g}" for value in (then, now)]
-        lines.append(f"  {name:<{width}}  {shown[0]:>14}  {shown[1]:>14}  {words}")
-    return "\n".join(lines)
-
-
-def verdict(rows: list[Row], causes: list[str], *, same_data: bool) -> str:
+def verdict(rows: pd.DataFrame, causes: list[str], *, same_data: bool) -> str:
     """Return the last line: reproduced or not, and what may be the reason.
 
     Parameters
     ----------
-    rows : list of tuple
+    rows : pandas.DataFrame
         What `agreement` returns.
     causes : list of str
         What is not as it was, data aside.
     same_data : bool
         Whether the digests of the data agree.
     """
-    count, unlike = f"{len(rows)} metrics", _unlike(rows)
+    count, unlike = f"{len(rows)} metrics", rows.index[~rows["agrees"]]
     changed = [*([] if same_data else ["the data"]), *causes]
     unsure = f"not known to be the same: {', '.join(changed)}"
-    if unlike:
-        name, _, _, words = max(unlike, key=_distance)
+    if len(unlike):
         reason = unsure if changed else NO_CAUSE
-        return f"NOT REPRODUCED: {len(unlike)} of {count} differ, {name} most, {words}; {reason}"
-    noise = sum(row[3] == "float noise" for row in rows)
-    within = f", {noise} of them within float noise" if noise else ""
+        return f"NOT REPRODUCED: {len(unlike)} of {count} differ: {', '.join(unlike)}; {reason}"
     if not same_data:
-        return f"NOT REPRODUCED: the data have changed, though all {count} agree{within}"
-    return f"REPRODUCED: all {count} agree{within}{f', {unsure}' if causes else ''}"
-
-
-NO_CAUSE = (
-    "commit, packages, Python and data are the same: the run does not repeat exactly, or not here"
-)
-
-
-def _unlike(rows: list[Row]) -> list[tuple]:
-    return [row for row in rows if row[3] not in ("equal", "float noise")]
+        return f"NOT REPRODUCED: the data have changed, though all {count} agree"
+    return f"REPRODUCED: all {count} agree{f', {unsure}' if causes else ''}"
 
 
 def _lock_text(lock: str, commit: str) -> str:
@@ -328,24 +304,6 @@ def _lock_text(lock: str, commit: str) -> str:
     text = f"{_git('show', f'{commit}:./requirements.lock') or ''}\n" if commit else ""
     is_same = hashlib.sha256(text.encode()).hexdigest() == lock
     return text if is_same or not lock else ""
-
-
-def _agreement(then: float | None, now: float | None) -> str:
-    if then is None or now is None:
-        return "only then" if now is None else "only now"
-    if then == now:
-        return "equal"
-    if math.isclose(then, now, rel_tol=NOISE, abs_tol=1e-15):
-        return "float noise"
-    share = f" ({(now - then) / abs(then):+.2g} of it)" if then else ""
-    return f"{now - then:+.3g}{share}"
-
-
-def _distance(row: Row) -> float:
-    _, then, now, _ = row
-    if then is None or now is None or not then:
-        return math.inf
-    return abs(now - then) / abs(then)
 
 
 def _tell(topic: str, words: str) -> None:
