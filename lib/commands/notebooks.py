@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from lib.ground import layout
 from lib.ground.console import say
@@ -37,15 +38,12 @@ def apart() -> Iterator[None]:
 
     What they write and register touches neither the runs nor the models of whoever calls.
     """
-    before = dict(os.environ)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
-        os.environ["OUTPUTS_DIR"] = folder
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    with (
+        tempfile.TemporaryDirectory(prefix="notebooks-") as folder,
+        patch.dict(os.environ, OUTPUTS_DIR=folder),
+    ):
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        yield
 
 
 def execute(path: Path) -> NotebookNode:

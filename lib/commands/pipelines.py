@@ -18,6 +18,7 @@ from lib.commands import services
 from lib.ground import layout
 from lib.ground.console import say
 from lib.ground.files import outputs_dir, state_dir
+from lib.pages.run_index import INDEX
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -66,7 +67,7 @@ def run(pipelines: list[str], params: str) -> int:
     say(f"\n{n_passed} of {len(names)} passed in {total:.0f} s")
     if "failed" in by_state:
         say(f"failed: {', '.join(by_state['failed'])}; Airflow's log: {log}")
-    say(f"all runs: {outputs_dir() / 'index.html'}")
+    say(f"all runs: {outputs_dir() / INDEX}")
     if "cancelled" in by_state:
         return INTERRUPTED
     return 1 if "failed" in by_state else 0
@@ -74,8 +75,6 @@ def run(pipelines: list[str], params: str) -> int:
 
 def choose(asked: list[str]) -> list[str]:
     """Return the `asked` pipelines, or all of those with a DAG file that register a model.
-
-    Those that train no network come first: there is something to look at soonest.
 
     Raises
     ------
@@ -86,14 +85,7 @@ def choose(asked: list[str]) -> list[str]:
     for name in asked:
         if name not in known:
             raise ValueError(f"no pipeline {name!r}; there are {', '.join(known)}")
-    training = [name for name in layout.pipelines(ending="_register") if name in known]
-    return asked or sorted(training, key=_is_heavy)
-
-
-def _is_heavy(pipeline: str) -> bool:
-    """Say whether a notebook of a pipeline trains a network."""
-    notebooks = layout.folder(pipeline).glob("*.ipynb")
-    return any("keras" in path.read_text(encoding="utf-8") for path in notebooks)
+    return asked or [name for name in layout.pipelines(ending="_register") if name in known]
 
 
 def _json_object(text: str) -> dict:

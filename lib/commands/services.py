@@ -133,33 +133,24 @@ def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
     Raises
     ------
     ValueError
-        If one that was asked for is no port, is asked for twice, or is taken; says by whom.
+        If one that was asked for is no port, or is taken; says by whom.
     """
     chosen: dict[str, int] = {}
     for name in sorted(asked, key=lambda name: not asked[name]):  # who was named comes first
-        usual, others = PORTS[name], set(chosen.values())
-        if asked[name]:
-            chosen[name] = _asked_port(f"{name.upper()}_PORT", asked[name], others, command)
-            continue
-        chosen[name] = free_port(usual, others)
-        if chosen[name] != usual:
-            why = "is another's" if usual in others else f"is taken by {listener(usual)}"
-            say(f"port {usual} {why}: {TITLES[name]} gets {chosen[name]}")
+        option, text = f"{name.upper()}_PORT", asked[name] or str(PORTS[name])
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise ValueError(f"{option} = {text}: expected a port, a number from 1 to 65535")
+        wanted, others = int(text), chosen.values()
+        port = chosen[name] = free_port(wanted, others)
+        by = "another of these services" if wanted in others else listener(wanted)
+        if port != wanted and asked[name]:
+            raise ValueError(
+                f"{option} = {wanted} is taken by {by}. Choose another one, for example {command} "
+                f"{option}={port}, or leave it out"
+            )
+        if port != wanted:
+            say(f"port {wanted} is taken by {by}: {TITLES[name]} gets {port}")
     return chosen
-
-
-def _asked_port(option: str, text: str, others: set[int], command: str) -> int:
-    port = int(text) if text.isdecimal() else 0
-    if not 0 < port < 65536:
-        raise ValueError(f"{option} = {text}: expected a port, a number from 1 to 65535")
-    if port in others:
-        raise ValueError(f"{option} = {port} is asked for twice: each service needs a port")
-    if is_taken(port):
-        raise ValueError(
-            f"{option} = {port} is taken by {listener(port)}. Choose another one, for example "
-            f"{command} {option}={free_port(port + 1)}, or leave it out"
-        )
-    return port
 
 
 def is_taken(port: int) -> bool:
@@ -171,12 +162,10 @@ def is_taken(port: int) -> bool:
 
 def listener(port: int) -> str:
     """Return who listens on `port`, as far as this user may know."""
-    try:
+    with suppress(psutil.Error):  # not ours to see, or gone meanwhile
         for one in psutil.net_connections("inet"):
             if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
                 return f"process {one.pid}, {psutil.Process(one.pid).name()}"
-    except psutil.Error:  # not ours to see, or gone meanwhile
-        pass
     return "a process of somebody else"
 
 
@@ -290,15 +279,10 @@ def lab(lab_port: str = "") -> int:
     Raises
     ------
     ValueError
-        If that is no port or is taken, or JupyterLab runs already on another one.
+        If that is no port or is taken.
     """
     alive = addresses.processes().get(ADDRESSED["lab"])
     if alive:
-        if lab_port not in ("", str(urlsplit(alive["address"]).port)):
-            raise ValueError(
-                f"JupyterLab runs already at {alive['address']}, by {alive['by']} (process "
-                f"{alive['pid']}): end that first to have it on port {lab_port}"
-            )
         _say_running(alive)
         return 0
     service = _lab(choose_ports({"lab": lab_port}, "make lab")["lab"])
