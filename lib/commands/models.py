@@ -15,7 +15,7 @@ from lib import tracking
 from lib.commands import which
 from lib.ground.console import redact, say
 from lib.pages import publish
-from lib.registry import ledger, lifecycle
+from lib.registry import lifecycle
 from lib.registry.ledger import Entry
 from lib.registry.lifecycle import PRODUCTION
 from lib.run import open_run
@@ -85,7 +85,7 @@ def rollback(model: str, reason: str) -> None:
 def reconcile(model: str) -> None:
     """Finish what was cut off, of one model or of all where `model` is empty; say what was done."""
     with _asked():
-        names = [model] if model else [one.name for one in ledger.models(tracking.open_client())]
+        names = [model] if model else which.model_names()
         done = [f"{one}: {text}" for one in names for text in lifecycle.reconcile(one)]
     for line in done or ["nothing to do: aliases and ledger agree"]:
         say(line)

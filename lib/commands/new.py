@@ -8,7 +8,6 @@ import importlib.util
 import keyword
 import re
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,10 @@ from pathlib import Path
 from lib.commands.notebooks import KERNEL, refresh_all
 from lib.commands.templates import FOLDER, fill
 from lib.ground.console import say
-from lib.ground.files import ROOT, outputs_dir
+from lib.ground.files import ROOT, outputs_dir, write_bytes
 
 import nbformat
+from upath import UPath
 
 STAGES = ("01_load", "02_features", "03_train", "04_evaluate", "05_register")
 NAME = re.compile(r"(?=.{1,40}$)[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -126,18 +126,14 @@ def placed(name: str, files: dict[Path, str]) -> Iterator[None]:
     The folder of notebooks comes first, as it can be made only once, and the DAG file last, after
     the block: Airflow may be looking.
     """
-    *first, dag = places(name)
-    there: list[Path] = []
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=ROOT) as scratch:
-        for path, text in files.items():
-            Path(scratch, path).parent.mkdir(parents=True, exist_ok=True)
-            Path(scratch, path).write_text(text, encoding="utf-8")
-        try:
-            for path in first:
-                there.append(Path(scratch, path).rename(ROOT / path))
-            yield
-            Path(scratch, dag).rename(ROOT / dag)
-        except BaseException:  # Ctrl-C included
-            for path in there:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            raise
+    folder, module, dag = places(name)
+    (ROOT / folder).mkdir()
+    try:
+        for path in files.keys() - {dag}:
+            (ROOT / path).write_text(files[path], encoding="utf-8")
+        yield
+        write_bytes(UPath(ROOT / dag), files[dag].encode())
+    except BaseException:  # Ctrl-C included
+        shutil.rmtree(ROOT / folder)
+        (ROOT / module).unlink(missing_ok=True)
+        raise

@@ -4,7 +4,6 @@ Every command that takes a run, a stage, a model or a version asks here, so that
 the same everywhere and what cannot be found is answered with what there is.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,10 +53,8 @@ def find_run(text: str, pipeline: str = "") -> Run:
     run = open_run(f"{first}/{name}" if name.count("/") else f"{first}/{run_folder_name(name)}")
     if run.path.exists():
         return run
-    known = newest_runs()
-    close = difflib.get_close_matches(text, known, n=3, cutoff=0.5)
-    some = list(dict.fromkeys([*close, *known]))[:SHOWN]
-    hint = f"; there are {', '.join(some)}" if some else f": {_none('')}"
+    known = ", ".join(newest_runs()[:SHOWN])
+    hint = f"; there are {known}" if known else f": {_none('')}"
     raise ValueError(f"there is no run {text!r} in {outputs_dir()}{hint}")
 
 
@@ -108,7 +105,7 @@ def find_stage(summary: Mapping, text: str = "") -> Mapping:
     summary : mapping
         Of `lib.pages.summary.summarise`.
     text : str, default ""
-        A stage, or a part of its name that no other has: ``05_evaluate``, ``5``, ``evaluate``.
+        A stage, or a part of its name that no other has: ``05_evaluate``, ``05``, ``evaluate``.
         Empty for the one that a reader will want to open: the one that failed, else the
         evaluation, else the last one that has run.
 
@@ -124,11 +121,7 @@ def find_stage(summary: Mapping, text: str = "") -> Mapping:
     """
     stages = {stage["name"]: stage for stage in summary["stages"]}
     if text:
-        found = [
-            name
-            for name in stages
-            if text in (name, *name.split("_", 1)) or text == name.split("_")[0].lstrip("0")
-        ]
+        found = [name for name in stages if text in (name, *name.split("_", 1))]
         if len(found) != 1:
             there = ", ".join(stages) or "none"
             raise ValueError(f"{summary['run_dir']} has no stage {text!r}; it has {there}")
@@ -177,30 +170,23 @@ def find_version(model: str, text: str) -> str:
     model : str
         A registered model.
     text : str
-        A number, an alias as ``@staging`` (``staging`` will do), or ``latest``.
+        A number, an alias as ``@staging``, or ``latest``.
 
     Raises
     ------
     ValueError
-        If there is no such model, or no version was named; names those that there are.
+        If no version was named, or there is none; names those that there are.
     """
     from lib import tracking
-    from lib.registry import ledger
 
-    if text.lstrip("@").isdecimal():
-        return text
-    client = tracking.open_client()
-    aliases = ledger.find_model(client, model).aliases
-    numbers = sorted(int(v.version) for v in client.search_model_versions(f"name = '{model}'"))
-    if text == LATEST and numbers:
+    if text not in ("", LATEST):
+        return text  # the registry refuses what it does not know, and names what there is
+    found = tracking.open_client().search_model_versions(f"name = '{model}'")
+    numbers = sorted(int(version.version) for version in found)
+    if text and numbers:
         return str(numbers[-1])
-    if text in aliases:
-        return f"@{text}"
-    if text:
-        return text  # which the registry refuses, and names what there is
-    known = [str(number) for number in numbers]
-    known += [f"@{alias} (version {number})" for alias, number in sorted(aliases.items())]
-    raise ValueError(f"no version of {model} was named; there are: {', '.join(known) or 'none'}")
+    known = ", ".join(map(str, numbers)) or "none"
+    raise ValueError(f"no version of {model} was named; there are: {known}")
 
 
 def _latest(pipeline: str) -> str:
