@@ -1,4 +1,4 @@
-"""Make the project's environment, and say what is done: ``python -m lib.commands.install``.
+"""Make the project's environment, and say what is done: ``python -m lib.commands.install .venv``.
 
 Runs before anything is installed, so it needs nothing but Python itself. Every package comes from
 `requirements.lock`, checked by its hash. Two that start at once do not meet: the second waits for
@@ -6,7 +6,6 @@ the first and finds its work. One that was interrupted left no ``ready`` behind,
 begins anew.
 """
 
-import argparse
 import fcntl
 import os
 import re
@@ -17,7 +16,6 @@ import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 LOCK, READY = "requirements.lock", "ready"
 N_STEPS = 4
@@ -28,13 +26,10 @@ class Failed(Exception):
     """A step did not work; the message says which, and what its program said."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Make the environment in the folder that is named; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lib.commands.install", description=__doc__)
-    parser.add_argument("folder", type=Path, help="of the environment: .venv")
-    folder = parser.parse_args(arguments).folder
+def main(folder: Path) -> int:
+    """Make the environment in `folder`; return the exit status."""
     try:
-        with alone(Path(LOCK), sys.stdout):
+        with alone(Path(LOCK)):
             if is_ready(folder):  # whoever was waited for has made it
                 return 0
             install(folder)
@@ -66,16 +61,14 @@ def install(folder: Path) -> None:
         call([python, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r",
               folder / "uv.lock"])  # fmt: skip
     uv = [folder / "bin" / "uv", "pip", "install", "--python", python, "--compile-bytecode"]
-    what = (
-        f"{len(names(lock))} packages from {LOCK} (TensorFlow, Airflow, MLflow, JupyterLab ...), "
-    )
-    with step(3, f"{what}{SIZE} unless uv has them from before"):
+    n_packages = len(re.findall(r"^\w.*==", lock, re.MULTILINE))
+    with step(3, f"{n_packages} packages from {LOCK}, {SIZE} unless uv has them from before"):
         call([*uv, "--require-hashes", "-r", LOCK], shown=True)
         call([*uv, "--no-deps", "--no-build-isolation", "-e", "."])
     with step(4, "databases of Airflow and MLflow"):
         call([python, "-m", "lib.commands.cli", "prepare"])
     (folder / READY).touch()
-    say(f"ready after {duration(time.monotonic() - began)}")
+    say(f"ready after {time.monotonic() - began:.0f} s")
 
 
 def is_ready(folder: Path) -> bool:
@@ -85,14 +78,13 @@ def is_ready(folder: Path) -> bool:
 
 
 @contextmanager
-def alone(file: Path, out: TextIO) -> Iterator[None]:
+def alone(file: Path) -> Iterator[None]:
     """Let one process at a time into the block; say so where another one has to be waited for."""
     with file.open("rb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            out.write("another make is installing here; waiting for it to end\n")
-            out.flush()
+            say("another make is installing here; waiting for it to end")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -105,18 +97,13 @@ def pinned(lock: str, name: str) -> str:
     return found[0]
 
 
-def names(lock: str) -> list[str]:
-    """Return the names of all packages of a lock file."""
-    return re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", lock, re.MULTILINE)
-
-
 @contextmanager
 def step(number: int, what: str) -> Iterator[None]:
     """Say what a step is, and then how long it took."""
     began = time.monotonic()
     say(f"[{number}/{N_STEPS}] {what}")
     yield
-    say(f"      done in {duration(time.monotonic() - began)}")
+    say(f"      done in {time.monotonic() - began:.0f} s")
 
 
 def make_environment(folder: Path) -> None:
@@ -163,12 +150,6 @@ def call(command: list[str | Path], *, shown: bool = False) -> None:
         raise Failed("\n".join([" ".join(map(str, command)), *lines]))
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words: ``4 s``, ``1 min 12 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def say(text: str) -> None:
     """Print at once."""
     sys.stdout.write(f"{text}\n")
@@ -183,4 +164,4 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1])))
