@@ -70,7 +70,7 @@ def test_ridge_that_is_kept_forecasts_as_it_was_fitted(table, tmp_path):
     ridge = Ridge(1.0).fit(*data.complete)
     save_ridge(ridge, tmp_path / "ridge.json")
     assert set(json.loads((tmp_path / "ridge.json").read_text())) == {"coefficients", "intercept"}
-    made = forecasts({"ridge": (data.spec("ridge"), [tmp_path / "ridge.json"])}, table, SPLIT)
+    made = forecasts({"ridge": (data.spec(), [tmp_path / "ridge.json"])}, table, SPLIT)
     assert list(made.columns) == ["ridge", SPLIT["target"], "day"]
     expected = ridge.predict(data.x[1:]) * data.unit
     np.testing.assert_allclose(made["ridge"][1:], expected, rtol=1e-4)
