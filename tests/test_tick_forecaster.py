@@ -304,8 +304,8 @@ BAD = {
     "unsorted": (lambda f: f.iloc[::-1], "row 1 at .* sort"),
     "no time": (lambda f: at(f, 5, "ts", "at noon"), "column 'ts', row 5: at noon is no time"),
     "a number": (lambda f: f.assign(ts=np.arange(len(f))), "column 'ts' holds numbers"),
-    "no day": (lambda f: at(f, 6, "day", np.nan), "row 6 has no day"),
-    "a day twice": (lambda f: at(f, 7, "day", "2013-10-08"), "row 8: day '2013-10-07' comes back"),
+    "no day": (lambda f: at(f, 6, "day", np.nan), "row 7: day 2013-10-07 begins again"),
+    "a day twice": (lambda f: at(f, 7, "day", "2013-10-08"), "row 8: day 2013-10-07 begins again"),
 }
 
 
@@ -358,8 +358,8 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
-    modules = ("__init__", "backend", "packaging", "tick/__init__", "tick/indicators", "tick/model")
-    modules += ("tick/windows",)
+    modules = ("__init__", "backend", "packaging", "splits", "tick/__init__", "tick/indicators")
+    modules += ("tick/model", "tick/windows")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 

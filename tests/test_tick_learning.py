@@ -2,13 +2,13 @@
 
 import json
 
-from lib.tick.indicators import DEFAULT_OPTIONS
 from lib.tick.learning import CUT, forecasts, save_ridge, training_rows
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
+from tick_files import FEATURES
 
 SPLIT = {
     "features": ["a", "b"],
@@ -16,7 +16,7 @@ SPLIT = {
     "horizon": 1,
     "bar": "time",
     "bar_size": 5.0,
-    "options": DEFAULT_OPTIONS,
+    "options": FEATURES,
     "quotes": False,
 }
 

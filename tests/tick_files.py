@@ -9,6 +9,13 @@ from lib.tick.load import iter_ticks, load_ticks
 import polars as pl
 import pytest
 
+FEATURES = {
+    "windows": [3, 6, 12, 24, 60],
+    "lags": [0, 1, 2, 3, 4, 5],
+    "rsi_window": 14,
+    "bollinger_window": 20,
+    "macd": [12, 26, 9],
+}
 HEADER = "timestamp,price,size"
 TWO = ["2013-10-07 09:30:00.000,100,10", "2013-10-07 09:30:01.000,101,20"]
 

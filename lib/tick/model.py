@@ -32,7 +32,7 @@ with warnings.catch_warnings():
 TIME, DAY, FORECAST = "ts", "day", "expected_return_bps"
 NEEDED = ("mlflow", "TA-Lib", "pandas", "numpy")
 IMPORTS = {".keras": ("keras", "tensorflow"), ".txt": ("lightgbm",), ".json": ()}
-MODULES = ("backend", "packaging", "tick.indicators", "tick.model", "tick.windows")
+MODULES = ("backend", "packaging", "splits", "tick.indicators", "tick.model", "tick.windows")
 BATCH = 1024
 CLIP = 5.0  # standard deviations
 
