@@ -27,7 +27,7 @@ def make_batches(n_rows: int, n_features: int, length: int, batch_size: int) -> 
     """Return batches of the windows of random rows."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n_rows, n_features), dtype=np.float32)
-    ends = window_ends(np.zeros(n_rows), length)
+    ends = window_ends(np.zeros(n_rows), length, np.ones(n_rows, dtype=bool))
     return WindowBatches(x, x[:, 0].copy(), ends, length=length, batch_size=batch_size)
 
 
@@ -55,7 +55,7 @@ def keras_rate(batches: WindowBatches, n_windows: int) -> float:
     """Return windows per second of Keras' own way."""
     import keras
 
-    targets = batches.rows[0][batches.length - 1 :]
+    targets = batches.y[batches.length - 1 :]
     dataset = keras.utils.timeseries_dataset_from_array(
         batches.x, targets, batches.length, batch_size=batches.batch_size, shuffle=True
     )

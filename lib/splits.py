@@ -145,7 +145,7 @@ def walk_forward(
         If the rows of a day are not together, there are too few days, or a fold would have no
         training rows.
     """
-    starts, labels = _day_starts(days)
+    starts, labels = day_starts(days)
     if n_folds < 1 or n_folds >= len(labels):
         raise ValueError(
             f"n_folds={n_folds} must be from 1 to one less than the {len(labels)} day(s) of the "
@@ -220,7 +220,7 @@ def last_days(days: Days, n_days: int) -> np.ndarray:
     ValueError
         If the rows of a day are not together, or `n_days` is out of its range.
     """
-    starts, labels = _day_starts(days)
+    starts, labels = day_starts(days)
     if not 1 <= n_days < len(labels):
         raise ValueError(
             f"n_days={n_days} must be from 1 to one less than the {len(labels)} day(s) of the rows"
@@ -228,8 +228,14 @@ def last_days(days: Days, n_days: int) -> np.ndarray:
     return np.arange(len(days)) >= starts[-n_days]
 
 
-def _day_starts(days: Days) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first row of each day, and the days in order."""
+def day_starts(days: Days) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row of each day, and the days in order.
+
+    Raises
+    ------
+    ValueError
+        If the rows of a day are not together.
+    """
     values = np.asarray(days, dtype=object)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"days has shape {values.shape}: give one label for each row")

@@ -6,6 +6,32 @@ import uuid
 import pytest
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """A folder for files of ticks."""
+    from tick_files import Folder
+
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def put(folder):
+    """Write a file of ticks."""
+    return folder.put
+
+
+@pytest.fixture
+def load(folder):
+    """Load ticks; return the report and what was kept."""
+    return folder.load
+
+
+@pytest.fixture
+def week(folder):
+    """Files of five days."""
+    return folder.put_week()
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """A local S3 server, with the credentials and address in the environment."""

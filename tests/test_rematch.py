@@ -108,7 +108,7 @@ def tick_run(tmp_path_factory):
         times[row] = times[row + 1]
     bars.index = pd.DatetimeIndex(times, tz="UTC", name="ts").as_unit("us")
     features = bar_features(bars, OPTIONS)
-    spec = make_tick_spec("ridge", fit_scaler(features), BARS | {"options": OPTIONS})
+    spec = make_tick_spec(fit_scaler(features), BARS | {"options": OPTIONS})
     member = tmp_path_factory.mktemp("ridge") / "ridge.json"
     weights = np.random.default_rng(0).normal(size=features.shape[1]).tolist()
     member.write_text(json.dumps({"coefficients": weights, "intercept": 0.1}))

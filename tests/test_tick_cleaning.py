@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from lib.ground.files import data_dir
-from lib.tick.load import COUNTS, iter_ticks, load_ticks
+from lib.tick.load import COUNTS, iter_ticks
 from lib.tick.sample import sample_days
 
 import numpy as np
@@ -15,24 +15,9 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tick_files import HEADER, Folder, at, refuses
+from tick_files import HEADER, at, load_ticks, refuses
 
 REAL = data_dir() / "tick"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def put(folder):
-    return folder.put
-
-
-@pytest.fixture
-def load(folder):
-    return folder.load
 
 
 # Cleaning

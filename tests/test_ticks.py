@@ -4,35 +4,14 @@ import gzip
 import hashlib
 from datetime import UTC, date, datetime
 
-from lib.tick.load import describe_ticks, iter_ticks, load_ticks, read_day
+from lib.tick.load import describe_ticks, iter_ticks, load_ticks
 from lib.tick.sample import sample_days
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from tick_files import HEADER, TWO, Folder, at, refuses
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def put(folder):
-    return folder.put
-
-
-@pytest.fixture
-def load(folder):
-    return folder.load
-
-
-@pytest.fixture
-def week(folder):
-    return folder.put_week()
-
+from tick_files import HEADER, TWO, at, refuses
 
 # What is read
 
@@ -274,17 +253,14 @@ def test_digest_sees_to_which_day_ticks_belong(put, load):
     assert one.digest != other.digest
 
 
-def test_days_are_read_back_in_order_one_by_one_or_in_batches(week, tmp_path):
+def test_days_are_read_back_in_order(week, tmp_path):
     load_ticks(week, tmp_path / "clean")
     assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == [
         "2013-10-07.parquet", "2013-10-08.parquet", "2013-10-10.parquet", "2013-10-11.parquet",
     ]  # fmt: skip
-    assert [len(batch) for batch in iter_ticks(tmp_path / "clean", batch_rows=1)] == [1] * 8
     whole = pl.concat(list(iter_ticks(tmp_path / "clean")))
-    days = [read_day(path) for path in sorted((tmp_path / "clean").iterdir())]
+    days = [pl.read_parquet(path) for path in sorted((tmp_path / "clean").iterdir())]
     assert whole["ts"].is_sorted() and whole.equals(pl.concat(days))
-    path = tmp_path / "clean" / "2013-10-08.parquet"
-    assert read_day(path, ["price"]).columns == ["price"]
 
 
 def test_description_counts_and_names(week, load):

@@ -22,7 +22,7 @@ def rows():
 
 
 def batches(rows, seed=0):
-    ends = window_ends(np.zeros(300), WINDOW)
+    ends = window_ends(np.zeros(300), WINDOW, np.ones(300, dtype=bool))
     return WindowBatches(*rows, ends, length=WINDOW, batch_size=64, seed=seed)
 
 

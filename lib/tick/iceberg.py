@@ -74,19 +74,17 @@ def iceberg_finder(
 
 def _load(name: str) -> "Table":
     from pyiceberg.catalog import load_catalog
-    from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
     catalog, _, identifier = name.partition(".")
     if "." not in identifier:
         raise ValueError(f"iceberg:{name}: give iceberg:<catalog>.<namespace>.<table>")
     try:
         return load_catalog(catalog).load_table(identifier)
-    except (NoSuchNamespaceError, NoSuchTableError):
-        raise ValueError(f"the Iceberg catalog {catalog} has no table {identifier}") from None
     except Exception as error:  # every kind of catalog has errors of its own
         raise ValueError(
-            f"the Iceberg catalog {catalog} cannot be used ({type(error).__name__}): see that "
-            "pyiceberg's configuration names it, in .pyiceberg.yaml or PYICEBERG_CATALOG__..."
+            f"the Iceberg catalog {catalog} gives no table {identifier} ({type(error).__name__}): "
+            "see that it is there, and that pyiceberg's configuration names the catalog, in "
+            ".pyiceberg.yaml or PYICEBERG_CATALOG__..."
         ) from None
 
 

@@ -5,13 +5,15 @@ is C, its definitions are the ones that traders mean (Wilder's RSI, averages tha
 simple mean), and it is well kept. Prices enter as logarithms in basis points above the day's first
 close: that frees the features of the level of prices, and no sum of squares cancels.
 
-The module travels inside registered models, so it needs numpy, pandas and TA-Lib only.
+The module travels inside registered models, so it needs `lib.splits`, numpy, pandas
+and TA-Lib only.
 """
 
-from collections.abc import Sequence
 from inspect import unwrap
 from itertools import pairwise
-from typing import NoReturn, TypedDict
+from typing import TypedDict
+
+from lib.splits import day_starts
 
 import numpy as np
 import pandas as pd
@@ -48,15 +50,6 @@ class FeatureOptions(TypedDict):
     rsi_window: int
     bollinger_window: int
     macd: list[int]
-
-
-DEFAULT_OPTIONS: FeatureOptions = {
-    "windows": [3, 6, 12, 24, 60],
-    "lags": [0, 1, 2, 3, 4, 5],
-    "rsi_window": 14,
-    "bollinger_window": 20,
-    "macd": [12, 26, 9],
-}
 
 
 def check_bars(bars: pd.DataFrame) -> None:
@@ -96,48 +89,12 @@ def check_bars(bars: pd.DataFrame) -> None:
         for name in names:
             if name in bars.columns:
                 values = _numbers(bars, name)
-                if not (values.min() >= least and values.max() <= most):  # NaN is neither
-                    _refuse(bars, name, (values >= least) & (values <= most), rule)
+                _require(bars, name, (least <= values) & (values <= most), rule)
     low, high = _numbers(bars, "low"), _numbers(bars, "high")
-    if not (low <= high).all():
-        _refuse(bars, "high", low <= high, "at least low")
+    _require(bars, "high", low <= high, "at least low")
     for name in ("open", "close"):
         values = _numbers(bars, name)
-        inside = (low <= values) & (values <= high)
-        if not inside.all():
-            _refuse(bars, name, inside, "from low to high")
-
-
-def day_starts(days: pd.Series) -> np.ndarray:
-    """Return the rows where days begin.
-
-    Parameters
-    ----------
-    days : pandas.Series of shape (n,)
-        The day of every row; the rows of a day stand together.
-
-    Returns
-    -------
-    numpy.ndarray of shape (n_days,), int64
-        Increasing; the first is 0.
-
-    Raises
-    ------
-    ValueError
-        If a day is missing, or comes back after another.
-    """
-    if days.hasnans:
-        raise ValueError(f"row {days.isna().argmax()} has no day")
-    values = days.array
-    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(days)])
-    back = days.iloc[starts].duplicated().to_numpy()
-    if back.any():
-        row = starts[back.argmax()]
-        raise ValueError(
-            f"row {row}: day {days.iloc[row]!r} comes back after another; the rows of a day must "
-            "stand together"
-        )
-    return starts
+        _require(bars, name, (low <= values) & (values <= high), "from low to high")
 
 
 def bollinger(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +201,7 @@ def bar_features(bars: pd.DataFrame, options: FeatureOptions) -> pd.DataFrame:
     columns = {name: _numbers(bars, name) for name in bars.columns if name in NUMBERS}
     columns["seconds"] = bars.index.as_unit("us").asi8 / 1e6
     found: list[dict[str, np.ndarray]] = []
-    for begin, end in pairwise([*day_starts(bars["day"]).tolist(), len(bars)]):
+    for begin, end in pairwise([*day_starts(bars["day"])[0].tolist(), len(bars)]):
         day = {name: values[begin:end] for name, values in columns.items()}
         found.append(_features_of_day(day, options))
     values = np.concatenate([np.array(list(day.values())) for day in found], axis=1)
@@ -278,14 +235,10 @@ def forward_return(bars: pd.DataFrame, horizon: int) -> pd.Series:
     pandas.Series of shape (n_bars,), float64
         ``forward_return_<horizon>_bps``; NaN in the last `horizon` rows of every day.
     """
-    _require_at_least("horizon", [horizon], 1)
-    starts = day_starts(bars["day"])
-    close = bars["close"].to_numpy(dtype=np.float64)
-    target = np.full(len(bars), np.nan)
-    target[:-horizon] = _bps(close[horizon:], close[:-horizon])
-    left_in_day = np.repeat(np.append(starts[1:], len(bars)), np.diff(starts, append=len(bars)))
-    target[left_in_day - np.arange(len(bars)) <= horizon] = np.nan
-    return pd.Series(target, bars.index, name=f"forward_return_{horizon}_bps")
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}: a return to come takes a bar or more")
+    later = bars["close"].groupby(bars["day"], sort=False).shift(-horizon)
+    return _bps(later, bars["close"]).rename(f"forward_return_{horizon}_bps")
 
 
 def _features_of_day(bars: dict[str, np.ndarray], options: FeatureOptions) -> dict[str, np.ndarray]:
@@ -329,7 +282,9 @@ def _numbers(bars: pd.DataFrame, name: str) -> np.ndarray:
     return bars[name].to_numpy(dtype=np.float64)
 
 
-def _bps(above: np.ndarray, below: np.ndarray | float) -> np.ndarray:
+def _bps(
+    above: np.ndarray | pd.Series, below: np.ndarray | pd.Series | float
+) -> np.ndarray | pd.Series:
     """Return the logarithm of a ratio in basis points."""
     return np.log(above / below) * BASIS_POINTS
 
@@ -357,28 +312,19 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _require_options(options: FeatureOptions) -> None:
     """Refuse options that make no columns, or the same column twice."""
-    _require_at_least("windows", options["windows"], 2)
-    _require_at_least("lags", options["lags"], 0)
     for name in ("windows", "lags"):
         if len(set(options[name])) < len(options[name]):
             raise ValueError(f"{name} has a number twice: {options[name]}")
-    _require_at_least("rsi_window", [options["rsi_window"]], 2)
-    _require_at_least("bollinger_window", [options["bollinger_window"]], 2)
-    _require_at_least("macd", options["macd"], 2)
     if len(options["macd"]) != 3 or options["macd"][0] >= options["macd"][1]:
         raise ValueError(
             f"macd is {options['macd']}: give a fast, a slow (longer) and a signal window"
         )
 
 
-def _require_at_least(name: str, values: Sequence[int], least: int) -> None:
-    """Refuse a number below the least."""
-    if low := [value for value in values if value < least]:
-        raise ValueError(f"{name} has {low[0]}: it must be at least {least}")
-
-
-def _refuse(bars: pd.DataFrame, name: str, right: np.ndarray, rule: str) -> NoReturn:
-    """Say in which row a value breaks a rule."""
+def _require(bars: pd.DataFrame, name: str, right: np.ndarray, rule: str) -> None:
+    """Refuse bars of which a value breaks a rule, and say in which row."""
+    if right.all():
+        return
     row = int(np.argmin(right))
     raise ValueError(
         f"row {row} at {bars.index[row]}: {name} is {bars[name].iloc[row]}, it must be {rule}"

@@ -71,11 +71,9 @@ class TrainingRows:
         ends = window_ends(self.groups, window, np.isfinite(self.x).all(axis=1))
         return ends[np.isfinite(self.y[ends])]
 
-    def spec(self, model_kind: str, window: int = 1) -> TickSpec:
+    def spec(self, window: int = 1) -> TickSpec:
         """Return the settings of a model that has learned from these rows."""
-        return make_tick_spec(
-            model_kind, self.scaler, self.split, window=window, target_scale=self.unit
-        )
+        return make_tick_spec(self.scaler, self.split, window=window, target_scale=self.unit)
 
 
 def training_rows(table: pd.DataFrame, train: Sequence[bool], split: Mapping) -> TrainingRows:
@@ -108,7 +106,7 @@ def save_ridge(ridge: "Ridge", path: Path) -> None:
 def forecasts(fitted: Mapping[str, Fitted], table: pd.DataFrame, split: Mapping) -> pd.DataFrame:
     """Return the forecasts of several models, a column for each, with target and day."""
     made = {
-        name: forecast(load_members(files, spec), spec, table[split["features"]], table["day"])
+        name: forecast(load_members(files), spec, table[split["features"]], table["day"])
         for name, (spec, files) in fitted.items()
     }
     return pd.DataFrame(made, table.index).join(table[[split["target"], "day"]])

@@ -2,13 +2,12 @@
 
 `load_ticks` is the one entry, for sample data, files and Iceberg tables alike. Whatever is dropped
 is counted, with the reason, in the report of its day; what breaks a rule is an error that names
-place, value and rule, and then nothing is left behind. Data flow through in batches: memory does
-not grow with the data, and the result does not depend on how they were cut.
+place, value and rule. Data flow through in batches: memory does not grow with the data, and the
+result does not depend on how they were cut.
 """
 
 import hashlib
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from lib.ground.console import redact
 from lib.tick.days import Day, write_days
-from lib.tick.read import tick_format
+from lib.tick.read import BATCH_ROWS, tick_format
 from lib.tick.rules import EARLIEST, Rules, make_rules, to_zone
 from lib.tick.sample import sample_days
 from lib.tick.stream import TickSource, find_ticks
@@ -73,7 +72,6 @@ def load_ticks(
     max_deviation: float = 0.005,
     seed: int = 0,
     sample: Mapping[str, int] | None = None,
-    batch_rows: int = 250_000,
 ) -> TickReport:
     """Load ticks, clean them, and write one Parquet file for each day into `folder`.
 
@@ -91,8 +89,7 @@ def load_ticks(
         order of their first ticks and may not overlap. The one date in a file's name, if there is
         one, must be that of its ticks: by it files are left out unopened.
     folder : Path
-        Where the files go, named ``2013-10-07.parquet``. Made here: it must not hold anything. On
-        an error it is not made at all.
+        Where the files go, named ``2013-10-07.parquet``. Made here: it must not exist.
     kind : {"trades", "quotes"}
         Trades have ``timestamp``, ``price`` and ``size``; quotes ``timestamp``, ``bid``, ``ask``.
         Both may have ``side`` (1 the buyer took, -1 the seller, 0 not known) and ``symbol``. Other
@@ -123,8 +120,6 @@ def load_ticks(
         only prints off the market, most of them large blocks at an earlier day's price.
     seed, sample : int, mapping
         Of the sample, see `lib.tick.sample.sample_days`; other sources do not use them.
-    batch_rows : int
-        Most rows held at once. The result does not depend on it.
 
     Returns
     -------
@@ -150,41 +145,26 @@ def load_ticks(
     """
     rules = make_rules(kind, session, session_zone, as_of, max_deviation, drop_repeats=drop_repeats)
     form = tick_format(kind, columns, to_zone("time_zone", time_zone).key)
-    if n_days < 0:
-        raise ValueError(f"n_days is {n_days}: give 0 for all days, or how many")
-    if batch_rows < 1:
-        raise ValueError(f"batch_rows is {batch_rows}: give 1 or more")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not an empty folder: ticks go into a new one")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        place = Path(temporary, folder.name)
-        if source == "sample":
-            days = _load_sample(place, rules, sample or {}, seed)
-        else:
-            days = _load_last(find_ticks(source, symbol, form, rules), place, n_days, batch_rows)
-        kept = [day for day in days if day.counts["kept"]][-n_days:]
-        if sum(day.counts["kept"] for day in kept) < 2:
-            raise _too_few(days, source, rules)
-        for day in days:
-            if day.counts["kept"] and day.day < kept[0].day:
-                day.path.unlink()
-        place.replace(folder)
+    if source == "sample":
+        days = _load_sample(folder, rules, sample or {}, seed)
+    else:
+        days = _load_last(find_ticks(source, symbol, form, rules), folder, n_days)
+    kept = [day for day in days if day.counts["kept"]][-n_days:]
+    if sum(day.counts["kept"] for day in kept) < 2:
+        raise _too_few(days, source, rules)
+    for day in days:
+        if day.counts["kept"] and day.day < kept[0].day:
+            day.path.unlink()
     shown = [day for day in days if day.day >= kept[0].day]
     return _report(shown, symbol or kept[0].symbol, kind)
 
 
-def iter_ticks(folder: Path, *, batch_rows: int = 250_000) -> Iterator[pl.DataFrame]:
+def iter_ticks(folder: Path) -> Iterator[pl.DataFrame]:
     """Yield the ticks that `load_ticks` has laid down, day by day, in batches of a day's ticks."""
     for path in sorted(folder.glob("*.parquet")):
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_rows):
+            for batch in file.iter_batches(BATCH_ROWS):
                 yield pl.from_arrow(batch)
-
-
-def read_day(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Return the ticks of one file that `load_ticks` has laid down, or some of their columns."""
-    return pl.read_parquet(path, columns=columns, glob=False)
 
 
 def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
@@ -222,7 +202,7 @@ def _load_sample(place: Path, rules: Rules, options: Mapping[str, int], seed: in
     return write_days(batches, place, rules, EARLIEST)
 
 
-def _load_last(source: TickSource, place: Path, n_days: int, batch_rows: int) -> list[Day]:
+def _load_last(source: TickSource, place: Path, n_days: int) -> list[Day]:
     """Read no more files than the last `n_days` days with ticks need, as far as that is known.
 
     Which days have ticks that can be kept is known only after reading, so when some of those that
@@ -231,7 +211,7 @@ def _load_last(source: TickSource, place: Path, n_days: int, batch_rows: int) ->
     n_tried = n_days
     while True:
         first_day = source.first_day(n_tried)
-        days = write_days(source.ticks(first_day, batch_rows), place, source.rules, first_day)
+        days = write_days(source.ticks(first_day), place, source.rules, first_day)
         if first_day == EARLIEST or sum(day.counts["kept"] > 0 for day in days) >= n_days:
             return days
         shutil.rmtree(place)

@@ -12,11 +12,11 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from lib.backend import import_keras
-from lib.packaging import BadInput, load_packed, save_packed
-from lib.tick.indicators import BAR_COLUMNS, FeatureOptions, bar_features, warm_up
+from lib.packaging import BadInput, save_packed
+from lib.tick.indicators import BAR_COLUMNS, FeatureOptions, bar_features
 from lib.tick.windows import take_windows, window_ends
 
 import numpy as np
@@ -29,23 +29,15 @@ with warnings.catch_warnings():
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 
-if TYPE_CHECKING:
-    from mlflow.pyfunc import PyFuncModel
-
 TIME, DAY, FORECAST = "ts", "day", "expected_return_bps"
-SUFFIXES = {"keras": ".keras", "lightgbm": ".txt", "ridge": ".json"}
 NEEDED = ("mlflow", "TA-Lib", "pandas", "numpy")
-IMPORTS = {"keras": ("keras", "tensorflow"), "lightgbm": ("lightgbm",), "ridge": ()}
-MODULES = ("backend", "packaging", "tick.indicators", "tick.model", "tick.windows")
+IMPORTS = {".keras": ("keras", "tensorflow"), ".txt": ("lightgbm",), ".json": ()}
+MODULES = ("backend", "packaging", "splits", "tick.indicators", "tick.model", "tick.windows")
 BATCH = 1024
 CLIP = 5.0  # standard deviations
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Takes windows, float32 of shape (n, window, n_features); returns float64 of shape (n,)."""
-
-
-class BadBars(BadInput):
-    """Bars that no forecast can be made of."""
 
 
 class Scaler(TypedDict):
@@ -72,8 +64,6 @@ class TickSpec(TypedDict):
 
     Attributes
     ----------
-    model_kind : {"keras", "lightgbm", "ridge"}
-        What the members are.
     options : FeatureOptions
         What `lib.tick.indicators.bar_features` is given.
     scaler : Scaler
@@ -88,11 +78,8 @@ class TickSpec(TypedDict):
         Basis points of one unit of the members' output.
     quotes : bool
         Whether the bars are of quotes and have a spread.
-    needed_rows : int
-        Bars of a day, from its first one on, that the day's first forecast takes.
     """
 
-    model_kind: str
     options: FeatureOptions
     scaler: Scaler
     window: int
@@ -101,7 +88,6 @@ class TickSpec(TypedDict):
     bar_size: float
     target_scale: float
     quotes: bool
-    needed_rows: int
 
 
 def fit_scaler(features: pd.DataFrame) -> Scaler:
@@ -159,18 +145,13 @@ def scale(features: pd.DataFrame, scaler: Scaler) -> np.ndarray:
 
 
 def make_tick_spec(
-    model_kind: str,
-    scaler: Scaler,
-    facts: Mapping,
-    *,
-    window: int = 1,
-    target_scale: float = 1.0,
+    scaler: Scaler, facts: Mapping, *, window: int = 1, target_scale: float = 1.0
 ) -> TickSpec:
     """Return the settings of a forecaster.
 
     Parameters
     ----------
-    model_kind, scaler, window, target_scale
+    scaler, window, target_scale
         See `TickSpec`.
     facts : mapping
         ``split.json`` of the feature stage: ``options``, ``horizon``, ``bar``, ``bar_size`` and
@@ -178,57 +159,29 @@ def make_tick_spec(
     """
     names = ("options", "horizon", "bar", "bar_size", "quotes")
     return TickSpec(
-        model_kind=model_kind,
         scaler=scaler,
         window=window,
         target_scale=target_scale,
-        needed_rows=warm_up(facts["options"]) + window,
         **{name: facts[name] for name in names},
     )
 
 
-def load_members(files: Sequence[Path], spec: TickSpec) -> list[Predictor]:
+def load_members(files: Sequence[Path]) -> list[Predictor]:
     """Return the trained members as functions of windows.
 
     Parameters
     ----------
     files : sequence of pathlib.Path
-        Keras models (``.keras``) that take (n, window, n_features) float32 and return (n, 1) or
-        (n,), made of Keras's own layers only; LightGBM's text boosters (``.txt``); or ridge
-        regressions (``.json``: ``coefficients``, one for each scaled feature, and ``intercept``).
-    spec : TickSpec
-        See there.
+        Keras models (``.keras``) that take (n, window, n_features) float32 and return (n, 1), made
+        of Keras's own layers only; LightGBM's text boosters (``.txt``); or ridge regressions
+        (``.json``: ``coefficients``, one for each scaled feature, and ``intercept``).
 
     Returns
     -------
     list of callable
-
-    Raises
-    ------
-    ValueError
-        If there is no file, or one does not fit the spec; the message names the file.
     """
-    load = {"keras": _keras, "lightgbm": _lightgbm, "ridge": _ridge}[spec["model_kind"]]
-    n_features, suffix = len(spec["scaler"]["features"]), SUFFIXES[spec["model_kind"]]
-    if not files:
-        raise ValueError(f"a forecaster needs at least one member, a {suffix} file")
-    members = []
-    for file in files:
-        if file.suffix != suffix:
-            raise ValueError(f"{file.name} is no {suffix} file, as {spec['model_kind']} needs")
-        shape = (spec["window"], n_features)
-        try:
-            member = load(file, shape)
-            n_found = len(member(np.zeros((2, *shape), dtype=np.float32)))
-        except Exception as error:  # each library has errors of its own
-            raise ValueError(
-                f"{file.name} cannot forecast from {shape[0]} row(s) of {shape[1]} features: "
-                f"{error}"
-            ) from error
-        if n_found != 2:
-            raise ValueError(f"{file.name} gives {n_found} numbers for 2 rows: one each is needed")
-        members.append(member)
-    return members
+    loaders = {".keras": _keras, ".txt": _lightgbm, ".json": _ridge}
+    return [loaders[file.suffix](file) for file in files]
 
 
 def forecast(
@@ -268,7 +221,7 @@ class TickForecaster(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Read the members and the settings from the model's folder."""
         self.spec: TickSpec = json.loads(Path(context.artifacts["spec"]).read_text("utf-8"))
-        self.members = load_members(sorted(Path(context.artifacts["members"]).iterdir()), self.spec)
+        self.members = load_members(sorted(Path(context.artifacts["members"]).iterdir()))
 
     def predict(
         self,
@@ -298,15 +251,15 @@ class TickForecaster(PythonModel):
 
         Raises
         ------
-        BadBars
+        BadInput
             A ValueError: if a column is missing, a time cannot be read, or
             `lib.tick.indicators.check_bars` refuses the bars; the message names column and row.
         """
         try:
-            bars = _indexed(model_input, quotes=self.spec["quotes"])
+            bars = _indexed(model_input)
             features = bar_features(bars, self.spec["options"])
         except ValueError as error:
-            raise BadBars(str(error)) from error
+            raise BadInput(str(error)) from error
         found = forecast(self.members, self.spec, features, bars[DAY])
         return pd.DataFrame({TIME: bars.index, FORECAST: found})
 
@@ -322,13 +275,7 @@ def save_tick_forecaster(path: Path, members: Sequence[Path], spec: TickSpec) ->
         Files as `load_members` takes them; their forecasts are averaged.
     spec : TickSpec
         From `make_tick_spec`.
-
-    Raises
-    ------
-    ValueError
-        If there is no member, or one does not fit the spec.
     """
-    load_members(members, spec)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "members")
         folder.mkdir()
@@ -341,37 +288,25 @@ def save_tick_forecaster(path: Path, members: Sequence[Path], spec: TickSpec) ->
             MODULES,
             "tick.model.TickForecaster",
             artifacts={"spec": settings, "members": folder},
-            signature=tick_signature(quotes=spec["quotes"]),
-            packages=(*NEEDED, *IMPORTS[spec["model_kind"]]),
+            signature=_signature(quotes=spec["quotes"]),
+            packages=(*NEEDED, *IMPORTS[members[0].suffix]),
         )
 
 
-def load_tick_forecaster(path: Path | str) -> "PyFuncModel":
-    """Return the forecaster in the folder (or at the model URI) `path`."""
-    return load_packed(path)
-
-
-def tick_signature(*, quotes: bool) -> ModelSignature:
+def _signature(*, quotes: bool) -> ModelSignature:
     """Return the columns and types of a forecaster's input and output.
 
     MLflow's own type of times takes none that has a zone, so ``ts`` is declared as of any type.
     """
-    time = ColSpec(AnyType(), TIME)
-    columns = [
-        ColSpec(DataType.string if name == DAY else DataType.double, name)
-        for name in _columns(quotes=quotes)
-    ]
+    time, day = ColSpec(AnyType(), TIME), ColSpec(DataType.string, DAY)
+    names = [*BAR_COLUMNS[1:], "spread"] if quotes else BAR_COLUMNS[1:]
     return ModelSignature(
-        inputs=Schema([time, *columns]),
+        inputs=Schema([time, day, *(ColSpec(DataType.double, name) for name in names)]),
         outputs=Schema([time, ColSpec(DataType.double, FORECAST)]),
     )
 
 
-def _columns(*, quotes: bool) -> list[str]:
-    return [*BAR_COLUMNS, "spread"] if quotes else list(BAR_COLUMNS)
-
-
-def _keras(file: Path, shape: tuple[int, int]) -> Predictor:
+def _keras(file: Path) -> Predictor:
     keras = import_keras()
     import tensorflow as tf
 
@@ -379,40 +314,27 @@ def _keras(file: Path, shape: tuple[int, int]) -> Predictor:
     # traced once, for batches of any length
     run = tf.function(
         lambda x: model(x, training=False),
-        input_signature=[tf.TensorSpec((None, *shape), tf.float32)],
+        input_signature=[tf.TensorSpec(model.input_shape, tf.float32)],
         autograph=False,  # Keras does its own; errors stay short
     )
-    return lambda windows: _one_each(run(tf.constant(windows)).numpy())
+    return lambda windows: run(tf.constant(windows)).numpy().ravel().astype(np.float64)
 
 
-def _lightgbm(file: Path, shape: tuple[int, int]) -> Predictor:
+def _lightgbm(file: Path) -> Predictor:
     import lightgbm as lgb
 
-    booster = lgb.Booster(model_file=file)  # refuses rows of another shape itself
-    return lambda windows: _one_each(booster.predict(windows[:, -1]))
+    booster = lgb.Booster(model_file=file)
+    return lambda windows: booster.predict(windows[:, -1])
 
 
-def _ridge(file: Path, shape: tuple[int, int]) -> Predictor:
+def _ridge(file: Path) -> Predictor:
     fitted = json.loads(file.read_text(encoding="utf-8"))
     coefficients = np.array(fitted["coefficients"], dtype=np.float64)
-    if coefficients.shape != shape[1:]:
-        raise ValueError(f"its coefficients have the shape {coefficients.shape}")
     return lambda windows: windows[:, -1] @ coefficients + fitted["intercept"]
 
 
-def _one_each(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values, dtype=np.float64).reshape(-1)
-
-
-def _indexed(frame: pd.DataFrame, *, quotes: bool) -> pd.DataFrame:
-    """Return the bars' columns with their times, in UTC, as index."""
-    columns = _columns(quotes=quotes)
-    missing = [name for name in (TIME, *columns) if name not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"column {missing[0]!r} is missing: give {TIME} (bars.reset_index()) and "
-            f"{', '.join(columns)}"
-        )
+def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the bars with their times, in UTC, as index."""
     if pd.api.types.is_numeric_dtype(frame[TIME]):
         raise ValueError(f"column {TIME!r} holds numbers: give times like 2013-10-07T13:30:05Z")
     ts = pd.to_datetime(frame[TIME], utc=True, errors="coerce", format="ISO8601")
@@ -422,4 +344,4 @@ def _indexed(frame: pd.DataFrame, *, quotes: bool) -> pd.DataFrame:
             f"column {TIME!r}, row {row}: {frame[TIME].iloc[row]} is no time like "
             "2013-10-07T13:30:05Z"
         )
-    return frame[columns].set_axis(pd.DatetimeIndex(ts, name=TIME).as_unit("us"), axis=0)
+    return frame.set_axis(pd.DatetimeIndex(ts, name=TIME).as_unit("us"), axis=0)

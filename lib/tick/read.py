@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as arrow
 import pyarrow.types as types
 
+BATCH_ROWS = 250_000  # most rows held at once
 KINDS = {"trades": ["timestamp", "price", "size"], "quotes": ["timestamp", "bid", "ask"]}
 OPTIONAL = ["side", "symbol"]
 EPOCH_UNITS = {1e11: None, 1e14: "ms", 1e17: "us", 1e20: "ns"}
@@ -92,10 +93,8 @@ def tick_format(kind: str, columns: Sequence[str], time_zone: str) -> TickFormat
     Raises
     ------
     ValueError
-        If `kind` or a standard name is unknown, or an entry does not have this form.
+        If a standard name is unknown, or an entry does not have this form.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: give one of {', '.join(KINDS)}")
     names = {name: name for name in [*KINDS[kind], *OPTIONAL]}
     required = list(KINDS[kind])
     for entry in columns:
@@ -236,12 +235,12 @@ def _times(column: arrow.Array, first: arrow.Scalar, place: Place, time_zone: st
         column = column.cast(column.type.value_type)
     if types.is_string(column.type) or types.is_large_string(column.type):
         if re.fullmatch(r"\d+", str(first)):
-            expected = "an integer, as in the first row,"
+            expected = "an integer was expected, as in the first row"
             column = _cast(column, arrow.int64(), place, expected)
         else:
             has_zone = re.search(r"\d([Zz]|[+-]\d\d:?\d\d)$", str(first))
             zone = "with" if has_zone else "without"
-            expected = f"a time as 2013-10-07 09:30:00.123, {zone} a zone like the first row,"
+            expected = f"a time as 2013-10-07 09:30:00.123 was expected, {zone} a zone"
             wanted = arrow.timestamp("ns", "UTC" if has_zone else None)
             column = _cast(column, wanted, place, expected)
     there = pl.from_arrow(column.is_valid())
@@ -263,15 +262,12 @@ def _cast(column: arrow.Array, wanted: arrow.DataType, place: Place, expected: s
     try:
         return column.cast(wanted)
     except arrow.ArrowInvalid:
-        good, bad = 0, len(column)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        try:
-            column[good:middle].cast(wanted)
-            good = middle
-        except arrow.ArrowInvalid:
-            bad = middle
-    raise place.wrong(good, "the timestamp", str(column[good]), f"{expected} was expected")
+        for at, value in enumerate(column):
+            try:
+                value.cast(wanted)
+            except arrow.ArrowInvalid:
+                raise place.wrong(at, "the timestamp", str(value), expected) from None
+        raise
 
 
 def _from_epoch(numbers: pl.Series, first: int, place: Place) -> pl.Series:

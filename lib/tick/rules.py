@@ -82,10 +82,7 @@ def make_rules(
         last_day = date.fromisoformat(as_of) if as_of else LATEST
     except ValueError:
         raise ValueError(f'as_of is {as_of!r}: give a day as 2013-10-11, or ""') from None
-    if not max_deviation > 0:
-        raise ValueError(f"max_deviation is {max_deviation}: give a fraction above 0")
     zone = to_zone("session_zone", session_zone)
-    last_day = min(max(last_day, EARLIEST), LATEST)
     clock = Session(session, opening, closing, zone)
     return Rules(kind, clock, last_day, drop_repeats, max_deviation)
 

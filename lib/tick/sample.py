@@ -17,7 +17,7 @@ import polars as pl
 
 LAST_DAY = date(2025, 12, 19)
 OPEN, SESSION_S, ZONE = time(9, 30), 23_400, ZoneInfo("America/New_York")
-HALF_HOUR_S = 1_800
+STEP_US = 5_000_000
 ALPHA, BETA = 0.08, 0.90  # of the volatility's GARCH(1, 1), by step
 
 
@@ -25,20 +25,16 @@ class SampleOptions(TypedDict, total=False):
     """What `sample_ticks` may be told; its defaults hold for what is left out."""
 
     n_ticks: int
-    step_s: int
     signal: float
     half_spread_bps: float
-    volatility_bps: float
 
 
 def sample_ticks(
     day: date,
     *,
     n_ticks: int = 50_000,
-    step_s: int = 5,
     signal: float = 0.6,
     half_spread_bps: float = 0.3,
-    volatility_bps: float = 1.0,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Make up the trades of one session, 09:30 to 16:00 in New York.
@@ -46,8 +42,8 @@ def sample_ticks(
     Waiting times are random and bursty, and shorter near the opening and the close. Sizes are
     log-normal, whole and positive. The share of buyers is drawn anew for every step, so that the
     imbalance of a step varies and the sides of one step say nothing about those of another. The
-    noise of a step is normal, with the variance of a GARCH(1, 1) times a U over the day, spread
-    evenly over the step's trades.
+    noise of a step, five seconds, is normal, with the variance of a GARCH(1, 1) times a U over the
+    day, 1 bps² on average, spread evenly over the step's trades.
 
     Parameters
     ----------
@@ -55,15 +51,11 @@ def sample_ticks(
         The session's day.
     n_ticks : int
         Trades of the session, at least 2.
-    step_s : int
-        Length of a step, seconds; divides 1,800.
     signal : float
         Move of the efficient price per unit of imbalance, bps. The imbalance of a step is the
         bought less the sold volume, over the whole volume, from -1 to 1.
     half_spread_bps : float
         Half the spread, bps: a buyer's price lies this much above the efficient price.
-    volatility_bps : float
-        Standard deviation of the noise of a step, root mean square over the day, bps.
     seed : int
         Everything random; a day's trades depend on the seed and the day alone.
 
@@ -76,17 +68,11 @@ def sample_ticks(
     Notes
     -----
     With ``signal=0`` and ``half_spread_bps=0`` the log-price is a martingale.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of its range.
     """
-    _check_options(n_ticks, step_s, half_spread_bps, volatility_bps)
     rng = np.random.default_rng([seed, day.toordinal()])
     offset_us = _arrivals(n_ticks, rng)
     size = np.ceil(100 * rng.lognormal(0, 1, n_ticks))
-    starts = np.flatnonzero(np.diff(offset_us // (step_s * 1_000_000), prepend=-1))
+    starts = np.flatnonzero(np.diff(offset_us // STEP_US, prepend=-1))
     length = np.diff(starts, append=n_ticks)
     buyers = np.repeat(rng.beta(1.5, 1.5, len(starts)), length)
     side = np.where(rng.random(n_ticks) < buyers, 1, -1)
@@ -94,7 +80,7 @@ def sample_ticks(
 
     shock = rng.normal(size=n_ticks)
     u_shape = _activity(offset_us[starts] / (SESSION_S * 1e6)) ** 0.5
-    scale = volatility_bps * u_shape * _garch(np.add.reduceat(shock, starts) / np.sqrt(length))
+    scale = u_shape * _garch(np.add.reduceat(shock, starts) / np.sqrt(length))
     move_bps = shock * np.repeat(scale / np.sqrt(length), length)
     move_bps[starts[1:]] += signal * imbalance[:-1]
     log_price = np.log(100) + 0.01 * rng.normal() + 1e-4 * np.cumsum(move_bps)
@@ -118,16 +104,12 @@ def sample_days(
 
     The other parameters are those of `sample_ticks`.
     """
-    if n_days < 1:
-        raise ValueError(f"n_days is {n_days}: give one day or more")
     days = np.busday_offset(LAST_DAY, np.arange(1 - n_days, 1))
     for day in days.tolist():
         yield sample_ticks(day, seed=seed, **options)
 
 
-def best_forecast(
-    bars: pd.DataFrame, *, signal: float, half_spread_bps: float, horizon: int = 1
-) -> np.ndarray:
+def best_forecast(bars: pd.DataFrame, *, signal: float, half_spread_bps: float) -> np.ndarray:
     """Return the best possible forecast of the sample's returns, given everything up to each bar.
 
     The efficient price will move by `signal` times the bar's imbalance, and the last trade's
@@ -137,37 +119,17 @@ def best_forecast(
     Parameters
     ----------
     bars : DataFrame of shape (n_bars, ...)
-        Time bars as long as the sample's step, with ``signed_volume``, ``volume`` and ``side``.
+        Time bars of five seconds, with ``signed_volume``, ``volume`` and ``side``.
     signal, half_spread_bps : float
         What `sample_ticks` was given.
-    horizon : int
-        Bars ahead, at least 1.
 
     Returns
     -------
     ndarray of shape (n_bars,), float64
-        Conditional expectation of ``ln(close[t + horizon] / close[t])``, bps.
+        Conditional expectation of ``ln(close[t + k] / close[t])`` for any k, bps.
     """
-    if horizon < 1:
-        raise ValueError(f"horizon is {horizon}: give one bar or more")
     imbalance = bars["signed_volume"].to_numpy() / bars["volume"].to_numpy()
     return signal * imbalance - half_spread_bps * bars["side"].to_numpy()
-
-
-def _check_options(
-    n_ticks: int, step_s: int, half_spread_bps: float, volatility_bps: float
-) -> None:
-    if n_ticks < 2:
-        raise ValueError(f"n_ticks is {n_ticks}: give two ticks or more")
-    if step_s < 1 or HALF_HOUR_S % step_s:
-        raise ValueError(
-            f"step_s is {step_s}: give a divisor of 1800 s, so that steps begin with the session"
-        )
-    if not (half_spread_bps >= 0 and volatility_bps >= 0):
-        raise ValueError(
-            f"half_spread_bps is {half_spread_bps} and volatility_bps is {volatility_bps}: give 0 "
-            "or more"
-        )
 
 
 def _activity(fraction: np.ndarray) -> np.ndarray:

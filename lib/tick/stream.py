@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from lib.tick.files import find_tick_files
 from lib.tick.iceberg import iceberg_finder
-from lib.tick.read import Place, TickFile, TickFormat, first_time, read_ticks
+from lib.tick.read import BATCH_ROWS, Place, TickFile, TickFormat, first_time, read_ticks
 from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc
 
 import numpy as np
@@ -49,11 +49,11 @@ class TickSource:
         days = sorted(day for day in begins if day <= last_day)
         return days[-n_days] if len(days) > n_days else EARLIEST
 
-    def ticks(self, first_day: date, batch_rows: int) -> Iterator[pl.DataFrame]:
+    def ticks(self, first_day: date) -> Iterator[pl.DataFrame]:
         """Yield the ticks from `first_day` to the last day, in order of time and of one symbol."""
         last_us, last_place, seen = -(1 << 62), "", set()
         for file in self._needed(first_day):
-            for place, batch in read_ticks(file, self.form, batch_rows):
+            for place, batch in read_ticks(file, self.form, BATCH_ROWS):
                 later = np.append(batch["ts"].to_physical().to_numpy() >= self.rules.end, True)
                 n_before = int(later.argmax())
                 is_last, batch = n_before < len(batch), batch[:n_before]
@@ -140,8 +140,7 @@ def _one_symbol(batch: pl.DataFrame, symbol: str, seen: set[str], place: Place) 
 
 
 def _some(names: set[str]) -> str:
-    shown = sorted(map(str, names))
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+    return ", ".join(sorted(map(str, names))[:5])
 
 
 def _check_order(batch: pl.DataFrame, place: Place, last_us: int, last_place: str) -> None:

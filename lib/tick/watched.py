@@ -21,14 +21,13 @@ def bar_columns(bars: pd.DataFrame) -> pd.DataFrame:
         ``log_volume``, ``log_count``; ``imbalance``, signed volume over volume; and ``spread_bps``,
         spread over close.
     """
-    volume = bars["volume"].to_numpy()
     found = pd.DataFrame(
         {
             "return_bps": np.log(bars["close"]).groupby(bars["day"]).diff() / BPS,
             "range_bps": np.log(bars["high"] / bars["low"]) / BPS,
             "log_volume": np.log1p(bars["volume"]),
             "log_count": np.log1p(bars["count"]),
-            "imbalance": bars["signed_volume"] / np.where(volume > 0, volume, np.nan),
+            "imbalance": bars["signed_volume"] / bars["volume"],
         }
     )
     if "spread" in bars:
