@@ -6,15 +6,14 @@ and ``rows``, a row its ``name`` and ``cells``, a cell its ``text`` and ``notes`
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from lib.ground.directions import GREATER_IS_BETTER
 from lib.pages.html import decimals, number, plain, when
 from lib.pages.summary import PAGE
-from lib.registry.gate import alpha, cells, headings, signed
+from lib.registry.gate import cells, headings
 
-SURELY, NOT_SURELY, INSIDE = "surely", "not surely", "inside the interval"
+MINUS = "\N{MINUS SIGN}"
 RESULTS = {"passed": "better", "failed": "worse"}
 
 
@@ -114,28 +113,18 @@ def gate_table(gate: Mapping) -> dict:
     """
     if not gate.get("rows"):
         return {}
+    keys = ["result", "floor", "candidate"]
     heads = [METRIC, _head("Result", kind=""), _head("Floor"), _head("Candidate")]
-    version = (gate["champion"] or {}).get("version")
+    champion = gate["champion"] or {}
     is_compared = any(row["difference"] is not None for row in gate["rows"])
     if is_compared:
-        address = page_of((gate["champion"] or {}).get("run_dir"))
-        heads.append(_head("In production then", f"version {version}", address))
+        keys += ["in production", "difference"]
+        note, address = f"version {champion['version']}", page_of(champion.get("run_dir"))
+        heads.append(_head("In production then", note, address))
         heads.append(_head("Difference", headings(gate)["interval"]))
-    rows = [_gate_row(row, is_compared=is_compared) for row in gate["rows"]]
-    compared_with = version if is_compared else None
+    rows = [_compared(row, keys) for row in gate["rows"]]
+    compared_with = champion["version"] if is_compared else None
     return {"heads": heads, "rows": rows, "few": False, "compared_with": compared_with}
-
-
-def _gate_row(row: Mapping, *, is_compared: bool) -> dict:
-    text = cells(row)
-    if row["low"] is None and row["candidate"] is not None:  # no interval says how many digits
-        text["candidate"] = plain(row["candidate"])
-    result = {"text": text["result"], "kind": RESULTS.get(text["result"], "dim"), "notes": []}
-    made = [result, _cell(text["floor"]), _cell(text["candidate"])]
-    if is_compared:
-        p = text["p"] and f"McNemar's p = {text['p']}"
-        made += [_cell(text["in production"]), _cell(text["difference"], text["interval"], p)]
-    return _row(text["metric"], made, bold=row["decisive"])
 
 
 def versions_table(comparison: Mapping) -> dict:
@@ -145,7 +134,9 @@ def versions_table(comparison: Mapping) -> dict:
     level = f"{100 * comparison['level']:g} % interval"
     versions = (_version(label, comparison[label.lower()]) for label in "AB")
     heads = [METRIC, *versions, _head("B less A", level)]
-    rows = [_paired_row(row) for row in comparison["rows"]]
+    keys = ["in production", "candidate", "difference"]
+    unchecked = {"floor": None, "passed": None}
+    rows = [_compared(unchecked | row, keys) for row in comparison["rows"]]
     return {"heads": heads, "rows": rows, "few": False}
 
 
@@ -156,19 +147,18 @@ def _version(label: str, version: Mapping) -> dict:
     return _head(f"{label}, {which}", version["run_dir"], address)
 
 
-def _paired_row(row: Mapping) -> dict:
-    values = row["champion"], row["candidate"]
-    places = decimals(values)
-    shown = [number(value, places) for value in values]
-    best = (max if row["greater_is_better"] else min)(values)
-    made = [
-        _cell(text, best=value == best and shown[0] != shown[1])
-        for value, text in zip(values, shown, strict=True)
-    ]
-    interval = f"{signed(row['low'], places)} to {signed(row['high'], places)}"
-    p = "" if row["p_value"] is None else f"McNemar's p = {row['p_value']:.2g}"
-    made.append(_cell(signed(row["difference"], places), interval, p))
-    return _row(_name(row, row["unit"]), made, bold=row["decisive"])
+def _compared(row: Mapping, keys: list[str]) -> dict:
+    """Return a row of the gate's table as `lib.registry.gate.cells` puts it, those `keys` of it."""
+    text = cells(row)
+    if row["low"] is None and row["candidate"] is not None:  # no interval says how many digits
+        text["candidate"] = plain(row["candidate"])
+    made = {key: _cell(text[key]) for key in keys}
+    if "result" in made:
+        made["result"]["kind"] = RESULTS.get(text["result"], "dim")
+    if "difference" in made:
+        p = text["p"] and f"McNemar's p = {text['p']}"
+        made["difference"] = _cell(text["difference"], text["interval"], p)
+    return _row(text["metric"], [*made.values()], bold=row["decisive"])
 
 
 def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
@@ -184,7 +174,7 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
     Returns
     -------
     dict
-        ``tables``, ``notes`` (sentences) and ``numbers`` (``name``, ``text``, ``interval``).
+        ``tables`` and ``numbers`` (``name``, ``text``, ``interval``).
     """
     rows = metric_rows(summary["metrics"], directions_of(summary))
     rest = other_numbers(summary["metrics"], rows)
@@ -192,69 +182,53 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
     test = summary.get("test") or {}
     units = {test.get("metric"): test.get("unit", "")}
     rows.sort(key=lambda row: row["metric"] not in gates)
-    beside = [row for row in rows if row["baselines"]]
-    alone = [row for row in rows if not row["baselines"]]
-    count = Counter(name for row in beside for name in row["baselines"])
-    shared = [name for name, n in count.items() if n > 1 or len(beside) == 1]
     columns = _columns(summary, previous, served)
     tables = []
-    for some, names in ((beside, shared), (alone, [])):
+    for has_baselines in (True, False):
+        some = [row for row in rows if bool(row["baselines"]) == has_baselines]
+        if not some:
+            continue
+        names = list(dict.fromkeys(name for row in some for name in row["baselines"]))
+        interval = "95 % interval" if any(row["low"] is not None for row in some) else ""
+        heads = [METRIC, _head("This run", interval), *(column["head"] for column in columns)]
+        heads += [_head(name.replace("_", " "), "baseline") for name in names]
         lines = [
-            _metric_row(r, columns, names, _name(r, units.get(r["metric"], "")), gates)
-            for r in some
+            _row(
+                _name(row["metric"], units.get(row["metric"]), row["greater_is_better"]),
+                _metric_cells(row, columns, names),
+                bold=row["metric"] in gates,
+            )
+            for row in some
         ]
-        if lines:
-            interval = "95 % interval" if any(row["low"] is not None for row in some) else ""
-            heads = [METRIC, _head("This run", interval), *(column["head"] for column in columns)]
-            heads += [_head(name.replace("_", " "), "baseline") for name in names]
-            tables.append({"heads": heads, "rows": lines, "few": not names})
-    return {
-        "tables": tables,
-        "notes": _notes(tables, summary["gate"], has_baselines=bool(beside)),
-        "numbers": [_other(name, value, summary["metrics"]) for name, value in rest.items()],
-    }
-
-
-def _notes(tables: Sequence[Mapping], gate: Mapping, *, has_baselines: bool) -> list[str]:
-    """Return the sentences that explain what the tables show, those that are needed."""
-    if not tables:
-        return []
-    notes = [n for t in tables for row in t["rows"] for cell in row["cells"] for n in cell["notes"]]
-    words = {part for note in notes for part in note["parts"]}
-    said = ["Arrows: which way is better. Bold names: what the gate checks."]
-    said += ["Bold numbers: best of model and baselines."] if has_baselines else []
-    said += [f"{INSIDE.capitalize()}: may be chance."] if INSIDE in words else []
-    if {SURELY, NOT_SURELY} & words:
-        version = gate["champion"].get("version")
-        paired = "Surely, not surely: compared row by row with version"
-        said.append(f"{paired} {version}, as the gate has found it.")
-    return said
+        tables.append({"heads": heads, "rows": lines, "few": not names})
+    numbers = [_other(name, value, summary["metrics"]) for name, value in rest.items()]
+    return {"tables": tables, "numbers": numbers}
 
 
 def _columns(summary: Mapping, previous: Mapping, served: Mapping) -> list[dict]:
-    """Return what to compare this run with: heading, metrics, and what the gate says of a pair."""
-    gate = summary["gate"]
-    champion = gate.get("champion") or {}
+    """Return what to compare this run with: ``head``, ``metrics``, and those the gate compared."""
+    champion = summary["gate"].get("champion") or {}
+    rows = summary["gate"].get("rows", ())
+    same_rows = {row["metric"]: row["champion"] for row in rows if row["difference"] is not None}
     is_same = bool(previous and served and previous["run_dir"] == served["run_dir"])
     alias = f"@{served['alias']}, version {served['version']}" if served else ""
     found = []
     if previous:
         same = _same_data(summary, previous["dataset"].get("digest"))
         note = f"{alias}; {same}" if is_same else f"{when(previous['started'])}, {same}"
-        head = _head("Previous run", note, page_of(previous["run_dir"]))
-        found.append((head, previous, champion.get("run_dir") == previous["run_dir"]))
+        is_champion = champion.get("run_dir") == previous["run_dir"]
+        found.append(("Previous run", note, previous, is_champion))
     if served and not is_same:
-        same = _same_data(summary, served.get("digest"))
-        head = _head(alias, same, page_of(served["run_dir"]))
-        found.append((head, served, champion.get("version") == served["version"]))
-    pairs = {row["metric"]: row for row in gate.get("rows", ()) if row["difference"] is not None}
-    columns = []
-    for head, other, is_champion in found:  # the gate compares on the same rows
-        own = pairs if is_champion else {}
-        known = other["metrics"] | {metric: pair["champion"] for metric, pair in own.items()}
-        column = {"head": head, "metrics": known, "pairs": own, "compared": pairs.keys()}
-        columns.append(column | {"level": gate.get("level", 0.95)})
-    return columns
+        note = _same_data(summary, served.get("digest"))
+        found.append((alias, note, served, champion.get("version") == served["version"]))
+    return [
+        {
+            "head": _head(text, note, page_of(other["run_dir"])),
+            "metrics": other["metrics"] | (same_rows if is_champion else {}),
+            "gated": same_rows.keys(),
+        }
+        for text, note, other, is_champion in found
+    ]
 
 
 def _same_data(summary: Mapping, digest: str | None) -> str:
@@ -264,9 +238,7 @@ def _same_data(summary: Mapping, digest: str | None) -> str:
     return "same data" if mine.startswith(digest) else "other data"
 
 
-def _metric_row(
-    row: Mapping, columns: list[dict], baselines: list[str], name: str, gates: set[str]
-) -> dict:
+def _metric_cells(row: Mapping, columns: list[dict], baselines: list[str]) -> list[dict]:
     others = [column["metrics"].get(row["metric"]) for column in columns]
     known = {"": row["value"], **row["baselines"]}
     places = decimals([*known.values(), row["low"], row["high"], *others], row["value"])
@@ -276,39 +248,29 @@ def _metric_row(
     ends = [number(row[end], places) for end in ("low", "high")]
     made = [_cell(number(row["value"], places), " to ".join(ends) * all(ends), best=bold[""])]
     for column, found in zip(columns, others, strict=True):
-        change = "" if found is None else _change(row, found, places, column)
+        is_gated = row["metric"] in column["gated"]
+        change = "" if found is None else _change(row, found, places, is_gated=is_gated)
         made.append(_cell(number(found, places), change))
     for one in baselines:
         made.append(_cell(number(known.get(one), places), best=bold.get(one, False)))
-    aside = [
-        {"name": one.replace("_", " "), "text": number(value, places), "best": bold[one]}
-        for one, value in row["baselines"].items()
-        if one not in baselines
-    ]
-    return _row(name, made, bold=row["metric"] in gates, aside=aside)
+    return made
 
 
-def _change(row: Mapping, before: float, places: int | None, column: Mapping) -> str | dict:
-    """Return how this run's value differs from another's, whether that is better, and how surely.
+def _change(row: Mapping, before: float, places: int | None, *, is_gated: bool) -> str | dict:
+    """Return how this run's value differs from another's, and whether that is better.
 
-    Where the gate has compared both on the same rows, its answer is the one that counts.
+    Whether it may be chance is the gate's to say where it has compared this metric.
     """
-    pair = column["pairs"].get(row["metric"])
-    change = pair["difference"] if pair else row["value"] - before
+    change = row["value"] - before
     by = number(abs(change), places)
     if by == "0":
         return "no change"
-    kind = word = "better" if (change > 0) == row["greater_is_better"] else "worse"
-    surely = []
-    if pair and pair["low"] is not None:
-        is_sure = pair["low"] > 0 or pair["high"] < 0
-        is_sure &= pair["p_value"] is None or pair["p_value"] < alpha(column["level"])
-        surely, kind = ([SURELY], word) if is_sure else ([NOT_SURELY], "dim")
-    elif row["low"] is not None and row["low"] <= before <= (row["high"] or before):
-        kind = "dim"  # and no word where the gate has a better answer for this metric
-        surely = [] if row["metric"] in column["compared"] else [INSIDE]
-    sign = "+" if change > 0 else "\N{MINUS SIGN}"
-    return {"parts": [f"{sign}{by} {word}", *surely], "kind": kind}
+    word = "better" if (change > 0) == row["greater_is_better"] else "worse"
+    text = f"{'+' if change > 0 else MINUS}{by} {word}"
+    is_inside = row["low"] is not None and row["low"] <= before <= (row["high"] or before)
+    if is_inside and not is_gated:
+        text += ", inside the interval"
+    return {"text": text, "kind": "dim" if is_inside or is_gated else word}
 
 
 def _other(name: str, value: float, metrics: Mapping) -> dict:
@@ -321,16 +283,15 @@ def _other(name: str, value: float, metrics: Mapping) -> dict:
     return {"name": name, "text": number(value, places), "interval": interval}
 
 
-def _name(row: Mapping, unit: str) -> str:
-    arrow = "↑" if row["greater_is_better"] else "↓"
-    return f"{row['metric']} ({unit}) {arrow}" if unit else f"{row['metric']} {arrow}"
+def _name(metric: str, unit: str | None, greater_is_better: bool) -> str:  # noqa: FBT001
+    return f"{metric}{f' ({unit})' if unit else ''} {'↑' if greater_is_better else '↓'}"
 
 
-def _row(name: str, made: list[dict], *, bold: bool, aside: Sequence[Mapping] = ()) -> dict:
-    return {"name": name, "cells": made, "bold": bold, "aside": aside}
+def _row(name: str, made: list[dict], *, bold: bool) -> dict:
+    return {"name": name, "cells": made, "bold": bold}
 
 
 def _cell(text: str, *notes: str | dict, best: bool = False) -> dict:
-    """Return a cell with a number; a note is text, or parts with the kind of change they tell."""
-    parts = [n if isinstance(n, dict) else {"parts": [n], "kind": ""} for n in notes if n]
+    """Return a cell with a number; a note is text, or text with the kind of change it tells."""
+    parts = [n if isinstance(n, dict) else {"text": n, "kind": ""} for n in notes if n]
     return {"text": text, "kind": f"number{' best' * best}", "notes": parts}
