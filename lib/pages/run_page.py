@@ -67,7 +67,6 @@ def render(
     stages = [stage | _opening(summary["run_dir"], stage) for stage in summary["stages"]]
     start = dict.fromkeys(OF_START, "") | summary["start"]
     failed = [stage for stage in stages if stage["state"] == "failed"]
-    gate = tables.gate_table(summary["gate"])
     known = summary["parameters"]
     body = html.render(
         "run.html",
@@ -84,9 +83,9 @@ def render(
         standing=standing or {},
         made=_made(summary["registration"], mlflow_url),
         look_at=_to_look_at(summary["state"], stages),
-        gate=gate,
+        gate=tables.paired_rows(summary["gate"]),
         notes=[said_then(sentence(note)) for note in summary["gate"].get("notes", ())],
-        versions=tables.versions_table(summary.get("comparison", {})),
+        versions=tables.paired_rows(summary.get("comparison", {})),
         metrics=tables.metric_tables(summary, previous or {}, served or {}),
         figures=_figures(stages, figures or {}, panels or {}),
         titles={stage["name"]: stage["title"] for stage in stages},

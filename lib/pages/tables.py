@@ -1,7 +1,6 @@
-"""The tables of numbers on a run's page: the gate, two versions, the metrics and what is beside.
+"""The numbers on a run's page: its metrics, and what stands beside them.
 
-Everything here is plain data, of which `templates/tables.html` makes HTML: a table has ``heads``
-and ``rows``, a row its ``name`` and ``cells``, a cell its ``text`` and ``notes`` below it.
+Everything here is plain data, of which `templates/tables.html` makes tables.
 """
 
 import math
@@ -10,23 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from lib.ground.directions import GREATER_IS_BETTER
 from lib.pages.html import decimals, number, plain, when
-from lib.pages.summary import PAGE
-from lib.registry.gate import cells, headings
+from lib.registry.gate import cells
 
 MINUS = "\N{MINUS SIGN}"
-RESULTS = {"passed": "better", "failed": "worse"}
-
-
-def _head(text: str, note: str = "", address: str = "", *, kind: str = "number") -> dict:
-    return {"text": text, "note": note, "address": address, "kind": kind}
-
-
-METRIC = _head("Metric", kind="")
-
-
-def page_of(run_dir: str | None) -> str:
-    """Return the address of another run's page, seen from a run's page; "" without a run."""
-    return f"../../{run_dir}/{PAGE}" if run_dir else ""
 
 
 def metric_rows(
@@ -98,67 +83,16 @@ def directions_of(summary: Mapping) -> dict[str, bool]:
     }
 
 
-def gate_table(gate: Mapping) -> dict:
-    """Return the table of the gate: floors, and the model beside the version in production.
+def paired_rows(decision: Mapping) -> list[dict]:
+    """Return the rows of a gate or of a comparison of versions, each with its `cells` as ``text``.
 
     Parameters
     ----------
-    gate : mapping
-        A decision of `lib.registry.gate.decide`.
-
-    Returns
-    -------
-    dict
-        {} where there is none.
+    decision : mapping
+        Content of ``gate.json`` or ``comparison.json``, {} where there is none.
     """
-    if not gate.get("rows"):
-        return {}
-    keys = ["result", "floor", "candidate"]
-    heads = [METRIC, _head("Result", kind=""), _head("Floor"), _head("Candidate")]
-    champion = gate["champion"] or {}
-    is_compared = any(row["difference"] is not None for row in gate["rows"])
-    if is_compared:
-        keys += ["in production", "difference"]
-        note, address = f"version {champion['version']}", page_of(champion.get("run_dir"))
-        heads.append(_head("In production then", note, address))
-        heads.append(_head("Difference", headings(gate)["interval"]))
-    rows = [_compared(row, keys) for row in gate["rows"]]
-    compared_with = champion["version"] if is_compared else None
-    return {"heads": heads, "rows": rows, "few": False, "compared_with": compared_with}
-
-
-def versions_table(comparison: Mapping) -> dict:
-    """Return the paired metrics of two versions, where a run has compared such; {} elsewhere."""
-    if not comparison.get("rows"):
-        return {}
-    level = f"{100 * comparison['level']:g} % interval"
-    versions = (_version(label, comparison[label.lower()]) for label in "AB")
-    heads = [METRIC, *versions, _head("B less A", level)]
-    keys = ["in production", "candidate", "difference"]
-    unchecked = {"floor": None, "passed": None}
-    rows = [_compared(unchecked | row, keys) for row in comparison["rows"]]
-    return {"heads": heads, "rows": rows, "few": False}
-
-
-def _version(label: str, version: Mapping) -> dict:
-    known = version["version"] is not None
-    which = f"version {version['version']}" if known else version["name"]
-    address = page_of(version["run_dir"]) if known else ""
-    return _head(f"{label}, {which}", version["run_dir"], address)
-
-
-def _compared(row: Mapping, keys: list[str]) -> dict:
-    """Return a row of the gate's table as `lib.registry.gate.cells` puts it, those `keys` of it."""
-    text = cells(row)
-    if row["low"] is None and row["candidate"] is not None:  # no interval says how many digits
-        text["candidate"] = plain(row["candidate"])
-    made = {key: _cell(text[key]) for key in keys}
-    if "result" in made:
-        made["result"]["kind"] = RESULTS.get(text["result"], "dim")
-    if "difference" in made:
-        p = text["p"] and f"McNemar's p = {text['p']}"
-        made["difference"] = _cell(text["difference"], text["interval"], p)
-    return _row(text["metric"], [*made.values()], bold=row["decisive"])
+    rows = [{"floor": None, "passed": None} | row for row in decision.get("rows", ())]
+    return [row | {"text": cells(row)} for row in rows]
 
 
 def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
@@ -174,7 +108,10 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
     Returns
     -------
     dict
-        ``tables`` and ``numbers`` (``name``, ``text``, ``interval``).
+        ``columns``: what the run is compared with, ``name``, ``note`` and ``run_dir``. ``tables``:
+        ``baselines`` (names), ``has_intervals`` and ``rows``, a row ``name``, ``is_gated`` and
+        ``cells`` for the run itself, each column and each baseline: ``text``, ``note`` below it,
+        ``kind`` of what the note tells, ``best``. ``numbers``: ``name``, ``text``, ``interval``.
     """
     rows = metric_rows(summary["metrics"], directions_of(summary))
     rest = other_numbers(summary["metrics"], rows)
@@ -189,24 +126,22 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
         if not some:
             continue
         names = list(dict.fromkeys(name for row in some for name in row["baselines"]))
-        interval = "95 % interval" if any(row["low"] is not None for row in some) else ""
-        heads = [METRIC, _head("This run", interval), *(column["head"] for column in columns)]
-        heads += [_head(name.replace("_", " "), "baseline") for name in names]
         lines = [
-            _row(
-                _name(row["metric"], units.get(row["metric"]), row["greater_is_better"]),
-                _metric_cells(row, columns, names),
-                bold=row["metric"] in gates,
-            )
+            {
+                "name": _name(row["metric"], units.get(row["metric"]), row["greater_is_better"]),
+                "is_gated": row["metric"] in gates,
+                "cells": _cells(row, columns, names),
+            }
             for row in some
         ]
-        tables.append({"heads": heads, "rows": lines, "few": not names})
+        has_intervals = any(row["low"] is not None for row in some)
+        tables.append({"baselines": names, "rows": lines, "has_intervals": has_intervals})
     numbers = [_other(name, value, summary["metrics"]) for name, value in rest.items()]
-    return {"tables": tables, "numbers": numbers}
+    return {"columns": columns, "tables": tables, "numbers": numbers}
 
 
 def _columns(summary: Mapping, previous: Mapping, served: Mapping) -> list[dict]:
-    """Return what to compare this run with: ``head``, ``metrics``, and those the gate compared."""
+    """Return what to compare this run with, ``metrics`` of it and those the gate has compared."""
     champion = summary["gate"].get("champion") or {}
     rows = summary["gate"].get("rows", ())
     same_rows = {row["metric"]: row["champion"] for row in rows if row["difference"] is not None}
@@ -223,11 +158,13 @@ def _columns(summary: Mapping, previous: Mapping, served: Mapping) -> list[dict]
         found.append((alias, note, served, champion.get("version") == served["version"]))
     return [
         {
-            "head": _head(text, note, page_of(other["run_dir"])),
+            "name": name,
+            "note": note,
+            "run_dir": other["run_dir"],
             "metrics": other["metrics"] | (same_rows if is_champion else {}),
             "gated": same_rows.keys(),
         }
-        for text, note, other, is_champion in found
+        for name, note, other, is_champion in found
     ]
 
 
@@ -238,39 +175,37 @@ def _same_data(summary: Mapping, digest: str | None) -> str:
     return "same data" if mine.startswith(digest) else "other data"
 
 
-def _metric_cells(row: Mapping, columns: list[dict], baselines: list[str]) -> list[dict]:
+def _cells(row: Mapping, columns: list[dict], baselines: list[str]) -> list[dict]:
     others = [column["metrics"].get(row["metric"]) for column in columns]
     known = {"": row["value"], **row["baselines"]}
     places = decimals([*known.values(), row["low"], row["high"], *others], row["value"])
     shown = {one: value if places is None else round(value, places) for one, value in known.items()}
     best = (max if row["greater_is_better"] else min)(shown.values())
-    bold = {one: value == best and len({*shown.values()}) > 1 for one, value in shown.items()}
+    bold = [one for one in shown if shown[one] == best] if len({*shown.values()}) > 1 else []
     ends = [number(row[end], places) for end in ("low", "high")]
-    made = [_cell(number(row["value"], places), " to ".join(ends) * all(ends), best=bold[""])]
+    made = [_cell(number(row["value"], places), " to ".join(ends) * all(ends), best="" in bold)]
     for column, found in zip(columns, others, strict=True):
         is_gated = row["metric"] in column["gated"]
-        change = "" if found is None else _change(row, found, places, is_gated=is_gated)
-        made.append(_cell(number(found, places), change))
-    for one in baselines:
-        made.append(_cell(number(known.get(one), places), best=bold.get(one, False)))
-    return made
+        change = ("",) if found is None else _change(row, found, places, is_gated=is_gated)
+        made.append(_cell(number(found, places), *change))
+    return made + [_cell(number(known.get(b), places), best=b in bold) for b in baselines]
 
 
-def _change(row: Mapping, before: float, places: int | None, *, is_gated: bool) -> str | dict:
-    """Return how this run's value differs from another's, and whether that is better.
+def _change(row: Mapping, before: float, places: int | None, *, is_gated: bool) -> tuple[str, str]:
+    """Return how this run's value differs from another's, and the kind of change that is.
 
     Whether it may be chance is the gate's to say where it has compared this metric.
     """
     change = row["value"] - before
     by = number(abs(change), places)
     if by == "0":
-        return "no change"
+        return "no change", ""
     word = "better" if (change > 0) == row["greater_is_better"] else "worse"
     text = f"{'+' if change > 0 else MINUS}{by} {word}"
     is_inside = row["low"] is not None and row["low"] <= before <= (row["high"] or before)
     if is_inside and not is_gated:
         text += ", inside the interval"
-    return {"text": text, "kind": "dim" if is_inside or is_gated else word}
+    return text, "dim" if is_inside or is_gated else word
 
 
 def _other(name: str, value: float, metrics: Mapping) -> dict:
@@ -287,11 +222,5 @@ def _name(metric: str, unit: str | None, greater_is_better: bool) -> str:  # noq
     return f"{metric}{f' ({unit})' if unit else ''} {'↑' if greater_is_better else '↓'}"
 
 
-def _row(name: str, made: list[dict], *, bold: bool) -> dict:
-    return {"name": name, "cells": made, "bold": bold}
-
-
-def _cell(text: str, *notes: str | dict, best: bool = False) -> dict:
-    """Return a cell with a number; a note is text, or text with the kind of change it tells."""
-    parts = [n if isinstance(n, dict) else {"text": n, "kind": ""} for n in notes if n]
-    return {"text": text, "kind": f"number{' best' * best}", "notes": parts}
+def _cell(text: str, note: str = "", kind: str = "", *, best: bool = False) -> dict:
+    return {"text": text, "note": note, "kind": kind, "best": best}
