@@ -17,7 +17,7 @@ from lib.ground.files import outputs_dir, read_object, write_bytes
 from lib.ground.runs import STARTED
 from lib.pages import viewer
 from lib.pages.cells import highlighted, markdown, preformatted, shown
-from lib.pages.html import document, duration
+from lib.pages.html import document
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE
 
@@ -158,12 +158,20 @@ def _title(cells: list) -> str:
 
 def _cell(cell: Mapping, language: str, figure: Callable[[str], Markup]) -> dict:
     """Return what the template shows of a cell: its kind, and text, or code and outputs."""
-    source = outcome.source_text(cell)
-    status = cell["metadata"].get("papermill", {}).get("status") or ""
-    made = {"kind": f"cell text {status}", "text": "", "code": None, "outputs": []}
+    source, record = outcome.source_text(cell), cell["metadata"].get("papermill", {})
+    status = record.get("status") or ""
+    made = {"kind": f"cell text {status}", "source": "", "text": "", "outputs": []}
     if cell["cell_type"] == "code":
-        code, outputs = _code(cell, source, status, language), _outputs(cell, source, figure)
-        return made | {"kind": f"cell {status}", "code": code, "outputs": outputs}
+        return made | {
+            "kind": f"cell {status}",
+            "status": status,
+            "tags": cell["metadata"].get("tags", []),
+            "seconds": record.get("duration") or 0,
+            "count": cell.get("execution_count") or " ",
+            "source": source.strip(),
+            "code": highlighted(source, language),
+            "outputs": _outputs(cell, source, figure),
+        }
     if cell["cell_type"] != "markdown":
         return made | {"text": preformatted(source, "")}
     if outcome.is_marker(cell):
@@ -178,26 +186,3 @@ def _outputs(cell: Mapping, source: str, figure: Callable[[str], Markup]) -> lis
     large = figure(names[0]) if len(names) == len(pictures) == 1 else ""
     framed = Markup("<figure>{}</figure>").format(large)
     return [framed if large and one is pictures[0] else shown(one) for one in cell["outputs"]]
-
-
-def _code(cell: Mapping, source: str, status: str, language: str) -> dict | None:
-    """Return the source of a code cell with its label; None for an empty one."""
-    if not source.strip():
-        return None
-    tags = cell["metadata"].get("tags", [])
-    seconds = cell["metadata"].get("papermill", {}).get("duration") or 0
-    labels = {
-        "failed": status == "failed",
-        "not run": status == "pending",
-        "defaults": "parameters" in tags,
-        "parameters of this run": "injected-parameters" in tags,
-        duration(seconds): seconds >= 0.1,
-    }
-    label = next((label for label, holds in labels.items() if holds), "")
-    return {
-        "is_open": status == "failed" or bool({"parameters", "injected-parameters"} & {*tags}),
-        "count": cell.get("execution_count") or " ",
-        "first": next(line for line in source.splitlines() if line.strip()),
-        "label": label,
-        "shown": highlighted(source, language),
-    }
