@@ -185,7 +185,7 @@ def test_metrics_show_of_the_champion_what_the_gate_has_found_on_the_same_rows(p
 
 def test_damaged_gate_is_named_and_costs_nothing_else():
     words = text_of(publish.build(make_run(metrics=METRICS, verdict=verdict(), gate={"rows": 3})))
-    assert "gate.json holds no decision" in words
+    assert "gate.json cannot be shown" in words
     assert "rmse = 0.4, 0.1 below the 0.5 that is allowed at most: passed" in words
 
 

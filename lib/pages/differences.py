@@ -184,7 +184,7 @@ def places(*values: float | None) -> int | None:
     See `lib.pages.html.decimals`; what differs by rounding only does not count as different.
     """
     known = [value for value in values if value is not None]
-    unlike = {float(f"{value:.9g}") if abs(value) > ZERO else 0.0 for value in known}
+    unlike = {f"{value:.9g}" for value in known}
     for digits in (4, 6, 9):
         found = decimals(known, digits=digits)
         if found is None or len({number(value, found) for value in known}) == len(unlike):
