@@ -169,10 +169,10 @@ def test_numbers_of_a_metric_have_like_decimals_and_zero_is_zero(make):
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.2, "20.0%"), (0.0004, "under 0.1%"), (0.0, "0.0%"), (0.0006, "0.1%")]
+    ("value", "text"), [(0.4, "20%"), (0.5002, "0.04%"), (0.5, ""), (0.517, "3.4%"), (1.5, "200%")]
 )
-def test_share_that_is_small_is_not_said_to_be_none(share, text):
-    assert differences.share_text(share) == text
+def test_share_that_is_small_is_not_said_to_be_none(value, text):
+    assert change_of("rmse", METRICS, METRICS | {"rmse": value})["share"] == text
 
 
 def test_numbers_that_differ_by_rounding_are_equal():
@@ -249,7 +249,7 @@ def test_command_writes_the_page_and_prints_what_differs(make, tmp_path, capsys)
     page = tmp_path / ".compare/power.a--power.b.html"
     assert page.read_text().endswith("</html>\n")
     said = capsys.readouterr().out
-    assert "rmse 0.5 in A, 0.4 in B: better by 0.1, 20.0%; of 2 metrics" in said
+    assert "rmse 0.5 in A, 0.4 in B: better by 0.1, 20%; of 2 metrics" in said
     assert "1 of 1 differ: horizon 1 → 2" in said and str(page) in said
     assert "chosen       B is the newest" in said
 

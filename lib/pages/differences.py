@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from lib.ground.console import redact
 from lib.pages.html import ZERO, decimals, duration, number, plain
-from lib.pages.tables import directions_of, finite, metric_rows
+from lib.pages.tables import directions_of, finite, metric_rows, other_numbers
 
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
 CHANGES = ("better", "worse", "equal", "only in A", "only in B")
@@ -46,17 +46,12 @@ def metric_pairs(
         A``, ``only in B``).
     """
     a, b = finite(a), finite(b)
-    rows: dict[str, dict] = {}
-    for row in metric_rows({**b, **a}, directions):
-        name = row["metric"]
-        rows[name] = _pair(name, "metric", a, b, row["greater_is_better"])
-        for full in (f"{baseline}_{name}" for baseline in row["baselines"]):
-            rows.setdefault(full, _pair(full, "baseline", a, b))
-    shown = [row["metric"] for row in rows.values() if any(row["intervals"])]
-    ends = {f"{name}_{end}" for name in shown for end in ("low", "high")}
-    for name in sorted({**a, **b}.keys() - rows.keys() - ends):
-        rows[name] = _pair(name, "other", a, b)
-    return sorted(rows.values(), key=lambda row: row["kind"] == "other")
+    both = {**b, **a}
+    rows = metric_rows(both, directions)
+    pairs = [_pair(row["metric"], "metric", a, b, row["greater_is_better"]) for row in rows]
+    names = dict.fromkeys(f"{name}_{row['metric']}" for row in rows for name in row["baselines"])
+    pairs += [_pair(name, "baseline", a, b) for name in names]
+    return pairs + [_pair(name, "other", a, b) for name in other_numbers(both, rows)]
 
 
 def _pair(name: str, kind: str, a: Mapping, b: Mapping, larger: bool | None = None) -> dict:  # noqa: FBT001
@@ -79,7 +74,7 @@ def _pair(name: str, kind: str, a: Mapping, b: Mapping, larger: bool | None = No
         "places": places(*values),
         "greater_is_better": larger,
         "difference": difference,
-        "share": share_text(abs(difference / one)) if difference and one else "",
+        "share": f"{plain(100 * abs(difference / one), 2)}%" if difference and one else "",
         "change": change,
     }
 
@@ -192,11 +187,6 @@ def places(*values: float | None) -> int | None:
     return found
 
 
-def share_text(share: float) -> str:
-    """Return a fraction, 0 or more, in percent; one that rounding would hide is "under 0.1%"."""
-    return f"{share:.1%}" if not 0 < share < 0.0005 else "under 0.1%"
-
-
 def value_text(value: object) -> str:
     """Return a parameter or a fact as JSON, text as it is but without secrets, digests short."""
     return DIGEST.sub(r"\1…", redact(value)) if isinstance(value, str) else json.dumps(value)
@@ -238,11 +228,10 @@ def _clip(text: str, length: int = 40) -> str:
 
 
 def _code_words(code: Mapping[str, list | None]) -> str:
-    words = []
+    lacking = [stage for stage, lines in code.items() if lines is None]
+    words = [f"not in both runs: {', '.join(lacking)}"] if lacking else []
     for stage, lines in code.items():
-        if lines is None:
-            words.append(f"{stage} is not in both")
-        elif lines:
+        if lines:
             signs = Counter(sign for sign, _ in lines)
             words.append(f"{stage} {signs['+']} lines added, {signs['-']} removed")
     return "; ".join(words) or "no notebook differs"

@@ -79,8 +79,14 @@ def document(title: str, body: Markup, *files: str, policy: str = "") -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         f"base-uri 'none'; form-action 'none'{policy and '; '}{policy}"
     )
-    safe = {name: Markup(text) for name, text in (("policy", whole), ("css", css))}
-    made = render("document.html", title=title, body=body, script=Markup(script), **safe)
+    made = render(
+        "document.html",
+        title=title,
+        body=body,
+        policy=Markup(whole),
+        css=Markup(css),
+        script=Markup(script),
+    )
     return f"{made}\n"
 
 

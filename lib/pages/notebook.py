@@ -25,7 +25,6 @@ from markupsafe import Markup
 from upath import UPath
 
 WRITTEN = re.compile(r'run\.write\(\s*"([\w.-]+\.png)"')
-RECORDED = ("start_time", "duration", "peak_memory_bytes")
 PNG = b"\x89PNG\r\n"
 STAGE = re.compile(r"(\d+_\w+)(?:\.attempt-\d+)?", re.ASCII)
 
@@ -89,9 +88,8 @@ def around(path: UPath, notebook: Mapping | None = None) -> Markup:
     if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
         return Markup("")
     pipeline = folder.parent.name
-    executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if STAGE.fullmatch(p.stem)}
-    stages = {*layout.planned(pipeline), *executed, stage[1]}
-    stages = sorted(name for name in stages if "." not in name)
+    executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if "." not in p.stem}
+    stages = sorted({*layout.planned(pipeline), *executed, stage[1]})
     at = stages.index(stage[1])
     is_going_on = notebook is not None and outcome.state(notebook) in ("running", "completed")
     is_going_on &= "closed" not in read_object(folder / STARTED)
@@ -140,7 +138,7 @@ def render(
         links=links,
         name=name,
         state=outcome.state(notebook),
-        record={key: record.get(key) for key in RECORDED},
+        record=record,
         cells=[_cell(cell, language, figure) for cell in cells],
     )
     files = ("stage.css", "stage.js", "unlink.js", *viewer.FILES)

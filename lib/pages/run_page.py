@@ -14,8 +14,6 @@ from lib.pages.summary import decision, said_then, stage_to_open
 
 SHOWN_FIGURES = 4
 FILES = ("badges.css", "run.css", "unlink.js", "copy.js")
-OF_START = ("commit", "lock", "python", "dag_id", "run_id")
-OF_DATA = ("digest", "n_rows", "start", "end")
 
 
 def render(
@@ -68,8 +66,6 @@ def render(
         "run.html",
         run=summary,
         title=title,
-        start=dict.fromkeys(OF_START, "") | summary["start"],
-        data=dict.fromkeys(OF_DATA) | summary["dataset"],
         source=run_index.data_source(summary),
         started_by=run_index.started_by(summary["start"]),
         is_closed=state in CLOSED,

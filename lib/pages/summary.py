@@ -282,10 +282,10 @@ def _times(
     What a copy was given has run elsewhere, and before the copy was made.
     """
     begun = start.get("started")
-    is_older = {s["name"] for s in stages if begun and (s["started"] or begun) < begun}
-    own = [s for s in stages if not (start.get("opened") and s["name"] in is_older)]
+    was_given = [s for s in stages if start.get("opened") and (s["started"] or begun) < begun]
+    own = [stage for stage in stages if stage not in was_given]
     times = [stage[key] for stage in own for key in ("started", "ended") if stage[key]]
-    started = min([*times, *([begun] if begun else [])], default=None)
+    started = min(filter(None, [begun, *times]), default=None)
     if state == "running":
         return started, None, None
     if state in CLOSED:
