@@ -9,7 +9,6 @@ from contextlib import suppress
 from lib.ground import outcome
 from lib.ground.folder import Run
 
-CONTEXT_LINES = 3
 CELL = "# %%"
 
 
@@ -44,7 +43,7 @@ def line_diff(a: str, b: str) -> list[tuple[str, str]]:
     list of (str, str)
         ``"+"``, ``"-"``, ``" "`` or ``"…"`` (lines left out), and the line.
     """
-    lines = difflib.unified_diff(a.splitlines(), b.splitlines(), n=CONTEXT_LINES, lineterm="")
+    lines = difflib.unified_diff(a.splitlines(), b.splitlines(), lineterm="")
     found = [(line[0], line[1:]) for line in list(lines)[2:]]
     return [("…", "") if sign == "@" else (sign, text) for sign, text in found][1:]
 

@@ -79,14 +79,8 @@ def document(title: str, body: Markup, *files: str, policy: str = "") -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         f"base-uri 'none'; form-action 'none'{policy and '; '}{policy}"
     )
-    made = render(
-        "document.html",
-        title=title,
-        body=body,
-        policy=Markup(whole),
-        css=Markup(css),
-        script=Markup(script),
-    )
+    parts = {"policy": Markup(whole), "css": Markup(css), "script": Markup(script)}
+    made = render("document.html", title=title, body=body, **parts)
     return f"{made}\n"
 
 

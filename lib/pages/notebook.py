@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 
-from lib.ground import addresses, chart_file, layout, outcome
+from lib.ground import addresses, layout, outcome
 from lib.ground.files import outputs_dir, read_object, write_bytes
 from lib.ground.runs import STARTED
 from lib.pages import viewer
@@ -55,14 +55,7 @@ def _figure(notebook_path: UPath, name: str) -> Markup:
 
     An earlier attempt has left none: its stage has written them anew.
     """
-    path, panels = notebook_path.with_name(name), []
-    try:
-        content = path.read_bytes()
-        panels = chart_file.beside(path)
-    except OSError:
-        return Markup("")
-    except ValueError:  # no chart: the run's page says so
-        pass
+    content, panels, _ = viewer.load(notebook_path.with_name(name))
     if ".attempt-" in notebook_path.name or not content.startswith(PNG):
         return Markup("")
     return viewer.image(content, name.removesuffix(".png").replace("_", " "), panels)

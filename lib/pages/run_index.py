@@ -84,14 +84,11 @@ def row(summary: Mapping) -> dict:
 
 def started_by(start: Mapping) -> str:
     """Return who or what started a run that has this `run.json`, in words."""
-    kind, who = start.get("run_type"), start.get("who", "")
     if not start:
         return "by hand"
-    if kind in (None, "", "manual"):
-        return who
-    if kind == "scheduled":
-        return "schedule"
-    return kind.replace("_", " ") + (f", {who}" if kind == "backfill" else "")
+    kind, who = start.get("run_type") or "manual", start.get("who", "")
+    words = {"manual": who, "scheduled": "schedule", "backfill": f"backfill, {who}"}
+    return words.get(kind, kind.replace("_", " "))
 
 
 def data_source(summary: Mapping) -> str:

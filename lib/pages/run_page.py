@@ -7,7 +7,6 @@ its neighbours in the run folder. `lib.pages.publish` gathers that and writes th
 from collections.abc import Mapping
 
 from lib.ground import addresses
-from lib.ground.runs import CLOSED
 from lib.pages import html, run_index, tables, viewer
 from lib.pages.html import document, public, sentence, when
 from lib.pages.summary import decision, said_then, stage_to_open
@@ -68,7 +67,6 @@ def render(
         title=title,
         source=run_index.data_source(summary),
         started_by=run_index.started_by(summary["start"]),
-        is_closed=state in CLOSED,
         decided=decision(summary),
         standing=standing or {},
         look_at=stage_to_open(state, can_open) if state in run_index.ENDED_BADLY else {},
@@ -95,7 +93,7 @@ def _figures(
     """
     found: list[dict] = []
     for stage in sorted(stages[::-1], key=lambda one: not one["name"].endswith("_evaluate")):
-        for name in [name for name in stage["figures"] if name in figures]:
+        for name in [name for name in stage["figures"] if figures.get(name)]:
             label = name.removesuffix(".png").replace("_", " ").replace("/", " / ")
             charts = panels.get(name, [])
             in_sight = bool(charts) or len(found) < SHOWN_FIGURES

@@ -33,7 +33,6 @@ somebody stopped it. ``lost``: its process is gone and left no word. ``unfinishe
 far. A run that Airflow has begun is ``running`` until its last stage has ended, one has failed, or
 it was closed."""
 STATE_OF = {"completed": "passed", "failed": "failed", "running": "running"}  # by its notebook's
-NOT_RUN = "not run"
 STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
 """Errors of a stage that was stopped from outside; any other is its own."""
 PRODUCTION_IS = re.compile(
@@ -94,7 +93,7 @@ def summarise(run: Run) -> dict:
     stages = [_settled(stage, closed) for stage in stages]
     state, reason = _state(stages, files, closed)
     if state != "running":
-        stages = [s | {"state": NOT_RUN} if s["state"] == "waiting" else s for s in stages]
+        stages = [s | {"state": "not run"} if s["state"] == "waiting" else s for s in stages]
     started, ended, seconds = _times(files["run"], stages, state, closed)
     return {
         "pipeline": run.pipeline,
