@@ -74,14 +74,6 @@ def test_difference_is_second_run_less_first():
     assert change_of("rmse", METRICS, METRICS | {"rmse": 0.75})["difference"] == 0.25
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "overlap"), [(0.55, 0.7, True), (0.61, 0.7, False), (0.2, 0.39, False)]
-)
-def test_intervals_overlap_or_lie_apart(low, high, overlap):
-    other = METRICS | {"rmse_low": low, "rmse_high": high}
-    assert change_of("rmse", METRICS, other)["overlap"] is overlap
-
-
 def test_metric_of_one_run_only_is_named_and_not_judged():
     row = change_of("mae", METRICS, METRICS | {"mae": 0.3})
     assert (row["change"], row["difference"]) == ("only in B", None)
@@ -109,35 +101,31 @@ def test_password_in_a_source_is_not_shown(make):
     assert "geheim" not in page and "db.example" in page
 
 
-def test_changed_added_and_removed_cells_are_told_with_their_lines():
+def test_changed_added_and_removed_lines_are_told_cell_by_cell(make):
     cells = [code("import os\nprint(os.name)"), FIRST[0], code("x = 1\ny = 3")]
-    changes = code_diff.cell_changes(notebook(*FIRST), notebook(*cells))
-    assert [(c["change"], c["cell"]) for c in changes] == [
-        ("added", 2),
-        ("changed", 4),
-        ("removed", 4),
-    ]
-    assert changes[1]["lines"] == [(" ", "x = 1"), ("-", "y = 2"), ("+", "y = 3")]
-    assert changes[2]["lines"] == [("-", "print(x + y)")]
+    found = code_diff.code_changes(make("power/a"), make("power/b", cells=cells))
+    assert found == {
+        "01_load": [
+            *(("+", "# %%"), ("+", "import os"), ("+", "print(os.name)")),
+            *((" ", "# %%"), (" ", "import numpy as np"), (" ", "# %%"), (" ", "x = 1")),
+            *(("-", "y = 2"), ("-", "# %%"), ("-", "print(x + y)"), ("+", "y = 3")),
+        ]
+    }
+    words = differences.differences(
+        *(two_runs.summarise(open_run(f"power/{n}")) for n in "ab"), found
+    )
+    assert dict(words)["code"] == "01_load 4 lines added, 3 removed"
 
 
-def test_change_after_a_removed_cell_is_that_of_the_right_cell():
-    cells = [FIRST[1], code("print(x * y)")]
-    changes = code_diff.cell_changes(notebook(*FIRST), notebook(*cells))
-    assert [(c["change"], c["cell"]) for c in changes] == [("removed", 2), ("changed", 3)]
-    assert changes[1]["lines"] == [("-", "print(x + y)"), ("+", "print(x * y)")]
-
-
-def test_outputs_parameters_of_the_run_and_failure_reports_are_no_change_of_code():
+def test_outputs_parameters_of_the_run_and_failure_reports_are_no_change_of_code(make):
     other = copy.deepcopy(FIRST)
     other[2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "3\n"}]
     other.insert(1, code("x = 5", "injected-parameters"))
     marker = {"cell_type": "markdown", "metadata": {"tags": ["papermill-error-cell-tag"]}}
     other.insert(0, marker | {"source": "**Execution failed**"})
-    assert code_diff.cell_changes(notebook(*FIRST), notebook(*other)) == []
-    other[-1] = code("print(x - y)")
-    (change,) = code_diff.cell_changes(notebook(*FIRST), notebook(*other))
-    assert change["cell"] == 4, "as in the notebook without what was added to it"
+    runs = make("power/a"), make("power/b", cells=other)
+    assert code_diff.code_changes(*runs) == {"01_load": []}
+    assert "No code cell differs in 01_load" in two_runs.render(*runs)
 
 
 def test_lines_far_from_a_change_are_left_out():
@@ -181,10 +169,10 @@ def test_numbers_of_a_metric_have_like_decimals_and_zero_is_zero(make):
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.2, "20.0%"), (0.0004, "under 0.1%"), (0.0, "0.0%"), (0.0006, "0.1%")]
+    ("value", "text"), [(0.4, "20%"), (0.5002, "0.04%"), (0.5, ""), (0.517, "3.4%"), (1.5, "200%")]
 )
-def test_share_that_is_small_is_not_said_to_be_none(share, text):
-    assert differences.share_text(share) == text
+def test_share_that_is_small_is_not_said_to_be_none(value, text):
+    assert change_of("rmse", METRICS, METRICS | {"rmse": value})["share"] == text
 
 
 def test_numbers_that_differ_by_rounding_are_equal():
@@ -249,7 +237,7 @@ def test_damaged_run_still_has_a_page_that_names_the_damage(make):
     (b.path / "01_load.ipynb").write_text("{")
     page = two_runs.render(a, b)
     assert "metrics.json cannot be read" in page
-    assert "01_load is not compared: no readable notebook in B" in page
+    assert "01_load is not compared: only one of the runs" in page
 
 
 def test_command_writes_the_page_and_prints_what_differs(make, tmp_path, capsys):
@@ -261,7 +249,7 @@ def test_command_writes_the_page_and_prints_what_differs(make, tmp_path, capsys)
     page = tmp_path / ".compare/power.a--power.b.html"
     assert page.read_text().endswith("</html>\n")
     said = capsys.readouterr().out
-    assert "rmse 0.5 in A, 0.4 in B: better by 0.1, 20.0%; the intervals overlap" in said
+    assert "rmse 0.5 in A, 0.4 in B: better by 0.1, 20%; of 2 metrics" in said
     assert "1 of 1 differ: horizon 1 → 2" in said and str(page) in said
     assert "chosen       B is the newest" in said
 

@@ -27,7 +27,7 @@ from lib.ground.files import is_local, outputs_dir
 from lib.ground.runs import list_runs, run_folder_name
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
-from lib.pages import publish, run_index, summary
+from lib.pages import publish, run_index, summary, two_runs
 from lib.pages.run_index import INDEX
 from lib.run import Run, open_run
 
@@ -229,9 +229,7 @@ def render(place: Place, pipelines: list[str]) -> str:
         if not run.path.exists():
             return _waiting(run, place.title, "its first stage")
     if place.file == COMPARE:
-        from lib.pages.two_runs import render as render_comparison  # nbdime takes a second
-
-        return render_comparison(*place.runs, base="")
+        return two_runs.render(*place.runs, base="")
     (run,) = place.runs
     if place.file == summary.PAGE:
         return publish.build(run, _with_pages(summary.summarise(run)))

@@ -57,20 +57,16 @@ def parse(data: bytes, name: str = "the chart") -> list[dict]:
     ValueError
         If it is anything else; says what is wrong and repeats nothing of it.
     """
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{name} is no chart: more than {MAX_BYTES:,} bytes")
     try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES:,} bytes")
         found = json.loads(data, parse_constant=_refuse)
         panels = found if isinstance(found, list) else [found]
         _validator()(panels)
         for panel in panels:
             _check(panel)
-    except RecursionError:
-        raise ValueError(f"{name} is no chart: too deep") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{name} is no chart: no UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{name} is no chart: no JSON, at byte {error.pos}") from None
+    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError):
+        raise ValueError(f"{name} is no chart: no JSON in UTF-8, or too deep") from None
     except ValueError as error:
         rule = getattr(error, "rule", "")  # of the schema; its words would repeat what is there
         reason = f"{'.'.join(error.path)} breaks the rule {rule}" if rule else str(error)

@@ -20,7 +20,9 @@ from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 from rich.ansi import AnsiDecoder
-from rich.color import Color
+from rich.color import Color, ColorSystem
+from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 TAGS = set(
@@ -40,6 +42,7 @@ DROPPED = re.compile(
 )
 IMAGE_DATA = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml)[;,]", re.IGNORECASE)
 COLOURS = ("dim", "red", "green", "yellow", "blue", "magenta", "cyan", "dim")
+TERMINAL = Console()
 RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp")
 PLUGINS = ("table", "strikethrough", "task_lists", "footnotes", "def_list", "math", "url")
 FOLDED_LINES = 40  # longer text outputs scroll
@@ -84,27 +87,20 @@ def ansi_html(text: str) -> Markup:
 
 
 def _line(line: Text) -> Markup:
-    parts, at = [], 0
-    for span in line.spans:
-        colour = _class_of(span.style.color) if span.style.color else ""
-        style = f"{colour}{' bold' if span.style.bold else ''}".strip()
-        piece = escape(line.plain[span.start : span.end])
-        parts.append(escape(line.plain[at : span.start]))
-        parts.append(Markup('<span class="{}">{}</span>').format(style, piece) if style else piece)
-        at = span.end
-    return Markup("").join([*parts, escape(line.plain[at:])])
+    return Markup("").join(_piece(*segment[:2]) for segment in line.render(TERMINAL))
 
 
-def _class_of(colour: Color) -> str:
-    """Return the class whose hue is nearest: contrast is then right on light and dark pages."""
-    if colour.is_default:
-        return ""
-    if colour.number is not None and colour.number < 16:
-        return COLOURS[colour.number % 8]
-    channels = colour.get_truecolor()
-    strong = max(channels)
-    bits = [strong > 0 and 3 * channel > 2 * strong for channel in channels]
-    return COLOURS[sum(bit << place for place, bit in enumerate(bits))]
+def _piece(text: str, style: Style | None) -> Markup:
+    if not text or style is None:
+        return escape(text)
+    words = f"{_class_of(style.color)}{' bold' if style.bold else ''}".strip()
+    return Markup('<span class="{}">{}</span>').format(words, text) if words else escape(text)
+
+
+def _class_of(colour: Color | None) -> str:
+    """Return the class of the nearest colour of a terminal: right on light and dark pages."""
+    nearest = colour.downgrade(ColorSystem.STANDARD).number if colour else None
+    return "" if nearest is None else COLOURS[nearest % 8]
 
 
 class _Renderer(mistune.HTMLRenderer):

@@ -13,13 +13,11 @@ from collections.abc import Mapping
 
 from lib.ground.console import redact
 from lib.pages.html import ZERO, decimals, duration, number, plain
-from lib.pages.tables import directions_of, finite, metric_rows
+from lib.pages.tables import directions_of, finite, metric_rows, other_numbers
 
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
 CHANGES = ("better", "worse", "equal", "only in A", "only in B")
-KINDS = ("changed", "added", "removed")
 ENVIRONMENT = {"commit": "commit", "lock": "lock file", "python": "Python"}
-OVERLAP = {True: "; the intervals overlap", False: "; the intervals are apart", None: ""}
 PARTLY = "code is not compared, the rest where names are the same"
 DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}")
 
@@ -44,31 +42,22 @@ def metric_pairs(
         ``metric``, ``kind`` (``metric``, ``baseline`` or ``other``), ``values`` of A and B (None
         where a run lacks it) and their ``intervals`` ((low, high) or None), ``places`` (decimals
         to show), ``greater_is_better`` (None where unknown), ``difference`` (b - a), ``share`` (of
-        A's value, as text), ``change`` (``better``, ``worse``, ``equal``, ``differs``, ``only in
-        A``, ``only in B``) and ``overlap`` (of the intervals; None unless both runs have one).
+        A's value, as text) and ``change`` (``better``, ``worse``, ``equal``, ``differs``, ``only in
+        A``, ``only in B``).
     """
     a, b = finite(a), finite(b)
-    rows: dict[str, dict] = {}
-    ends: set[str] = set()
-    for row in metric_rows({**b, **a}, directions):
-        name = row["metric"]
-        rows[name] = _pair(name, "metric", a, b, row["greater_is_better"])
-        ends |= {f"{name}_low", f"{name}_high"} if rows[name]["overlap"] is not None else set()
-        for full in (f"{baseline}_{name}" for baseline in row["baselines"]):
-            rows.setdefault(full, _pair(full, "baseline", a, b))
-    for name in sorted({**a, **b}.keys() - rows.keys() - ends):
-        rows[name] = _pair(name, "other", a, b)
-    return sorted(rows.values(), key=lambda row: row["kind"] == "other")
+    both = {**b, **a}
+    rows = metric_rows(both, directions)
+    pairs = [_pair(row["metric"], "metric", a, b, row["greater_is_better"]) for row in rows]
+    names = dict.fromkeys(f"{name}_{row['metric']}" for row in rows for name in row["baselines"])
+    pairs += [_pair(name, "baseline", a, b) for name in names]
+    return pairs + [_pair(name, "other", a, b) for name in other_numbers(both, rows)]
 
 
 def _pair(name: str, kind: str, a: Mapping, b: Mapping, larger: bool | None = None) -> dict:  # noqa: FBT001
     one, other = values = a.get(name), b.get(name)
     ends = [(run.get(f"{name}_low"), run.get(f"{name}_high")) for run in (a, b)]
-    intervals = [None if None in pair else pair for pair in ends]
-    overlap, difference = None, None
-    if None not in intervals:
-        (low, high), (other_low, other_high) = intervals
-        overlap = low <= other_high and other_low <= high
+    difference = None
     if None in values:
         change = "only in A" if other is None else "only in B"
     elif math.isclose(one, other, rel_tol=1e-9, abs_tol=ZERO):
@@ -81,13 +70,12 @@ def _pair(name: str, kind: str, a: Mapping, b: Mapping, larger: bool | None = No
         "metric": name,
         "kind": kind,
         "values": values,
-        "intervals": intervals,
+        "intervals": [None if None in pair else pair for pair in ends],
         "places": places(*values),
         "greater_is_better": larger,
         "difference": difference,
-        "share": share_text(abs(difference / one)) if difference and one else "",
+        "share": f"{plain(100 * abs(difference / one), 2)}%" if difference and one else "",
         "change": change,
-        "overlap": overlap,
     }
 
 
@@ -114,7 +102,7 @@ def parameter_pairs(a: Mapping[str, dict], b: Mapping[str, dict]) -> list[dict]:
     return sorted(found, key=lambda pair: None in (pair["a"], pair["b"]))
 
 
-def differences(a: dict, b: dict, code: Mapping[str, list[dict] | str]) -> list[tuple[str, str]]:
+def differences(a: dict, b: dict, code: Mapping[str, list | None]) -> list[tuple[str, str]]:
     """Return what differs between two runs in a few lines: topic and words.
 
     Parameters
@@ -191,17 +179,12 @@ def places(*values: float | None) -> int | None:
     See `lib.pages.html.decimals`; what differs by rounding only does not count as different.
     """
     known = [value for value in values if value is not None]
-    unlike = {float(f"{value:.9g}") if abs(value) > ZERO else 0.0 for value in known}
+    unlike = {f"{value:.9g}" for value in known}
     for digits in (4, 6, 9):
         found = decimals(known, digits=digits)
         if found is None or len({number(value, found) for value in known}) == len(unlike):
             break
     return found
-
-
-def share_text(share: float) -> str:
-    """Return a fraction, 0 or more, in percent; one that rounding would hide is "under 0.1%"."""
-    return f"{share:.1%}" if not 0 < share < 0.0005 else "under 0.1%"
 
 
 def value_text(value: object) -> str:
@@ -220,43 +203,38 @@ def _metric_words(pairs: list[dict], headline: str) -> str:
     if row is None or row["difference"] is None:
         return words
     one, other = (number(value, row["places"]) for value in row["values"])
-    by = ""
-    if row["difference"]:
-        share = f", {row['share']}" if row["share"] else ""
-        by = f" by {plain(abs(row['difference']), 3)}{share}{OVERLAP[row['overlap']]}"
-    return f"{headline} {one} in A, {other} in B: {row['change']}{by}; {words}"
+    by = f" by {plain(abs(row['difference']), 3)}" if row["difference"] else ""
+    share = f", {row['share']}" if row["share"] else ""
+    return f"{headline} {one} in A, {other} in B: {row['change']}{by}{share}; {words}"
 
 
 def _parameter_words(a: Mapping[str, dict], b: Mapping[str, dict]) -> str:
-    n_both, pairs = len(a.keys() & b.keys()), parameter_pairs(a, b)
-    alone = {"A": sum(p["b"] is None for p in pairs), "B": sum(p["a"] is None for p in pairs)}
-    differ = pairs[: len(pairs) - sum(alone.values())]
-    words = f"all {n_both} agree" if n_both else "none in both"
-    if differ:
-        shown = [f"{p['name']} {_clip(p['a'])} → {_clip(p['b'])}" for p in differ[:4]]
-        more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
-        words = f"{len(differ)} of {n_both} differ: {', '.join(shown)}{more}"
-    return ", ".join([words, *(f"{n} only in {run}" for run, n in alone.items() if n)])
+    pairs = parameter_pairs(a, b)
+    differ = [
+        f"{pair['name']} {_clip(pair['a'])} → {_clip(pair['b'])}"
+        for pair in pairs
+        if None not in (pair["a"], pair["b"])
+    ]
+    shown = ", ".join([*differ[:4], "…"] if len(differ) > 4 else differ)
+    words = [f"{len(differ)} of {len(a.keys() & b.keys())} differ{': ' if shown else ''}{shown}"]
+    for letter, other in (("A", "b"), ("B", "a")):
+        alone = [pair for pair in pairs if pair[other] is None]
+        words += [f"{len(alone)} only in {letter}"] if alone else []
+    return ", ".join(words)
 
 
 def _clip(text: str, length: int = 40) -> str:
     return (text if len(text) <= length else f"{text[: length - 1]}…") or '""'
 
 
-def _code_words(code: Mapping[str, list[dict] | str]) -> str:
-    if not code:
-        return "no executed notebook in either run"
-    compared = {stage: found for stage, found in code.items() if not isinstance(found, str)}
-    if not compared:
-        return "not compared, no notebook is in both runs"
-    words = []
-    for stage, changes in compared.items():
-        counts = Counter(change["change"] for change in changes)
-        shown = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-        words += [f"{stage} {shown}"] if shown else []
-    skipped = len(code) - len(compared)
-    rest = f"; {skipped} of {len(code)} notebooks not compared" if skipped else ""
-    return f"cells: {'; '.join(words)}{rest}" if words else f"the same in all cells{rest}"
+def _code_words(code: Mapping[str, list | None]) -> str:
+    lacking = [stage for stage, lines in code.items() if lines is None]
+    words = [f"not in both runs: {', '.join(lacking)}"] if lacking else []
+    for stage, lines in code.items():
+        if lines:
+            signs = Counter(sign for sign, _ in lines)
+            words.append(f"{stage} {signs['+']} lines added, {signs['-']} removed")
+    return "; ".join(words) or "no notebook differs"
 
 
 def _rows(facts: Mapping) -> str:

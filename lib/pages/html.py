@@ -15,14 +15,11 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib.ground.console import redact
 
+import jinja2
 from markupsafe import Markup
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 HERE = Path(__file__).parent
 DIGITS = 4  # significant ones, of the largest of the numbers that are compared
@@ -30,6 +27,7 @@ OWN_DIGITS = 3  # of the one that they are compared with
 MOST_DECIMALS = 9
 ZERO = 1e-12  # what computing with floats leaves of a zero
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
+SCRIPTS = re.compile("script-src(?: 'none')?")
 
 
 def render(template: str, **facts: object) -> Markup:
@@ -76,13 +74,13 @@ def document(title: str, body: Markup, *files: str, policy: str = "") -> str:
     """
     script = "\n".join(static(name) for name in files if name.endswith(".js"))
     css = "\n".join(static(name) for name in ("page.css", *files) if name.endswith(".css"))
-    allowed = f"script-src 'sha256-{digest(script)}'; " if script else ""
+    allowed = f"'sha256-{digest(script)}'" if script else "'none'"
     whole = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"{allowed}base-uri 'none'; form-action 'none'{policy and '; '}{policy}"
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        f"base-uri 'none'; form-action 'none'{policy and '; '}{policy}"
     )
-    safe = {name: Markup(text) for name, text in (("policy", whole), ("css", css))}
-    made = render("document.html", title=title, body=body, script=Markup(script), **safe)
+    parts = {"policy": Markup(whole), "css": Markup(css), "script": Markup(script)}
+    made = render("document.html", title=title, body=body, **parts)
     return f"{made}\n"
 
 
@@ -93,9 +91,7 @@ def static(name: str) -> str:
 
 
 @functools.cache
-def _environment() -> "Environment":
-    import jinja2  # takes longer than all else here, and charts alone need none
-
+def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -112,21 +108,13 @@ def _environment() -> "Environment":
 
 def policy_of(text: str) -> str:
     """Return the Content-Security-Policy that a page made by `document` carries."""
-    match = POLICY.search(text)
-    return match[1] if match else "default-src 'none'"
+    return POLICY.search(text)[1]
 
 
 def add_script(text: str, script: str) -> str:
     """Return a page made by `document` with one more script, which its policy then allows."""
-    old = policy_of(text)
-    source = f"'sha256-{digest(script)}'"
-    found = "script-src " in old
-    new = (
-        old.replace("script-src ", f"script-src {source} ")
-        if found
-        else f"{old}; script-src {source}"
-    )
-    head, _, end = text.replace(f'content="{old}"', f'content="{new}"', 1).rpartition("</body>")
+    allowed = SCRIPTS.sub(f"script-src 'sha256-{digest(script)}'", text, count=1)
+    head, _, end = allowed.rpartition("</body>")
     return f"{head}<script>{script}</script>\n</body>{end}"
 
 
@@ -198,11 +186,8 @@ def decimals(
     if own and abs(own) >= ZERO:
         wanted = OWN_DIGITS - math.ceil(math.log10(abs(own)))
         places = max(places, min(wanted, places + OWN_DIGITS, MOST_DECIMALS))
-    places = max(places, 0)
-    texts = [f"{value:.{places}f}" for value in known]
-    while places and all(text.endswith("0") for text in texts):
-        places, texts = places - 1, [text[:-1] for text in texts]
-    return places
+    texts = [f"{value:.{max(places, 0)}f}" for value in known]
+    return max(len(text.rstrip("0").partition(".")[2]) for text in texts)
 
 
 def number(value: float | None, places: int | None) -> str:
@@ -217,10 +202,4 @@ def number(value: float | None, places: int | None) -> str:
 
 def plain(value: float, digits: int = DIGITS) -> str:
     """Return a number that stands alone: so many significant digits, no zeros at the end."""
-    if abs(value) < ZERO:
-        return "0"
-    places = digits - math.floor(math.log10(abs(value))) - 1
-    if places > MOST_DECIMALS + digits or abs(value) >= 1e15:
-        return f"{value:.{digits}g}"
-    text = f"{value:,.{max(places, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return number(value, decimals([value], digits=digits))

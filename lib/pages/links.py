@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.ground.addresses import HOST, PORTS
-from lib.ground.files import is_local, outputs_dir, state_dir
+from lib.ground.files import is_local, outputs_dir, state_dir, write_bytes
+
+from upath import UPath
 
 MARK = ".links-elsewhere"  # pages may hold other addresses than the usual ones
 KINDS = {"/open-stage?": "lab", "/#/": "mlflow", "/dags/": "airflow"}
@@ -28,14 +30,13 @@ def follow(addresses: Mapping[str, str]) -> list[Path]:
         As `lib.ground.addresses.running` returns them; links to other services stay as they are.
     """
     usual = {name: f"http://{HOST}:{port}" for name, port in PORTS.items()}
-    mark, is_usual = state_dir() / MARK, dict(addresses) == {n: usual[n] for n in addresses}
+    mark, is_usual = state_dir() / MARK, addresses.items() <= usual.items()
     if not is_local(outputs_dir()) or (is_usual and not mark.exists()):
         return []
     if not is_usual:
         mark.touch()
-    pages = sorted(state_dir().glob("*/*/[!.]*.html"))
-    changed = [page for page in pages if _rewrite(page, addresses)]
-    if dict(addresses) == usual:
+    changed = [p for p in sorted(state_dir().glob("*/*/[!.]*.html")) if _rewrite(p, addresses)]
+    if addresses == usual:
         mark.unlink(missing_ok=True)
     return changed
 
@@ -56,15 +57,11 @@ def _rewrite(page: Path, addresses: Mapping[str, str]) -> bool:
         before = page.stat()
         text = page.read_text(encoding="utf-8")
         new = moved(text, addresses)
-        if new == text or page.is_symlink():
+        is_newer = page.stat().st_mtime_ns != before.st_mtime_ns
+        if new == text or is_newer or page.is_symlink():
             return False
-        temporary = page.with_name(f".{page.name}.{before.st_ino:x}.moved")
-        temporary.write_text(new, encoding="utf-8")
-        if page.stat().st_mtime_ns != before.st_mtime_ns:
-            temporary.unlink()
-            return False
-        os.utime(temporary, ns=(before.st_atime_ns, before.st_mtime_ns))
-        temporary.replace(page)
+        write_bytes(UPath(page), new.encode())
+        os.utime(page, ns=(before.st_atime_ns, before.st_mtime_ns))
     except (OSError, UnicodeDecodeError):  # deleted meanwhile, or no page of ours
         return False
     return True

@@ -12,12 +12,12 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 
-from lib.ground import addresses, chart_file, layout, outcome
+from lib.ground import addresses, layout, outcome
 from lib.ground.files import outputs_dir, read_object, write_bytes
 from lib.ground.runs import STARTED
 from lib.pages import viewer
 from lib.pages.cells import highlighted, markdown, preformatted, shown
-from lib.pages.html import document, duration
+from lib.pages.html import document
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE
 
@@ -25,7 +25,6 @@ from markupsafe import Markup
 from upath import UPath
 
 WRITTEN = re.compile(r'run\.write\(\s*"([\w.-]+\.png)"')
-RECORDED = ("start_time", "duration", "peak_memory_bytes")
 PNG = b"\x89PNG\r\n"
 STAGE = re.compile(r"(\d+_\w+)(?:\.attempt-\d+)?", re.ASCII)
 
@@ -56,14 +55,7 @@ def _figure(notebook_path: UPath, name: str) -> Markup:
 
     An earlier attempt has left none: its stage has written them anew.
     """
-    path, panels = notebook_path.with_name(name), []
-    try:
-        content = path.read_bytes()
-        panels = chart_file.beside(path)
-    except OSError:
-        return Markup("")
-    except ValueError:  # no chart: the run's page says so
-        pass
+    content, panels, _ = viewer.load(notebook_path.with_name(name))
     if ".attempt-" in notebook_path.name or not content.startswith(PNG):
         return Markup("")
     return viewer.image(content, name.removesuffix(".png").replace("_", " "), panels)
@@ -89,9 +81,8 @@ def around(path: UPath, notebook: Mapping | None = None) -> Markup:
     if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
         return Markup("")
     pipeline = folder.parent.name
-    executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if STAGE.fullmatch(p.stem)}
-    stages = {*layout.planned(pipeline), *executed, stage[1]}
-    stages = sorted(name for name in stages if "." not in name)
+    executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if "." not in p.stem}
+    stages = sorted({*layout.planned(pipeline), *executed, stage[1]})
     at = stages.index(stage[1])
     is_going_on = notebook is not None and outcome.state(notebook) in ("running", "completed")
     is_going_on &= "closed" not in read_object(folder / STARTED)
@@ -140,7 +131,7 @@ def render(
         links=links,
         name=name,
         state=outcome.state(notebook),
-        record={key: record.get(key) for key in RECORDED},
+        record=record,
         cells=[_cell(cell, language, figure) for cell in cells],
     )
     files = ("stage.css", "stage.js", "unlink.js", *viewer.FILES)
@@ -158,12 +149,20 @@ def _title(cells: list) -> str:
 
 def _cell(cell: Mapping, language: str, figure: Callable[[str], Markup]) -> dict:
     """Return what the template shows of a cell: its kind, and text, or code and outputs."""
-    source = outcome.source_text(cell)
-    status = cell["metadata"].get("papermill", {}).get("status") or ""
-    made = {"kind": f"cell text {status}", "text": "", "code": None, "outputs": []}
+    source, record = outcome.source_text(cell), cell["metadata"].get("papermill", {})
+    status = record.get("status") or ""
+    made = {"kind": f"cell text {status}", "source": "", "text": "", "outputs": []}
     if cell["cell_type"] == "code":
-        code, outputs = _code(cell, source, status, language), _outputs(cell, source, figure)
-        return made | {"kind": f"cell {status}", "code": code, "outputs": outputs}
+        return made | {
+            "kind": f"cell {status}",
+            "status": status,
+            "tags": cell["metadata"].get("tags", []),
+            "seconds": record.get("duration") or 0,
+            "count": cell.get("execution_count") or " ",
+            "source": source.strip(),
+            "code": highlighted(source, language),
+            "outputs": _outputs(cell, source, figure),
+        }
     if cell["cell_type"] != "markdown":
         return made | {"text": preformatted(source, "")}
     if outcome.is_marker(cell):
@@ -178,26 +177,3 @@ def _outputs(cell: Mapping, source: str, figure: Callable[[str], Markup]) -> lis
     large = figure(names[0]) if len(names) == len(pictures) == 1 else ""
     framed = Markup("<figure>{}</figure>").format(large)
     return [framed if large and one is pictures[0] else shown(one) for one in cell["outputs"]]
-
-
-def _code(cell: Mapping, source: str, status: str, language: str) -> dict | None:
-    """Return the source of a code cell with its label; None for an empty one."""
-    if not source.strip():
-        return None
-    tags = cell["metadata"].get("tags", [])
-    seconds = cell["metadata"].get("papermill", {}).get("duration") or 0
-    labels = {
-        "failed": status == "failed",
-        "not run": status == "pending",
-        "defaults": "parameters" in tags,
-        "parameters of this run": "injected-parameters" in tags,
-        duration(seconds): seconds >= 0.1,
-    }
-    label = next((label for label, holds in labels.items() if holds), "")
-    return {
-        "is_open": status == "failed" or bool({"parameters", "injected-parameters"} & {*tags}),
-        "count": cell.get("execution_count") or " ",
-        "first": next(line for line in source.splitlines() if line.strip()),
-        "label": label,
-        "shown": highlighted(source, language),
-    }

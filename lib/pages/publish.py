@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 
-from lib.ground import addresses, chart_file
+from lib.ground import addresses
 from lib.ground.files import ROOT, outputs_dir, write_bytes
 from lib.ground.runs import CLOSED, STARTED
-from lib.pages import run_index, run_page
+from lib.pages import run_index, run_page, viewer
 from lib.pages.summary import PAGE, read_summary, summarise, write_summary
 from lib.run import Run, open_run
 
@@ -44,9 +44,7 @@ def _end_stages(run: Run, summary: Mapping) -> None:
     """Let the last stage that has passed no longer lead to one that will never be."""
     from lib.pages import notebook as reports
 
-    passed = [
-        s for s in summary["stages"] if s["state"] == "passed" and s["notebook"] and s["page"]
-    ]
+    passed = [s for s in summary["stages"] if s["state"] == "passed" and s["page"]]
     for stage in passed[-1:]:
         reports.write_html(run.path / stage["notebook"])
 
@@ -94,13 +92,8 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
             problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
     figures, panels = {}, {}
     for name in (name for stage in summary["stages"] for name in stage["figures"]):
-        try:
-            figures[name] = (run.path / name).read_bytes()
-            panels[name] = chart_file.beside(run.path / name)
-        except OSError as error:
-            problems.append(f"{name} cannot be read: {type(error).__name__}")
-        except ValueError as error:
-            problems.append(str(error))
+        figures[name], panels[name], problem = viewer.load(run.path / name)
+        problems += [problem] if problem else []
     return run_page.render(
         summary | {"problems": problems},
         figures=figures,
@@ -121,13 +114,14 @@ def _serving(summary: Mapping) -> dict:
     """
     from lib.registry.standing import serving  # MLflow takes seconds to import
 
-    mine, name = run_index.row(summary), summary["registration"].get("name")
-    for row in () if name else reversed(run_index.read_rows()):
-        is_like = (row["source"] == "sample") == (mine["source"] == "sample")
-        if row["model"] and row["pipeline"] == mine["pipeline"] and is_like:
-            name = row["model"]
-            break
-    found = serving(name) if name else {}
+    mine = run_index.row(summary)
+    like = [
+        row["model"]
+        for row in run_index.read_rows()
+        if row["model"] and row["pipeline"] == mine["pipeline"]
+        if (row["source"] == "sample") == (mine["source"] == "sample")
+    ]
+    found = serving(mine["model"] or like[-1]) if mine["model"] or like else {}
     return found if found.get("run_dir") != summary["run_dir"] else {}
 
 
@@ -154,11 +148,11 @@ def previous_run(summary: Mapping) -> dict:
     It is the latest earlier one of the same pipeline and data source that has ended with metrics.
     """
     mine = run_index.row(summary)
-    for row in reversed(run_index.read_rows()):
-        same = all(row[key] == mine[key] for key in ("pipeline", "source"))
-        ended = row["state"] != "running" and row["has_metrics"]
-        if same and ended and (row["started"] or "") < (mine["started"] or ""):
-            found = read_summary(open_run(f"{row['pipeline']}/{row['name']}"))
-            if found["metrics"]:
-                return found
-    return {}
+    rows = [
+        row
+        for row in run_index.read_rows()
+        if row["state"] != "running" and row["has_metrics"]
+        if (row["pipeline"], row["source"]) == (mine["pipeline"], mine["source"])
+        if (row["started"] or "") < (mine["started"] or "")
+    ]
+    return read_summary(open_run(f"{rows[-1]['pipeline']}/{rows[-1]['name']}")) if rows else {}

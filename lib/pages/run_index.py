@@ -84,14 +84,11 @@ def row(summary: Mapping) -> dict:
 
 def started_by(start: Mapping) -> str:
     """Return who or what started a run that has this `run.json`, in words."""
-    kind, who = start.get("run_type"), start.get("who", "")
     if not start:
         return "by hand"
-    if kind in (None, "", "manual"):
-        return who
-    if kind == "scheduled":
-        return "schedule"
-    return kind.replace("_", " ") + (f", {who}" if kind == "backfill" else "")
+    kind, who = start.get("run_type") or "manual", start.get("who", "")
+    words = {"manual": who, "scheduled": "schedule", "backfill": f"backfill, {who}"}
+    return words.get(kind, kind.replace("_", " "))
 
 
 def data_source(summary: Mapping) -> str:
@@ -107,6 +104,8 @@ def _scan() -> list[dict]:
     for run_dir, (stamp, is_fresh) in stamps.items():
         if kept.get(run_dir, [""])[0] == stamp:
             known[run_dir] = kept[run_dir]
+            continue
+        if is_copy(root / run_dir):
             continue
         run = open_run(run_dir)
         made = row(read_summary(run) if is_fresh else summarise(run))
@@ -131,30 +130,22 @@ def _kept() -> dict[str, list]:
 def _local_stamps(root: Path) -> dict[str, tuple[str, bool]]:
     """Return what tells whether a run has changed, and whether its summary is up to date, by run.
 
-    Folders in git, which hold neither a summary nor stages' records, are no runs, nor are copies.
+    Folders in git, which hold neither a summary nor stages' records, are no runs.
     """
     stamps = {}
-    for pipeline in _folders(root):
-        for run in _folders(pipeline):
-            times = [_time(Path(run.path, name)) for name in MARKS]
-            if any(times) and not is_copy(UPath(run.path)):
-                stamp = " ".join(map(str, times if times[0] else [*times, _time(run)]))
-                stamps[f"{pipeline.name}/{run.name}"] = (stamp, times[0] >= max(times[1:]))
+    for run in root.glob("[!.]*/[!.]*"):
+        times = [_time(run / name) for name in MARKS]
+        if any(times) and NAME.fullmatch(run.name):
+            stamp = " ".join(map(str, times if times[0] else [*times, _time(run)]))
+            stamps[f"{run.parent.name}/{run.name}"] = (stamp, times[0] >= max(times[1:]))
     return stamps
 
 
-def _folders(path: Path | os.DirEntry) -> list[os.DirEntry]:
-    if not Path(path).exists():
-        return []
-    with os.scandir(path) as entries:
-        return [entry for entry in entries if NAME.fullmatch(entry.name) and entry.is_dir()]
-
-
-def _time(path: Path | os.DirEntry) -> int:
+def _time(path: Path) -> int:
     """Return when a file or folder was changed, in nanoseconds; 0 where there is none."""
     try:
         return os.stat(path).st_mtime_ns  # noqa: PTH116 - pathlib takes longer, for thousands
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 
@@ -169,5 +160,4 @@ def _remote_stamps(root: UPath) -> dict[str, tuple[str, bool]]:
                 run_dir = "/".join(below[:2])
                 stamp = facts.get("ETag") or facts.get("LastModified") or facts.get("created")
                 stamps[run_dir] = f"{stamps.get(run_dir, '')} {below[-1]} {stamp}".strip()
-    runs = {run_dir: stamp for run_dir, stamp in stamps.items() if not is_copy(root / run_dir)}
-    return {run_dir: (stamp, True) for run_dir, stamp in runs.items()}
+    return {run_dir: (stamp, True) for run_dir, stamp in stamps.items()}

@@ -10,7 +10,7 @@ that ended without being able to say so is closed by whoever finds that out, see
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from lib.floors import explain
@@ -25,22 +25,19 @@ from lib.run import Run
 from upath import UPath
 
 SUMMARY, PAGE = "summary.json", "report.html"
-WHOLE = ("metrics", "verdict", "comparison", "gate", "registration", "promotion", "dataset")
-FILES = (*WHOLE, "run", "watch", "mlflow", "test")
+WHOLE = ("metrics", "verdict", "comparison", "gate", "registration", "promotion", "dataset", "test")
+FILES = (*WHOLE, "run", "watch", "mlflow")
 STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfinished")
 """Of a run. ``refused``: every stage worked, and the gate kept the model out. ``cancelled``:
 somebody stopped it. ``lost``: its process is gone and left no word. ``unfinished``: by hand, so
 far. A run that Airflow has begun is ``running`` until its last stage has ended, one has failed, or
 it was closed."""
-OF_TEST = ("kind", "metric", "greater_is_better", "unit")  # what pages need of `test.json`
 STATE_OF = {"completed": "passed", "failed": "failed", "running": "running"}  # by its notebook's
-NOT_RUN = "not run"
 STOPPED = ("", "StageKilled", "StageStopped", "KeyboardInterrupt")
 """Errors of a stage that was stopped from outside; any other is its own."""
-PRODUCTION_WAS = (
-    (re.compile(r"\b([Nn])othing is in production\b"), r"\1othing was in production"),
-    (re.compile(r"(?<=was in production, and every floor )is"), "was"),
-    (re.compile(r"(version \d+), in production, is"), r"\1, then in production, is"),
+PRODUCTION_IS = re.compile(
+    "(?<=othing )is(?= in production)|(?<=every floor )is(?= reached)"
+    "|(?<=, in production, )is(?= this very model)"
 )
 NOTEBOOK = re.compile(r"\d+_\w+\.ipynb")
 ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)\.html")
@@ -78,10 +75,8 @@ def summarise(run: Run) -> dict:
             By name: ``value``, ``default``, ``changed``, ``stage``, ``meaning``, ``domain``.
         ``metrics``, ``verdict``, ``comparison``, ``registration``, ``dataset``, ``mlflow``
             Those files' content, {} where there is none.
-        ``gate``, ``promotion``
-            Likewise: what the gate has decided, and what followed.
-        ``test``
-            Likewise, of what the evaluation has judged: `OF_TEST`.
+        ``gate``, ``promotion``, ``test``
+            Likewise: what the gate has decided, what followed, and what was judged.
         ``headline``
             {} or ``metric``, ``value``, ``greater_is_better``: the first check of the gate, or of a
             comparison the difference of the metric that decides.
@@ -90,17 +85,16 @@ def summarise(run: Run) -> dict:
     """
     problems: list[str] = []
     files = {name: _json(run.path / f"{name}.json", problems) for name in FILES}
-    files["gate"] = _whole_gate(files["gate"], problems)
+    for name, show in (("gate", markdown), ("verdict", explain)):
+        files[name] = _sound(name, files[name], show, problems)
     records = _records(run, problems)
     stages = _stages(run, records, problems)
     closed = _closed(files["run"], stages, records, problems)
     stages = [_settled(stage, closed) for stage in stages]
     state, reason = _state(stages, files, closed)
     if state != "running":
-        stages = [s | {"state": NOT_RUN} if s["state"] == "waiting" else s for s in stages]
+        stages = [s | {"state": "not run"} if s["state"] == "waiting" else s for s in stages]
     started, ended, seconds = _times(files["run"], stages, state, closed)
-    checks = files["verdict"].get("checks", [])
-    keys = ("metric", "value", "greater_is_better")
     return {
         "pipeline": run.pipeline,
         "name": run.name,
@@ -115,10 +109,7 @@ def summarise(run: Run) -> dict:
         "parameters": _parameters(run, records, problems),
         **{name: files[name] for name in WHOLE},
         "mlflow": {k: v for k, v in files["mlflow"].items() if k not in ("logged", "values")},
-        "test": {key: files["test"][key] for key in OF_TEST if key in files["test"]},
-        "headline": {key: checks[0].get(key) for key in keys}
-        if checks
-        else _headline(files["comparison"]),
+        "headline": _headline(files["verdict"], files["comparison"]),
         "problems": problems,
     }
 
@@ -150,7 +141,7 @@ def stage_to_open(state: str, stages: Sequence[Mapping]) -> Mapping:
     wanted = [stage for stage in stages if state != "refused" and stage["state"] == "failed"]
     wanted += [stage for stage in stages if stage["name"].endswith("_evaluate")]
     wanted += stages[::-1]
-    return wanted[0] if wanted else {}
+    return next(iter(wanted), {})
 
 
 def _json(path: UPath, problems: list[str]) -> dict:
@@ -169,10 +160,8 @@ def _json(path: UPath, problems: list[str]) -> dict:
 
 
 def _records(run: Run, problems: list[str]) -> dict[str, dict]:
-    folder = run.path / "stages"
-    names = sorted(p.stem for p in folder.iterdir()) if folder.exists() else []
-    shown = [name for name in names if not name.startswith(".")]
-    return {name: _json(folder / f"{name}.json", problems) for name in shown}
+    names = sorted(path.stem for path in (run.path / "stages").glob("[0-9]*.json"))
+    return {name: _json(run.path / "stages" / f"{name}.json", problems) for name in names}
 
 
 def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dict]:
@@ -264,13 +253,12 @@ def _closed(start: dict, stages: list[dict], records: dict[str, dict], problems:
     try:
         at = datetime.fromisoformat(closed["at"])
         known = {key: str(closed[key]) for key in ("state", "reason", "at")}
+        if known["state"] not in CLOSED:
+            raise ValueError(f"it is closed as {known['state']!r}")
         begun = [one.get("started") for one in (*stages, *records.values())]
         is_live = any(datetime.fromisoformat(time) > at for time in begun if time)
     except (KeyError, TypeError, ValueError) as error:
         problems.append(f"{STARTED} does not say how the run was closed: {error!r}")
-        return {}
-    if known["state"] not in CLOSED:
-        problems.append(f"{STARTED} closes the run as {known['state']!r}")
         return {}
     return {} if is_live else known
 
@@ -293,10 +281,10 @@ def _times(
     What a copy was given has run elsewhere, and before the copy was made.
     """
     begun = start.get("started")
-    is_older = {s["name"] for s in stages if begun and (s["started"] or begun) < begun}
-    own = [s for s in stages if not (start.get("opened") and s["name"] in is_older)]
+    was_given = [s for s in stages if start.get("opened") and (s["started"] or begun) < begun]
+    own = [stage for stage in stages if stage not in was_given]
     times = [stage[key] for stage in own for key in ("started", "ended") if stage[key]]
-    started = min([*times, *([begun] if begun else [])], default=None)
+    started = min(filter(None, [begun, *times]), default=None)
     if state == "running":
         return started, None, None
     if state in CLOSED:
@@ -314,7 +302,7 @@ def _state(stages: list[dict], files: dict[str, dict], closed: dict) -> tuple[st
 
     What the run says itself goes before how it was closed: that it passed, or its own error.
     """
-    floors = _words(files["verdict"])
+    floors = explain(files["verdict"]) if files["verdict"] else ""
     verdict = floors or str(files["comparison"].get("words", "")) or _watched(files)
     failed = [stage for stage in stages if stage["state"] == "failed"]
     if any(stage["state"] == "running" for stage in stages):
@@ -345,27 +333,18 @@ def decision(summary: Mapping) -> list[str]:
 
 def said_then(text: str) -> str:
     """Return what the gate has said of production as it reads later, when that may have changed."""
-    for present, past in PRODUCTION_WAS:
-        text = present.sub(past, text)
-    return text
+    return PRODUCTION_IS.sub("was", text)
 
 
-def _whole_gate(gate: dict, problems: list[str]) -> dict:
-    """Return the decision of the gate if all of it can be shown, else {} and a note of why not."""
+def _sound(name: str, content: dict, show: Callable[[dict], str], problems: list[str]) -> dict:
+    """Return the content of a file if all of it can be shown, else {} and a note of why not."""
     try:
-        if gate:
-            markdown(gate)
+        if content:
+            show(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        problems.append(f"gate.json holds no decision: {error!r}")
+        problems.append(f"{name}.json cannot be shown: {error!r}")
         return {}
-    return gate
-
-
-def _words(verdict: dict) -> str:
-    try:
-        return explain(verdict) if verdict else ""
-    except (KeyError, TypeError, ValueError):
-        return ""
+    return content
 
 
 def _watched(files: dict[str, dict]) -> str:
@@ -380,8 +359,10 @@ def _watched(files: dict[str, dict]) -> str:
     return "; ".join(found)
 
 
-def _headline(comparison: dict) -> dict:
-    """Return the difference of the metric that decides; there is no better or worse over time."""
+def _headline(verdict: dict, comparison: dict) -> dict:
+    """Return the first check, or the difference that decides: no better or worse over time."""
+    for check in verdict.get("checks", ()):
+        return {key: check[key] for key in ("metric", "value", "greater_is_better")}
     for row in comparison.get("rows", ()):
         if row.get("decisive"):
             name, value = f"difference_{row.get('metric')}", row.get("difference")

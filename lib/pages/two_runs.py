@@ -8,7 +8,6 @@ test, and that intervals that overlap are no test.
 import hashlib
 import sys
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from lib.ground.files import outputs_dir, write_bytes
 from lib.ground.folder import Run
@@ -18,8 +17,6 @@ from lib.pages.html import document
 from lib.pages.html import render as render_template
 from lib.pages.summary import PAGE, summarise
 from lib.pages.tables import directions_of
-
-from markupsafe import Markup
 
 FOLDER = ".compare"
 STARTED = ("commit", "lock", "python", "who", "run_type")
@@ -86,7 +83,7 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
         "two_runs.html",
         base=base,
         pipelines=[a.pipeline, b.pipeline],
-        cards=[_card("A", a, one), _card("B", b, other)],
+        cards=[("A", one, (a.path / PAGE).exists()), ("B", other, (b.path / PAGE).exists())],
         overview=differences.differences(one, other, code),
         unlike=differences.unlike_tests(one, other),
         pairs=differences.metric_pairs(one["metrics"], other["metrics"], directions),
@@ -102,16 +99,6 @@ def render(a: Run, b: Run, *, base: str = "../") -> str:
     return document(title, body, "badges.css", "two_runs.css", *viewer.FILES)
 
 
-def _card(letter: str, run: Run, summary: Mapping) -> dict:
-    has_page = (run.path / PAGE).exists()
-    known = ("state", "reason", "pipeline", "name", "started", "seconds", "problems")
-    return {
-        "letter": letter,
-        "address": quote(f"{run.run_dir}/{PAGE}", safe="/+=") if has_page else "",
-        "who": summary["start"].get("who"),
-    } | {key: summary[key] for key in known}
-
-
 def _facts(a: Mapping, b: Mapping) -> list[dict]:
     """Return what is known of two runs beside each other."""
     return [{"name": k, "a": _fact(a.get(k)), "b": _fact(b.get(k))} for k in {**a, **b}]
@@ -125,33 +112,20 @@ def _fact(value: object) -> str:
     return differences.value_text(value)
 
 
-def _stages(a: list[dict], b: list[dict]) -> list[dict]:
+def _stages(a: list[dict], b: list[dict]) -> dict[str, tuple[dict, dict]]:
     one, other = ({stage["name"]: stage for stage in stages} for stages in (a, b))
     none = {"state": "none", "seconds": None, "peak_memory_bytes": None}
-    found = []
-    for name in sorted({**one, **other}):
-        pair = one.get(name, none), other.get(name, none)
-        keys = {"states": "state", "times": "seconds", "memory": "peak_memory_bytes"}
-        found.append({"name": name} | {k: [half[key] for half in pair] for k, key in keys.items()})
-    return found
+    names = sorted({**one, **other})
+    return {name: (one.get(name, none), other.get(name, none)) for name in names}
 
 
 def _figures(runs: tuple[Run, Run], stages: list[dict]) -> list[dict]:
-    """Return the figures of two runs by name; those that are equal have no letter."""
+    """Return the figures of two runs by name, "" in place of one that is not there."""
     found = []
     for name in dict.fromkeys(figure for stage in stages for figure in stage["figures"]):
-        contents = [_content(run, name) for run in runs]
-        is_same = contents[0] == contents[1]
-        labels = [name if is_same else f"{name}, {letter}" for letter in "AB"]
-        images = [_image(*one) for one in zip(contents, labels, strict=True)]
-        found.append({"name": name, "is_same": is_same, "images": images})
+        files = [run.path / name for run in runs]
+        contents = [file.read_bytes() if file.exists() else b"" for file in files]
+        pairs = zip("AB", contents, strict=True)
+        images = [viewer.image(data, f"{name}, {letter}") if data else "" for letter, data in pairs]
+        found.append({"name": name, "is_same": contents[0] == contents[1], "images": images})
     return found
-
-
-def _content(run: Run, name: str) -> bytes | None:
-    path = run.path / name
-    return path.read_bytes() if path.exists() else None
-
-
-def _image(content: bytes | None, label: str) -> Markup | None:
-    return None if content is None else viewer.image(content, label)

@@ -8,9 +8,11 @@ pictures. A page holds charts as data, made anew by `lib.ground.chart_file`.
 import base64
 from collections.abc import Mapping, Sequence
 
+from lib.ground import chart_file
 from lib.pages.html import render
 
 from markupsafe import Markup
+from upath import UPath
 
 SCRIPTS = ("elements.js", "axis.js", "gestures.js", "series.js", "chart.js", "viewer.js")
 FILES = ("viewer.css", *SCRIPTS)
@@ -30,3 +32,15 @@ def image(content: bytes, label: str, panels: Sequence[Mapping] = ()) -> Markup:
     """
     data = base64.b64encode(content).decode()
     return render("image.html", data=data, label=label, panels=list(panels))
+
+
+def load(path: UPath) -> tuple[bytes, list[dict], str]:
+    """Return a figure, the charts beside it, and what is wrong with them: "" if nothing is."""
+    content = b""
+    try:
+        content = path.read_bytes()
+        return content, chart_file.beside(path), ""
+    except OSError as error:
+        return b"", [], f"{path.name} cannot be read: {type(error).__name__}"
+    except ValueError as error:
+        return content, [], str(error)
