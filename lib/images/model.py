@@ -16,8 +16,7 @@ import shutil
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -193,16 +192,15 @@ def _columns(classes: Sequence[str]) -> list[str]:
 
 def _check_model(file: Path, spec: ImageSpec) -> None:
     """Raise ValueError unless the file holds a model that fits the spec."""
-    with _without_custom_objects():
-        try:
-            model = _load(file)
-        except Exception as error:  # Keras raises many kinds, one around the other
-            while error.__context__ is not None:
-                error = error.__context__
-            raise ValueError(
-                f"{file.name} is no .keras file of a model of Keras's own layers and functions: "
-                f"{textwrap.shorten(str(error), 200)}"
-            ) from error
+    try:
+        model = _load(file)
+    except Exception as error:  # Keras raises many kinds, one around the other
+        while error.__context__ is not None:
+            error = error.__context__
+        raise ValueError(
+            f"{file.name} is no .keras file of a model of Keras's own layers and functions: "
+            f"{textwrap.shorten(str(error), 200)}"
+        ) from error
     shape, n_classes = tuple(spec["image_shape"]), len(spec["classes"])
     for name, found, wanted in (
         ("takes", getattr(model, "input_shape", None), (None, *shape)),
@@ -223,18 +221,6 @@ def _check_model(file: Path, spec: ImageSpec) -> None:
 
 def _load(file: Path) -> "keras.Model":
     return import_keras().saving.load_model(file, compile=False, safe_mode=True)
-
-
-@contextmanager
-def _without_custom_objects() -> Iterator[None]:
-    """Hide what this process has registered with Keras: others will not have it."""
-    registered = import_keras().saving.get_custom_objects()
-    kept = dict(registered)
-    registered.clear()
-    try:
-        yield
-    finally:
-        registered.update(kept)
 
 
 def _network(model: "keras.Model") -> Network:
