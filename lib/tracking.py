@@ -31,7 +31,6 @@ from upath import UPath
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.data.dataset_source import DatasetSource
     from mlflow.entities import DatasetInput
 
 warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress bars are off
@@ -153,7 +152,7 @@ def mirror(
         tags=[RunTag(k, str(v)) for k, v in tags.items()],
     )
     if "dataset.json" in written:
-        client.log_inputs(known["run_id"], [_dataset_input(run, fresh)])
+        client.log_inputs(known["run_id"], [_dataset_input(run)])
     _log_files(client, run, known["run_id"], list(fresh))
     status = status or ("RUNNING" if identity else "FINISHED")
     if status == "RUNNING":
@@ -182,9 +181,8 @@ def log_page(run: Run, name: str) -> None:
     """Log the file `name` of the run folder to the run's MLflow run, if it has one by now."""
     known = link(run)
     if known:
-        with tempfile.TemporaryDirectory() as folder:
-            copy(run.path / name, UPath(folder, name))
-            open_client().log_artifacts(known["run_id"], folder)
+        text = (run.path / name).read_text(encoding="utf-8")
+        open_client().log_text(known["run_id"], text, name)
 
 
 def _tags(run: Run) -> dict[str, str]:
@@ -309,46 +307,24 @@ def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str])
             client.log_artifacts(run_id, folder)
 
 
-def _dataset_input(run: Run, fresh: dict[str, dict]) -> "DatasetInput":
-    """Return the data as MLflow knows it: name, digest, source, schema and number of rows."""
-    import mlflow.data
-    import pandas as pd
+def _dataset_input(run: Run) -> "DatasetInput":
+    """Return the data as MLflow knows it: name, digest, source and number of rows."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     facts = read_object(run.path / "dataset.json")
-    writes = next(r["writes"] for r in fresh.values() if "dataset.json" in r["writes"])
-    known = {"name": facts["name"], "digest": facts["digest"][:36]}
-    source = _data_source(facts["source"])
-    tables = [path for name in writes for path in _tables(run.path / name)]
-    arrays = [name for name in writes if name.endswith(".npz")]
-    if arrays and not tables:
-        data = mlflow.data.from_numpy(run.read(arrays[0]), source, **known)
-    else:
-        frame = pd.read_parquet(tables[0].open("rb")) if tables else pd.DataFrame()
-        frame = frame.astype({c: "float64" for c in frame.select_dtypes("integer")})
-        data = mlflow.data.from_pandas(frame, source, **known)
-    size = {"profile": json.dumps({"num_rows": facts["n_rows"]})}  # of all tables, not of one
-    entity = Dataset(**(data._to_mlflow_entity().to_dictionary() | size))
-    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-
-
-def _tables(path: UPath) -> list[UPath]:
-    """Return the Parquet files that `path` is, or holds."""
-    found = [path] if path.is_file() else sorted(path.glob("*.parquet"), key=str)
-    return [file for file in found if file.suffix == ".parquet"]
-
-
-def _data_source(source: str) -> "DatasetSource":
-    """Return `source` as MLflow knows it: an address, a local path, or just a description."""
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.http_dataset_source import HTTPDatasetSource
-    from mlflow.data.sources import LocalArtifactDatasetSource
-
-    if source.startswith(("http://", "https://")):
-        return HTTPDatasetSource(source)
-    if Path(source).exists():
-        return LocalArtifactDatasetSource(source)
-    return CodeDatasetSource({"source": source})
+    text = facts["source"]
+    is_web = text.startswith(("http://", "https://"))
+    source = HTTPDatasetSource(text) if is_web else CodeDatasetSource({"source": text})
+    dataset = Dataset(
+        facts["name"],
+        facts["digest"][:36],
+        source._get_source_type(),
+        source.to_json(),
+        profile=json.dumps({"num_rows": facts["n_rows"]}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def _fingerprint(run: Run, stage: str, record: dict) -> str:

@@ -375,11 +375,7 @@ def test_pages_of_all_runs_are_made_anew_on_demand(capsys):
 
 def test_page_is_logged_once_there_is_an_mlflow_run(monkeypatch):
     logged = []
-    client = SimpleNamespace(
-        log_artifacts=lambda run_id, folder: logged.append(
-            (run_id, [(p.name, p.read_text()) for p in UPath(folder).iterdir()])
-        )
-    )
+    client = SimpleNamespace(log_text=lambda *given: logged.append(given))
     monkeypatch.setattr(tracking, "open_client", lambda: client)
     run = make_run()
     (run.path / "report.html").write_text("the page")
@@ -388,4 +384,4 @@ def test_page_is_logged_once_there_is_an_mlflow_run(monkeypatch):
     known = {"tracking_uri": tracking.tracking_uri(), "run_id": "abc", "experiment_id": "1"}
     (run.path / "mlflow.json").write_text(json.dumps(known))
     tracking.log_page(run, "report.html")
-    assert logged == [("abc", [("report.html", "the page")])]
+    assert logged == [("abc", "the page", "report.html")]
