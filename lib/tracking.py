@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.ground import git, layout
+from lib.ground import git
 from lib.ground.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
 from lib.ground.parameters import Value
 from lib.ground.runs import start_of
@@ -190,7 +190,6 @@ def _tags(run: Run) -> dict[str, str]:
     tags = {
         "pipeline": run.pipeline,
         "run_dir": run.run_dir,
-        "notebook_digest": layout.code_digest(run.pipeline),
         "mlflow.source.name": f"notebooks/{run.pipeline}",
         "source": facts.get("source", ""),
         "data_digest": facts.get("digest", ""),

@@ -279,7 +279,7 @@ def test_mirror_logs_parameters_metrics_data_notebooks_and_model(make_run):
     assert found.data.params == {"source": "file.csv", "horizon": "1"}
     wanted = {"rmse": 0.4, "persistence_rmse": 0.6, "05_evaluate_seconds": 2.5}
     assert found.data.metrics == wanted
-    for tag in ("pipeline", "notebook_digest", "run_dir", "source", "data_digest"):
+    for tag in ("pipeline", "run_dir", "source", "data_digest"):
         assert found.data.tags[tag]
     (data,) = found.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("house", "f" * 36)
