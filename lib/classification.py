@@ -153,22 +153,13 @@ def class_table(
 
     y_true, probabilities = checked(y_true, probabilities)
     predicted, labels = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
-    precision, recall, f1_score, n = precision_recall_fscore_support(
-        y_true, predicted, labels=labels, zero_division=0
-    )
+    columns = ("precision", "recall", "f1_score", "n")
+    scores = precision_recall_fscore_support(y_true, predicted, labels=labels, zero_division=0)
     wrong = confusion_matrix(y_true, predicted, labels=labels)
     np.fill_diagonal(wrong, 0)
     mistaken_for = [classes[row.argmax()] if row.any() else "" for row in wrong]
-    return pd.DataFrame(
-        {
-            "precision": precision,
-            "recall": recall,
-            "f1_score": f1_score,
-            "n": n,
-            "mistaken_for": mistaken_for,
-        },
-        index=pd.Index(classes, name="class"),
-    )
+    table = pd.DataFrame(dict(zip(columns, scores, strict=True)), pd.Index(classes, name="class"))
+    return table.assign(mistaken_for=mistaken_for)
 
 
 def calibration_table(y_true: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

@@ -11,10 +11,10 @@ import lib.images.model
 from lib.images.model import (
     BadImages,
     image_signature,
-    load_image_classifier,
     predict_probabilities,
     save_image_classifier,
 )
+from lib.packaging import load_packed
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,7 @@ def folder(keras_file, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return load_image_classifier(folder)
+    return load_packed(folder)
 
 
 # Probabilities ---------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_saved_model_names_the_most_probable_class(shape, tmp_path):
     file = saved(network, tmp_path / "a.keras")
     save_image_classifier(tmp_path / "model", file, classes=CLASSES, image_shape=shape)
     images = made_images(30, shape)
-    found = load_image_classifier(tmp_path / "model").predict(images)
+    found = load_packed(tmp_path / "model").predict(images)
     assert list(found) == ["label", *COLUMNS]
     assert (found.dtypes[1:] == np.float64).all()
     expected = softmax(network(images, training=False))
@@ -333,7 +333,7 @@ def test_loss_of_the_training_does_not_have_to_be_known(tmp_path):
     network.fit(made_images(4), np.zeros(4), verbose=0)
     file = saved(network, tmp_path / "trained.keras")
     save_image_classifier(tmp_path / "model", file, classes=CLASSES, image_shape=SHAPE)
-    found = load_image_classifier(tmp_path / "model").predict(made_images(4))
+    found = load_packed(tmp_path / "model").predict(made_images(4))
     expected = softmax(network(made_images(4), training=False))
     np.testing.assert_allclose(found[COLUMNS], expected, rtol=1e-4, atol=1e-6)
 
@@ -351,7 +351,7 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder, kera
     modules = ("__init__", "backend", "images/__init__", "images/model", "packaging")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
-    assert (folder / "artifacts" / "model.keras").read_bytes() == keras_file.read_bytes()
+    assert (folder / "artifacts" / keras_file.name).read_bytes() == keras_file.read_bytes()
     spec = json.loads((folder / "artifacts" / "spec.json").read_text())
     assert spec == {"classes": CLASSES, "image_shape": list(SHAPE)}
 
