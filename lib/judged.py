@@ -150,8 +150,6 @@ def time_keys(index: pd.DatetimeIndex) -> pd.Index:
 def numbered(keys: Sequence[str]) -> pd.Index:
     """Return keys of which each that repeats an earlier one got a number: ``a``, ``a/1``."""
     texts = pd.Series(keys, dtype="str")
-    if texts.is_unique:
-        return pd.Index(texts, name="key")
     again = texts.groupby(texts).cumcount()
     return pd.Index(texts.where(again == 0, texts + "/" + again.astype("str")), name="key")
 

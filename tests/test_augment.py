@@ -165,8 +165,3 @@ def test_digest_changes_with_everything_that_changes_the_batches(images, labels)
 def test_too_few_images_for_a_step_are_refused(images, labels, change, message):
     with pytest.raises(ValueError, match=message):
         batches(images, labels, **change)
-
-
-def test_batch_beyond_the_epoch_is_an_index_error(images, labels):
-    with pytest.raises(IndexError, match="batch 5 of 5"):
-        batches(images, labels)[5]
