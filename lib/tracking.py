@@ -244,7 +244,7 @@ def _find(client: "MlflowClient", run: Run, identity: dict[str, str]) -> str:
 def _title(
     run: Run, start: Mapping[str, str], records: Mapping[str, dict], values: Mapping[str, Value]
 ) -> str:
-    """Return what to call a run in a list: pipeline, time (UTC), the gate's metric, the data."""
+    """Return what to call a run in a list: pipeline, time (UTC), first metric, the data."""
     begun = [start.get("started"), *(record.get("started") for record in records.values())]
     moment = min((time for time in begun if time), default=now())
     by = "" if start.get("run_id") else " by hand"
@@ -254,20 +254,16 @@ def _title(
 
 
 def _headline(run: Run) -> str:
-    """Return the decisive metric, else the first of the gate, as "rmse 0.435"; "" if unknown."""
-    files = ("metrics", "verdict", "test")
-    metrics, verdict, test = (read_object(run.path / f"{name}.json") for name in files)
-    checked = {check["metric"]: check["value"] for check in verdict.get("checks", ())}
-    name = test.get("metric") or next(iter(checked), "")
-    value = (checked | metrics).get(name)
-    return "" if value is None else f"{name} {value:.3g}"
+    """Return the first metric of the gate, as "rmse 0.435"; "" if unknown."""
+    for check in read_object(run.path / "verdict.json").get("checks", ()):
+        value = "missing" if check["value"] is None else f"{check['value']:.3g}"
+        return f"{check['metric']} {value}"
+    return ""
 
 
 def _short_source(values: Mapping[str, Value]) -> str:
     """Return the name of the data: the last part of a path or address, without what follows it."""
     source = str(values.get("source", ""))
-    if " " in source:
-        return "a query"
     return source.split("?")[0].rstrip("/").rpartition("/")[2][:40]
 
 
