@@ -155,7 +155,7 @@ def _read_source(dataset: str, source: str) -> dict[str, np.ndarray]:
     except Exception as error:  # a damaged zip or header may raise nearly anything
         raise ValueError(
             f"{shown} is cut short, damaged or no .npz of the arrays {', '.join(ARRAYS)} "
-            f"({error!r}): give Keras' {dataset}.npz or one like it"
+            f"({error!r}): fetch it again, or give a file of these arrays"
         ) from error
 
 
