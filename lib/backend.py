@@ -13,8 +13,6 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}  # errors still show
-
 
 def import_keras() -> ModuleType:
     """Return the module `keras`, with TensorFlow as its backend unless ``KERAS_BACKEND`` is set.
@@ -24,8 +22,7 @@ def import_keras() -> ModuleType:
     """
     if "keras" in sys.modules:
         return sys.modules["keras"]
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors still show
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as noise:

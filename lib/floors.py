@@ -56,8 +56,8 @@ def check(
     Raises
     ------
     ValueError
-        If `metrics` has no metric of that name, nothing says whether larger is better, a metric
-        has two floors, or a floor is no number.
+        If `metrics` has no metric of that name, nothing says whether larger is better, or a floor
+        is no number.
 
     Examples
     --------
@@ -67,7 +67,6 @@ def check(
     asked = [(m, least, GREATER_IS_BETTER[m]) for m, least in (floors or {}).items()]
     asked += [(metric, least, True) for metric, least in (minimum or {}).items()]
     asked += [(metric, most, False) for metric, most in (maximum or {}).items()]
-    names = [metric for metric, _, _ in asked]
     checks = []
     for metric, threshold, larger in asked:
         if metric not in metrics:
@@ -75,8 +74,6 @@ def check(
                 f"a floor names the metric {metric}, which the evaluation has not measured"
                 f"{closest(metric, metrics)}. It has {', '.join(sorted(metrics)) or 'none'}"
             )
-        if names.count(metric) > 1:
-            raise ValueError(f"the metric {metric} has two floors; give one")
         if isinstance(threshold, str) or not math.isfinite(threshold):
             raise ValueError(f"the floor of {metric} is {threshold!r}; expected a finite number")
         value = metrics[metric]

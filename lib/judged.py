@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lib.classification import checked
 from lib.ground.directions import GREATER_IS_BETTER, closest
-from lib.run import Run, UnfinishedStage
+from lib.run import Run
 
 import numpy as np
 import pandas as pd
@@ -110,7 +110,7 @@ def read(run: Run) -> tuple[pd.DataFrame, dict]:
     Raises
     ------
     lib.run.UnfinishedStage
-        If the run was not evaluated, a file has changed since, or it was before these files were.
+        If the run was not evaluated, or a file has changed since.
     ValueError
         If its kind of task is not known.
     """
@@ -120,11 +120,6 @@ def read(run: Run) -> tuple[pd.DataFrame, dict]:
 
 def read_facts(run: Run) -> dict:
     """Return what is known of the rows that a run has judged; raises as `read`."""
-    if not (run.path / FACTS).exists() and (run.path / "verdict.json").exists():
-        raise UnfinishedStage(
-            f"run {run.run_dir} was evaluated before {FACTS} was written: run its evaluate stage "
-            "again"
-        )
     facts = run.read(FACTS)
     _check_kind(facts["kind"], facts["metric"])
     return facts
@@ -155,8 +150,6 @@ def time_keys(index: pd.DatetimeIndex) -> pd.Index:
 def numbered(keys: Sequence[str]) -> pd.Index:
     """Return keys of which each that repeats an earlier one got a number: ``a``, ``a/1``."""
     texts = pd.Series(keys, dtype="str")
-    if texts.is_unique:
-        return pd.Index(texts, name="key")
     again = texts.groupby(texts).cumcount()
     return pd.Index(texts.where(again == 0, texts + "/" + again.astype("str")), name="key")
 

@@ -177,10 +177,9 @@ def bootstrap_intervals(
     *,
     block_length: int,
     n_resamples: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Return percentile intervals of the metrics, and of the ratios to baselines.
+    """Return intervals of 95 % of the metrics, and of the ratios to baselines.
 
     Model and baselines are judged on the same resampled rows, so an interval of a ratio that stays
     below 1 says that the model is better.
@@ -195,8 +194,6 @@ def bootstrap_intervals(
         Rows per block; see `block_bootstrap`.
     n_resamples : int, default 1000
         How many resamples to draw.
-    level : float, default 0.95
-        Fraction of the resamples inside the interval.
     seed : int, default 0
         Seed of the draw.
 
@@ -211,7 +208,6 @@ def bootstrap_intervals(
     ValueError
         If lengths differ, a value is not finite, or an option is out of range.
     """
-    ends = interval_ends(level)
     y_true, y_pred = finite_pair(y_true, y_pred)
     centred = y_true - y_true.mean()
     columns = [centred, centred**2]
@@ -231,6 +227,7 @@ def bootstrap_intervals(
         for k, name in enumerate(baselines, start=2):
             draws[f"rmse_vs_{name}"] = np.sqrt(means[3] / means[2 * k + 1])
             draws[f"mae_vs_{name}"] = means[2] / means[2 * k]
+    ends = interval_ends(0.95)
     return {name: tuple(np.quantile(draw, ends).tolist()) for name, draw in draws.items()}
 
 
@@ -352,17 +349,17 @@ def _standard_ranks(values: np.ndarray) -> np.ndarray:
 
 def finite_pair(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return truth and forecast as float64, checked to be finite and equally long."""
-    pair = []
-    for name, values in (("y_true", y_true), ("y_pred", y_pred)):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 1 or not len(values):
-            raise ValueError(f"{name} has shape {values.shape}: give one row or more, one column")
+    pair = np.asarray(y_true, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
+    shapes = [values.shape for values in pair]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1 or not shapes[0][0]:
+        raise ValueError(
+            f"y_true has shape {shapes[0]}, y_pred {shapes[1]}: give as many, one row or more, one "
+            "column"
+        )
+    for name, values in zip(("y_true", "y_pred"), pair, strict=True):
         wrong = np.flatnonzero(~np.isfinite(values))
         if wrong.size:
             raise ValueError(
                 f"{name} is {values[wrong[0]]} at row {wrong[0]}: leave out rows without a value"
             )
-        pair.append(values)
-    if len(pair[0]) != len(pair[1]):
-        raise ValueError(f"y_true has {len(pair[0])} rows, y_pred {len(pair[1])}: give as many")
-    return pair[0], pair[1]
+    return pair

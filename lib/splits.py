@@ -53,11 +53,6 @@ def time_split(
     """
     if horizon < 1:
         raise ValueError(f"horizon={horizon} must be at least 1")
-    if not (valid_fraction > 0 and test_fraction > 0 and valid_fraction + test_fraction < 1):
-        raise ValueError(
-            f"valid_fraction={valid_fraction} and test_fraction={test_fraction} must be above 0 "
-            "and together below 1"
-        )
     if not (index.is_monotonic_increasing and index.is_unique):
         raise ValueError("the index is not in strictly rising order of time: sort it first")
     n_rows = len(index)
@@ -73,7 +68,7 @@ def time_split(
             raise ValueError(
                 f"{n_rows} rows leave nothing for the part {name!r} with horizon {horizon}, "
                 f"valid_fraction {valid_fraction} and test_fraction {test_fraction}: "
-                "give more rows or larger fractions"
+                "give more rows or other fractions"
             )
     return parts
 

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.ground import git, layout
+from lib.ground import git
 from lib.ground.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
 from lib.ground.parameters import Value
 from lib.ground.runs import start_of
@@ -31,7 +31,6 @@ from upath import UPath
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.data.dataset_source import DatasetSource
     from mlflow.entities import DatasetInput
 
 warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress bars are off
@@ -153,7 +152,7 @@ def mirror(
         tags=[RunTag(k, str(v)) for k, v in tags.items()],
     )
     if "dataset.json" in written:
-        client.log_inputs(known["run_id"], [_dataset_input(run, fresh)])
+        client.log_inputs(known["run_id"], [_dataset_input(run)])
     _log_files(client, run, known["run_id"], list(fresh))
     status = status or ("RUNNING" if identity else "FINISHED")
     if status == "RUNNING":
@@ -182,9 +181,8 @@ def log_page(run: Run, name: str) -> None:
     """Log the file `name` of the run folder to the run's MLflow run, if it has one by now."""
     known = link(run)
     if known:
-        with tempfile.TemporaryDirectory() as folder:
-            copy(run.path / name, UPath(folder, name))
-            open_client().log_artifacts(known["run_id"], folder)
+        text = (run.path / name).read_text(encoding="utf-8")
+        open_client().log_text(known["run_id"], text, name)
 
 
 def _tags(run: Run) -> dict[str, str]:
@@ -192,7 +190,6 @@ def _tags(run: Run) -> dict[str, str]:
     tags = {
         "pipeline": run.pipeline,
         "run_dir": run.run_dir,
-        "notebook_digest": layout.code_digest(run.pipeline),
         "mlflow.source.name": f"notebooks/{run.pipeline}",
         "source": facts.get("source", ""),
         "data_digest": facts.get("digest", ""),
@@ -247,7 +244,7 @@ def _find(client: "MlflowClient", run: Run, identity: dict[str, str]) -> str:
 def _title(
     run: Run, start: Mapping[str, str], records: Mapping[str, dict], values: Mapping[str, Value]
 ) -> str:
-    """Return what to call a run in a list: pipeline, time (UTC), the gate's metric, the data."""
+    """Return what to call a run in a list: pipeline, time (UTC), first metric, the data."""
     begun = [start.get("started"), *(record.get("started") for record in records.values())]
     moment = min((time for time in begun if time), default=now())
     by = "" if start.get("run_id") else " by hand"
@@ -257,20 +254,16 @@ def _title(
 
 
 def _headline(run: Run) -> str:
-    """Return the decisive metric, else the first of the gate, as "rmse 0.435"; "" if unknown."""
-    files = ("metrics", "verdict", "test")
-    metrics, verdict, test = (read_object(run.path / f"{name}.json") for name in files)
-    checked = {check["metric"]: check["value"] for check in verdict.get("checks", ())}
-    name = test.get("metric") or next(iter(checked), "")
-    value = (checked | metrics).get(name)
-    return "" if value is None else f"{name} {value:.3g}"
+    """Return the first metric of the gate, as "rmse 0.435"; "" if unknown."""
+    for check in read_object(run.path / "verdict.json").get("checks", ()):
+        value = "missing" if check["value"] is None else f"{check['value']:.3g}"
+        return f"{check['metric']} {value}"
+    return ""
 
 
 def _short_source(values: Mapping[str, Value]) -> str:
     """Return the name of the data: the last part of a path or address, without what follows it."""
     source = str(values.get("source", ""))
-    if " " in source:
-        return "a query"
     return source.split("?")[0].rstrip("/").rpartition("/")[2][:40]
 
 
@@ -309,46 +302,24 @@ def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str])
             client.log_artifacts(run_id, folder)
 
 
-def _dataset_input(run: Run, fresh: dict[str, dict]) -> "DatasetInput":
-    """Return the data as MLflow knows it: name, digest, source, schema and number of rows."""
-    import mlflow.data
-    import pandas as pd
+def _dataset_input(run: Run) -> "DatasetInput":
+    """Return the data as MLflow knows it: name, digest, source and number of rows."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     facts = read_object(run.path / "dataset.json")
-    writes = next(r["writes"] for r in fresh.values() if "dataset.json" in r["writes"])
-    known = {"name": facts["name"], "digest": facts["digest"][:36]}
-    source = _data_source(facts["source"])
-    tables = [path for name in writes for path in _tables(run.path / name)]
-    arrays = [name for name in writes if name.endswith(".npz")]
-    if arrays and not tables:
-        data = mlflow.data.from_numpy(run.read(arrays[0]), source, **known)
-    else:
-        frame = pd.read_parquet(tables[0].open("rb")) if tables else pd.DataFrame()
-        frame = frame.astype({c: "float64" for c in frame.select_dtypes("integer")})
-        data = mlflow.data.from_pandas(frame, source, **known)
-    size = {"profile": json.dumps({"num_rows": facts["n_rows"]})}  # of all tables, not of one
-    entity = Dataset(**(data._to_mlflow_entity().to_dictionary() | size))
-    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-
-
-def _tables(path: UPath) -> list[UPath]:
-    """Return the Parquet files that `path` is, or holds."""
-    found = [path] if path.is_file() else sorted(path.glob("*.parquet"), key=str)
-    return [file for file in found if file.suffix == ".parquet"]
-
-
-def _data_source(source: str) -> "DatasetSource":
-    """Return `source` as MLflow knows it: an address, a local path, or just a description."""
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.http_dataset_source import HTTPDatasetSource
-    from mlflow.data.sources import LocalArtifactDatasetSource
-
-    if source.startswith(("http://", "https://")):
-        return HTTPDatasetSource(source)
-    if Path(source).exists():
-        return LocalArtifactDatasetSource(source)
-    return CodeDatasetSource({"source": source})
+    text = facts["source"]
+    is_web = text.startswith(("http://", "https://"))
+    source = HTTPDatasetSource(text) if is_web else CodeDatasetSource({"source": text})
+    dataset = Dataset(
+        facts["name"],
+        facts["digest"][:36],
+        source._get_source_type(),
+        source.to_json(),
+        profile=json.dumps({"num_rows": facts["n_rows"]}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def _fingerprint(run: Run, stage: str, record: dict) -> str:

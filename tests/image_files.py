@@ -10,7 +10,6 @@ import tarfile
 from pathlib import Path
 
 from lib.images.load import load_images
-from lib.images.sets import CLASSES
 
 import numpy as np
 import pytest
@@ -77,7 +76,7 @@ def python2_pickle(planes, labels):
 
 def batch(x, y, write=pickle.dumps):
     planes = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
-    return write({b"data": planes.copy(), b"labels": [int(label) for label in y]})
+    return write({"data": planes.copy(), "labels": [int(label) for label in y]})
 
 
 def batches_of(arrays, write=pickle.dumps):
@@ -86,9 +85,7 @@ def batches_of(arrays, write=pickle.dumps):
     size = len(x) // 5
     parts = {f"data_batch_{k + 1}": slice(k * size, (k + 1) * size) for k in range(5)}
     files = {name: batch(x[rows], y[rows], write) for name, rows in parts.items()}
-    names = {"num_cases_per_batch": size, "label_names": list(CLASSES["cifar10"])}
-    meta = {"test_batch": batch(arrays["x_test"], arrays["y_test"], write)}
-    return files | meta | {"batches.meta": write(names)}
+    return files | {"test_batch": batch(arrays["x_test"], arrays["y_test"], write)}
 
 
 def tar_of(files, folder=FOLDER):

@@ -4,6 +4,7 @@ import math
 import pickle
 import warnings
 
+from lib import classification
 from lib.classification import (
     accuracy_interval,
     calibration_table,
@@ -12,7 +13,6 @@ from lib.classification import (
     confident_mistakes,
     difference_interval,
     fit_temperature,
-    most_frequent_probabilities,
 )
 from lib.ground.directions import GREATER_IS_BETTER
 from lib.images.baseline import fit_pixel_baseline
@@ -36,8 +36,9 @@ def calibrated(n: int, n_classes: int = 5, seed: int = 0) -> tuple[np.ndarray, n
     return np.minimum(labels, n_classes - 1), probabilities
 
 
-def test_metrics_of_four_images_worked_by_hand():
-    found = classification_metrics(TRUTH, PROBABILITIES, n_bins=11)
+def test_metrics_of_four_images_worked_by_hand(monkeypatch):
+    monkeypatch.setattr(classification, "N_BINS", 11)
+    found = classification_metrics(TRUTH, PROBABILITIES)
     # predicted 0, 0, 2, 1; precision by class 1/2, 0, 1; recall 1, 0, 1/2; f1 2/3, 0, 2/3
     assert found == pytest.approx(
         {
@@ -53,9 +54,10 @@ def test_metrics_of_four_images_worked_by_hand():
     )
 
 
-def test_calibration_error_weighs_bins_by_their_images():
+def test_calibration_error_weighs_bins_by_their_images(monkeypatch):
+    monkeypatch.setattr(classification, "N_BINS", 2)
     # up to 0.5 one image, right at 0.5; above it three, right one time in three at 2.2 / 3 on mean
-    found = classification_metrics(TRUTH, PROBABILITIES, n_bins=2)
+    found = classification_metrics(TRUTH, PROBABILITIES)
     expected = (1 * 0.5 + 3 * (2.2 / 3 - 1 / 3)) / 4
     assert found["expected_calibration_error"] == pytest.approx(expected, rel=1e-12)
 
@@ -124,8 +126,9 @@ def test_calibration_error_of_too_sure_probabilities_is_what_they_are_too_sure_b
     assert found["expected_calibration_error"] == pytest.approx(0.1, abs=0.01)
 
 
-def test_calibration_table_leaves_out_empty_bins_and_keeps_every_image():
-    table = calibration_table(TRUTH, PROBABILITIES, n_bins=4)
+def test_calibration_table_leaves_out_empty_bins_and_keeps_every_image(monkeypatch):
+    monkeypatch.setattr(classification, "N_BINS", 4)
+    table = calibration_table(TRUTH, PROBABILITIES)
     # ends 0.25, 0.5, 0.75: a bin holds its upper end
     assert table.index.tolist() == [1, 2, 3]
     assert table["n"].tolist() == [1, 2, 1]
@@ -133,17 +136,18 @@ def test_calibration_table_leaves_out_empty_bins_and_keeps_every_image():
     assert table["accuracy"].tolist() == [1.0, 0.5, 0.0]
 
 
-def test_calibration_table_of_one_bin_is_the_mean_of_all():
+def test_calibration_table_of_one_bin_is_the_mean_of_all(monkeypatch):
+    monkeypatch.setattr(classification, "N_BINS", 1)
     truth, probabilities = calibrated(500)
-    (row,) = calibration_table(truth, probabilities, n_bins=1).itertuples()
+    (row,) = calibration_table(truth, probabilities).itertuples()
     assert row.confidence == pytest.approx(probabilities.max(axis=1).mean())
     assert row.accuracy == pytest.approx(np.mean(probabilities.argmax(axis=1) == truth))
     assert row.n == 500
 
 
 def test_confidence_above_one_by_rounding_is_in_the_last_bin():
-    table = calibration_table(np.array([0]), np.array([[1.0004, 0.0]]), n_bins=10)
-    assert table.index.tolist() == [9]
+    table = calibration_table(np.array([0]), np.array([[1.0004, 0.0]]))
+    assert table.index.tolist() == [14]
 
 
 def test_class_table_of_four_images_worked_by_hand():
@@ -186,14 +190,14 @@ def test_interval_ends_are_those_of_the_normal_approximation():
     )
 
 
-def test_interval_holds_the_true_accuracy_as_often_as_its_level_says():
+def test_interval_holds_the_true_accuracy_as_often_as_it_says():
     rng = np.random.default_rng(2)
     truth, held = np.zeros(1000, dtype=int), 0
     for _ in range(400):
         predicted = (rng.uniform(size=1000) > 0.8).astype(int)
-        found = accuracy_interval(truth, predicted, level=0.9)
+        found = accuracy_interval(truth, predicted)
         held += found["accuracy_low"] <= 0.8 <= found["accuracy_high"]
-    assert held / 400 == pytest.approx(0.9, abs=0.05)  # three standard errors are 0.045
+    assert held / 400 == pytest.approx(0.95, abs=0.035)  # three standard errors are 0.033
 
 
 def test_interval_of_a_classifier_that_is_always_right_has_a_width():
@@ -245,22 +249,6 @@ def test_confident_mistakes_of_a_classifier_that_is_always_right_are_none():
     assert confident_mistakes(np.array([0, 1]), np.eye(2), 3).tolist() == []
 
 
-def test_most_frequent_baseline_gives_the_frequencies_of_training_to_every_row():
-    found = most_frequent_probabilities(np.array([2, 2, 0, 2]), 3, 4)
-    np.testing.assert_allclose(found, [[0.25, 0, 0.75, 0]] * 3)
-
-
-def test_most_frequent_baseline_is_as_accurate_as_its_class_is_frequent():
-    truth = np.array([1] * 6 + [0] * 3 + [2])
-    found = classification_metrics(truth, most_frequent_probabilities(truth, 10, 3))
-    assert found["accuracy"] == pytest.approx(0.6)
-    # the cross-entropy of the frequencies is their entropy
-    assert found["loss"] == pytest.approx(
-        -(0.6 * math.log(0.6) + 0.3 * math.log(0.3) + 0.1 * math.log(0.1))
-    )
-    assert found["expected_calibration_error"] == pytest.approx(0, abs=1e-12)
-
-
 def bright_halves(n: int, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return noisy images of which the left (0), the right (1) or no half (2) is brighter."""
     rng = np.random.default_rng(seed)
@@ -289,25 +277,9 @@ def test_pixel_baseline_repeats_and_survives_being_saved():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(x), first)
 
 
-def test_pixel_baseline_refuses_images_that_are_scaled_already():
-    x, y = bright_halves(60, (4, 4), seed=0)
-    with pytest.raises(ValueError, match="float64 of shape .60, 4, 4.: give uint8"):
-        fit_pixel_baseline(x / 255, y)
-    with pytest.raises(ValueError, match="give uint8"):
-        fit_pixel_baseline(x, y).predict_proba(x / 255)
-
-
-@pytest.mark.parametrize(
-    ("y", "message"),
-    [
-        ([0, 1, 2], "x has 4 images, y 3 labels"),
-        ([0, 2, 2, 0], r"classes \[0, 2\]: give 0, 1"),
-        ([1, 2, 1, 2], r"classes \[1, 2\]"),
-        ([0, 0, 0, 0], r"classes \[0\]"),
-    ],
-)
-def test_pixel_baseline_refuses_labels_that_are_no_columns(y, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("y", [[0, 2, 2, 0], [1, 2, 1, 2]])
+def test_pixel_baseline_refuses_labels_that_are_no_columns(y):
+    with pytest.raises(ValueError, match="give 0, 1, ... with none left out"):
         fit_pixel_baseline(np.zeros((4, 2, 2), np.uint8), np.array(y))
 
 
@@ -319,14 +291,14 @@ HALF = [0.5, 0.5]
     [
         ([], np.zeros((0, 2)), "one row or more"),
         ([[0]], [HALF], "one column"),
-        ([0.0], [HALF], "float64: give class numbers"),
+        ([0.0], [HALF], "float64 of shape .*: give class numbers"),
         ([0, 1], [HALF], "shape .1, 2. for 2 labels"),
         ([0], HALF, "one column for each class"),
         ([0, 2], [HALF, HALF], "y_true is 2 at row 1: labels of 2 classes are from 0 to 1"),
         ([-1], [HALF], "y_true is -1 at row 0"),
-        ([0, 0], [HALF, [np.nan, 1]], "not finite at row 1"),
-        ([0, 0], [HALF, [-0.5, 1.5]], "below 0 at row 1"),
-        ([0, 0], [HALF, [0.5, 0.502]], "sum to 1.002 at row 1: .* within 0.001"),
+        ([0, 0], [HALF, [np.nan, 1]], "at row 1: give rows from 0 up"),
+        ([0, 0], [HALF, [-0.5, 1.5]], "at row 1: give rows from 0 up"),
+        ([0, 0], [HALF, [0.5, 0.502]], "at row 1: .* sum to 1 within 0.001"),
     ],
 )
 @pytest.mark.parametrize(
@@ -350,27 +322,6 @@ def test_rows_that_sum_to_one_within_rounding_are_taken():
     classification_metrics(np.array([0]), np.array([[0.5, 0.5009]]))
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: classification_metrics(TRUTH, PROBABILITIES, n_bins=0), "n_bins=0 must be"),
-        (lambda: class_table(TRUTH, PROBABILITIES, ["a", "b"]), "2 classes are named"),
-        (lambda: confident_mistakes(TRUTH, PROBABILITIES, 0), "n=0 must be at least 1"),
-        (lambda: accuracy_interval(TRUTH, TRUTH[:3]), "y_true has 4 rows, predicted 3"),
-        (lambda: accuracy_interval(TRUTH, PROBABILITIES), "predicted has shape"),
-        (lambda: accuracy_interval(TRUTH, TRUTH, level=1.0), "level=1.0 must lie between"),
-        (lambda: difference_interval(TRUTH, TRUTH, TRUTH, n_resamples=0), "n_resamples=0 must"),
-        (lambda: difference_interval(TRUTH, TRUTH, TRUTH[:2]), "4 rows, predicted_b 2"),
-        (lambda: most_frequent_probabilities(TRUTH, 0, 3), "n_rows=0 must be"),
-        (lambda: most_frequent_probabilities(TRUTH, 1, 2), "y_train is 2 at row 2"),
-        (lambda: most_frequent_probabilities(TRUTH[:0], 1, 2), "one row or more"),
-    ],
-)
-def test_options_out_of_range_are_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
 def test_temperature_is_found_again():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 5)) * 2
@@ -383,17 +334,3 @@ def test_temperature_is_found_again():
 def test_temperature_of_a_faultless_network_is_bounded():
     logits = np.eye(4)[[0, 1, 2, 3, 0]] * 5
     assert 0.1 <= fit_temperature([0, 1, 2, 3, 0], logits) < 0.3
-
-
-@pytest.mark.parametrize(
-    ("labels", "logits", "message"),
-    [
-        ([0, 1], np.zeros((3, 2)), "do not fit"),
-        ([0, 2], np.zeros((2, 2)), "0 to 1"),
-        ([0, 1], np.full((2, 2), np.nan), "finite"),
-        ([], np.zeros((0, 2)), "do not fit"),
-    ],
-)
-def test_temperature_of_what_does_not_fit_is_refused(labels, logits, message):
-    with pytest.raises(ValueError, match=message):
-        fit_temperature(labels, logits)

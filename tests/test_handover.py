@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from lib.commands import workbench
-from lib.ground.addresses import open_stage_link
 from lib.ground.files import ROOT, write_bytes
 from lib.ground.parameters import read_parameters
 from lib.ground.runs import note_start
@@ -78,7 +77,8 @@ def test_empty_folder_begins_from_the_newest_run_that_fits(outputs, kernel, caps
     before = fingerprint(outputs / NEW)
     run = kernel("05_evaluate")
     assert capsys.readouterr().out == (
-        f"power/dev is empty: begins from {NEW} of 3 Jan 03:00 UTC, stages 01 to 04\n"
+        f"power/dev begins from {NEW} of 03 Jan 03:00 UTC: 01_load, 02_features, 03_tune, "
+        "04_train\n"
     )
     assert run.read("04_train.json")["04_train"] == NEW
     assert (run.local("model") / "MLmodel").read_text() == NEW
@@ -111,7 +111,7 @@ def test_folder_goes_on_from_its_run_until_there_is_a_newer_one(outputs, kernel,
     make_run(NEW, day="03")
     run = kernel("05_evaluate")
     assert [line.partition(" of ")[0] for line in capsys.readouterr().out.splitlines()] == [
-        f"power/dev is empty: begins from {OLD}",
+        f"power/dev begins from {OLD}",
         f"power/dev begins from {OLD}",
         f"power/dev goes on from {OLD}",
         f"power/dev begins from {NEW}",
@@ -125,7 +125,7 @@ def test_run_that_was_made_again_in_its_folder_is_taken_anew(outputs, kernel, ca
     make_run(OLD, day="05")
     capsys.readouterr()
     kernel("05_evaluate")
-    assert capsys.readouterr().out.startswith(f"power/dev begins from {OLD} of 5 Jan")
+    assert capsys.readouterr().out.startswith(f"power/dev begins from {OLD} of 05 Jan")
 
 
 def test_folder_that_has_taken_stages_is_no_run_to_begin_from(outputs, kernel, capsys):
@@ -145,7 +145,7 @@ def test_stage_run_by_hand_is_never_replaced(outputs, kernel, capsys):
     make_run(NEW, day="03")
     capsys.readouterr()
     run = kernel("03_tune")
-    assert capsys.readouterr().out == f"power/dev has stage 01 from {OLD}\n"
+    assert capsys.readouterr().out == f"power/dev has 01_load from {OLD}\n"
     assert run.read("02_features.json")["mine"] == 1
 
 
@@ -156,7 +156,7 @@ def test_next_stage_by_hand_reads_what_was_done_and_what_was_taken(outputs, kern
     run.finish()
     capsys.readouterr()
     run = kernel("06_register")
-    assert capsys.readouterr().out == f"power/dev has stages 01 to 04 from {OLD}\n"
+    assert capsys.readouterr().out == f"power/dev has {', '.join(STAGES[:4])} from {OLD}\n"
     assert run.read("metrics.json") == {"rmse": 4.0} and run.local("model").is_dir()
 
 
@@ -200,8 +200,9 @@ def test_parameters_that_differ_are_named_with_the_way_out_first(outputs, kernel
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"make open RUN={OLD} STAGE=05_evaluate opens this stage")
     assert first.endswith("made with seed = 3 (here 1), horizon = 24 (here 1).")
-    assert second.startswith("power/dev is empty.")
-    assert second.endswith("""make run PIPELINE=power PARAMS='{"seed": 1}'""")
+    assert second.startswith(
+        """power/dev is empty. make run PIPELINE=power PARAMS='{"seed": 1}' makes a run with"""
+    )
     (shown,) = caught.value._render_traceback_()
     assert shown == f"\x1b[0;31mUnfinishedStage\x1b[0m: {caught.value}"
     assert capsys.readouterr().out == ""
@@ -220,8 +221,9 @@ def test_without_any_run_the_stages_to_run_are_named(outputs, kernel):
     with pytest.raises(UnfinishedStage) as caught:
         run.read("raw.parquet")
     assert str(caught.value).splitlines() == [
-        "Run stages 01 to 04 of power first, or make run PIPELINE=power once.",
-        "power/dev is empty, and there is no finished run to begin from.",
+        "power/dev is empty. make run PIPELINE=power makes a run with the values of this notebook, "
+        "from which it begins by itself.",
+        "Or run 01_load, 02_features, 03_tune, 04_train first: there is no finished run.",
     ]
 
 
@@ -235,19 +237,9 @@ def test_stages_run_in_part_name_the_next_one_first(outputs, kernel):
     with pytest.raises(UnfinishedStage) as caught:
         run.read("model")
     assert str(caught.value).splitlines() == [
-        "Run 03_tune next, to its last cell: power/dev has stages 01 to 02 only.",
+        "Run 03_tune next, to its last cell: power/dev lacks 03_tune, 04_train.",
         f"Or, on the newest run: make open RUN={OLD} STAGE=05_evaluate",
     ]
-
-
-def test_running_lab_is_offered_as_a_link(outputs, kernel, monkeypatch):
-    monkeypatch.setattr("lib.ground.addresses.running", lambda: {"lab": "http://127.0.0.1:2"})
-    make_run(OLD, horizon=24)
-    run = kernel("05_evaluate")
-    with pytest.raises(UnfinishedStage) as caught:
-        run.read("raw.parquet")
-    address = open_stage_link(OLD, "05_evaluate", lab="http://127.0.0.1:2")
-    assert str(caught.value).splitlines()[1] == f"In this JupyterLab: {address}"
 
 
 def test_stage_made_from_older_files_says_first_which_to_run_again(outputs, kernel):
@@ -291,7 +283,7 @@ def test_code_that_has_changed_since_is_named(outputs, kernel, capsys):
     changed["cells"][-1]["source"] = ["run.finish()  # as it was"]
     path.write_text(json.dumps(changed))
     kernel("05_evaluate")
-    assert capsys.readouterr().out.endswith("stages 01 to 04; 02_features changed since\n")
+    assert capsys.readouterr().out.endswith("04_train; 02_features changed since\n")
 
 
 def test_first_stage_has_nothing_to_begin_from(outputs, kernel, capsys):

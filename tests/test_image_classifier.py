@@ -11,10 +11,10 @@ import lib.images.model
 from lib.images.model import (
     BadImages,
     image_signature,
-    load_image_classifier,
     predict_probabilities,
     save_image_classifier,
 )
+from lib.packaging import load_packed
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,7 @@ def folder(keras_file, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return load_image_classifier(folder)
+    return load_packed(folder)
 
 
 # Probabilities ---------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_saved_model_names_the_most_probable_class(shape, tmp_path):
     file = saved(network, tmp_path / "a.keras")
     save_image_classifier(tmp_path / "model", file, classes=CLASSES, image_shape=shape)
     images = made_images(30, shape)
-    found = load_image_classifier(tmp_path / "model").predict(images)
+    found = load_packed(tmp_path / "model").predict(images)
     assert list(found) == ["label", *COLUMNS]
     assert (found.dtypes[1:] == np.float64).all()
     expected = softmax(network(images, training=False))
@@ -309,29 +309,17 @@ def test_network_that_needs_code_of_its_own_is_refused(tmp_path):
         def call(self, x):
             return 2 * x
 
-    class Registered(Plain):
-        pass
-
     def cubed(x):
         return x**3
 
-    keras.saving.register_keras_serializable("tests")(Registered)
-    keras.saving.register_keras_serializable("tests")(cubed)
-    kept = dict(keras.saving.get_custom_objects())
-    try:
-        for name, layer, reason in (
-            ("plain", Plain(), "Could not locate class 'Plain'"),
-            ("registered", Registered(), "Could not locate class 'Registered'"),
-            ("nested", keras.Sequential([Registered()]), "Could not locate class 'Registered'"),
-            ("function", keras.layers.Dense(3, cubed), "Could not locate function 'tests>cubed'"),
-            ("code", keras.layers.Lambda(lambda x: 2 * x), ".*[Ll]ambda"),
-        ):
-            file = saved(made_model(last=[layer]), tmp_path / f"{name}.keras")
-            refused(file, f"is no .keras file of a model of Keras's own layers.*: {reason}")
-        assert keras.saving.get_custom_objects() == kept
-    finally:
-        for key in [key for key in kept if key.startswith("tests>")]:
-            del keras.saving.get_custom_objects()[key]
+    for name, layer, reason in (
+        ("plain", Plain(), "Could not locate class 'Plain'"),
+        ("nested", keras.Sequential([Plain()]), "Could not locate class 'Plain'"),
+        ("function", keras.layers.Dense(3, cubed), "Could not locate function 'cubed'"),
+        ("code", keras.layers.Lambda(lambda x: 2 * x), ".*[Ll]ambda"),
+    ):
+        file = saved(made_model(last=[layer]), tmp_path / f"{name}.keras")
+        refused(file, f"is no .keras file of a model of Keras's own layers.*: {reason}")
 
 
 def test_loss_of_the_training_does_not_have_to_be_known(tmp_path):
@@ -345,7 +333,7 @@ def test_loss_of_the_training_does_not_have_to_be_known(tmp_path):
     network.fit(made_images(4), np.zeros(4), verbose=0)
     file = saved(network, tmp_path / "trained.keras")
     save_image_classifier(tmp_path / "model", file, classes=CLASSES, image_shape=SHAPE)
-    found = load_image_classifier(tmp_path / "model").predict(made_images(4))
+    found = load_packed(tmp_path / "model").predict(made_images(4))
     expected = softmax(network(made_images(4), training=False))
     np.testing.assert_allclose(found[COLUMNS], expected, rtol=1e-4, atol=1e-6)
 
@@ -363,7 +351,7 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder, kera
     modules = ("__init__", "backend", "images/__init__", "images/model", "packaging")
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
-    assert (folder / "artifacts" / "model.keras").read_bytes() == keras_file.read_bytes()
+    assert (folder / "artifacts" / keras_file.name).read_bytes() == keras_file.read_bytes()
     spec = json.loads((folder / "artifacts" / "spec.json").read_text())
     assert spec == {"classes": CLASSES, "image_shape": list(SHAPE)}
 

@@ -8,8 +8,6 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-from lib.images.sets import CLASSES
-
 import numpy as np
 import pytest
 from image_files import FOLDER, PACK, arrays_of, batches_of, refuses, tar_of, write
@@ -30,28 +28,28 @@ def put(tmp_path):
     return partial(write, tmp_path)
 
 
-def test_missing_arrays_are_named_with_those_that_are_there(put, digits):
+def test_missing_array_is_named(put, digits):
     del digits["y_test"], digits["x_test"]
-    refuses("mnist", put(digits), "has no array x_test, y_test; it has x_train, y_train. Expected")
+    refuses("mnist", put(digits), "no .npz of the arrays x_train, .*x_test is not a file")
 
 
 def test_zip_of_anything_else_is_no_npz(put):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("x_train", "text")
         archive.writestr("readme.txt", "text")
-    refuses("mnist", put(packed.getvalue()), "no array x_train, .*; it has x_train, readme.txt")
+    refuses("mnist", put(packed.getvalue()), "no .npz of the arrays x_train, ")
 
 
 def test_npz_of_python_objects_is_refused(put, digits):
     digits["y_train"] = digits["y_train"].astype(object)
-    refuses("mnist", put(digits), "no .npz of plain numbers .*allow_pickle=False")
+    refuses("mnist", put(digits), "no .npz of the arrays .*allow_pickle=False")
 
 
 def test_file_of_another_kind_is_refused(put):
-    refuses("mnist", put(b"\x1f\x8b\x08\x00rest", "x.gz"), r"begins with b'\\x1f")
+    refuses("mnist", put(b"\x1f\x8b\x08\x00rest", "x.gz"), "no .npz of the arrays")
     refuses("cifar10", put(b"no archive at all", "x.tar"), "no tar archive")
-    refuses("mnist", put(b"", "x.npz"), "is empty")
+    refuses("mnist", put(b"", "x.npz"), "no .npz of the arrays")
+    refuses("cifar10", put(b"", "x.tar"), "no tar archive")
 
 
 def test_npz_that_is_cut_or_changed_is_refused(put, digits):
@@ -59,7 +57,7 @@ def test_npz_that_is_cut_or_changed_is_refused(put, digits):
     changed = bytearray(whole)
     changed[len(whole) // 2] ^= 255
     for data in (whole[:2], whole[: len(whole) // 2], whole[:-10], bytes(changed)):
-        refuses("mnist", put(data, "cut.npz"), "is cut short, damaged or .*: fetch it again")
+        refuses("mnist", put(data, "cut.npz"), "is cut short, damaged or no .npz of ")
 
 
 @pytest.mark.parametrize("ending", PACK)
@@ -75,7 +73,7 @@ def test_archive_that_is_cut_is_refused(put, objects, ending):
 def test_archive_with_a_changed_byte_is_refused(put, objects, ending):
     changed = bytearray(PACK[ending](tar_of(batches_of(objects))))
     changed[len(changed) // 2] ^= 255
-    refuses("cifar10", put(bytes(changed), "changed"), "is cut short, damaged or no (tar|file)")
+    refuses("cifar10", put(bytes(changed), "changed"), "is cut short, damaged or no (tar|batch)")
 
 
 def test_check_sum_at_the_end_of_an_archive_is_looked_at(put, objects):
@@ -84,7 +82,7 @@ def test_check_sum_at_the_end_of_an_archive_is_looked_at(put, objects):
     refuses("cifar10", put(bytes(changed), "x.tar.gz"), "CRC check failed")
 
 
-@pytest.mark.parametrize("name", ["data_batch_4", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("name", ["data_batch_4", "test_batch"])
 def test_missing_batch_is_named_in_archive_and_folder(put, tmp_path, objects, name):
     files = batches_of(objects)
     del files[name]
@@ -107,28 +105,20 @@ def test_batch_that_is_there_twice_is_refused(put, objects):
     refuses("cifar10", put(tar_of(twice), "x.tar"), "x.tar: data_batch_1 is there twice")
 
 
-def test_other_classes_than_those_of_cifar10_are_refused(put, objects):
-    files = batches_of(objects)
-    files["batches.meta"] = pickle.dumps({"label_names": sorted(CLASSES["cifar10"])[::-1]})
-    refuses("cifar10", put(tar_of(files), "x.tar"), "batches.meta names the classes truck, ship")
-
-
 PLANES = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"labels": [1, 2]}, r"data must be a uint8 array of shape \(n, 3072\), found NoneType"),
-        ({"data": PLANES[:, :3000], "labels": [1, 2]}, r"found uint8 of shape \(2, 3000\)"),
-        ({"data": PLANES / 255, "labels": [1, 2]}, "found float64 of shape"),
-        ({"data": PLANES.astype(object), "labels": [1, 2]}, "found object of shape"),
-        ({"data": PLANES}, "labels must be a list of whole numbers"),
-        ({"data": PLANES, "labels": [1, 2.5]}, "labels must be a list of whole numbers"),
-        ({"data": PLANES, "labels": [1]}, "labels must have one label for each of the 2 images"),
+        ({"labels": [1, 2]}, "no batch of CIFAR-10 .KeyError.'data'"),
+        ({"data": PLANES[:, :3000], "labels": [1, 2]}, "no batch of CIFAR-10 .*cannot reshape"),
+        ({"data": PLANES}, "no batch of CIFAR-10 .KeyError.'labels'"),
+        ({"data": PLANES, "labels": [1, 2.5]}, "labels must be integers from 0 to 9"),
+        ({"data": PLANES, "labels": [1]}, "labels must be .* one for each of the 2 images"),
         ({"data": PLANES, "labels": [1, 10]}, "labels must be from 0 to 9: row 1 has 10"),
         ({"data": PLANES, "labels": [1, 10**30]}, "labels must be integers from 0 to 9"),
-        ([1, 2], "no file of CIFAR-10"),
+        ([1, 2], "no batch of CIFAR-10"),
     ],
 )
 def test_batch_that_breaks_a_rule_is_named(put, objects, content, message):
@@ -155,7 +145,7 @@ class Call:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-@pytest.mark.parametrize("name", ["data_batch_1", "batches.meta"])
+@pytest.mark.parametrize("name", ["data_batch_1", "test_batch"])
 def test_pickle_that_calls_anything_is_refused_and_the_call_does_not_happen(
     put, tmp_path, objects, protocol, name
 ):

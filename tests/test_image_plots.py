@@ -59,22 +59,6 @@ def test_titles_stand_between_the_rows_and_beside_each_other(title, n_axes):
         assert k % 4 == 0 or box.x0 > boxes[k - 1].x1
 
 
-@pytest.mark.parametrize(
-    ("images", "titles", "columns", "message"),
-    [
-        (GREY / 255, [], 3, "float64 of shape .5, 4, 6.: give uint8"),
-        (GREY[0], [], 3, "give uint8 of shape"),
-        (GREY[..., None], [], 3, "give uint8 of shape"),
-        (GREY[:0], [], 3, "0 images"),
-        (GREY, [], 0, "in 0 columns"),
-        (GREY, ["a"], 3, "1 titles for 5 images"),
-    ],
-)
-def test_images_that_cannot_be_drawn_are_refused(images, titles, columns, message):
-    with pytest.raises(ValueError, match=message):
-        plots.plot_images(images, titles, columns=columns)
-
-
 def test_curves_of_a_training_stand_beside_those_of_validation_in_figure_and_chart():
     names = ["loss", "val_loss", "accuracy", "val_accuracy", "seconds"]
     history = pd.DataFrame(np.ones((3, 5)), pd.RangeIndex(1, 4, name="epoch"), names)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lib import judged, tracking
 from lib.ground.files import ROOT, data_dir, outputs_dir, state_dir
-from lib.images.model import load_image_classifier
 from lib.images.sample import sample_objects
 from lib.machine.executor import execute_notebook
 from lib.machine.session import import_papermill
+from lib.packaging import load_packed
 from lib.registry import lifecycle
 from lib.run import open_run
 
@@ -151,7 +151,7 @@ def weights(tmp_path_factory):
 
 
 def kept_model_answers(run):
-    model = load_image_classifier(Path(run.path.path) / "model")
+    model = load_packed(Path(run.path.path) / "model")
     answers = model.predict(sample_objects().x_test[:4])
     np.testing.assert_allclose(answers.drop(columns="label").sum(axis=1), 1, atol=1e-5)
 

@@ -176,9 +176,7 @@ def test_split_depends_on_the_seed_alone_and_reaches_every_row():
         (np.arange(30) % 10, 9, "n_validation is 9: give 10 to 20, so that both parts of the 30"),
         (np.arange(30) % 10, 21, "n_validation is 21: give 10 to 20"),
         (np.arange(30) % 10, 0, "n_validation is 0: give 10 to 20"),
-        (np.array([0, 0, 1]), 1, "class 1 has one row: two are needed"),
-        (np.array([], int), 1, r"labels of some rows, of shape \(n,\), not \(0,\)"),
-        (np.zeros((4, 1), int), 1, r"not \(4, 1\)"),
+        (np.array([0, 0, 1]), 1, "two rows or more of each"),
     ],
 )
 def test_split_that_is_impossible_says_what_is_possible(y, n_validation, message):

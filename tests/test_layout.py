@@ -51,11 +51,3 @@ def test_pipeline_without_notebooks_is_refused_with_those_that_there_are(elsewhe
 def test_card_says_which_stage_writes_a_file(elsewhere):
     assert layout.stage_that_writes("wind", "raw.parquet") == "01_load"
     assert layout.stage_that_writes("wind", "y.json") == "the stage of wind that writes y.json"
-
-
-def test_digest_is_of_the_code_alone(elsewhere):
-    before = layout.code_digest("wind")
-    save(layout.notebook("wind", "01_load"), "another card")
-    assert layout.code_digest("wind") == before
-    save(layout.notebook("wind", "01_load"), code=("a: int = 2  # rows [0..9]",))
-    assert layout.code_digest("wind") != before

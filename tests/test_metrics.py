@@ -56,7 +56,7 @@ def test_r2_of_a_truth_that_does_not_vary_is_that_of_scikit_learn(forecast):
     [
         ([1.0, np.nan], [1.0, 1.0], "y_true is nan at row 1"),
         ([1.0, 2.0], [np.inf, 1.0], "y_pred is inf at row 0"),
-        ([1.0, 2.0], [1.0], "2 rows, y_pred 1"),
+        ([1.0, 2.0], [1.0], "shape .2,., y_pred .1,.: give as many"),
         ([], [], "one row or more"),
         ([[1.0]], [[1.0]], "one column"),
     ],
@@ -150,13 +150,10 @@ def test_bootstrap_refuses_a_block_length_out_of_range(block_length):
         block_bootstrap(np.zeros((10, 1)), block_length=block_length)
 
 
-def test_intervals_hold_the_metric_and_shrink_with_the_level(pair):
-    truth, forecast = pair
-    found = regression_metrics(truth, forecast)
-    wide = bootstrap_intervals(truth, forecast, {}, block_length=10, level=0.95)
-    narrow = bootstrap_intervals(truth, forecast, {}, block_length=10, level=0.5)
-    for name, value in found.items():
-        assert wide[name][0] < narrow[name][0] < value < narrow[name][1] < wide[name][1]
+def test_intervals_hold_the_metric(pair):
+    found = bootstrap_intervals(*pair, {}, block_length=10)
+    for name, value in regression_metrics(*pair).items():
+        assert found[name][0] < value < found[name][1]
 
 
 def test_interval_ends_are_quantiles_of_metrics_computed_on_each_resample(pair):
@@ -170,9 +167,9 @@ def test_interval_ends_are_quantiles_of_metrics_computed_on_each_resample(pair):
         rmse = oracle.root_mean_squared_error(truth[taken], forecast[taken])
         other = oracle.root_mean_squared_error(truth[taken], baseline[taken])
         scores.append([rmse, oracle.r2_score(truth[taken], forecast[taken]), rmse / other])
-    expected = np.quantile(scores, [0.05, 0.95], axis=0)
+    expected = np.quantile(scores, [0.025, 0.975], axis=0)
     found = bootstrap_intervals(
-        truth, forecast, {"last": baseline}, block_length=7, n_resamples=200, level=0.9, seed=9
+        truth, forecast, {"last": baseline}, block_length=7, n_resamples=200, seed=9
     )
     for k, name in enumerate(["rmse", "r2", "rmse_vs_last"]):
         assert found[name] == pytest.approx(tuple(expected[:, k]), rel=1e-9)

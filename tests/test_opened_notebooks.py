@@ -110,7 +110,7 @@ def test_person_runs_all_in_a_committed_notebook_after_a_run(sample, tmp_path, m
     found = run_all(notebook, tmp_path, again)
     (printed,) = [one["text"] for one in found if one.get("name") == "stdout"]
     (error,) = [one for one in found if "traceback" in one]
-    assert printed.startswith(f"power/dev is empty: begins from {sample.run_dir} of ")
+    assert printed.startswith(f"power/dev begins from {sample.run_dir} of ")
     assert open_run("power/dev").read("metrics.json") == sample.read("metrics.json")
     assert open_run("power/dev").record("04_train")["from"] == sample.run_dir
     assert fingerprint(folder) == before

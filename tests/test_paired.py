@@ -160,7 +160,7 @@ def test_what_cannot_be_compared_is_refused(said, block_length, message):
 
 def test_probabilities_that_are_none_are_refused():
     truth = np.array([0, 1, 2])
-    with pytest.raises(ValueError, match="probabilities sum to"):
+    with pytest.raises(ValueError, match="rows from 0 up that sum to 1"):
         compare(make_test("image", truth), named(truth), 2 * named(truth))
 
 

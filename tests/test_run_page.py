@@ -7,8 +7,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 from lib import charts, tracking
-from lib.ground import addresses, outcome
-from lib.ground.runs import close_run
+from lib.ground import addresses, outcome, runs
 from lib.machine import watcher
 from lib.pages import publish, run_page
 from lib.pages.summary import summarise, write_summary
@@ -143,13 +142,14 @@ def test_every_stage_that_has_run_can_be_opened_from_its_row(monkeypatch):
 
 
 @pytest.mark.parametrize("state", ["cancelled", "lost"])
-def test_run_that_was_closed_says_why_and_where_it_was_cut_off(state):
+def test_run_that_was_closed_says_why_and_where_it_was_cut_off(monkeypatch, state):
     run = make_run(run={"run_id": "manual__1", "dag_id": "wind", "started": STAMP})
     notebook = executed()
     notebook["metadata"]["papermill"]["end_time"] = None
     notebook["cells"][3]["metadata"]["papermill"]["status"] = "running"
     outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
-    close_run(run, state, "stopped in <make run>", at="2026-01-02T03:09:00+00:00")
+    monkeypatch.setattr(runs, "now", lambda: "2026-01-02T03:09:00+00:00")
+    runs.close_run(run, state, "stopped in <make run>")
     page = publish.build(run)
     assert f'<span class="badge {state}">{state}</span>' in page
     box = page[page.index('<section class="verdict') : page.index("</section>")]
@@ -375,11 +375,7 @@ def test_pages_of_all_runs_are_made_anew_on_demand(capsys):
 
 def test_page_is_logged_once_there_is_an_mlflow_run(monkeypatch):
     logged = []
-    client = SimpleNamespace(
-        log_artifacts=lambda run_id, folder: logged.append(
-            (run_id, [(p.name, p.read_text()) for p in UPath(folder).iterdir()])
-        )
-    )
+    client = SimpleNamespace(log_text=lambda *given: logged.append(given))
     monkeypatch.setattr(tracking, "open_client", lambda: client)
     run = make_run()
     (run.path / "report.html").write_text("the page")
@@ -388,4 +384,4 @@ def test_page_is_logged_once_there_is_an_mlflow_run(monkeypatch):
     known = {"tracking_uri": tracking.tracking_uri(), "run_id": "abc", "experiment_id": "1"}
     (run.path / "mlflow.json").write_text(json.dumps(known))
     tracking.log_page(run, "report.html")
-    assert logged == [("abc", [("report.html", "the page")])]
+    assert logged == [("abc", "the page", "report.html")]

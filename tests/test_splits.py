@@ -167,8 +167,8 @@ def test_no_part_has_a_target_of_a_later_part(horizon):
 @pytest.mark.parametrize(
     ("valid", "test", "horizon", "message"),
     [
-        (0.0, 0.2, 1, "above 0"),
-        (0.5, 0.5, 1, "together below 1"),
+        (0.0, 0.2, 1, "nothing for the part 'valid'"),
+        (0.5, 0.5, 1, "nothing for the part 'train'"),
         (0.1, 0.1, 11, "nothing for the part 'valid'"),
         (0.01, 0.2, 1, "nothing for the part 'valid'"),
     ],

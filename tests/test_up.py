@@ -232,7 +232,8 @@ def test_sample_in_the_form_takes_small_values_and_is_one_run_of_mlflow(page, up
     (logged,) = mlflow_runs("power", run_id)
     assert logged.info.status == "FINISHED"
     assert logged.data.params["margin"] == "0.0" and logged.data.params["horizon"] == "1"
-    assert re.fullmatch(r"power \d\d \w{3} \d\d:\d\d · rmse 0\.\d+ · sample", logged.info.run_name)
+    title = r"power \d\d \w{3} \d\d:\d\d · rmse_vs_persistence 0\.\d+ · sample"
+    assert re.fullmatch(title, logged.info.run_name)
     assert logged.data.tags["airflow_run"] == run_id
     assert tracking.CHANGED not in logged.data.tags
 

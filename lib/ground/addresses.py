@@ -60,12 +60,6 @@ def open_stage_link(run_dir: str, stage: str, lab: str = "") -> str:
     return f"{lab or address('lab')}/{OPEN_STAGE}?{query}"
 
 
-def lab_link(run_dir: str, stage: str) -> str:
-    """Return where the JupyterLab that runs offers to open a stage; "" if none does."""
-    lab = running().get("lab")
-    return open_stage_link(run_dir, stage, lab) if lab else ""
-
-
 def scheduler_is_alive() -> bool:
     """Say whether a scheduler that `make up` has started works on this database."""
     return SCHEDULER in processes()

@@ -118,8 +118,7 @@ class Run:
         """
         probe = self.path / ".writable"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_bytes(probe, b"")
+            write_bytes(probe, b"")  # makes the folder
             probe.unlink()
         except OSError as error:
             raise OSError(

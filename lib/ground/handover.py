@@ -11,14 +11,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from lib.ground import addresses, layout
+from lib.ground import layout
 from lib.ground.files import copy, now, write_json
 from lib.ground.folder import RECORDS, Run, UnfinishedStage
 from lib.ground.parameters import Value, read_parameters
 from lib.ground.runs import STARTED, code_changed, list_runs
 
 TAKEN = "from"  # in a stage's record: the run that it was taken from
-SHOWN = 4  # parameters that are named when more differ
 
 Records = dict[str, dict]
 Apart = list[tuple[str, Value | None, Value]]
@@ -59,9 +58,9 @@ def begin(run: Run) -> str:
             if not known:
                 noted = {TAKEN: source.run_dir, "taken": now()}
                 take(source, run, {s: record | noted for s, record in records.items()})
-            start = "goes on" if known else "begins" if here else "is empty: begins"
-            when = f"{source.run_dir} of {_moment(records)}, {_numbers(earlier)}"
-            return f"{run.run_dir} {start} from {when}{_later_changes(source, earlier)}"
+            start = "goes on" if known else "begins"
+            what = f"{source.run_dir} of {_moment(records)}: {', '.join(earlier)}"
+            return f"{run.run_dir} {start} from {what}{_later_changes(source, earlier)}"
     if differing := _apart(run, here):
         state = f"{_has_taken(run, here)}, made with {_named(differing)}"
         raise UnfinishedStage(_none_fits(run, earlier, state))
@@ -89,10 +88,10 @@ def way_on(run: Run, name: str, refusal: str) -> str:
     if missing == earlier:
         return _none_fits(run, earlier, f"{run.run_dir} is empty")
     if missing:
-        held = _numbers([stage for stage in earlier if stage not in missing])
-        refusal = f"Run {missing[0]} next, to its last cell: {run.run_dir} has {held} only."
+        lacking = f"{run.run_dir} lacks {', '.join(missing)}"
+        refusal = f"Run {missing[0]} next, to its last cell: {lacking}."
     newest, _ = next(_finished(run, earlier), (None, {}))
-    return "\n".join([refusal, *_openings(run, newest, "Or, on the newest run: {}")])
+    return f"{refusal}\nOr, on the newest run: {_open(newest, run)}" if newest else refusal
 
 
 def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
@@ -113,32 +112,20 @@ def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
 
 def _none_fits(run: Run, earlier: list[str], state: str) -> str:
     """Return what to do where a stage cannot begin by itself; `state` is how its folder is."""
-    command = _command(run, earlier)
+    again = (
+        f"{state}. {_command(run, earlier)} makes a run with the values of this notebook, from "
+        "which it begins by itself."
+    )
     newest, records = next(_finished(run, earlier), (None, {}))
     if newest is None:
-        return (
-            f"Run {_numbers(earlier)} of {run.pipeline} first, or {command} once.\n"
-            f"{state}, and there is no finished run to begin from."
-        )
+        return f"{again}\nOr run {', '.join(earlier)} first: there is no finished run."
     differing = _apart(run, records)
     made = f"made with {_named(differing)}" if differing else "of which files are damaged or gone"
-    opening = f"{{}} opens this stage on the newest run, {made}."
-    return "\n".join(
-        [
-            *_openings(run, newest, opening),
-            f"{state}. A run with the values of this notebook, from which it begins by itself: "
-            f"{command}",
-        ]
-    )
+    return f"{_open(newest, run)} opens this stage on the newest run, {made}.\n{again}"
 
 
-def _openings(run: Run, newest: Run | None, sentence: str) -> list[str]:
-    """Return how to open the stage on another run, by command and by a click; [] without one."""
-    if newest is None:
-        return []
-    lines = [sentence.format(f"make open RUN={newest.run_dir} STAGE={run.stage}")]
-    address = addresses.lab_link(newest.run_dir, run.stage)
-    return [*lines, f"In this JupyterLab: {address}"] if address else lines
+def _open(newest: Run, run: Run) -> str:
+    return f"make open RUN={newest.run_dir} STAGE={run.stage}"
 
 
 def _earlier(run: Run) -> list[str]:
@@ -202,7 +189,7 @@ def _has_taken(run: Run, here: Records) -> str:
     """Say which stages in the folder come from which run; "" if none does."""
     origins = sorted({record[TAKEN] for record in here.values() if TAKEN in record})
     taken = [stage for stage, record in here.items() if TAKEN in record]
-    return f"{run.run_dir} has {_numbers(taken)} from {' and '.join(origins)}" if taken else ""
+    return f"{run.run_dir} has {', '.join(taken)} from {' and '.join(origins)}" if taken else ""
 
 
 def _later_changes(source: Run, earlier: list[str]) -> str:
@@ -210,29 +197,16 @@ def _later_changes(source: Run, earlier: list[str]) -> str:
     return f"; {', '.join(changed)} changed since" if changed else ""
 
 
-def _numbers(earlier: list[str]) -> str:
-    """Return ``stage 01``, ``stages 01 to 04`` or ``stages 01, 03``."""
-    numbers = [stage.partition("_")[0] for stage in earlier]
-    if len(numbers) == 1:
-        return f"stage {numbers[0]}"
-    if len(numbers) == int(numbers[-1]) - int(numbers[0]) + 1:
-        return f"stages {numbers[0]} to {numbers[-1]}"
-    return f"stages {', '.join(numbers)}"
-
-
 def _moment(records: Records) -> str:
-    started = datetime.fromisoformat(min(record["started"] for record in records.values()))
-    started = started.astimezone(UTC)
-    return f"{started.day} {started:%b %H:%M} UTC"
+    started = min(record["started"] for record in records.values())
+    return f"{datetime.fromisoformat(started).astimezone(UTC):%d %b %H:%M} UTC"
 
 
 def _named(differing: Apart) -> str:
-    words = [
+    return ", ".join(
         f"{name} = {'unknown' if there is None else json.dumps(there)} (here {json.dumps(value)})"
         for name, there, value in differing
-    ]
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return f"{', '.join(words[:SHOWN])}{more}"
+    )
 
 
 def _command(run: Run, earlier: list[str]) -> str:

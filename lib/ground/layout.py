@@ -4,14 +4,15 @@ A pipeline is a folder of numbered notebooks below `notebooks/`, its stages, and
 same name in `dags/`. Both lie in the repository, or in `PIPELINES_DIR`.
 """
 
-import hashlib
-import json
 import os
 import re
 from pathlib import Path
 
+from lib.ground import outcome
 from lib.ground.files import ROOT
 from lib.ground.parameters import Parameter, read_parameters
+
+from upath import UPath
 
 WRITES = re.compile(r"\*\*Writes\*\*(.*?)(?:\*\*Reads\*\*|\Z)", re.DOTALL)
 
@@ -77,21 +78,8 @@ def stage_title(stage: str) -> str:
 def stage_that_writes(pipeline: str, name: str) -> str:
     """Return the stage whose card says that it writes `name`, or a hint where none does."""
     for stage in planned(pipeline):
-        card = "".join(_cells(notebook(pipeline, stage))[0]["source"])
-        written = WRITES.search(card)
+        content = outcome.read_notebook(UPath(notebook(pipeline, stage)))
+        written = WRITES.search(outcome.source_text(content["cells"][0]))
         if written and f"`{name}`" in written[1]:
             return stage
     return f"the stage of {pipeline} that writes {name}"
-
-
-def code_digest(pipeline: str) -> str:
-    """Return the SHA-256 of the code of all notebooks of `pipeline`, outputs left out."""
-    whole = hashlib.sha256()
-    for path in sorted(folder(pipeline).glob("*.ipynb")):
-        code = ["".join(c["source"]) for c in _cells(path) if c["cell_type"] == "code"]
-        whole.update(json.dumps([path.name, code]).encode())
-    return whole.hexdigest()
-
-
-def _cells(path: Path) -> list[dict]:
-    return json.loads(path.read_text(encoding="utf-8"))["cells"]

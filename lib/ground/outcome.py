@@ -2,9 +2,9 @@
 
 A notebook that did not run to its end says so itself: the cell that was running is `failed` and
 ends in an `error` output with the reason, earlier cells are `completed`, later cells are `pending`
-and empty, and a first cell gives reason, place, time and the end of the traceback. The same
-functions serve the executor, and the watcher that finishes the report of a killed executor, so
-they need the standard library only (and universal-pathlib for remote folders).
+and empty, and a first cell gives reason, place and time. The same functions serve the executor, and
+the watcher that finishes the report of a killed executor, so they need the standard library only
+(and universal-pathlib for remote folders).
 """
 
 import json
@@ -187,26 +187,12 @@ def _report(
 ) -> str:
     when = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     after = "" if seconds is None else f", {seconds:.1f} s after the start"
-    if index is None:
-        where, trace = "outside of any cell", ""
-    else:
-        cell = cells[index]
-        count = cell.get("execution_count")
+    where = "outside of any cell"
+    if index is not None:
+        count = cells[index].get("execution_count")
         prompt = f" (`In [{count}]`)" if count else ""
         where = f"in [cell {index + 1} of {len(cells)}](#{ANCHOR}){prompt}"
-        errors = [o for o in cell.get("outputs", []) if o.get("output_type") == "error"]
-        trace = "\n".join(
-            "\n".join(output["traceback"])
-            for output in errors
-            if output["traceback"] != [f"{ename}: {reason}"]
-        )
-    blocks = [clip(f"{ename}: {reason}"), clip(trace)]
-    if blocks[1].endswith(blocks[0]):  # a traceback ends in its reason, which stands first here
-        blocks[1] = clip(blocks[1].removesuffix(blocks[0]))
-    text = f"**Execution failed** {where}, {when}{after}."
-    for block in blocks:
-        if block:
-            longest = max((len(run) for run in re.findall("`+", block)), default=0)
-            fence = "`" * max(3, 1 + longest)
-            text += f"\n\n{fence}text\n{block}\n{fence}"
-    return text
+    text = clip(f"{ename}: {reason}")
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, 1 + longest)
+    return f"**Execution failed** {where}, {when}{after}.\n\n{fence}text\n{text}\n{fence}"

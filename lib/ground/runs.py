@@ -7,7 +7,6 @@ being able to say so notes that there as well.
 import hashlib
 import platform
 import re
-from datetime import datetime
 
 from lib.ground import git, layout, outcome
 from lib.ground.console import account, is_interactive
@@ -113,7 +112,7 @@ def note_start(run: Run, **facts: str | None) -> dict:
     return whole
 
 
-def close_run(run: Run, state: str, reason: str, *, at: str | None = None) -> dict:
+def close_run(run: Run, state: str, reason: str) -> None:
     """Note in `run.json` that a run has ended which cannot say so itself any more.
 
     The run's page and the index follow when `lib.pages.publish.publish` is called. A stage that
@@ -126,27 +125,9 @@ def close_run(run: Run, state: str, reason: str, *, at: str | None = None) -> di
         ``cancelled``, somebody stopped it, or ``lost``, its process is gone and left no word.
     reason : str
         Why, a sentence for people.
-    at : str, optional
-        When (ISO 8601, with time zone); now by default.
-
-    Returns
-    -------
-    dict
-        What `run.json` holds now.
-
-    Raises
-    ------
-    ValueError
-        If `state` is none of `CLOSED`, there is no reason, or `at` is no time.
     """
-    if state not in CLOSED or not reason.strip():
-        raise ValueError(f"{state!r}, {reason!r}: expected {' or '.join(CLOSED)}, and a reason")
-    if datetime.fromisoformat(at or now()).tzinfo is None:
-        raise ValueError(f"at = {at!r}: expected a time with its time zone")
-    closed = {"state": state, "reason": reason.strip(), "at": at or now()}
-    whole = _read(run.path) | {"closed": closed}
-    write_json(run.path / STARTED, whole)
-    return whole
+    closed = {"state": state, "reason": reason, "at": now()}
+    write_json(run.path / STARTED, _read(run.path) | {"closed": closed})
 
 
 def lock_digest() -> str:

@@ -5,8 +5,6 @@ other name is an error, and nothing else is called. Members are read by name and
 path of an archive reaches the disk.
 """
 
-import bz2
-import gzip
 import lzma
 import pickle
 import tarfile
@@ -14,15 +12,13 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import BinaryIO
 
 import numpy as np
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{k}" for k in range(1, 6))
-TEST_FILE, META_FILE = "test_batch", "batches.meta"
-FILES = (*TRAIN_FILES, TEST_FILE, META_FILE)
-PACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+TEST_FILE = "test_batch"
+FILES = (*TRAIN_FILES, TEST_FILE)
 
 
 def iter_members(archive: bytes, name: str) -> Iterator[tuple[str, bytes]]:
@@ -41,58 +37,18 @@ def iter_members(archive: bytes, name: str) -> Iterator[tuple[str, bytes]]:
     ValueError
         If it is no such archive, cut short or damaged.
     """
-    unpack = next((unpack for magic, unpack in PACKERS.items() if archive.startswith(magic)), None)
-    raw = BytesIO(archive)
     try:
-        with unpack(raw) if unpack else raw as stream, tarfile.open(fileobj=stream) as members:
+        with tarfile.open(fileobj=BytesIO(archive)) as members:
             for member in members:
                 base = PurePosixPath(member.name).name
                 if member.isreg() and base in FILES:
                     yield base, members.extractfile(member).read()
-            _drain(stream)
+            while members.fileobj.read(1 << 20):  # to the end, where the check sum is
+                pass
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise ValueError(
             f"{name} is cut short, damaged or no tar archive ({error}): fetch it again"
         ) from error
-
-
-def _drain(stream: BinaryIO) -> None:
-    while stream.read(1 << 20):
-        pass
-
-
-def read_batch(data: bytes, place: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels of one pickled batch.
-
-    Returns
-    -------
-    images : ndarray of shape (n, 32, 32, 3), uint8
-    labels : ndarray of shape (n,)
-        Not yet checked.
-
-    Raises
-    ------
-    ValueError
-        If it is no such pickle, or one that names anything but NumPy's arrays; names `place`.
-    """
-    batch = _unpickle(data, place)
-    images, labels = batch.get("data"), batch.get("labels")
-    is_array = isinstance(images, np.ndarray)
-    if not is_array or images.dtype != np.uint8 or images.shape[1:] != (3072,):
-        found = f"{images.dtype} of shape {images.shape}" if is_array else type(images).__name__
-        raise ValueError(f"{place}: data must be a uint8 array of shape (n, 3072), found {found}")
-    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{place}: labels must be a list of whole numbers")
-    planes = images.reshape(-1, 3, 32, 32)
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels)
-
-
-def read_class_names(data: bytes, place: str) -> tuple[str, ...]:
-    """Return the names in the pickled ``batches.meta``, in order of their labels."""
-    names = _unpickle(data, place).get("label_names")
-    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
-        raise ValueError(f"{place}: label_names must be a list of names")
-    return tuple(_text(name) for name in names)
 
 
 class ForbiddenGlobal(ValueError):
@@ -116,10 +72,24 @@ class _Unpickler(pickle.Unpickler):
         return known
 
 
-def _unpickle(data: bytes, place: str) -> dict[str, object]:
+def read_batch(data: bytes, place: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels of one pickled batch.
+
+    Returns
+    -------
+    images : ndarray of shape (n, 32, 32, 3)
+    labels : ndarray of shape (n,)
+        Neither is checked yet.
+
+    Raises
+    ------
+    ValueError
+        If it is no such pickle, or one that names anything but NumPy's arrays; names `place`.
+    """
     try:
-        content = _Unpickler(BytesIO(data), encoding="bytes").load()
-        return {_text(key): value for key, value in content.items()}
+        batch = _Unpickler(BytesIO(data), encoding="latin-1").load()
+        planes = batch["data"].reshape(-1, 3, 32, 32)
+        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(batch["labels"])
     except ForbiddenGlobal as error:
         raise ValueError(
             f"{place} is a pickle that asks for {error}, which no batch of CIFAR-10 does: it was "
@@ -127,9 +97,5 @@ def _unpickle(data: bytes, place: str) -> dict[str, object]:
         ) from None
     except Exception as error:  # bytes that are no pickle may raise nearly anything
         raise ValueError(
-            f"{place} is cut short, damaged or no file of CIFAR-10 ({error}): fetch it again"
+            f"{place} is cut short, damaged or no batch of CIFAR-10 ({error!r}): fetch it again"
         ) from error
-
-
-def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

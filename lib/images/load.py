@@ -77,19 +77,12 @@ def load_images(
         right shape, integer labels 0 to 9 for all of them and all ten classes in both parts; or if
         it has fewer images than asked for.
     """
-    if dataset not in SHAPES:
-        raise ValueError(f"dataset is {dataset!r}: give one of {', '.join(SHAPES)}")
-    if not source:
-        raise ValueError('source is empty: give "sample", "keras", a path or a URL')
     if source == "sample":
         sample = sample_digits if dataset == "mnist" else sample_objects
         return sample(n_train, n_test, seed)
-    if source == "keras":
-        file = fetch_keras(dataset)
-        shown, arrays = str(file), _read_file(dataset, file.read_bytes(), str(file))
-    else:
-        shown, arrays = redact(source), _read_source(dataset, source)
-    images = _checked(dataset, arrays, shown)
+    place = str(fetch_keras(dataset)) if source == "keras" else source
+    shown = redact(place)
+    images = _checked(dataset, _read_source(dataset, place), shown)
     return take_images(images, n_train, n_test, seed=seed, name=shown)
 
 
@@ -139,7 +132,7 @@ def fetch_keras(dataset: str) -> Path:
 
 
 def _read_source(dataset: str, source: str) -> dict[str, np.ndarray]:
-    """Return the arrays of one file, or of a folder of CIFAR-10's batches."""
+    """Return the arrays of a file, whatever its name, or of a folder of batches."""
     shown, is_cifar = redact(source), dataset == "cifar10"
     files = list_files(
         source,
@@ -153,61 +146,29 @@ def _read_source(dataset: str, source: str) -> dict[str, np.ndarray]:
         return _join_batches(contents, shown)
     if len(files) > 1:
         raise ValueError(f"{shown} is {len(files)} files, {files[0][0]} and others: name one")
-    return _read_file(dataset, read_file(files[0][1], source), shown)
-
-
-def _read_file(dataset: str, content: bytes, name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, of whatever format its first bytes say it is."""
-    if not content:
-        raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
-    if content.startswith(b"PK"):
-        return _read_npz(content, name)
-    if dataset == "cifar10":
-        return _join_batches(cifar_files.iter_members(content, name), name)
-    raise ValueError(
-        f"{name} is no .npz file, it begins with {content[:4]!r}: give Keras' mnist.npz or a file "
-        f"of the same arrays, {', '.join(ARRAYS)}"
-    )
-
-
-def _read_npz(content: bytes, name: str) -> dict[str, np.ndarray]:
+    content = read_file(files[0][1], source)
+    if is_cifar and not content.startswith(b"PK"):
+        return _join_batches(cifar_files.iter_members(content, shown), shown)
     try:
         with np.load(BytesIO(content), allow_pickle=False) as file:
-            found = file.files
-            arrays = {key: file[key] for key in ARRAYS if key in found}
+            return {key: np.asarray(file[key]) for key in ARRAYS}
     except Exception as error:  # a damaged zip or header may raise nearly anything
         raise ValueError(
-            f"{name} is cut short, damaged or no .npz of plain numbers ({error}): fetch it again"
+            f"{shown} is cut short, damaged or no .npz of the arrays {', '.join(ARRAYS)} "
+            f"({error!r}): fetch it again, or give a file of these arrays"
         ) from error
-    missing = [key for key in ARRAYS if not isinstance(arrays.get(key), np.ndarray)]
-    if missing:
-        raise ValueError(
-            f"{name} has no array {', '.join(missing)}; it has {', '.join(found)}. Expected are "
-            f"{', '.join(ARRAYS)}"
-        )
-    return arrays
 
 
 def _join_batches(contents: Iterable[tuple[str, bytes]], name: str) -> dict[str, np.ndarray]:
     """Return the arrays of the batches, the training ones in order of their numbers."""
     batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    seen: set[str] = set()
     for file, content in contents:
         place = f"{name}: {file}"
-        if file in seen:
+        if file in batches:
             raise ValueError(f"{place} is there twice: which one is meant? Fetch the file again")
-        seen.add(file)
-        if file == cifar_files.META_FILE:
-            found = cifar_files.read_class_names(content, place)
-            if found != CLASSES["cifar10"]:
-                raise ValueError(
-                    f"{place} names the classes {', '.join(found)}; those of CIFAR-10 are "
-                    f"{', '.join(CLASSES['cifar10'])}, in this order"
-                )
-        else:
-            x, y = cifar_files.read_batch(content, place)
-            batches[file] = x, _check_labels(y, len(x), f"{place}: labels")
-    missing = [file for file in cifar_files.FILES if file not in seen]
+        x, y = cifar_files.read_batch(content, place)
+        batches[file] = x, _check_labels(y, len(x), f"{place}: labels")
+    missing = [file for file in cifar_files.FILES if file not in batches]
     if missing:
         raise ValueError(
             f"{name} has no {', '.join(missing)}: CIFAR-10 is {', '.join(cifar_files.FILES)}. Was "
@@ -242,35 +203,26 @@ def _check_images(x: np.ndarray, shape: tuple[int, ...], place: str) -> np.ndarr
     """Return the images in one piece of memory, without a last axis of one channel."""
     if len(shape) == 2 and x.shape[1:] == (*shape, 1):
         x = x[..., 0]
-    if x.shape[1:] != shape or x.ndim != len(shape) + 1:
-        wanted = f"(n, {', '.join(map(str, shape))})"
-        hint = ": put the channels last" if x.shape[1:] == shape[-1:] + shape[:-1] else ""
-        raise ValueError(f"{place} must be of shape {wanted}, not {x.shape}{hint}")
-    if x.dtype != np.uint8:
-        raise ValueError(f"{place} must be uint8 from 0 to 255, not {x.dtype}: give the raw pixels")
-    if not len(x):
-        raise ValueError(f"{place} holds no images")
-    low, high = int(x.min()), int(x.max())
-    if low == high or high == 1:
+    if x.dtype != np.uint8 or x.ndim != len(shape) + 1 or x.shape[1:] != shape:
         raise ValueError(
-            f"{place} must hold pictures of pixels from 0 to 255, and has {low} to {high}: give "
-            "the raw pixels, before they are scaled"
+            f"{place} must be uint8 of shape (n, {', '.join(map(str, shape))}), raw pixels from 0 "
+            f"to 255, not {x.dtype} of shape {x.shape}"
+        )
+    if x.max(initial=0) <= 1:
+        raise ValueError(
+            f"{place} must hold pictures of pixels from 0 to 255, and has none above 1: give the "
+            "raw pixels, before they are scaled"
         )
     return np.ascontiguousarray(x)
 
 
 def _check_labels(y: np.ndarray, n_images: int, place: str) -> np.ndarray:
     """Return the labels as uint8 of shape (n,)."""
-    if y.shape[1:] == (1,):
-        y = y[:, 0]
-    if y.ndim != 1 or (y.dtype.kind not in "iu" and len(y)):
+    y = y[:, 0] if y.shape[1:] == (1,) else y
+    if y.shape != (n_images,) or y.dtype.kind not in "iu":
         raise ValueError(
-            f"{place} must be integers from 0 to 9 of shape (n,) or (n, 1), not {y.dtype} of shape "
-            f"{y.shape}"
-        )
-    if len(y) != n_images:
-        raise ValueError(
-            f"{place} must have one label for each of the {n_images} images, not {len(y)}"
+            f"{place} must be integers from 0 to 9, one for each of the {n_images} images, not "
+            f"{y.dtype} of shape {y.shape}"
         )
     wrong = np.flatnonzero((y < 0) | (y > 9))
     if len(wrong):

@@ -26,7 +26,7 @@ def plot_images(
     images : array of shape (n, height, width) or (n, height, width, 3), uint8
         Grey or RGB images.
     titles : sequence of str
-        One title for each image, or none.
+        One title for each image, or none at all.
     columns : int, default 8
         Tiles in a row.
     ax : matplotlib.axes.Axes, optional
@@ -36,23 +36,7 @@ def plot_images(
     -------
     matplotlib.axes.Axes
         Without ticks and labels.
-
-    Raises
-    ------
-    ValueError
-        If there are titles but not as many as images, `columns` is below 1, there is no image, or
-        images have another type or shape.
     """
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
-        raise ValueError(
-            f"images are {images.dtype} of shape {images.shape}: give uint8 of shape "
-            "(n, height, width) or (n, height, width, 3)"
-        )
-    if not len(images) or columns < 1:
-        raise ValueError(f"{len(images)} images in {columns} columns: give one or more of each")
-    if len(titles) not in (0, len(images)):
-        raise ValueError(f"{len(titles)} titles for {len(images)} images: give as many, or none")
     n, height, width = images.shape[:3]
     n_columns = min(n, columns)
     n_rows = -(-n // n_columns)

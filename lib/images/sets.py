@@ -97,21 +97,15 @@ def split_validation(
     Raises
     ------
     ValueError
-        If a class has fewer than two rows, or a part would be without some class.
+        If a part would be without some class.
     """
-    y = np.asarray(y)
-    classes, counts = np.unique(y, return_counts=True)
-    if y.ndim != 1 or not len(y):
-        raise ValueError(f"y must be the labels of some rows, of shape (n,), not {y.shape}")
-    if counts.min() < 2:
+    counts = np.unique(y, return_counts=True)[1]
+    most = len(y) - len(counts)
+    if counts.min() < 2 or not len(counts) <= n_validation <= most:
         raise ValueError(
-            f"class {classes[counts.argmin()]} has one row: two are needed to split it"
-        )
-    most = len(y) - len(classes)
-    if not len(classes) <= n_validation <= most:
-        raise ValueError(
-            f"n_validation is {n_validation:,}: give {len(classes)} to {most:,}, so that both "
-            f"parts of the {len(y):,} rows have each of the {len(classes)} classes"
+            f"n_validation is {n_validation:,}: give {len(counts)} to {most:,}, so that both parts "
+            f"of the {len(y):,} rows have each of the {len(counts)} classes, and two rows or more "
+            "of each"
         )
     validation = _draw(y, n_validation, n_left=1, seed=[seed])
     train = np.delete(np.arange(len(y), dtype=np.int64), validation)
