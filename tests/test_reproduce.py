@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from functools import partial
 
 from lib.commands import lockfile, reproduce
 from lib.ground import runs
@@ -62,6 +63,7 @@ def repository(tmp_path, monkeypatch):
         git(folder, "commit", "--quiet", "--message", f"Reach {rmse}")
     for module in (reproduce, runs):
         monkeypatch.setattr(module, "ROOT", folder)
+    monkeypatch.setattr(reproduce, "git", partial(reproduce.git, folder=folder))
     monkeypatch.setattr(lockfile, "_installed", {"numpy": "2.3.1"}.get)
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
@@ -160,7 +162,7 @@ def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
 def test_lock_file_that_was_never_committed_is_said(run, capfd):
     change(run, "run", lock="1" * 64)
     reproduce.main("power/then")
-    assert "lock file is not in its commit" in capfd.readouterr().out
+    assert "lock file is neither here nor in its commit" in capfd.readouterr().out
 
 
 def test_outputs_stay_when_asked_for(run, repository, tmp_path, capfd):
