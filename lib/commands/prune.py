@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
+from lib.commands.which import REFERENCE
 from lib.ground.console import redact, say
 from lib.ground.files import ROOT, is_local, outputs_dir, state_dir
 from lib.ground.folder import Run
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BY_HAND = "dev"
-REFERENCE = "reference"
 PRUNED = ".pruned-"
+NEVER = datetime.min.replace(tzinfo=UTC)
 REASONS = {
     "by hand": "it is where notebooks run by hand",
     "in git": "its files are kept in git, or it is a reference run",
@@ -59,15 +60,15 @@ class Found:
     run : Run
     kept : str
         A key of `REASONS` that holds whatever its age, or "".
-    last : datetime or None
-        When something last ended, began or was opened in it (UTC).
+    last : datetime
+        When something last ended, began or was opened in it (UTC); `NEVER` where it does not say.
     origin : str
         The ``run_dir`` it was opened from; "" for a run of its own.
     """
 
     run: Run
     kept: str
-    last: datetime | None
+    last: datetime
     origin: str
 
 
@@ -141,7 +142,7 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
         "elsewhere": link.get("tracking_uri", here) != here,
     }
     kept = next((reason for reason, holds in reasons.items() if holds), "")
-    last = max((datetime.fromisoformat(time) for time in times if time), default=None)
+    last = max((datetime.fromisoformat(time) for time in times if time), default=NEVER)
     return Found(run, kept, last, start.get("opened", ""))
 
 
@@ -161,20 +162,19 @@ def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[tupl
     list of (Found, str)
         With a key of `REASONS`, or "" where the run goes.
     """
-    never = datetime.min.replace(tzinfo=UTC)
-    ordered = sorted(runs, key=lambda found: (found.last or never, found.run.run_dir))
-    origins = {found.origin for found in ordered if found.last and found.last >= before}
+    ordered = sorted(runs, key=lambda found: (found.last, found.run.run_dir))
+    origins = {found.origin for found in ordered if found.last >= before}
     last: dict[str, list[str]] = {}
     for found in reversed(ordered):
-        if found.last and not found.origin and found.kept not in ("by hand", "in git", "link"):
+        if not found.origin and found.kept not in ("by hand", "in git", "link"):
             last.setdefault(found.run.pipeline, []).append(found.run.run_dir)
     decided = []
     for found in ordered:
         reasons = {
             "opened": found.run.run_dir in origins,
-            "unknown": found.last is None,
+            "unknown": found.last == NEVER,
             "last": found.run.run_dir in last.get(found.run.pipeline, [])[:keep_last],
-            "young": (found.last or never) >= before,
+            "young": found.last >= before,
         }
         reason = next((reason for reason, holds in reasons.items() if holds), "")
         decided.append((found, found.kept or reason))
