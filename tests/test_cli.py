@@ -49,7 +49,7 @@ def test_help_names_every_command(capsys):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_takes_what_the_function_that_carries_it_out_does(name):
-    module, function = cli.COMMANDS[name].call.split(":")
+    module, function = cli.COMMANDS[name][0].split(":")
     call = getattr(importlib.import_module(f"lib.commands.{module}"), function)
     given = vars(cli._parser().parse_args([name]))
     inspect.signature(call).bind(**{k: given[k] for k in given.keys() - {"command", "given"}})
@@ -93,9 +93,11 @@ def test_make_help_lists_every_target_in_groups_with_its_arguments():
         assert re.search(rf"^  {target} +\S", text, re.MULTILINE), target
     for group in ("Start", "Runs", "Models", "Work on the project"):
         assert re.search(rf"^{group}\b", text, re.MULTILINE), group
-    for name, command in cli.COMMANDS.items():
-        for argument in command.usage.split(" ", 2)[2:]:
+    for name in cli.COMMANDS:
+        for argument in cli.usage(name).split(" ", 2)[2:]:
             assert f"\n{'':14}{argument}\n" in text, name
+    assert cli.USAGES.keys() >= cli.COMMANDS.keys() - {"prepare"}
+    assert cli.usage("promote") == 'make promote MODEL=<model> VERSION=latest REASON="why"'
 
 
 def test_command_is_given_the_values_that_were_typed_and_none_of_the_environment(tmp_path):
@@ -128,12 +130,12 @@ def test_misspelt_argument_of_make_is_an_error_before_anything_is_done(tmp_path)
     done = make("compare", "PIPELIN=power", OUTPUTS_DIR=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.startswith("error: make compare knows no PIPELIN; did you mean PIPELINE?\n")
-    assert f"\nusage: {cli.COMMANDS['compare'].usage}\n" in done.stderr
+    assert f"\nusage: {cli.usage('compare')}\n" in done.stderr
 
 
 def test_arguments_that_a_command_knows_and_variables_of_others_are_let_through():
-    for name, command in cli.COMMANDS.items():
-        cli.check_names(name, [*command.takes, "DATA_DIR", "NOTIFY_EMAIL", "CUDA_HOME"])
+    for name in cli.COMMANDS:
+        cli.check_names(name, [*cli.takes(name), "DATA_DIR", "NOTIFY_EMAIL", "CUDA_HOME"])
 
 
 @pytest.mark.parametrize(
@@ -161,13 +163,13 @@ def test_without_any_run_every_command_says_how_to_make_one(command, capsys, mon
     assert cli.main(command.split()) == 2
     error, usage = capsys.readouterr().err.splitlines()
     assert error == "error: there is no run yet, make one: make run PIPELINE=power"
-    assert usage == f"usage: {cli.COMMANDS[command.split()[0]].usage}"
+    assert usage == f"usage: {cli.usage(command.split()[0])}"
 
 
 def test_usage_of_help_is_that_of_make(capsys):
     with pytest.raises(SystemExit):
         cli.main(["compare", "--help"])
-    assert capsys.readouterr().out.startswith(f"usage: {cli.COMMANDS['compare'].usage}\n")
+    assert capsys.readouterr().out.startswith(f"usage: {cli.usage('compare')}\n")
 
 
 def test_console_keeps_the_log_out_and_gives_output_back_afterwards(tmp_path, capfd):

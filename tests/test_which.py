@@ -93,10 +93,10 @@ def test_where_no_run_was_made_the_command_that_makes_one_is_said(tmp_path, monk
 @pytest.mark.parametrize(
     ("asked", "a", "b", "words"),
     [
-        (("", ""), "wind/old", "wind/new", "the last two runs of wind"),
-        (("", "", "sea"), "sea/b", "sea/a", "the last two runs of sea"),
-        (("latest", ""), "wind/new", "wind/old", "B is the newest other run of wind"),
-        (("", "wind/old"), "wind/new", "wind/old", "A is the newest other run of wind"),
+        (("", ""), "wind/old", "wind/new", "wind/old is the newest other run of wind"),
+        (("", "", "sea"), "sea/b", "sea/a", "sea/b is the newest other run of sea"),
+        (("latest", ""), "wind/new", "wind/old", "wind/old is the newest other run of wind"),
+        (("", "wind/old"), "wind/new", "wind/old", "wind/new is the newest other run of wind"),
         (("sea/latest", "latest"), "sea/a", "wind/new", ""),
     ],
 )

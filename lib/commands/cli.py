@@ -1,8 +1,8 @@
 """The commands behind the Makefile: ``python -m lib.commands.cli --help``.
 
-`COMMANDS` says of each how it is typed and which function carries it out; that is given what was
-parsed, by name, and returns the exit status (None is 0). Its module is imported when the command
-runs. A new command is one more entry, and a target of the Makefile.
+`COMMANDS` says of each which function carries it out; that is given what was parsed, by name, and
+returns the exit status (None is 0). Its module is imported when the command runs. How a command is
+typed stands in the Makefile alone. A new command is one more entry here, and a target there.
 """
 
 import argparse
@@ -11,80 +11,36 @@ import importlib
 import re
 import signal
 import sys
-from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
-MODEL = "<model>"
 PLACES = ("DATA_DIR", "OUTPUTS_DIR", "MLFLOW_TRACKING_URI", "PYTHON")
-ARGUMENT = re.compile(r"\b([A-Z][A-Z_]*)=")
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command of the Makefile.
-
-    Attributes
-    ----------
-    call : str
-        ``module:function`` below `lib.commands`.
-    usage : str
-        How it is typed; what stands before an equals sign is what it takes.
-    arguments : str
-        What the function takes, in the order in which it is typed: see `ARGUMENTS`.
-    """
-
-    call: str
-    usage: str
-    arguments: str = ""
-
-    @property
-    def takes(self) -> list[str]:
-        """The names of its arguments, as make knows them."""
-        return list(dict.fromkeys(ARGUMENT.findall(self.usage)))
-
+MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
+TARGET = re.compile(r"^([a-z]+):[^|\n]*(?:\| (.*))?$", re.MULTILINE)
+USAGES = dict(TARGET.findall(MAKEFILE.read_text(encoding="utf-8")))
+"""What is typed after ``make <target>``, by target, as `make help` shows it."""
 
 COMMANDS = {
-    "run": Command(
-        "pipelines:run",
-        """make run [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']""",
-        "pipelines --params",
-    ),
-    "up": Command(
-        "services:up",
-        "make up [AIRFLOW_PORT=8080] [MLFLOW_PORT=5000] [LAB_PORT=8888]",
-        "--airflow-port --mlflow-port --lab-port",
-    ),
-    "lab": Command("services:lab", "make lab [LAB_PORT=8888]", "--lab-port"),
-    "prepare": Command("services:prepare", "make install"),
-    "notebooks": Command("notebooks:refresh_all", "make notebooks [PIPELINE=power]", "pipelines"),
-    "new": Command("new:main", "make new PIPELINE=wine [TASK=regression]", "name --task"),
-    "doctor": Command("doctor:main", "make doctor"),
-    "reports": Command("reports:write", "make reports [RUN=latest]", "run"),
-    "compare": Command(
-        "reports:compare",
-        "make compare [A=power/<run>] [B=power/latest] [PIPELINE=power]",
-        "a b --pipeline",
-    ),
-    "open": Command("workbench:main", "make open [RUN=latest] [STAGE=05_evaluate]", "run stage"),
-    "keep": Command("keep:main", "make keep [NOTEBOOK=latest] [APPLY=1]", "notebook --apply"),
-    "reproduce": Command("reproduce:main", "make reproduce [RUN=latest] [KEEP=1]", "run --keep"),
-    "prune": Command(
-        "prune:main", "make prune [LAST=10] [DAYS=30] [APPLY=1]", "--last --days --apply"
-    ),
-    "history": Command("models:history", f"make history MODEL={MODEL}", "model"),
-    "champion": Command(
-        "models:champion", f"make champion MODEL={MODEL} [AT=2026-11-01]", "model --at"
-    ),
-    "promote": Command(
-        "models:promote",
-        f'make promote MODEL={MODEL} VERSION=latest REASON="why"',
-        "model version --reason",
-    ),
-    "rollback": Command(
-        "models:rollback", f'make rollback MODEL={MODEL} [REASON="why"]', "model --reason"
-    ),
-    "reconcile": Command("models:reconcile", f"make reconcile [MODEL={MODEL}]", "model"),
+    "run": ("pipelines:run", "pipelines --params"),
+    "up": ("services:up", "--airflow-port --mlflow-port --lab-port"),
+    "lab": ("services:lab", "--lab-port"),
+    "prepare": ("services:prepare", ""),
+    "notebooks": ("notebooks:refresh_all", "pipelines"),
+    "new": ("new:main", "name --task"),
+    "doctor": ("doctor:main", ""),
+    "reports": ("reports:write", "run"),
+    "compare": ("reports:compare", "a b --pipeline"),
+    "open": ("workbench:main", "run stage"),
+    "keep": ("keep:main", "notebook --apply"),
+    "reproduce": ("reproduce:main", "run --keep"),
+    "prune": ("prune:main", "--last --days --apply"),
+    "history": ("models:history", "model"),
+    "champion": ("models:champion", "model --at"),
+    "promote": ("models:promote", "model version --reason"),
+    "rollback": ("models:rollback", "model --reason"),
+    "reconcile": ("models:reconcile", "model"),
 }
+"""By name: ``module:function`` below `lib.commands`, and what it takes, see `ARGUMENTS`."""
 
 
 def _number(text: str) -> int:
@@ -118,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse `arguments` and run the command; return the exit status."""
     given = vars(_parser().parse_args(arguments))
     name, typed = given.pop("command"), given.pop("given").split()
-    module, function = COMMANDS[name].call.split(":")
+    module, function = COMMANDS[name][0].split(":")
     try:
         check_names(name, typed)
         return getattr(importlib.import_module(f"lib.commands.{module}"), function)(**given) or 0
@@ -139,9 +95,9 @@ def _parser() -> _Parser:
     parser = _Parser(prog="python -m lib.commands.cli", description=__doc__.split("\n")[0])
     parser.add_argument("--given", default="", help="arguments of make that were typed, by name")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for name, command in COMMANDS.items():
-        one = commands.add_parser(name, help=command.usage, usage=command.usage)
-        for argument in command.arguments.split():
+    for name, (_, arguments) in COMMANDS.items():
+        one = commands.add_parser(name, help=usage(name), usage=usage(name))
+        for argument in arguments.split():
             usual = {"default": ""} | ({} if argument.startswith("--") else {"nargs": "?"})
             one.add_argument(argument, **usual | ARGUMENTS.get(argument, {}))
     return parser
@@ -149,7 +105,12 @@ def _parser() -> _Parser:
 
 def usage(name: str) -> str:
     """Return how a command is typed."""
-    return COMMANDS[name].usage if name in COMMANDS else "make help"
+    return f"make {name} {USAGES[name]}".rstrip() if name in USAGES else "make help"
+
+
+def takes(name: str) -> list[str]:
+    """Return the names of a command's arguments, as make knows them."""
+    return list(dict.fromkeys(re.findall(r"\b([A-Z][A-Z_]*)=", usage(name))))
 
 
 def check_names(name: str, typed: list[str]) -> None:
@@ -170,17 +131,17 @@ def check_names(name: str, typed: list[str]) -> None:
     ValueError
         If one is misspelt, or another command's.
     """
-    takes = COMMANDS[name].takes
-    others = {argument for command in COMMANDS.values() for argument in command.takes}
+    known = takes(name)
+    others = {argument for command in COMMANDS for argument in takes(command)}
     for argument in typed:
-        if argument in takes or argument in PLACES:
+        if argument in known or argument in PLACES:
             continue
-        close = difflib.get_close_matches(argument.upper(), takes, n=1, cutoff=0.75)
+        close = difflib.get_close_matches(argument.upper(), known, n=1, cutoff=0.75)
         if close:
             raise ValueError(f"make {name} knows no {argument}; did you mean {close[0]}?")
         if argument in others:
-            some = f"it takes {', '.join(takes)}" if takes else "it takes none"
-            raise ValueError(f"make {name} knows no {argument}; {some}")
+            some = ", ".join(known) or "none"
+            raise ValueError(f"make {name} knows no {argument}; it takes {some}")
 
 
 if __name__ == "__main__":

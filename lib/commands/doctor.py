@@ -110,8 +110,7 @@ def kernel() -> Finding:
         try:
             notebooks.execute(path)
         except Exception as error:  # of a process that may die in many ways
-            fix = "make clean install; a firewall or a sandbox may forbid unix sockets in "
-            fix += tempfile.gettempdir()
+            fix = f"make clean install; a sandbox may forbid sockets in {tempfile.gettempdir()}"
             return Finding("kernel", PROBLEM, f"no kernel answers: {error}", fix)
     return Finding("kernel", OK, f"answers in {time.monotonic() - began:.1f} s")
 

@@ -119,10 +119,8 @@ def make_environment(folder: Path) -> None:
     try:
         venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(folder)
     except (subprocess.CalledProcessError, OSError) as error:
-        said = getattr(error, "output", None) or error
-        text = said.decode(errors="replace") if isinstance(said, bytes) else said
         raise Failed(
-            f"Python cannot make an environment: {text}\nOn Debian and Ubuntu: apt install "
+            f"Python cannot make an environment: {error}\nOn Debian and Ubuntu: apt install "
             "python3-venv. Or try another Python: make PYTHON=python3.12"
         ) from error
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 from lib.commands.which import LATEST
 from lib.commands.workbench import WORKBENCH, bare
@@ -23,9 +22,6 @@ from lib.run import OPENED, open_run
 
 import nbformat
 from upath import UPath
-
-if TYPE_CHECKING:
-    from nbdime.merging.decisions import MergeDecision
 
 
 @dataclass(frozen=True)
@@ -185,21 +181,14 @@ def _merge(common: dict, committed: dict, edited: dict, target: Path) -> dict:
     options.input_strategy = options.output_strategy = None
     three = [nbformat.from_dict(notebook) for notebook in (common, committed, edited)]
     merged, decisions = merge_notebooks(*three, options)
-    near = sorted({_cell_of(decision) for decision in decisions if decision.conflict})
-    if near:
+    paths = ["/".join(map(str, one.common_path)) for one in decisions if one.conflict]
+    if paths:
         raise ValueError(
             f"notebooks/{target.parent.name}/{target.name} has changed since the stage was opened, "
-            f"in the same place as the opened notebook: near cell {', '.join(map(str, near))}. "
-            "Nothing was written. Make your change there by hand, or open the stage anew"
+            f"in the same place as the opened notebook: {', '.join(paths)}. Nothing was written. "
+            "Make your change there by hand, or open the stage anew"
         )
     return bare(merged, target.parent.name)
-
-
-def _cell_of(decision: "MergeDecision") -> int:
-    """Return the number, in what both have in common, of the cell that a decision is about."""
-    below = (decision.common_path or ("cells",))[1:]
-    changed = [*(decision.local_diff or ()), *(decision.remote_diff or ())]
-    return 1 + (below[0] if below else min(one["key"] for one in changed))
 
 
 def _check_parameters(notebook: Mapping, path: Path) -> None:

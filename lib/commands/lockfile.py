@@ -2,6 +2,9 @@
 
 from importlib import metadata
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 
 def wanted(lock: str) -> dict[str, str]:
     """Return the version of each package that a lock file asks for on this machine, by name.
@@ -11,9 +14,6 @@ def wanted(lock: str) -> dict[str, str]:
     lock : str
         Content of a `requirements.lock`.
     """
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
     heads = [line for line in lock.splitlines() if "==" in line and not line.startswith((" ", "#"))]
     asked = [Requirement(line.rstrip("\\ ")) for line in heads]
     return {
@@ -31,12 +31,6 @@ def differences(lock: str) -> list[tuple[str, str, str]]:
     list of (str, str, str)
         Name, the version that is asked for, and the installed one, "" where there is none.
     """
-    pairs = [(name, version, _installed(name)) for name, version in wanted(lock).items()]
-    return [pair for pair in pairs if pair[1] != pair[2]]
-
-
-def _installed(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
+    here = {canonicalize_name(one.name): one.version for one in metadata.distributions()}
+    found = [(name, version, here.get(name, "")) for name, version in wanted(lock).items()]
+    return [one for one in found if one[1] != one[2]]

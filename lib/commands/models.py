@@ -15,6 +15,7 @@ from lib import tracking
 from lib.commands import which
 from lib.ground.console import redact, say
 from lib.pages import publish
+from lib.pages.html import when
 from lib.registry import lifecycle
 from lib.registry.ledger import Entry
 from lib.registry.lifecycle import PRODUCTION
@@ -43,17 +44,17 @@ def champion(model: str, at: str) -> None:
     moment = _moment(at) if at else datetime.now(UTC)
     with _asked():
         model = which.find_model(model)
-        number = lifecycle.champion(model, moment) if at else lifecycle.champion(model)
+        number = lifecycle.champion(model, moment if at else None)
         entries = [e for e in lifecycle.history(model) if e.alias == PRODUCTION]
     known = [e for e in entries if datetime.fromisoformat(e.when) <= moment]
-    when = f" at {_minute(moment)} UTC" if at else ""
+    words = f" at {when(moment.isoformat())} UTC" if at else ""
     if number is not None and known:
-        when += f", since {_time(known[-1])} UTC by {known[-1].by}: "
-        when += _one_line(known[-1].reason)
+        last = known[-1]
+        words += f", since {when(last.when)} UTC by {last.by}: {_one_line(last.reason)}"
     elif at and not known:
-        begins = f"begins at {_time(entries[0])} UTC" if entries else "has no entry"
-        when += f", as far as is known: the ledger {begins}"
-    say(f"{model}: {_serves(number)}{when}")
+        begins = f"begins at {when(entries[0].when)} UTC" if entries else "has no entry"
+        words += f", as far as is known: the ledger {begins}"
+    say(f"{model}: {_serves(number)}{words}")
 
 
 def promote(model: str, version: str, reason: str) -> None:
@@ -125,8 +126,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     change = f"{entry.before or '-'} -> {entry.after or '-'}"
     why = "OVERRIDE: " if entry.override else ""
     why += _one_line(entry.reason) + ("" if entry.done else " (NOT FINISHED)")
-    by = entry.by
-    return _time(entry), entry.alias, f"{change} {entry.action}", by, why
+    return when(entry.when), entry.alias, f"{change} {entry.action}", entry.by, why
 
 
 def _serves(number: int | None) -> str:
@@ -142,14 +142,6 @@ def _moment(text: str) -> datetime:
             "or 2026-11-01T18:30+01:00"
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _time(entry: Entry) -> str:
-    return _minute(datetime.fromisoformat(entry.when))
-
-
-def _minute(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _one_line(text: str) -> str:

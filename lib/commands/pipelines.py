@@ -62,15 +62,15 @@ def run(pipelines: list[str], params: str) -> int:
                 ended[name] = make(name, values, console)
                 if ended[name] == "cancelled":
                     break
-    by_state = {state: [n for n in ended if ended[n] == state] for state in ended.values()}
-    n_passed, total = len(by_state.get("passed", [])), time.monotonic() - started
-    say(f"\n{n_passed} of {len(names)} passed in {total:.0f} s")
-    if "failed" in by_state:
-        say(f"failed: {', '.join(by_state['failed'])}; Airflow's log: {log}")
+    states, total = list(ended.values()), time.monotonic() - started
+    say(f"\n{states.count('passed')} of {len(names)} passed in {total:.0f} s")
+    failed = [name for name in ended if ended[name] == "failed"]
+    if failed:
+        say(f"failed: {', '.join(failed)}; Airflow's log: {log}")
     say(f"all runs: {outputs_dir() / INDEX}")
-    if "cancelled" in by_state:
+    if "cancelled" in states:
         return INTERRUPTED
-    return 1 if "failed" in by_state else 0
+    return 1 if failed else 0
 
 
 def choose(asked: list[str]) -> list[str]:

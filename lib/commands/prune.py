@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import tracking
+from lib.commands.which import REFERENCE
 from lib.ground.console import redact, say
 from lib.ground.files import ROOT, is_local, outputs_dir, state_dir
 from lib.ground.folder import Run
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BY_HAND = "dev"
-REFERENCE = "reference"
 PRUNED = ".pruned-"
+NEVER = datetime.min.replace(tzinfo=UTC)
 REASONS = {
     "by hand": "it is where notebooks run by hand",
     "in git": "its files are kept in git, or it is a reference run",
@@ -59,15 +60,15 @@ class Found:
     run : Run
     kept : str
         A key of `REASONS` that holds whatever its age, or "".
-    last : datetime or None
-        When something last ended, began or was opened in it (UTC).
+    last : datetime
+        When something last ended, began or was opened in it (UTC); `NEVER` where it does not say.
     origin : str
         The ``run_dir`` it was opened from; "" for a run of its own.
     """
 
     run: Run
     kept: str
-    last: datetime | None
+    last: datetime
     origin: str
 
 
@@ -93,35 +94,26 @@ def main(*, last: int = 10, days: int = 30, apply: bool = False) -> None:
     runs = [look(run, *referred) for run in list_runs(copies=True)]
     decided = decide(runs, last, datetime.now(UTC) - timedelta(days=days))
     going = [found for found, reason in decided if not reason]
-    rest = leftovers()
-    say(
-        f"A run goes when it is older than {days} days, not among the last {last} of its pipeline, "
-        "and nothing refers to it."
-    )
+    say(f"Older than {days} days, not of the last {last} of a pipeline, and not referred to, go:")
     sizes = [size(found.run) for found in going]
     for found, n_bytes in zip(going, sizes, strict=True):
-        say(f"goes     {found.last:%Y-%m-%d} {_megabytes(n_bytes):>12}  {found.run.run_dir}")
-    for place in rest:
-        say(f"goes     {place}, left by a deletion that was cut off")
+        say(f"goes     {found.last:%Y-%m-%d} {n_bytes / 1e6:>9,.1f} MB  {found.run.run_dir}")
     stay = Counter(reason for _, reason in decided)
     for reason, text in REASONS.items():
         if stay[reason]:
             say(f"{stay[reason]:>5} stay: {text}")
-    say(f"{len(going)} of {len(decided)} runs go, {_megabytes(sum(sizes))}")
+    say(f"{len(going)} of {len(decided)} runs go, {sum(sizes) / 1e6:,.1f} MB")
     if not apply:
-        if going or rest:
+        if going:
             say("Nothing was deleted. To delete it: make prune APPLY=1, or --apply")
         return
-    for place in rest:
+    for place in leftovers():
         _remove(place)
     for found in going:
         delete(found.run, client)
         say(f"deleted  {found.run.run_dir}")
     if going:
-        say(
-            "Their MLflow runs are marked as deleted and can be restored; `mlflow gc` removes them "
-            "with their artifacts."
-        )
+        say("Their MLflow runs are marked as deleted; `mlflow gc` removes them for good")
         write_index()
 
 
@@ -150,7 +142,7 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
         "elsewhere": link.get("tracking_uri", here) != here,
     }
     kept = next((reason for reason, holds in reasons.items() if holds), "")
-    last = max((datetime.fromisoformat(time) for time in times if time), default=None)
+    last = max((datetime.fromisoformat(time) for time in times if time), default=NEVER)
     return Found(run, kept, last, start.get("opened", ""))
 
 
@@ -170,20 +162,19 @@ def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[tupl
     list of (Found, str)
         With a key of `REASONS`, or "" where the run goes.
     """
-    never = datetime.min.replace(tzinfo=UTC)
-    ordered = sorted(runs, key=lambda found: (found.last or never, found.run.run_dir))
-    origins = {found.origin for found in ordered if found.last and found.last >= before}
+    ordered = sorted(runs, key=lambda found: (found.last, found.run.run_dir))
+    origins = {found.origin for found in ordered if found.last >= before}
     last: dict[str, list[str]] = {}
     for found in reversed(ordered):
-        if found.last and not found.origin and found.kept not in ("by hand", "in git", "link"):
+        if not found.origin and found.kept not in ("by hand", "in git", "link"):
             last.setdefault(found.run.pipeline, []).append(found.run.run_dir)
     decided = []
     for found in ordered:
         reasons = {
             "opened": found.run.run_dir in origins,
-            "unknown": found.last is None,
+            "unknown": found.last == NEVER,
             "last": found.run.run_dir in last.get(found.run.pipeline, [])[:keep_last],
-            "young": (found.last or never) >= before,
+            "young": found.last >= before,
         }
         reason = next((reason for reason, holds in reasons.items() if holds), "")
         decided.append((found, found.kept or reason))
@@ -210,9 +201,8 @@ def delete(run: Run, client: "MlflowClient") -> None:
 def leftovers() -> list[UPath]:
     """Return what an earlier deletion that was cut off has left."""
     root = outputs_dir()
-    if not is_local(root) or not root.exists():
-        return []
-    return sorted((p for p in root.glob(f"*/{PRUNED}*") if not _is_link(p)), key=str)
+    found = root.glob(f"*/{PRUNED}*") if is_local(root) and root.exists() else ()
+    return [path for path in found if not path.is_symlink() and not path.parent.is_symlink()]
 
 
 def size(run: Run) -> int:
@@ -278,10 +268,6 @@ def _is_own(run: Run) -> bool:
     return place.resolve() == Path(outputs_dir().path).resolve() / run.pipeline / run.name
 
 
-def _is_link(path: UPath) -> bool:
-    return Path(path.path).is_symlink() or Path(path.path).parent.is_symlink()
-
-
 def _scratch(run: Run) -> Path:
     return state_dir() / ".scratch" / run.pipeline / run.name
 
@@ -296,7 +282,3 @@ def _remove(path: UPath) -> None:
         if not place.name.startswith(PRUNED):
             place = place.rename(place.with_name(f"{PRUNED}{place.name}"))
         shutil.rmtree(place)
-
-
-def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"

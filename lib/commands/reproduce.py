@@ -26,7 +26,6 @@ from lib.ground.files import ROOT, data_dir
 from lib.ground.folder import Run
 from lib.ground.git import git
 from lib.ground.parameters import Value
-from lib.ground.runs import lock_digest
 from lib.pages.differences import data_words
 from lib.pages.summary import summarise
 
@@ -140,11 +139,8 @@ def known_commit(text: str, pipeline: str) -> tuple[str, str]:
     commit, as_now = text.partition("+")[0], "the files are taken as they are now"
     if not COMMIT.fullmatch(commit):
         return "", f"unknown; {as_now}"
-    held = _git("ls-tree", "--name-only", commit, f"dags/{pipeline}.py")
-    if held is None:
-        return "", f"{commit[:10]} is not in this repository; {as_now}"
-    if not held:
-        return "", f"{commit[:10]} has no pipeline {pipeline}; {as_now}"
+    if git("cat-file", "-e", f"{commit}:./dags/{pipeline}.py") is None:
+        return "", f"{commit[:10]} is not here, or has no pipeline {pipeline}; {as_now}"
     if "+" in text:
         return commit, f"{commit[:10]}, without the changes that were never committed"
     return commit, commit[:10]
@@ -162,22 +158,20 @@ def worktree(commit: str, *, keep: bool) -> Iterator[tuple[Path, Path]]:
         A new, empty folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="reproduce-"))
-    tree = folder / "tree"
+    tree, inside = folder / "tree", ROOT
     try:
         if commit:
             command = ["-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach"]
-            if _git(*command, str(tree), commit) is None:
+            if git(*command, str(tree), commit) is None:
                 raise ValueError(
                     f"git cannot make a worktree of {commit[:10]} in {folder}: see what "
                     f"`git worktree add --detach {tree} {commit[:10]}` says"
                 )
-            yield tree / (_git("rev-parse", "--show-prefix") or ""), folder
-        else:
-            yield ROOT, folder
+            inside = tree / (git("rev-parse", "--show-prefix") or "")
+        yield inside, folder
     finally:
         if not keep:
-            if commit:
-                _git("worktree", "remove", "--force", str(tree))
+            git("worktree", "remove", "--force", str(tree))
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -197,7 +191,9 @@ def environment_changes(start: Mapping, commit: str) -> list[str]:
         words.append(f"Python was {start.get('python') or 'not noted'}, now {python}")
     text = _lock_text(start.get("lock", ""), commit)
     if not text:
-        words.append("the run's lock file is not in its commit, so that packages are not compared")
+        words.append(
+            "the run's lock file is neither here nor in its commit: no package is compared"
+        )
     return words + [
         f"{name} was {was}, now {now or 'not installed'}"
         for name, was, now in lockfile.differences(text)
@@ -247,9 +243,8 @@ def environment(tree: Path, outputs: Path) -> dict[str, str]:
     Nothing in them leads to the tracking server, the databases or the people of the real runs.
     """
     kept = {name: text for name, text in os.environ.items() if not name.startswith(LEFT_OUT)}
-    paths = [str(tree), kept.get("PYTHONPATH", "")]
-    kept["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return kept | {"OUTPUTS_DIR": str(outputs), "DATA_DIR": str(data_dir())}
+    places = {"PYTHONPATH": tree, "OUTPUTS_DIR": outputs, "DATA_DIR": data_dir()}
+    return kept | {name: str(place) for name, place in places.items()}
 
 
 def agreement(before: Mapping[str, float], after: Mapping[str, float]) -> pd.DataFrame:
@@ -298,20 +293,14 @@ def verdict(rows: pd.DataFrame, causes: list[str], *, same_data: bool) -> str:
 
 def _lock_text(lock: str, commit: str) -> str:
     """Return the lock file of this digest, from here or from `commit`; "" if neither has it."""
-    here = ROOT / "requirements.lock"
-    if lock and lock == lock_digest():
-        return here.read_text(encoding="utf-8")
-    text = f"{_git('show', f'{commit}:./requirements.lock') or ''}\n" if commit else ""
-    is_same = hashlib.sha256(text.encode()).hexdigest() == lock
-    return text if is_same or not lock else ""
+    here = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    then = git("show", f"{commit}:./requirements.lock") if commit else None
+    digests = {hashlib.sha256(text.encode()).hexdigest(): text for text in (here, f"{then}\n")}
+    return digests.get(lock, "")
 
 
 def _tell(topic: str, words: str) -> None:
     say(f"  {topic:<12} {words}")
-
-
-def _git(*arguments: str) -> str | None:
-    return git(*arguments, folder=ROOT)
 
 
 def _exists(folder: Path, path: str) -> bool:

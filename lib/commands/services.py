@@ -371,7 +371,6 @@ def _airflow_password(settings: Mapping[str, str]) -> str:
     file = Path(settings["AIRFLOW_HOME"]) / "simple_auth_manager_passwords.json.generated"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump({"admin": secrets.token_urlsafe(9)}, stream)
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({"admin": secrets.token_urlsafe(9)}), encoding="utf-8")
     return json.loads(file.read_text(encoding="utf-8"))["admin"]

@@ -89,12 +89,8 @@ def find_pair(a: str, b: str, pipeline: str = "") -> tuple[Run, Run, str]:
             f"{one.run_dir} is the only run of {one.pipeline}, there is nothing to compare it "
             f"with: make another one (make run PIPELINE={one.pipeline}), or name two runs"
         )
-    other = open_run(others[0])
-    if a:
-        return one, other, f"B is the newest other run of {one.pipeline}"
-    if b:
-        return other, one, f"A is the newest other run of {one.pipeline}"
-    return other, one, f"the last two runs of {one.pipeline}"
+    words = f"{others[0]} is the newest other run of {one.pipeline}"
+    return (one, open_run(others[0]), words) if a else (open_run(others[0]), one, words)
 
 
 def find_stage(summary: Mapping, text: str = "") -> Mapping:
