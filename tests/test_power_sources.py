@@ -7,12 +7,12 @@ import zipfile
 from lib.frames import gap_report, grid_step
 from lib.ground.console import redact
 from lib.power.load import load_power
-from lib.power.sample import sample_power, write_uci_text
+from lib.power.sample import sample_power
 from lib.power.uci import ARCHIVE, fetch_uci
 
 import pandas as pd
 import pytest
-from power_data import HERE, minutes, uci
+from power_data import HERE, minutes, uci, write_uci_text
 
 # Formats and places
 

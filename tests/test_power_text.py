@@ -8,12 +8,12 @@ from pathlib import Path
 from lib.frames import gap_report, grid_step
 from lib.power.frame import COLUMNS
 from lib.power.load import load_power
-from lib.power.sample import sample_power, write_uci_text
+from lib.power.sample import sample_power
 
 import numpy as np
 import pandas as pd
 import pytest
-from power_data import HEADER, HERE, minutes, uci
+from power_data import HEADER, HERE, minutes, uci, write_uci_text
 
 
 @pytest.fixture

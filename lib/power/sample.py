@@ -1,9 +1,6 @@
-"""A made-up house, and UCI's text format written by us: for samples, tests and benchmarks."""
+"""A made-up house."""
 
-import gzip
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from lib.power.frame import COLUMNS, RESOLUTIONS, canonical
 
@@ -231,25 +228,3 @@ def _sample_gaps(n_days: int, rng: np.random.Generator) -> list[tuple[int, int]]
     lengths = np.concatenate([rng.integers(least, most, n) for n, least, most in kinds])
     first = rng.integers(0, 1440 * n_days - lengths)
     return list(zip(first.tolist(), lengths.tolist(), strict=True))
-
-
-def write_uci_text(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a canonical frame as UCI's text, packed when `path` ends in ``.zip`` or ``.gz``.
-
-    Values have three decimals; a row without readings has ``?`` in six columns and nothing in the
-    last, as in UCI's file.
-    """
-    if (frame.index.microsecond != 0).any():
-        raise ValueError("the text has whole seconds; the frame has others")
-    table = pd.DataFrame({"Date": [f"{ts.day}/{ts.month}/{ts.year}" for ts in frame.index]})
-    table["Time"] = frame.index.strftime("%H:%M:%S")
-    for column, name in COLUMNS.items():
-        missing = "" if column == "sub_metering_3_wh" else "?"
-        table[name] = [missing if np.isnan(v) else f"{v:.3f}" for v in frame[column]]
-    data = table.to_csv(sep=";", index=False).encode()
-    path = Path(path)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(path.with_suffix(".txt").name, data)
-    else:
-        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
