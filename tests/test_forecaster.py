@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from lib.packaging import load_packed
 from lib.power.features import (
     POWER_COLUMNS,
     PowerOptions,
@@ -18,7 +19,6 @@ from lib.power.features import (
 )
 from lib.power.model import (
     forecast,
-    load_forecaster,
     make_spec,
     save_forecaster,
 )
@@ -85,7 +85,7 @@ def folder(trained, target, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return load_forecaster(folder)
+    return load_packed(folder)
 
 
 def test_saved_model_predicts_the_mean_of_its_boosters(trained, model, target):
@@ -237,25 +237,6 @@ def test_model_folder_has_a_signature_of_floats_and_one_time_of_any_type(model):
     types = model.metadata.signature.inputs.input_dict()
     assert list(types) == ["ts", *POWER_COLUMNS]
     assert [str(column.type) for column in types.values()] == ["Any"] + ["DataType.double"] * 7
-
-
-@pytest.mark.parametrize(("boosters", "message"), [(0, "at least one"), (1, "same features")])
-def test_saving_a_forecaster_that_cannot_work_is_refused(trained, tmp_path, boosters, message):
-    made, spec = trained
-    wrong = {**spec, "features": spec["features"][1:]}
-    with pytest.raises(ValueError, match=message):
-        save_forecaster(tmp_path / "model", made[:boosters], wrong)
-    assert not (tmp_path / "model").exists()
-
-
-def test_unknown_target_is_refused_by_name():
-    with pytest.raises(ValueError, match="'ratio'"):
-        make_spec(["a"], OPTIONS, per_day=24, target="ratio")
-
-
-def test_difference_without_the_last_value_among_the_lags_is_refused():
-    with pytest.raises(ValueError, match="needs lag 0"):
-        make_spec(["a"], {**OPTIONS, "lags": [1]}, per_day=24, target="difference")
 
 
 ELSEWHERE = """

@@ -11,9 +11,9 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
-from lib.packaging import BadInput, load_packed, save_packed
+from lib.packaging import BadInput, save_packed
 from lib.power.features import (
     POWER,
     POWER_COLUMNS,
@@ -33,11 +33,7 @@ with warnings.catch_warnings():
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 
-if TYPE_CHECKING:
-    from mlflow.pyfunc import PyFuncModel
-
 TIME = "ts"
-TARGETS = ("level", "difference")
 NEEDED = ("mlflow", "lightgbm", "pandas", "numpy")
 MOST_STEPS = 1_000_000  # of a grid that is mostly empty: more is a mistyped year, not a gap
 
@@ -166,16 +162,7 @@ def make_spec(features: Sequence[str], options: PowerOptions, *, per_day: int, t
     Returns
     -------
     Spec
-
-    Raises
-    ------
-    ValueError
-        If the target is unknown, or a difference is to be taken from a value that is no feature.
     """
-    if target not in TARGETS:
-        raise ValueError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
-    if target == "difference" and 0 not in options["lags"]:
-        raise ValueError("a difference to the last known row needs lag 0: add 0 to the lags")
     return Spec(
         options=options,
         step_s=86_400 / per_day,
@@ -196,20 +183,7 @@ def save_forecaster(path: Path, boosters: Sequence[lgb.Booster], spec: Spec) -> 
         At least one; their forecasts are averaged.
     spec : Spec
         From `make_spec`.
-
-    Raises
-    ------
-    ValueError
-        If there is no booster, or one was trained on other columns than `spec` names.
     """
-    if not boosters:
-        raise ValueError("a forecaster needs at least one booster")
-    for booster in boosters:
-        if booster.num_feature() != len(spec["features"]):
-            raise ValueError(
-                f"a booster has {booster.num_feature()} columns, the spec names "
-                f"{len(spec['features'])}: train and save with the same features"
-            )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "boosters").mkdir()
@@ -224,11 +198,6 @@ def save_forecaster(path: Path, boosters: Sequence[lgb.Booster], spec: Spec) -> 
             signature=signature(),
             packages=(*NEEDED, "holidays") if spec["options"]["country"] else NEEDED,
         )
-
-
-def load_forecaster(path: Path | str) -> "PyFuncModel":
-    """Return the forecaster in the folder (or at the model URI) `path`."""
-    return load_packed(path)
 
 
 def signature() -> ModelSignature:
@@ -253,24 +222,19 @@ def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
         )
     if pd.api.types.is_numeric_dtype(frame[TIME]):
         raise ValueError(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
-    for name in (TIME, *POWER_COLUMNS):
-        _refuse_unread(frame[name], name)
-    ts = pd.DatetimeIndex(pd.to_datetime(frame[TIME], format="ISO8601"), name=TIME)
-    return frame[list(POWER_COLUMNS)].astype(np.float64).set_axis(ts, axis=0)
+    ts = pd.to_datetime(frame[TIME], errors="coerce", format="ISO8601")
+    _refuse(ts.isna(), frame[TIME], "time like 2007-01-31T18:00:00")
+    history = frame[list(POWER_COLUMNS)].apply(pd.to_numeric, errors="coerce")
+    for name, read in history.items():
+        _refuse((read.isna() & frame[name].notna()) | np.isinf(read), frame[name], "number")
+    return history.astype(np.float64).set_axis(pd.DatetimeIndex(ts, name=TIME), axis=0)
 
 
-def _refuse_unread(column: pd.Series, name: str) -> None:
-    """Raise ValueError at the first value that is no time, or no number nor missing."""
-    if name == TIME:
-        read = pd.to_datetime(column, errors="coerce", format="ISO8601")
-        wanted = "time like 2007-01-31T18:00:00"
-        wrong = read.isna()
-    else:
-        read, wanted = pd.to_numeric(column, errors="coerce"), "number"
-        wrong = (read.isna() & column.notna()) | np.isinf(read)
+def _refuse(wrong: pd.Series, given: pd.Series, wanted: str) -> None:
+    """Raise ValueError at the first value that is wrong."""
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"column {name!r}, row {row}: {column.iloc[row]} is no {wanted}")
+        raise ValueError(f"column {given.name!r}, row {row}: {given.iloc[row]} is no {wanted}")
 
 
 def _on_grid(history: pd.DataFrame, step: pd.Timedelta) -> pd.DataFrame:
