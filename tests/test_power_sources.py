@@ -74,7 +74,9 @@ def test_glob_refuses_files_that_overlap(tmp_path):
     frame = minutes(6)
     write_uci_text(frame.iloc[2:], tmp_path / "a.txt")
     write_uci_text(frame.iloc[:3], tmp_path / "b.txt")
-    with pytest.raises(ValueError, match=r"a.txt begins at .* not after b.txt ends at .*00:02:00"):
+    with pytest.raises(
+        ValueError, match=r"a.txt, line 2: .*00:02:00 follows .*00:02:00 .* not overlap"
+    ):
         load_power(str(tmp_path / "*.txt"))
 
 

@@ -230,7 +230,9 @@ def test_a_column_given_twice_is_named(put):
 
 def test_duplicate_is_named_by_its_line(put):
     rows = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00", "1/2/2007;00:01:00")
-    with pytest.raises(ValueError, match=r"1 row is not: .*line 4: 2007-02-01 00:01:00 repeats"):
+    with pytest.raises(
+        ValueError, match=r"line 4: 2007-02-01 00:01:00 follows 2007-02-01 00:01:00"
+    ):
         load_power(put(rows))
 
 
@@ -243,14 +245,15 @@ def test_unsorted_row_is_named_by_its_line(put):
 def test_power_in_watts_is_out_of_range_and_named(put):
     text = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00").replace(b";1.000;0.100", b";1000;0.100", 1)
     with pytest.raises(
-        ValueError, match=r"power_kw must be from 0 to 100, 1 row is not: .*line 2: 2007.* has 1000"
+        ValueError,
+        match=r"power_kw must be from 0 to 100, and is not in 1 rows: .*line 2: 2007.* has 1000",
     ):
         load_power(put(text))
 
 
 def test_every_broken_rule_is_reported_at_once(put):
     text = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00", values="-1;0;2400;4;0;0;0")
-    with pytest.raises(ValueError, match=r"(?s)power_kw must .* 2 rows are not.*voltage_v must"):
+    with pytest.raises(ValueError, match=r"(?s)power_kw must .* 2 rows.*voltage_v must"):
         load_power(put(text))
 
 
