@@ -234,7 +234,7 @@ def test_sql_second_statement_and_writing_are_refused(database):
 
 
 def test_sql_database_that_is_not_there_is_named_and_not_made(tmp_path):
-    with pytest.raises(ValueError, match="no such database"):
+    with pytest.raises(ValueError, match="no file matches"):
         load_power(f"sql:sqlite:///{tmp_path}/none.db#readings")
     assert not (tmp_path / "none.db").exists()
 
@@ -265,17 +265,6 @@ def test_no_message_shows_a_password(source):
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert "geheim" not in "\n".join(seen)
     assert "geheim" not in redact(source)
-
-
-def test_sql_password_comes_from_the_environment_and_stays_out_of_messages(monkeypatch):
-    source = "sql:postgresql+psycopg://reader:${POWER_PASSWORD}@127.0.0.1:1/energy#readings"
-    monkeypatch.delenv("POWER_PASSWORD", raising=False)
-    with pytest.raises(ValueError, match="needs the environment variable POWER_PASSWORD"):
-        load_power(source)
-    monkeypatch.setenv("POWER_PASSWORD", "geheim")
-    with pytest.raises(ValueError) as caught:
-        load_power(source)
-    assert "geheim" not in str(caught.value) and "refused" in str(caught.value)
 
 
 @pytest.mark.parametrize("source", ["sample", "uci", "power/*.txt", "s3://bucket/key.parquet"])

@@ -172,11 +172,6 @@ def test_zip_with_two_texts_names_both(put, tmp_path):
         load_power(str(tmp_path / "two.zip"))
 
 
-def test_suffix_that_lies_is_named(put):
-    with pytest.raises(ValueError, match=r"is no gz file, by its first bytes"):
-        load_power(put(uci("1/2/2007;00:00:00"), "power.gz"))
-
-
 def test_parquet_cut_short_is_refused(put, tmp_path):
     minutes(100).to_parquet(tmp_path / "whole.parquet")
     with pytest.raises(ValueError, match="cut short or damaged"):

@@ -1,11 +1,11 @@
 """A made-up house."""
 
-from collections.abc import Sequence
-
 from lib.power.frame import COLUMNS, RESOLUTIONS, canonical
 
 import numpy as np
 import pandas as pd
+
+Numbers = np.ndarray | pd.Series
 
 
 def sample_power(
@@ -102,9 +102,8 @@ def _present(days: pd.DataFrame) -> np.ndarray:
     morning = np.minimum(here["leave"], here["sleep"]) - here["wake"]
     evening = here["sleep"] - here["back"]
     at_home = _loads(len(days), here["begin"] + here["wake"], morning, np.ones(len(here)))
-    late = here[evening > 0]
     at_home += _loads(
-        len(days), late["begin"] + late["back"], evening[evening > 0], len(late) * [1]
+        len(days), here["begin"] + here["back"], evening.clip(lower=0), np.ones(len(here))
     )
     return np.minimum(at_home, 1)
 
@@ -169,9 +168,7 @@ def _small_appliances(
     return light + short
 
 
-def _chosen(
-    days: pd.DataFrame, chance: float | np.ndarray | pd.Series, rng: np.random.Generator
-) -> np.ndarray:
+def _chosen(days: pd.DataFrame, chance: float | Numbers, rng: np.random.Generator) -> np.ndarray:
     """Draw the days on which something happens; nothing does while people are away."""
     return (rng.random(len(days)) < chance) & ~days["away"].to_numpy()
 
@@ -192,12 +189,7 @@ def _at(
     return _loads(n_days, begin[chosen], length[chosen], watt[chosen])
 
 
-def _loads(
-    n_days: int,
-    begin: Sequence[int] | pd.Series,
-    length: Sequence[int] | pd.Series,
-    watt: Sequence[float],
-) -> np.ndarray:
+def _loads(n_days: int, begin: Numbers, length: Numbers, watt: Numbers) -> np.ndarray:
     """Add up loads of `watt` that last `length` minutes from minute `begin`."""
     n_minutes = 1440 * n_days
     begin = np.clip(np.asarray(begin), 0, n_minutes)

@@ -109,7 +109,6 @@ def _days(column: pd.Series) -> pd.Series:
 
 def _times_of_day(column: pd.Series) -> pd.Series:
     def parse(texts: pd.Series) -> pd.Series:
-        texts = texts.where(texts.str.count(":") == 2, texts + ":00")
         return pd.to_datetime(texts, format="%H:%M:%S", errors="coerce") - pd.Timestamp(1900, 1, 1)
 
     return _each_once(column, parse)
