@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.power.frame import COLUMNS
+from lib.power.columns import COLUMNS
 from lib.power.load import load_power
 from lib.power.sample import sample_power
 

@@ -4,7 +4,7 @@ import gzip
 import zipfile
 from pathlib import Path
 
-from lib.power.frame import COLUMNS
+from lib.power.columns import COLUMNS
 
 import numpy as np
 import pandas as pd

@@ -4,8 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from lib.power.columns import COLUMNS
 from lib.power.features import (
-    POWER_COLUMNS,
     PowerOptions,
     calendar_features,
     difference_features,
@@ -39,7 +39,7 @@ HOURLY = Path(os.environ.get("DATA_DIR", "data")) / "power" / "household_power_h
 def history(n_rows: int, freq: str = "h", *, gaps: bool = True, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     index = pd.date_range("2007-01-01", periods=n_rows, freq=freq, name="ts")
-    frame = pd.DataFrame(rng.gamma(2, size=(n_rows, 7)), index, POWER_COLUMNS)
+    frame = pd.DataFrame(rng.gamma(2, size=(n_rows, 7)), index, list(COLUMNS))
     frame["voltage_v"] += 238
     if gaps:
         frame.iloc[n_rows // 3 : n_rows // 3 + 5] = np.nan
@@ -329,7 +329,7 @@ def test_half_a_year_of_minutes_takes_seconds():
 @pytest.mark.skipif(not HOURLY.exists(), reason="no real data")
 def test_zero_filled_hours_of_the_hourly_file_are_not_taken_for_readings():
     frame = pd.read_csv(HOURLY, parse_dates=["datetime"], index_col="datetime")
-    frame = frame.set_axis(POWER_COLUMNS, axis=1)
+    frame = frame.set_axis(list(COLUMNS), axis=1)
     kept = measured(frame)["power_kw"]
     assert (frame["power_kw"] == 0).sum() > 400
     assert (kept == 0).sum() == 0

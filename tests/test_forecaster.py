@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from lib.packaging import load_packed
+from lib.power.columns import COLUMNS
 from lib.power.features import (
-    POWER_COLUMNS,
     PowerOptions,
     forward_value,
     needed_rows,
@@ -45,7 +45,7 @@ PARAMS = {"num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5, "bagging_fre
 def made_history(n_rows: int = 500) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     index = pd.date_range("2007-01-01", periods=n_rows, freq="h", name="ts")
-    frame = pd.DataFrame(rng.gamma(2, size=(n_rows, 7)), index, POWER_COLUMNS)
+    frame = pd.DataFrame(rng.gamma(2, size=(n_rows, 7)), index, list(COLUMNS))
     frame["power_kw"] += np.sin(np.arange(n_rows) / 24 * 2 * np.pi) + 1
     frame["voltage_v"] += 238
     frame.iloc[200:204] = np.nan
@@ -228,14 +228,21 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
     assert package.startswith("model_code_")
-    modules = ("__init__", "packaging", "power/__init__", "power/features", "power/model")
+    modules = (
+        "__init__",
+        "packaging",
+        "power/__init__",
+        "power/columns",
+        "power/features",
+        "power/model",
+    )
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 
 
 def test_model_folder_has_a_signature_of_floats_and_one_time_of_any_type(model):
     types = model.metadata.signature.inputs.input_dict()
-    assert list(types) == ["ts", *POWER_COLUMNS]
+    assert list(types) == ["ts", *COLUMNS]
     assert [str(column.type) for column in types.values()] == ["Any"] + ["DataType.double"] * 7
 
 

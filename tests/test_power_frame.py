@@ -3,7 +3,8 @@
 import hashlib
 
 from lib.frames import frame_digest, gap_report
-from lib.power.frame import COLUMNS, aggregate_power, check_power, describe_power
+from lib.power.columns import COLUMNS
+from lib.power.frame import aggregate_power, check_power, describe_power
 from lib.power.sample import sample_power
 
 import numpy as np

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from lib.frames import gap_report, grid_step
-from lib.power.frame import COLUMNS
+from lib.power.columns import COLUMNS
 from lib.power.load import load_power
 from lib.power.sample import sample_power
 
@@ -132,15 +132,6 @@ def test_empty_line_between_rows_is_named(put):
     lines = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00").splitlines(keepends=True)
     with pytest.raises(ValueError, match="line 3, column Date: '' is not a date"):
         load_power(put(b"".join([*lines[:2], b"\n", *lines[2:]])))
-
-
-def test_line_break_within_a_quoted_field_is_refused(put):
-    lines = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00", "1/2/2007;00:02:00").decode().split("\n")
-    lines[0] += ";Note"
-    lines[1:4] = [line + note for line, note in zip(lines[1:4], (';"a', ";", ";"), strict=True)]
-    lines.insert(2, 'b"')
-    with pytest.raises(ValueError, match="there is a line break within a field"):
-        load_power(put("\n".join(lines).encode()))
 
 
 def test_gzip_cut_short_is_refused(put):

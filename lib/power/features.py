@@ -10,24 +10,15 @@ the ``same_time`` columns belong to the time of the target, *t* + horizon. Targe
 from collections.abc import Sequence
 from typing import TypedDict
 
+from lib.power.columns import METERS
+
 import numpy as np
 import pandas as pd
 
 PARTS_OF_DAY = ("night", "morning", "afternoon", "evening")
-SEASONS = ("winter", "spring", "summer", "autumn")
 STATISTICS = ("mean", "std", "min", "max")
 EXTREMES = {"min": (np.minimum, np.inf), "max": (np.maximum, -np.inf)}
 POWER = "power_kw"
-POWER_COLUMNS = (
-    "power_kw",
-    "reactive_power_kvar",
-    "voltage_v",
-    "current_a",
-    "sub_metering_1_wh",
-    "sub_metering_2_wh",
-    "sub_metering_3_wh",
-)
-METERS = POWER_COLUMNS[4:]
 LOAD_COLUMNS = ("reactive_power_kvar", *METERS)
 LAGS = tuple(range(24))
 WINDOWS = (3, 6, 12, 24, 168)
@@ -227,10 +218,8 @@ def same_time_features(
     back = range(first, first + n_periods)
     past = np.stack([_shift(values, k * period - horizon) for k in back])
     columns = {f"{series.name}_{name}_{k}": row for k, row in zip(back, past, strict=True)}
-    known = np.isfinite(past)
-    counts = known.sum(axis=0)
-    total = np.where(known, past, 0.0).sum(axis=0)
-    columns[f"{series.name}_{name}_mean_{n_periods}"] = total / np.where(
+    counts = np.isfinite(past).sum(axis=0)
+    columns[f"{series.name}_{name}_mean_{n_periods}"] = np.nansum(past, axis=0) / np.where(
         2 * counts >= n_periods, counts, np.nan
     )
     return _frame(columns, series.index)
@@ -261,8 +250,8 @@ def calendar_features(
     pandas.DataFrame of shape (n, n_columns), float32
         ``minute_of_day``, ``day_of_week`` (Monday 0), ``day_of_year`` (1 to 366), ``part_of_day``
         (position in `PARTS_OF_DAY`: night 0:00 to 5:59, morning to 11:59, afternoon to 17:59,
-        evening to 23:59), ``weekend`` (0 or 1), ``season`` (position in `SEASONS`, northern,
-        winter is December to February), ``yearly_sin_<k>``, ``yearly_cos_<k>``, ``daily_sin_<k>``,
+        evening to 23:59), ``weekend`` (0 or 1), ``season`` (northern: 0 is winter, December
+        to February), ``yearly_sin_<k>``, ``yearly_cos_<k>``, ``daily_sin_<k>``,
         ``daily_cos_<k>`` (k is 1 and 2) and, with a country, ``holiday`` and ``holiday_tomorrow``
         (0 or 1).
 
@@ -338,8 +327,8 @@ def power_features(
     ----------
     history : pandas.DataFrame of shape (n, 7)
         The canonical power frame: index of naive local clock time on a regular grid (minute, hour
-        or day), columns `POWER_COLUMNS`. ``current_a`` is not used, it is the power over the
-        voltage; ``voltage_v`` only to tell rows that are no readings.
+        or day). ``current_a`` is not used, it is the power over the voltage; ``voltage_v`` only to
+        tell rows that are no readings.
     horizon : int, default 1
         Rows from the last known row to the target, at least 1.
     lags : sequence of int, default 0 to 23

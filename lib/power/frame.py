@@ -11,22 +11,11 @@ from dataclasses import dataclass
 
 from lib.frames import frame_digest, grid_step
 from lib.ground.console import redact
+from lib.power.columns import COLUMNS, METERS
 
 import numpy as np
 import pandas as pd
 
-COLUMNS = {
-    "power_kw": "Global_active_power",
-    "reactive_power_kvar": "Global_reactive_power",
-    "voltage_v": "Voltage",
-    "current_a": "Global_intensity",
-    "sub_metering_1_wh": "Sub_metering_1",
-    "sub_metering_2_wh": "Sub_metering_2",
-    "sub_metering_3_wh": "Sub_metering_3",
-}
-"""The columns of the canonical frame and what UCI's file calls them."""
-
-ENERGY = tuple(column for column in COLUMNS if column.endswith("_wh"))
 RESOLUTIONS = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 TIME_TYPE = "datetime64[us]"
 
@@ -155,7 +144,7 @@ def _check_limits(frame: pd.DataFrame, step: int, place: Callable[[int], str]) -
     """Raise one error that names every limit that is broken, with its first three rows."""
     most_wh = 1000 * LIMITS["power_kw"][1] * step / RESOLUTIONS["hour"]
     broken = []
-    for column, (low, high) in (LIMITS | dict.fromkeys(ENERGY, (0.0, most_wh))).items():
+    for column, (low, high) in (LIMITS | dict.fromkeys(METERS, (0.0, most_wh))).items():
         values = frame[column].to_numpy()
         rows = np.flatnonzero((values < low) | (values > high))
         if len(rows):
@@ -240,6 +229,6 @@ def aggregate_power(
     readings = readings.reshape(n_rows, n_per_row, frame.shape[1])
     count = (~np.isnan(readings)).sum(axis=1)
     mean = np.nansum(readings, axis=1) / np.maximum(count, 1)
-    values = np.where([column in ENERGY for column in frame.columns], mean * n_per_row, mean)
+    values = np.where([column in METERS for column in frame.columns], mean * n_per_row, mean)
     values[n_per_row - count > max_missing * n_per_row] = np.nan
     return canonical((length * (first + np.arange(n_rows))).view(TIME_TYPE), values.T)

@@ -1,6 +1,7 @@
 """A made-up house."""
 
-from lib.power.frame import COLUMNS, RESOLUTIONS, canonical
+from lib.power.columns import COLUMNS
+from lib.power.frame import RESOLUTIONS, canonical
 
 import numpy as np
 import pandas as pd

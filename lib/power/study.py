@@ -17,7 +17,7 @@ N_STARTUP = 4  # trials that must have been complete before any is pruned
 
 @contextmanager
 def open_study(path: Path, name: str, *, keep: float) -> Iterator[optuna.Study]:
-    """Open or begin a study in a file and hold it; Optuna's log is quiet meanwhile.
+    """Open or begin a study in a file and hold it; Optuna logs only warnings from now on.
 
     Parameters
     ----------
@@ -33,8 +33,9 @@ def open_study(path: Path, name: str, *, keep: float) -> Iterator[optuna.Study]:
     RuntimeError
         If another process holds the file.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.owner").open("w") as owner, quiet_optuna():
+    with path.with_name(f"{path.name}.owner").open("w") as owner:
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone when the process dies
         except BlockingIOError:
@@ -53,17 +54,6 @@ def open_study(path: Path, name: str, *, keep: float) -> Iterator[optuna.Study]:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
         yield study
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Let Optuna log warnings only."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 def n_done(study: optuna.Study) -> int:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from lib.power.frame import COLUMNS, Part, canonical
+from lib.power.columns import COLUMNS
+from lib.power.frame import Part, canonical
 
 import numpy as np
 import pandas as pd

@@ -3,7 +3,7 @@
 import math
 
 from lib.charts import lines
-from lib.power.study import DONE, quiet_optuna
+from lib.power.study import DONE
 
 import optuna
 import pandas as pd
@@ -66,7 +66,6 @@ def parameter_importance(study: optuna.Study) -> pd.Series:
     varied = [name for name in names if len({trial.params[name] for trial in complete}) > 1]
     if not varied:
         return pd.Series(dtype=float)
-    with quiet_optuna():
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
     return pd.Series(shares)

@@ -95,9 +95,7 @@ def shared_datasets(
         Constructed; they may be used for any number of trainings whose parameters leave the bins
         as they are.
     """
-    whole.construct()
-    n_rows = whole.num_data()
-    rows = range(n_rows)
+    rows = range(whole.construct().num_data())
     return [
         (whole.subset(list(rows[train])).construct(), whole.subset(list(rows[valid])).construct())
         for train, valid in folds
