@@ -17,15 +17,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.power.frame import COLUMNS
+from lib.power.columns import COLUMNS
 from lib.power.load import load_power
-from lib.power.sample import sample_power, write_uci_text
+from lib.power.sample import sample_power
 
 import numpy as np
 import pandas as pd
 import pyarrow
 
 UCI_ROWS, UCI_START = 2_075_259, "2006-12-16 17:24"
+
+
+def write_text(frame: pd.DataFrame, path: Path) -> None:
+    """Write a canonical frame as UCI's text."""
+    table = frame.rename(columns=COLUMNS)
+    table.insert(0, "Date", frame.index.strftime("%-d/%-m/%Y"))
+    table.insert(1, "Time", frame.index.strftime("%H:%M:%S"))
+    table.to_csv(path, sep=";", index=False, na_rep="?", float_format="%.3f")
 
 
 def read_with_pandas(path: Path) -> pd.DataFrame:
@@ -66,7 +74,7 @@ def main() -> int:
     readers = {"pandas": read_with_pandas, "load_power": lambda path: load_power(str(path))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "household_power_consumption.txt"
-        write_uci_text(sample_power(days, start=UCI_START).iloc[: options.rows], path)
+        write_text(sample_power(days, start=UCI_START).iloc[: options.rows], path)
         megabytes = path.stat().st_size / 1e6
         if not same(*(read(path) for read in readers.values())):
             sys.exit("the two readers do not agree")

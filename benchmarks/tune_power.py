@@ -27,7 +27,7 @@ from lib.ground.files import data_dir
 from lib.power.features import forward_value, power_features
 from lib.power.load import load_power
 from lib.power.trials import trials_frame
-from lib.power.tuning import FIXED, Params, rescale, score, search_space, tune
+from lib.power.tuning import FIXED, KEEP, SPACE, Params, rescale, score, tune
 from lib.splits import Fold, time_folds, time_split
 
 import lightgbm as lgb
@@ -70,7 +70,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2, help="threads of ours")
     parser.add_argument("--rate", type=float, default=0.2, help="learning rate of the search")
-    parser.add_argument("--keep", type=float, default=0.12, help="fraction that is not pruned")
     parser.add_argument("--finalists", type=int, default=2, help="trials scored at the final rate")
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--horizon", type=int, default=1, help="rows ahead")
@@ -108,7 +107,7 @@ def conditions(x: pd.DataFrame, folds: list[Fold], options: argparse.Namespace) 
         f"side and seed\n{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, Python "
         f"{platform.python_version()}, {packages}\nplain: {threads} threads, patience "
         f"{options.plain_patience}, learning rate {options.plain_rate}; ours: {options.workers} "
-        f"threads, keep {options.keep}, {options.finalists} finalists; rate {options.rate} in "
+        f"threads, keep {KEEP}, {options.finalists} finalists; rate {options.rate} in "
         f"the search, {FINAL_RATE} in the scores"
     )
 
@@ -129,7 +128,6 @@ def compare(
             timeout_s=options.seconds,
             n_workers=options.workers,
             learning_rate=options.rate,
-            keep=options.keep,
             seed=seed,
         )
         best, _ = rescale(
@@ -175,7 +173,7 @@ def plain_loop(
     options: argparse.Namespace,
 ) -> optuna.Study:
     """Search as a notebook usually does, for so many seconds."""
-    space: dict[str, BaseDistribution] = search_space()
+    space: dict[str, BaseDistribution] = dict(SPACE)
     if options.plain_rate == "searched":
         space["learning_rate"] = FloatDistribution(0.01, 0.3, log=True)
 

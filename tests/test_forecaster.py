@@ -9,8 +9,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from lib.packaging import load_packed
+from lib.power.columns import COLUMNS
 from lib.power.features import (
-    POWER_COLUMNS,
     PowerOptions,
     forward_value,
     needed_rows,
@@ -18,7 +19,6 @@ from lib.power.features import (
 )
 from lib.power.model import (
     forecast,
-    load_forecaster,
     make_spec,
     save_forecaster,
 )
@@ -45,7 +45,7 @@ PARAMS = {"num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5, "bagging_fre
 def made_history(n_rows: int = 500) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     index = pd.date_range("2007-01-01", periods=n_rows, freq="h", name="ts")
-    frame = pd.DataFrame(rng.gamma(2, size=(n_rows, 7)), index, POWER_COLUMNS)
+    frame = pd.DataFrame(rng.gamma(2, size=(n_rows, 7)), index, list(COLUMNS))
     frame["power_kw"] += np.sin(np.arange(n_rows) / 24 * 2 * np.pi) + 1
     frame["voltage_v"] += 238
     frame.iloc[200:204] = np.nan
@@ -85,7 +85,7 @@ def folder(trained, target, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return load_forecaster(folder)
+    return load_packed(folder)
 
 
 def test_saved_model_predicts_the_mean_of_its_boosters(trained, model, target):
@@ -228,34 +228,22 @@ def test_model_folder_holds_no_pickle_and_only_the_modules_it_needs(folder):
     code = {name for name in files if name.startswith("code/") and "__pycache__" not in name}
     (package,) = {name.split("/")[1] for name in code}
     assert package.startswith("model_code_")
-    modules = ("__init__", "packaging", "power/__init__", "power/features", "power/model")
+    modules = (
+        "__init__",
+        "packaging",
+        "power/__init__",
+        "power/columns",
+        "power/features",
+        "power/model",
+    )
     assert code == {f"code/{package}/{name}.py" for name in modules}
     assert not any(name.endswith((".pkl", ".pickle", ".joblib")) for name in files)
 
 
 def test_model_folder_has_a_signature_of_floats_and_one_time_of_any_type(model):
     types = model.metadata.signature.inputs.input_dict()
-    assert list(types) == ["ts", *POWER_COLUMNS]
+    assert list(types) == ["ts", *COLUMNS]
     assert [str(column.type) for column in types.values()] == ["Any"] + ["DataType.double"] * 7
-
-
-@pytest.mark.parametrize(("boosters", "message"), [(0, "at least one"), (1, "same features")])
-def test_saving_a_forecaster_that_cannot_work_is_refused(trained, tmp_path, boosters, message):
-    made, spec = trained
-    wrong = {**spec, "features": spec["features"][1:]}
-    with pytest.raises(ValueError, match=message):
-        save_forecaster(tmp_path / "model", made[:boosters], wrong)
-    assert not (tmp_path / "model").exists()
-
-
-def test_unknown_target_is_refused_by_name():
-    with pytest.raises(ValueError, match="'ratio'"):
-        make_spec(["a"], OPTIONS, per_day=24, target="ratio")
-
-
-def test_difference_without_the_last_value_among_the_lags_is_refused():
-    with pytest.raises(ValueError, match="needs lag 0"):
-        make_spec(["a"], {**OPTIONS, "lags": [1]}, per_day=24, target="difference")
 
 
 ELSEWHERE = """

@@ -3,7 +3,8 @@
 import hashlib
 
 from lib.frames import frame_digest, gap_report
-from lib.power.frame import COLUMNS, aggregate_power, check_power, describe_power
+from lib.power.columns import COLUMNS
+from lib.power.frame import aggregate_power, check_power, describe_power
 from lib.power.sample import sample_power
 
 import numpy as np
@@ -34,23 +35,22 @@ def test_check_returns_the_frame_it_was_given():
     assert check_power(frame) is frame
 
 
-def test_float32_is_a_canonical_type_too():
-    check_power(minutes(5).astype("float32"))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda f: f.drop(columns="voltage_v"), "voltage_v"),
         (lambda f: f.assign(extra=1.0), "extra"),
         (lambda f: f[list(reversed(COLUMNS))], "order"),
-        (lambda f: f.astype({"power_kw": int}), "power_kw must be float64 or float32, not int64"),
+        (lambda f: f.astype({"power_kw": int}), "not .*'power_kw': 'int64'"),
         (lambda f: f.rename_axis("time"), "ts"),
-        (lambda f: f.tz_localize("UTC"), r"ts must be datetime64"),
-        (lambda f: f.iloc[[0, 1, 1, 2]], "00:01:00 repeats the row before"),
+        (lambda f: f.tz_localize("UTC"), r"not .*'ts': .*UTC"),
+        (lambda f: f.iloc[[0, 1, 1, 2]], "00:01:00 follows 2007-02-01 00:01:00"),
         (lambda f: f.iloc[[0, 2, 1]], "00:01:00 follows 2007-02-01 00:02:00"),
         (lambda f: f.iloc[[0, 1, 2, 4]], "a time without a reading must be a row of NaN"),
-        (lambda f: f.assign(voltage_v=1001.0), "voltage_v must be from 0 to 1000, 5 rows are not"),
+        (
+            lambda f: f.assign(voltage_v=1001.0),
+            "voltage_v must be from 0 to 1000, and is not in 5 rows",
+        ),
         (lambda f: f.assign(power_kw=np.inf), "power_kw must be from 0 to 100"),
     ],
 )

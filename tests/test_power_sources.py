@@ -7,12 +7,12 @@ import zipfile
 from lib.frames import gap_report, grid_step
 from lib.ground.console import redact
 from lib.power.load import load_power
-from lib.power.sample import sample_power, write_uci_text
+from lib.power.sample import sample_power
 from lib.power.uci import ARCHIVE, fetch_uci
 
 import pandas as pd
 import pytest
-from power_data import HERE, minutes, uci
+from power_data import HERE, minutes, uci, write_uci_text
 
 # Formats and places
 
@@ -74,7 +74,9 @@ def test_glob_refuses_files_that_overlap(tmp_path):
     frame = minutes(6)
     write_uci_text(frame.iloc[2:], tmp_path / "a.txt")
     write_uci_text(frame.iloc[:3], tmp_path / "b.txt")
-    with pytest.raises(ValueError, match=r"a.txt begins at .* not after b.txt ends at .*00:02:00"):
+    with pytest.raises(
+        ValueError, match=r"a.txt, line 2: .*00:02:00 follows .*00:02:00 .* not overlap"
+    ):
         load_power(str(tmp_path / "*.txt"))
 
 
@@ -232,7 +234,7 @@ def test_sql_second_statement_and_writing_are_refused(database):
 
 
 def test_sql_database_that_is_not_there_is_named_and_not_made(tmp_path):
-    with pytest.raises(ValueError, match="no such database"):
+    with pytest.raises(ValueError, match="no file matches"):
         load_power(f"sql:sqlite:///{tmp_path}/none.db#readings")
     assert not (tmp_path / "none.db").exists()
 
@@ -263,17 +265,6 @@ def test_no_message_shows_a_password(source):
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert "geheim" not in "\n".join(seen)
     assert "geheim" not in redact(source)
-
-
-def test_sql_password_comes_from_the_environment_and_stays_out_of_messages(monkeypatch):
-    source = "sql:postgresql+psycopg://reader:${POWER_PASSWORD}@127.0.0.1:1/energy#readings"
-    monkeypatch.delenv("POWER_PASSWORD", raising=False)
-    with pytest.raises(ValueError, match="needs the environment variable POWER_PASSWORD"):
-        load_power(source)
-    monkeypatch.setenv("POWER_PASSWORD", "geheim")
-    with pytest.raises(ValueError) as caught:
-        load_power(source)
-    assert "geheim" not in str(caught.value) and "refused" in str(caught.value)
 
 
 @pytest.mark.parametrize("source", ["sample", "uci", "power/*.txt", "s3://bucket/key.parquet"])

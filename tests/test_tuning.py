@@ -1,6 +1,5 @@
 """Tuning: one shared Dataset, pruning, a study that survives a kill, threads that share it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,25 +10,31 @@ from lib.ground.files import ROOT
 from lib.power import tuning
 from lib.power.study import DONE, FoldPruner, open_study
 from lib.power.trials import history_chart, parameter_importance, trials_frame
-from lib.power.tuning import score, search_space, shared_datasets, tune
+from lib.power.tuning import score, shared_datasets, tune
 from lib.splits import time_folds
 
 import lightgbm as lgb
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 SPACE = {
     "num_leaves": IntDistribution(2, 15),
     "lambda_l2": FloatDistribution(1e-2, 1e4, log=True),
 }
-GRID = {
-    "num_leaves": CategoricalDistribution((2, 4, 8)),
-    "lambda_l2": CategoricalDistribution((0.0, 10.0)),
-}
-QUICK = {"space": SPACE, "start": {}, "max_rounds": 20, "patience": 5}
+GRID = {"num_leaves": (2, 4, 8), "lambda_l2": (0.1, 10.0)}
+DEFAULTS = {name: getattr(tuning, name) for name in ("SPACE", "START", "GRID")}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Search little, and train short."""
+    for name, value in {"SPACE": SPACE, "START": {}, "GRID": GRID}.items():
+        monkeypatch.setattr(tuning, name, value)
+    monkeypatch.setattr(tuning, "MAX_ROUNDS", 20)
+    monkeypatch.setattr(tuning, "PATIENCE", 5)
 
 
 @pytest.fixture
@@ -55,7 +60,9 @@ def done(study):
 
 def load(path):
     backend = optuna.storages.journal.JournalFileBackend(str(path))
-    return optuna.load_study(study_name="tuning", storage=optuna.storages.JournalStorage(backend))
+    storage = optuna.storages.JournalStorage(backend)
+    name = optuna.get_all_study_names(storage)[-1]
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def test_subset_scores_exactly_as_fresh_datasets_with_the_same_bins(data, folds, tmp_path):
@@ -97,8 +104,8 @@ def test_score_is_the_rmse_of_the_mean_when_no_split_is_allowed(data, folds):
 
 
 def test_search_finds_more_leaves_and_repeats_itself(data, folds, tmp_path):
-    first = tune(*data, folds, tmp_path / "a.log", n_trials=12, **QUICK)
-    second = tune(*data, folds, tmp_path / "b.log", n_trials=12, **QUICK)
+    first = tune(*data, folds, tmp_path / "a.log", n_trials=12)
+    second = tune(*data, folds, tmp_path / "b.log", n_trials=12)
     assert done(first) == done(second)
     assert len({tuple(params.items()) for params, _ in done(first)}) == 12
     assert first.best_params["num_leaves"] > 4
@@ -106,29 +113,29 @@ def test_search_finds_more_leaves_and_repeats_itself(data, folds, tmp_path):
 
 
 def test_value_of_a_complete_trial_is_the_mean_over_its_folds(data, folds, path):
-    study = tune(*data, folds, path, n_trials=1, **QUICK)
-    trained = json.loads(study.user_attrs["made_from"]["training"])[0]
-    params = {**trained, **study.best_params}
+    study = tune(*data, folds, path, n_trials=1)
+    params = {**study.user_attrs["params"], **study.best_params}
     rmse, _ = score(*data, folds, params, max_rounds=20, patience=5)
     assert study.best_value == pytest.approx(np.mean(rmse), rel=1e-12)
 
 
-def test_first_trial_is_the_good_start(data, folds, path):
-    study = tune(*data, folds, path, n_trials=1, max_rounds=5)
+def test_first_trial_is_the_good_start(data, folds, path, monkeypatch):
+    for name, value in DEFAULTS.items():
+        monkeypatch.setattr(tuning, name, value)
+    study = tune(*data, folds, path, n_trials=1)
     assert study.trials[0].params == tuning.START
 
 
 def test_grid_visits_every_combination_once_even_when_resumed(data, folds, path):
-    grid = QUICK | {"space": GRID, "sampler": "grid"}
-    tune(*data, folds, path, n_trials=4, **grid)
-    study = tune(*data, folds, path, n_trials=50, **grid)
+    tune(*data, folds, path, n_trials=4, sampler="grid")
+    study = tune(*data, folds, path, n_trials=50, sampler="grid")
     visited = sorted((t.params["num_leaves"], t.params["lambda_l2"]) for t in study.trials)
-    assert visited == [(n, l2) for n in (2, 4, 8) for l2 in (0.0, 10.0)]
+    assert visited == [(n, l2) for n in (2, 4, 8) for l2 in (0.1, 10.0)]
 
 
-def test_hopeless_trial_is_pruned_after_its_first_fold(data, folds, path):
-    hopeless = {"space": {"num_leaves": CategoricalDistribution((2, 3, 12, 13, 14, 15))}}
-    study = tune(*data, folds, path, n_trials=12, **(QUICK | hopeless))
+def test_hopeless_trial_is_pruned_after_its_first_fold(data, folds, path, monkeypatch):
+    monkeypatch.setattr(tuning, "GRID", {"num_leaves": (12, 13, 14, 2), "lambda_l2": (0.1, 1, 2)})
+    study = tune(*data, folds, path, n_trials=12, sampler="grid")
     frame = trials_frame(study)
     worst = frame[(frame["num_leaves"] == 2) & (frame.index >= 4)]
     assert (frame["state"] == "pruned").any()
@@ -137,58 +144,25 @@ def test_hopeless_trial_is_pruned_after_its_first_fold(data, folds, path):
 
 
 def test_timeout_ends_the_search_with_at_least_one_complete_trial(data, folds, path):
-    study = tune(*data, folds, path, n_trials=10_000, timeout_s=0.3, **QUICK)
+    study = tune(*data, folds, path, n_trials=10_000, timeout_s=0.3)
     assert 1 <= len(study.trials) < 10_000
     assert study.best_value > 0
 
 
-def test_progress_names_place_best_and_time_and_keeps_its_rate(data, folds, path):
+def test_progress_names_place_best_and_time_and_keeps_its_rate(data, folds, path, monkeypatch):
     lines = []
-    tune(*data, folds, path, n_trials=3, report=lines.append, report_every_s=0, **QUICK)
+    monkeypatch.setattr(tuning, "REPORT_EVERY_S", 0)
+    tune(*data, folds, path, n_trials=3, report=lines.append)
     assert len(lines) == 3
     assert lines[-1].startswith("trial 3/3 · best RMSE 0.")
-    assert lines[-1].endswith("s elapsed · 0 s left")
-    tune(*data, folds, path, n_trials=5, report=lines.append, report_every_s=60, **QUICK)
+    assert lines[-1].endswith("s elapsed")
+    monkeypatch.setattr(tuning, "REPORT_EVERY_S", 60)
+    tune(*data, folds, path, n_trials=5, report=lines.append)
     assert len(lines) == 3
-
-
-@pytest.mark.parametrize(("timeout_s", "left"), [(None, 20), (15.0, 5)])
-def test_time_left_counts_the_trials_of_this_call_only(monkeypatch, timeout_s, left):
-    study, lines, clock = optuna.create_study(), [], iter([100.0, 110.0])
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: next(clock))
-
-    def finish(n_trials):
-        for _ in range(n_trials):
-            study.tell(study.ask(), 0.5)
-
-    finish(4)
-    progress = tuning._Progress(study, 6, timeout_s, lines.append, 1.0)
-    finish(2)
-    progress(study, study.trials[-1])
-    assert lines == [f"trial 6/10 · best RMSE 0.5000 · 10 s elapsed · {left} s left"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"sampler": "random"}, "sampler='random': choose one of tpe, grid"),
-        ({"sampler": "grid"}, "num_leaves: a grid needs CategoricalDistribution"),
-    ],
-)
-def test_options_out_of_range_are_refused(data, folds, path, change, message):
-    with pytest.raises(ValueError, match=message):
-        tune(*data, folds, path, **(QUICK | change))
-
-
-def test_missing_target_is_refused_with_its_row(data, folds, path):
-    x, y = data
-    y[7] = np.nan
-    with pytest.raises(ValueError, match="y holds nan in row 7 \\(1 such rows\\)"):
-        tune(x, y, folds, path, **QUICK)
 
 
 def test_rescale_lowers_the_rate_and_keeps_the_best_parameters(data, folds, path):
-    study = tune(*data, folds, path, n_trials=5, **QUICK)
+    study = tune(*data, folds, path, n_trials=5)
     params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05)
     assert params.items() >= study.best_params.items()
     assert (params["learning_rate"], params["max_bin"]) == (0.05, 63)
@@ -197,7 +171,8 @@ def test_rescale_lowers_the_rate_and_keeps_the_best_parameters(data, folds, path
 
 
 def test_rescale_returns_the_best_of_the_finalists(data, folds, path, monkeypatch):
-    study = tune(*data, folds, path, n_trials=8, **(QUICK | {"keep": 1.0}))
+    monkeypatch.setattr(tuning, "KEEP", 1.0)
+    study = tune(*data, folds, path, n_trials=8)
     ranked = sorted(study.trials, key=lambda trial: trial.value)
     second = ranked[1].params["lambda_l2"]
 
@@ -212,26 +187,24 @@ def test_rescale_returns_the_best_of_the_finalists(data, folds, path, monkeypatc
     assert params["lambda_l2"] == ranked[0].params["lambda_l2"]
 
 
-def test_default_spaces_hold_the_start_and_the_grid_is_small():
-    assert all(
-        where.low <= tuning.START[name] <= where.high for name, where in search_space().items()
-    )
-    assert np.prod([len(where.choices) for where in search_space("grid").values()]) == 36
-    with pytest.raises(ValueError, match="sampler='bayes'"):
-        search_space("bayes")
+def test_default_space_holds_the_start_and_the_grid_which_is_small():
+    for name, where in DEFAULTS["SPACE"].items():
+        values = (DEFAULTS["START"][name], *DEFAULTS["GRID"][name])
+        assert all(where.low <= value <= where.high for value in values)
+    assert np.prod([len(values) for values in DEFAULTS["GRID"].values()]) == 36
 
 
 def test_resumed_search_continues_as_if_never_interrupted(data, folds, tmp_path):
-    whole = tune(*data, folds, tmp_path / "whole.log", n_trials=14, **QUICK)
+    whole = tune(*data, folds, tmp_path / "whole.log", n_trials=14)
     path = tmp_path / "killed.log"
-    tune(*data, folds, path, n_trials=5, **QUICK)
+    tune(*data, folds, path, n_trials=5)
     half = load(path)
     half.ask(fixed_distributions=SPACE)
     with path.open("ab") as file:
         file.write(b'{"op_code": 5, "worker_')
     (tmp_path / "killed.log.lock").symlink_to(path)
     began = time.monotonic()
-    resumed = tune(*data, folds, path, n_trials=14, **QUICK)
+    resumed = tune(*data, folds, path, n_trials=14)
     assert time.monotonic() - began < 20, "waited for the lock of a dead process"
     assert done(resumed) == done(whole)
     assert [t.state for t in resumed.trials].count(TrialState.FAIL) == 1
@@ -239,42 +212,31 @@ def test_resumed_search_continues_as_if_never_interrupted(data, folds, tmp_path)
 
 
 def test_finished_search_is_returned_without_another_trial(data, folds, path):
-    tune(*data, folds, path, n_trials=4, **QUICK)
-    assert len(tune(*data, folds, path, n_trials=3, **QUICK).trials) == 4
+    tune(*data, folds, path, n_trials=4)
+    assert len(tune(*data, folds, path, n_trials=3).trials) == 4
 
 
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        ({"y": 1.0}, "another data:"),
-        ({"folds": 2}, "another folds:"),
-        ({"space": {"num_leaves": IntDistribution(2, 16)}}, "another search space:"),
-        ({"learning_rate": 0.2, "seed": 1}, "another training and sampler:"),
-        ({"keep": 0.5}, "another sampler:"),
-    ],
-)
-def test_interrupted_search_refuses_other_data_or_settings(data, folds, path, change, part):
+@pytest.mark.parametrize("change", ["data", "folds", "space", "learning rate", "seed"])
+def test_search_of_other_data_or_settings_begins_beside_the_first(
+    data, folds, path, monkeypatch, change
+):
     x, y = data
-    tune(x, y, folds, path, n_trials=2, **QUICK)
-    load(path).set_user_attr("state", "running")
-    change = dict(change)
-    y = y + change.pop("y", 0.0)
-    folds = time_folds(600, change.pop("folds", 3), 1)
-    with pytest.raises(ValueError, match=f"interrupted after 2 trials .* {part} .* resume=False"):
-        tune(x, y, folds, path, n_trials=4, **(QUICK | change))
-    fresh = tune(x, y, folds, path, n_trials=1, resume=False, **(QUICK | change))
-    assert len(fresh.trials) == 1
-    assert path.with_name("study.log.old").exists()
-
-
-def test_finished_search_of_other_data_gives_way_to_a_new_one(data, folds, path):
-    x, y = data
-    tune(x, y, folds, path, n_trials=3, **QUICK)
-    assert len(tune(x, 2 * y, folds, path, n_trials=2, **QUICK).trials) == 2
+    first = done(tune(x, y, folds, path, n_trials=2))
+    if change == "data":
+        y = y + 1.0
+    elif change == "folds":
+        folds = folds[:2]
+    elif change == "space":
+        monkeypatch.setattr(tuning, "SPACE", SPACE | {"num_leaves": IntDistribution(2, 16)})
+    options = {"learning rate": {"learning_rate": 0.2}, "seed": {"seed": 1}}.get(change, {})
+    assert len(tune(x, y, folds, path, n_trials=1, **options).trials) == 1
+    monkeypatch.setattr(tuning, "SPACE", SPACE)
+    again = tune(*data, time_folds(600, 3, 1), path, n_trials=3)
+    assert done(again)[:2] == first and len(done(again)) == 3
 
 
 def test_pruner_keeps_the_best_quarter_at_the_same_fold():
-    study = optuna.create_study(pruner=FoldPruner(0.25, n_startup_trials=4))
+    study = optuna.create_study(pruner=FoldPruner(0.25))
 
     def trial(*means, complete=True):
         asked = study.ask()
@@ -294,14 +256,16 @@ def test_pruner_keeps_the_best_quarter_at_the_same_fold():
 
 def test_second_process_on_the_same_study_is_refused(data, folds, path):
     with (
-        open_study(path, {}, keep=1.0),
+        open_study(path, "any", keep=1.0),
         pytest.raises(RuntimeError, match="another process is tuning in .*study.log"),
     ):
-        tune(*data, folds, path, n_trials=1, **QUICK)
+        tune(*data, folds, path, n_trials=1)
 
 
 @pytest.mark.slow
-def test_search_killed_in_the_middle_of_its_trials_resumes(data, folds, tmp_path):
+def test_search_killed_in_the_middle_of_its_trials_resumes(data, folds, tmp_path, monkeypatch):
+    for name, value in DEFAULTS.items():
+        monkeypatch.setattr(tuning, name, value)
     np.savez(tmp_path / "data.npz", x=data[0], y=data[1])
     path = tmp_path / "study.log"
     script = tmp_path / "search.py"
@@ -310,14 +274,14 @@ def test_search_killed_in_the_middle_of_its_trials_resumes(data, folds, tmp_path
             f"""
             from pathlib import Path
             import numpy as np
-            from lib.power.tuning import tune
+            from lib.power import tuning
             from lib.splits import time_folds
 
             data = np.load({str(tmp_path / "data.npz")!r})
-            tune(
+            tuning.REPORT_EVERY_S, tuning.MAX_ROUNDS, tuning.PATIENCE = 0, 20, 5
+            tuning.tune(
                 data["x"], data["y"], time_folds(600, 3, 1), Path({str(path)!r}),
-                n_trials=100_000, n_workers=2, max_rounds=20, patience=5,
-                report=lambda line: print(line, flush=True), report_every_s=0,
+                n_trials=100_000, n_workers=2, report=lambda line: print(line, flush=True),
             )
             """
         )
@@ -330,48 +294,49 @@ def test_search_killed_in_the_middle_of_its_trials_resumes(data, folds, tmp_path
     search.wait()
     search.stdout.close()
     before = done(load(path))
-    study = tune(*data, folds, path, n_trials=len(before) + 2, max_rounds=20, patience=5)
+    study = tune(*data, folds, path, n_trials=len(before) + 2)
     assert len(before) >= 1 and done(study)[: len(before)] == before
     assert len(done(study)) == len(before) + 2
     assert not [t for t in study.trials if t.state == TrialState.RUNNING]
 
 
-def test_two_threads_finish_every_combination_once_with_the_values_of_one(data, folds, path):
-    grid = QUICK | {"space": GRID, "sampler": "grid", "keep": 1.0}
-    study = tune(*data, folds, path, n_workers=2, **grid)
-    alone = tune(*data, folds, path.with_name("alone.log"), **grid)
+def test_two_threads_finish_every_combination_once_with_the_values_of_one(
+    data, folds, path, monkeypatch
+):
+    monkeypatch.setattr(tuning, "KEEP", 1.0)
+    study = tune(*data, folds, path, n_workers=2, sampler="grid")
+    alone = tune(*data, folds, path.with_name("alone.log"), sampler="grid")
     by_params = [sorted((tuple(p.items()), v) for p, v in done(s)) for s in (study, alone)]
     assert by_params[0] == by_params[1]
     assert len({params for params, _ in by_params[0]}) == len(study.trials) == 6
 
 
 def test_combination_whose_training_was_killed_is_tried_again(data, folds, path):
-    grid = QUICK | {"space": GRID, "sampler": "grid"}
-    tune(*data, folds, path, n_trials=2, **grid)
+    tune(*data, folds, path, n_trials=2, sampler="grid")
     half = load(path)
     half.enqueue_trial({"num_leaves": 8, "lambda_l2": 10.0}, skip_if_exists=True)
-    killed = half.ask(fixed_distributions=GRID)
-    study = tune(*data, folds, path, n_trials=50, **grid)
+    killed = half.ask(fixed_distributions=SPACE)
+    study = tune(*data, folds, path, n_trials=50, sampler="grid")
     assert study.trials[killed.number].state == TrialState.FAIL
     assert len({tuple(params.items()) for params, _ in done(study)}) == len(done(study)) == 6
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_failed_training_is_raised_with_its_parameters(data, folds, path, n_workers):
-    space = {"num_leaves": CategoricalDistribution((-1,))}
+def test_failed_training_is_raised_with_its_parameters(data, folds, path, monkeypatch, n_workers):
+    monkeypatch.setattr(tuning, "SPACE", {"num_leaves": IntDistribution(-1, -1)})
     with pytest.raises(RuntimeError, match=r"(?s)trial \d with .'num_leaves': -1. failed:.*Check"):
-        tune(*data, folds, path, n_trials=2, n_workers=n_workers, **(QUICK | {"space": space}))
+        tune(*data, folds, path, n_trials=2, n_workers=n_workers)
 
 
 def test_trials_frame_has_one_row_per_trial_and_no_times(data, folds, path):
-    study = tune(*data, folds, path, n_trials=6, **QUICK)
+    study = tune(*data, folds, path, n_trials=6)
     frame = trials_frame(study)
     assert list(frame.columns) == ["state", "rmse", "n_folds", "num_leaves", "lambda_l2"]
     assert frame.index.tolist() == list(range(6))
 
 
 def test_importance_names_every_parameter_and_sums_to_one(data, folds, path):
-    study = tune(*data, folds, path, n_trials=8, **QUICK)
+    study = tune(*data, folds, path, n_trials=8)
     shares = parameter_importance(study)
     assert sorted(shares.index) == sorted(SPACE)
     assert shares.sum() == pytest.approx(1.0)
@@ -380,8 +345,9 @@ def test_importance_names_every_parameter_and_sums_to_one(data, folds, path):
 def test_chart_of_the_search_has_every_trial_with_its_parameters_and_the_best_so_far(
     data, folds, path
 ):
-    study = tune(*data, folds, path, n_trials=8, **QUICK)
-    frame, chart = trials_frame(study), history_chart(study)
+    study = tune(*data, folds, path, n_trials=8)
+    frame = trials_frame(study)
+    chart = history_chart(frame)
     series = {one["label"]: one["values"] for one in chart["series"]}
     assert chart["x"] == {"label": "trial", "time": False, "start": 0, "steps": 1}
     assert series["best"][-1] == pytest.approx(study.best_value, rel=1e-3)
@@ -393,5 +359,5 @@ def test_chart_of_the_search_has_every_trial_with_its_parameters_and_the_best_so
 
 
 def test_single_trial_tells_nothing_of_importance(data, folds, path):
-    study = tune(*data, folds, path, n_trials=1, **QUICK)
+    study = tune(*data, folds, path, n_trials=1)
     assert parameter_importance(study).empty

@@ -249,7 +249,9 @@ def test_real_hourly_data_reach_the_registry_under_the_real_name(power):
 
 
 def test_truncated_input_file_fails_the_first_stage_with_file_and_reason(power, tmp_path):
-    from lib.power.sample import sample_power, write_uci_text
+    from lib.power.sample import sample_power
+
+    from power_data import write_uci_text
 
     path = tmp_path / "power.txt"
     write_uci_text(sample_power(n_days=40, seed=1), path)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 
-def load_images_of(pipeline: str, source: str, options: Mapping[str, "Value"]) -> Rows:
+def load_images_of(
+    pipeline: str, source: str, options: Mapping[str, "Value"], model: "PyFuncModel"
+) -> Rows:
     """Return the test images of a source of the pipeline."""
     given = {name: options[name] for name in ("n_train", "n_test", "seed") if name in options}
     images = load_images(pipeline, source, **given)

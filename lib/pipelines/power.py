@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from lib.frames import grid_step
 from lib.judged import time_keys, times
 from lib.power.features import measured
-from lib.power.frame import describe_power
+from lib.power.frame import RESOLUTIONS, describe_power
 from lib.power.load import load_power
 from lib.power.watched import power_columns
 from lib.registry.rows import NotComparable, Rows
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from mlflow.pyfunc import PyFuncModel
 
-RESOLUTIONS = {60.0: "minute", 3600.0: "hour", 86400.0: "day"}
 OPTIONS = ("max_missing", "sample_days", "seed")
 
 
@@ -27,7 +26,8 @@ def load_rows(source: str, options: Mapping[str, "Value"], model: "PyFuncModel")
     """Return a house's readings in the time step of the model; the last one ends them."""
     spec, _ = _spec(model)
     given = {name: options[name] for name in OPTIONS if name in options}
-    raw = load_power(source, resolution=RESOLUTIONS.get(spec["step_s"], "native"), **given)
+    names = {step_us / 1e6: name for name, step_us in RESOLUTIONS.items()}
+    raw = load_power(source, resolution=names.get(spec["step_s"], "native"), **given)
     return rows_of(raw, describe_power(raw, source), model)
 
 

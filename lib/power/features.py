@@ -8,32 +8,18 @@ the ``same_time`` columns belong to the time of the target, *t* + horizon. Targe
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TypedDict
+
+from lib.power.columns import METERS
 
 import numpy as np
 import pandas as pd
 
 PARTS_OF_DAY = ("night", "morning", "afternoon", "evening")
-SEASONS = ("winter", "spring", "summer", "autumn")
 STATISTICS = ("mean", "std", "min", "max")
 EXTREMES = {"min": (np.minimum, np.inf), "max": (np.maximum, -np.inf)}
 POWER = "power_kw"
-POWER_COLUMNS = (
-    "power_kw",
-    "reactive_power_kvar",
-    "voltage_v",
-    "current_a",
-    "sub_metering_1_wh",
-    "sub_metering_2_wh",
-    "sub_metering_3_wh",
-)
-LOAD_COLUMNS = (
-    "reactive_power_kvar",
-    "sub_metering_1_wh",
-    "sub_metering_2_wh",
-    "sub_metering_3_wh",
-)
+LOAD_COLUMNS = ("reactive_power_kvar", *METERS)
 LAGS = tuple(range(24))
 WINDOWS = (3, 6, 12, 24, 168)
 LOAD_LAGS = (0, 1, 2)
@@ -71,30 +57,17 @@ def rows_per_day(index: pd.DatetimeIndex) -> int:
     ------
     ValueError
         If there are fewer than two stamps, the grid is irregular, or its step does not divide a
-        day; the message names the first stamp that breaks the rule.
+        day.
     """
-    if not isinstance(index, pd.DatetimeIndex):
-        raise ValueError(f"the index must hold times, not {index.dtype}")
-    if len(index) < 2:
-        raise ValueError(f"{len(index)} row(s) have no time step: give at least 2 rows")
-    stamps = index.to_numpy()
-    steps = np.diff(stamps)
-    step = steps[0]
-    irregular = np.flatnonzero(steps != step)
-    if irregular.size:
-        row = int(irregular[0]) + 1
+    steps = pd.TimedeltaIndex(np.diff(index)).unique()
+    day = pd.Timedelta(days=1)
+    if len(steps) != 1 or steps[0] <= pd.Timedelta(0) or day % steps[0]:
         raise ValueError(
-            f"row {row} at {index[row]} is {pd.Timedelta(steps[row - 1])} after the row before, "
-            f"the first step is {pd.Timedelta(step)}: put the frame on a regular grid with "
-            "frame.asfreq(step), so that missing times are rows of NaN"
+            f"{len(index)} rows must follow each other in one step that divides a day, not "
+            f"{', '.join(map(str, steps[:3]))}: aggregate to minutes, hours or days first; a "
+            "missing time is a row of NaN"
         )
-    day = np.timedelta64(1, "D")
-    if step <= np.timedelta64(0, "s") or day % step != np.timedelta64(0, "s"):
-        raise ValueError(
-            f"a time step of {pd.Timedelta(step)} does not divide a day: aggregate to minutes, "
-            "hours or days first"
-        )
-    return int(day // step)
+    return day // steps[0]
 
 
 def forward_value(series: pd.Series, horizon: int) -> pd.Series:
@@ -186,9 +159,6 @@ def rolling_features(
     1993). No running total is carried over more than one window, so nothing drifts.
     """
     _require_at_least("windows", windows, 1)
-    unknown = [name for name in statistics if name not in STATISTICS]
-    if unknown:
-        raise ValueError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(STATISTICS)}")
     values = _values(series)
     known = np.isfinite(values)
     centre = values[known.argmax()] if known.any() else 0.0
@@ -248,10 +218,8 @@ def same_time_features(
     back = range(first, first + n_periods)
     past = np.stack([_shift(values, k * period - horizon) for k in back])
     columns = {f"{series.name}_{name}_{k}": row for k, row in zip(back, past, strict=True)}
-    known = np.isfinite(past)
-    counts = known.sum(axis=0)
-    total = np.where(known, past, 0.0).sum(axis=0)
-    columns[f"{series.name}_{name}_mean_{n_periods}"] = total / np.where(
+    counts = np.isfinite(past).sum(axis=0)
+    columns[f"{series.name}_{name}_mean_{n_periods}"] = np.nansum(past, axis=0) / np.where(
         2 * counts >= n_periods, counts, np.nan
     )
     return _frame(columns, series.index)
@@ -263,7 +231,7 @@ def first_known_period(horizon: int, period: int) -> int:
 
 
 def calendar_features(
-    index: pd.DatetimeIndex, *, country: str = "", yearly: int = 2, daily: int = 2
+    index: pd.DatetimeIndex, *, country: str = "", daily: bool = True
 ) -> pd.DataFrame:
     """Return the calendar of each stamp, taken as local clock time without daylight-saving jumps.
 
@@ -274,28 +242,24 @@ def calendar_features(
     country : str, default ""
         ISO 3166 code (``"FR"``) whose public holidays are marked by the `holidays` package; empty
         for no such columns.
-    yearly, daily : int, default 2
-        Sine and cosine pairs of the year and of the day.
+    daily : bool, default True
+        Whether the harmonics of the day are among them.
 
     Returns
     -------
     pandas.DataFrame of shape (n, n_columns), float32
         ``minute_of_day``, ``day_of_week`` (Monday 0), ``day_of_year`` (1 to 366), ``part_of_day``
         (position in `PARTS_OF_DAY`: night 0:00 to 5:59, morning to 11:59, afternoon to 17:59,
-        evening to 23:59), ``weekend`` (0 or 1), ``season`` (position in `SEASONS`, northern,
-        winter is December to February), ``yearly_sin_<k>``, ``yearly_cos_<k>``, ``daily_sin_<k>``,
-        ``daily_cos_<k>`` and, with a country, ``holiday`` and ``holiday_tomorrow`` (0 or 1).
+        evening to 23:59), ``weekend`` (0 or 1), ``season`` (northern: 0 is winter, December
+        to February), ``yearly_sin_<k>``, ``yearly_cos_<k>``, ``daily_sin_<k>``,
+        ``daily_cos_<k>`` (k is 1 and 2) and, with a country, ``holiday`` and ``holiday_tomorrow``
+        (0 or 1).
 
     Raises
     ------
     ValueError
-        If the stamps carry a time zone or the country is not one that `holidays` knows.
+        If the country is not one that `holidays` knows.
     """
-    if index.tz is not None:
-        raise ValueError(
-            f"the index has the time zone {index.tz}: convert it to naive local clock time with "
-            "frame.tz_localize(None)"
-        )
     minute = (index.hour * 60 + index.minute).to_numpy(dtype=np.float64)
     day_of_week = index.day_of_week.to_numpy()
     day_of_year = index.day_of_year.to_numpy(dtype=np.float64)
@@ -307,10 +271,11 @@ def calendar_features(
         "weekend": day_of_week >= 5,
         "season": index.month.to_numpy() % 12 // 3,
     }
-    year_angle = 2 * np.pi * (day_of_year - 1 + minute / MINUTES_PER_DAY) / 365.25
-    day_angle = 2 * np.pi * minute / MINUTES_PER_DAY
-    for name, angle, n_pairs in (("yearly", year_angle, yearly), ("daily", day_angle, daily)):
-        for k in range(1, n_pairs + 1):
+    angles = {"yearly": 2 * np.pi * (day_of_year - 1 + minute / MINUTES_PER_DAY) / 365.25}
+    if daily:
+        angles["daily"] = 2 * np.pi * minute / MINUTES_PER_DAY
+    for name, angle in angles.items():
+        for k in (1, 2):
             columns[f"{name}_sin_{k}"] = np.sin(k * angle)
             columns[f"{name}_cos_{k}"] = np.cos(k * angle)
     if country:
@@ -329,7 +294,7 @@ def measured(history: pd.DataFrame, *, min_voltage_v: float = MIN_VOLTAGE_V) -> 
     Parameters
     ----------
     history : pandas.DataFrame of shape (n, n_columns)
-        The canonical power frame; without a column ``voltage_v`` every row is real.
+        The canonical power frame.
     min_voltage_v : float, default 207
         Least voltage (V) of a real row: 230 V less 10 %, the European standard EN 50160; 0 takes
         every row for real.
@@ -338,10 +303,7 @@ def measured(history: pd.DataFrame, *, min_voltage_v: float = MIN_VOLTAGE_V) -> 
     -------
     pandas.DataFrame of shape (n, n_columns)
     """
-    real = history.copy()
-    if "voltage_v" in history.columns:
-        real.loc[history["voltage_v"] < min_voltage_v] = np.nan
-    return real
+    return history.mask(history["voltage_v"] < min_voltage_v)
 
 
 def power_features(
@@ -363,11 +325,10 @@ def power_features(
 
     Parameters
     ----------
-    history : pandas.DataFrame of shape (n, n_columns)
+    history : pandas.DataFrame of shape (n, 7)
         The canonical power frame: index of naive local clock time on a regular grid (minute, hour
-        or day), column ``power_kw`` and any of the other columns in `POWER_COLUMNS`. ``current_a``
-        is not used, it is the power over the voltage; ``voltage_v`` only to tell rows that are no
-        readings.
+        or day). ``current_a`` is not used, it is the power over the voltage; ``voltage_v`` only to
+        tell rows that are no readings.
     horizon : int, default 1
         Rows from the last known row to the target, at least 1.
     lags : sequence of int, default 0 to 23
@@ -389,15 +350,13 @@ def power_features(
     Raises
     ------
     ValueError
-        If ``power_kw`` is missing, the grid is irregular, or an option is out of its range.
+        If the grid is irregular, or an option is out of its range.
     """
-    if POWER not in history.columns:
-        raise ValueError(f"column {POWER!r} is missing; there are {list(history.columns)}")
     per_day = rows_per_day(history.index)
     history = measured(history, min_voltage_v=min_voltage_v)
     power = history[POWER]
     targets = history.index + horizon * (pd.Timedelta(days=1) / per_day)
-    calendar = calendar_features(targets, country=country, daily=2 if per_day > 1 else 0)
+    calendar = calendar_features(targets, country=country, daily=per_day > 1)
     parts = [
         lag_features(power, lags),
         difference_features(power, _changes(per_day)),
@@ -434,13 +393,9 @@ def _changes(per_day: int) -> list[int]:
 
 def _loads(history: pd.DataFrame, per_day: int) -> list[pd.Series]:
     """Return the measured columns other than the power, and the energy that no sub-meter saw."""
-    loads = [history[name] for name in LOAD_COLUMNS if name in history.columns]
-    meters = [name for name in LOAD_COLUMNS if name.startswith("sub_metering")]
-    if set(meters) <= set(history.columns):
-        energy_wh = history[POWER] * (24_000 / per_day)
-        rest = energy_wh - history[meters].sum(axis=1, min_count=len(meters))
-        loads.append(rest.rename("unmetered_wh"))
-    return loads
+    energy_wh = history[POWER] * (24_000 / per_day)
+    rest = energy_wh - history[list(METERS)].sum(axis=1, min_count=len(METERS))
+    return [*(history[name] for name in LOAD_COLUMNS), rest.rename("unmetered_wh")]
 
 
 def _values(series: pd.Series) -> np.ndarray:
@@ -474,11 +429,8 @@ def _is_holiday(days: pd.DatetimeIndex, country: str) -> np.ndarray:
     years = range(days[0].year, days[-1].year + 1)
     try:
         calendar = holidays.country_holidays(country, years=years)
-    except NotImplementedError:
-        raise ValueError(
-            f"country {country!r} has no holiday calendar: use an ISO 3166 code such as 'FR', "
-            "or '' for none"
-        ) from None
+    except NotImplementedError as error:
+        raise ValueError(f"{error}: give an ISO 3166 code such as 'FR', or '' for none") from None
     return days.isin(pd.DatetimeIndex(pd.to_datetime(sorted(calendar))))
 
 
@@ -492,6 +444,3 @@ def _require_at_least(name: str, numbers: Sequence[int], least: int) -> None:
     wrong = [number for number in numbers if number < least]
     if wrong:
         raise ValueError(f"{name} has {wrong[0]}: it must be at least {least}")
-    repeated = [first for first, second in pairwise(sorted(numbers)) if first == second]
-    if repeated:
-        raise ValueError(f"{name} has {repeated[0]} twice: name each once")

@@ -6,28 +6,16 @@ NaN: nothing is filled, dropped or guessed, and what breaks a rule is an error t
 the line, the value and the rule.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from lib.frames import frame_digest, grid_step
 from lib.ground.console import redact
+from lib.power.columns import COLUMNS, METERS
 
 import numpy as np
 import pandas as pd
 
-COLUMNS = {
-    "power_kw": "Global_active_power",
-    "reactive_power_kvar": "Global_reactive_power",
-    "voltage_v": "Voltage",
-    "current_a": "Global_intensity",
-    "sub_metering_1_wh": "Sub_metering_1",
-    "sub_metering_2_wh": "Sub_metering_2",
-    "sub_metering_3_wh": "Sub_metering_3",
-}
-"""The columns of the canonical frame and what UCI's file calls them."""
-
-ENERGY = tuple(column for column in COLUMNS if column.endswith("_wh"))
 RESOLUTIONS = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 TIME_TYPE = "datetime64[us]"
 
@@ -75,16 +63,8 @@ def canonical(ts: np.ndarray, values: np.ndarray) -> pd.DataFrame:
 
 
 def join(parts: Sequence[Part]) -> pd.DataFrame:
-    """Check every part, put them in order of time and lay them on one regular grid."""
-    for part in parts:
-        _check_rows(part.frame, part.place)
+    """Put the parts in order of time, check every row and lay all on one regular grid."""
     parts = sorted(parts, key=lambda part: part.frame.index[0])
-    for before, after in pairwise(parts):
-        if after.frame.index[0] <= before.frame.index[-1]:
-            raise ValueError(
-                f"{after.name} begins at {after.frame.index[0]}, not after {before.name} ends "
-                f"at {before.frame.index[-1]}: files that are read together must not overlap"
-            )
     frame = pd.concat([part.frame for part in parts]) if len(parts) > 1 else parts[0].frame
     ends = np.cumsum([len(part.frame) for part in parts])
 
@@ -94,6 +74,7 @@ def join(parts: Sequence[Part]) -> pd.DataFrame:
 
     ts = _microseconds(frame)
     step = _step(frame.index, ts, place)
+    _check_limits(frame, step, place)
     n_grid = int((ts[-1] - ts[0]) // step) + 1
     if n_grid > 20 * len(ts):
         gap = int(np.argmax(np.diff(ts)))
@@ -114,92 +95,41 @@ def join(parts: Sequence[Part]) -> pd.DataFrame:
 def check_power(frame: pd.DataFrame) -> pd.DataFrame:
     """Return `frame` if it is a canonical power frame; name the rows that break a rule if not.
 
-    Seven float columns in the order of `COLUMNS`, each within `LIMITS` (sub-meters: 0 Wh to what
+    Seven float64 columns in the order of `COLUMNS`, each within `LIMITS` (sub-meters: 0 Wh to what
     100 kW give in one row) or missing; the index ``ts`` is datetime64[us], strictly increasing and
     regular: a time without a reading is a row of NaN.
 
     Raises
     ------
     ValueError
-        Names every broken rule with its first rows: time, value and how many there are.
+        Names what is wrong with times or columns, or every limit that is broken with its first
+        rows: time, value and how many there are.
     """
-
-    def place(position: int) -> str:
-        return str(frame.index[position])
-
-    _check_rows(frame, place)
-    if len(frame) > 1:
-        ts = _microseconds(frame)
-        step = _step(frame.index, ts, place)
-        wide = np.flatnonzero(np.diff(ts) != step)
-        if len(wide):
-            raise ValueError(
-                f"{place(wide[0] + 1)} follows {place(wide[0])}, and rows are "
-                f"{pd.Timedelta(step, 'us')} apart ({len(wide):,} such gaps): a time without a "
-                "reading must be a row of NaN"
-            )
+    wanted = {"ts": TIME_TYPE} | dict.fromkeys(COLUMNS, "float64")
+    found = {frame.index.name: str(frame.index.dtype)} | frame.dtypes.astype(str).to_dict()
+    if list(found.items()) != list(wanted.items()):
+        raise ValueError(f"the index and the columns must be {wanted}, in this order, not {found}")
+    n_absent = len(join([Part("the frame", frame)])) - len(frame)
+    if n_absent:
+        raise ValueError(f"a time without a reading must be a row of NaN: {n_absent:,} are absent")
     return frame
 
 
-def _check_rows(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
-    """Raise one error that names every rule that single rows of `frame` break, and where."""
-    if list(frame.columns) != list(COLUMNS) or frame.index.name != "ts":
-        raise ValueError(
-            f"the index must be ts and the columns, in this order, {', '.join(COLUMNS)}; found "
-            f"{frame.index.name} and {', '.join(map(str, frame.columns))}"
-        )
-    types = {"ts": frame.index.dtype, **frame.dtypes}
-    wrong = [
-        f"{name} must be {TIME_TYPE if name == 'ts' else 'float64 or float32'}, not {dtype}"
-        for name, dtype in types.items()
-        if dtype not in ([TIME_TYPE] if name == "ts" else ["float64", "float32"])
-    ]
-    if broken := wrong or list(_broken_rules(frame, place)):
-        raise ValueError("; ".join(broken))
-
-
-def _broken_rules(frame: pd.DataFrame, place: Callable[[int], str]) -> Iterator[str]:
-    """Yield every rule that is broken, with its first three rows and their values."""
-    ts = _microseconds(frame)
-    usual_us = float(np.median(np.diff(ts[:1001]))) if len(ts) > 1 else 0.0
-    row_h = (usual_us if usual_us > 0 else RESOLUTIONS["minute"]) / RESOLUTIONS["hour"]
-    limits = LIMITS | dict.fromkeys(ENERGY, (0.0, LIMITS["power_kw"][1] * 1000 * row_h))
-    rules = {}
-    back = 1 + np.flatnonzero(ts[1:] <= ts[:-1])
-    rules["ts must be later than the row before"] = (
-        back,
-        lambda row: (
-            "repeats the row before"
-            if ts[row] == ts[row - 1]
-            else f"follows {frame.index[row - 1]}"
-        ),
-    )
-    for column, (low, high) in limits.items():
-        values = frame[column].to_numpy()
-        outside = np.fmin.reduce(values) < low or np.fmax.reduce(values) > high
-        bad = np.flatnonzero((values < low) | (values > high)) if outside else []
-        rules[f"{column} must be from {low:g} to {high:g}"] = (
-            bad,
-            lambda row, values=values: f"has {values[row]:g}",
-        )
-    for rule, (rows, say) in rules.items():
-        if len(rows):
-            where = [f"{place(row)}: {frame.index[row]} {say(row)}" for row in rows[:3]]
-            count = "1 row is" if len(rows) == 1 else f"{len(rows):,} rows are"
-            yield f"{rule}, {count} not: {'; '.join(where)}"
-
-
 def _step(index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str]) -> int:
-    """Return the length of a row in microseconds; every time must be whole rows from the first."""
+    """Return the length of a row in microseconds; times must rise by whole rows."""
     if len(ts) < 2:
         raise ValueError(f"{place(0)}: one reading alone has no resolution; give two or more")
     steps = np.diff(ts)
-    step = int(steps.min())
-    if step == steps.max():
+    back = 1 + np.flatnonzero(steps <= 0)
+    if len(back):
+        raise ValueError(
+            f"{place(back[0])}: {index[back[0]]} follows {index[back[0] - 1]} ({len(back):,} such "
+            "rows): times must rise, and files that are read together must not overlap"
+        )
+    step = int(steps[0])
+    if (steps == step).all():
         return step
-    if (steps == step).mean() < 0.5:
-        lengths, counts = np.unique(steps, return_counts=True)
-        step = int(lengths[np.argmax(counts)])
+    step = int(pd.Series(steps).mode()[0])
     off = np.flatnonzero((ts - ts[0]) % step)
     if len(off):
         raise ValueError(
@@ -208,6 +138,23 @@ def _step(index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str]) 
             "Round the times, or give readings of one resolution"
         )
     return step
+
+
+def _check_limits(frame: pd.DataFrame, step: int, place: Callable[[int], str]) -> None:
+    """Raise one error that names every limit that is broken, with its first three rows."""
+    most_wh = 1000 * LIMITS["power_kw"][1] * step / RESOLUTIONS["hour"]
+    broken = []
+    for column, (low, high) in (LIMITS | dict.fromkeys(METERS, (0.0, most_wh))).items():
+        values = frame[column].to_numpy()
+        rows = np.flatnonzero((values < low) | (values > high))
+        if len(rows):
+            where = [f"{place(row)}: {frame.index[row]} has {values[row]:g}" for row in rows[:3]]
+            broken.append(
+                f"{column} must be from {low:g} to {high:g}, and is not in {len(rows):,} rows: "
+                f"{'; '.join(where)}"
+            )
+    if broken:
+        raise ValueError("; ".join(broken))
 
 
 def _microseconds(frame: pd.DataFrame) -> np.ndarray:
@@ -267,10 +214,6 @@ def aggregate_power(
     ValueError
         When the rows are longer than `resolution`, or do not divide it.
     """
-    if resolution not in RESOLUTIONS:
-        raise ValueError(f"resolution is {resolution!r}: give one of {', '.join(RESOLUTIONS)}")
-    if not 0 <= max_missing < 1:
-        raise ValueError(f"max_missing is {max_missing}: give a fraction in [0, 1)")
     step, length = grid_step(frame) // pd.Timedelta("1us"), RESOLUTIONS[resolution]
     if length % step:
         raise ValueError(
@@ -278,18 +221,14 @@ def aggregate_power(
             "readings are summed up, never split. Give a coarser resolution"
         )
     n_per_row = length // step
-    begin = int(_microseconds(frame)[0])
-    first = begin // length
-    n_before = (begin - first * length) // step
+    first, before = divmod(int(_microseconds(frame)[0]), length)
+    n_before = before // step
     n_rows = -(-(n_before + len(frame)) // n_per_row)
     readings = np.full((n_rows * n_per_row, frame.shape[1]), np.nan)
     readings[n_before : n_before + len(frame)] = frame.to_numpy()
     readings = readings.reshape(n_rows, n_per_row, frame.shape[1])
-    known = ~np.isnan(readings)
-    count = known.sum(axis=1)
-    mean = np.where(known, readings, 0).sum(axis=1) / np.maximum(count, 1)
-    is_energy = np.array([column in ENERGY for column in frame.columns])
-    values = np.where(is_energy, mean * n_per_row, mean)
+    count = (~np.isnan(readings)).sum(axis=1)
+    mean = np.nansum(readings, axis=1) / np.maximum(count, 1)
+    values = np.where([column in METERS for column in frame.columns], mean * n_per_row, mean)
     values[n_per_row - count > max_missing * n_per_row] = np.nan
-    ts = (length * (first + np.arange(n_rows))).view(TIME_TYPE)
-    return pd.DataFrame(values, pd.DatetimeIndex(ts, name=frame.index.name), frame.columns)
+    return canonical((length * (first + np.arange(n_rows))).view(TIME_TYPE), values.T)

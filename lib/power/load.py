@@ -19,8 +19,6 @@ from lib.sources import list_files, read_file
 import pandas as pd
 from pyarrow import ArrowInvalid
 
-FORMATS = {b"PK\x03\x04": "zip", b"\x1f\x8b": "gz", b"PAR1": "parquet"}
-
 
 def load_power(
     source: str,
@@ -96,23 +94,18 @@ def read_part(data: bytes, name: str) -> Part:
     """Read the content of one file, of whatever format its first bytes say it is."""
     if not data:
         raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
-    kind = next((kind for magic, kind in FORMATS.items() if data.startswith(magic)), "text")
-    suffix = name.split("?")[0].rsplit(".", 1)[-1].lower()
-    if suffix in FORMATS.values() and suffix != kind:
-        raise ValueError(f"{name} is no {suffix} file, by its first bytes: fetch it again")
     try:
-        if kind == "parquet":
+        if data.startswith(b"PAR1"):
             table = pd.read_parquet(BytesIO(data))
-        elif kind == "zip":
+            has_index = {*table.index.names} & {*CLOCKS}
+            return from_table(table.reset_index() if has_index else table, name)
+        if data.startswith(b"PK\x03\x04"):
             data = _unzip(data, name)
-        elif kind == "gz":
+        elif data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
     except (EOFError, zlib.error, zipfile.BadZipFile, OSError, RuntimeError, ArrowInvalid) as error:
         raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
-    if kind != "parquet":
-        return read_text(data, name)
-    has_index = {*table.index.names} & {*CLOCKS}
-    return from_table(table.reset_index() if has_index else table, name)
+    return read_text(data, name)
 
 
 def _unzip(data: bytes, name: str) -> bytes:

@@ -8,42 +8,25 @@ installed to predict.
 
 import json
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
-from lib.packaging import BadInput, load_packed, save_packed
-from lib.power.features import (
-    POWER,
-    POWER_COLUMNS,
-    PowerOptions,
-    needed_rows,
-    power_features,
-)
+from lib.packaging import BadInput, save_packed
+from lib.power.columns import COLUMNS
+from lib.power.features import POWER, PowerOptions, needed_rows, power_features
 
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
-    from mlflow.models import ModelSignature
-    from mlflow.pyfunc import PythonModel, PythonModelContext
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import AnyType
-
-if TYPE_CHECKING:
-    from mlflow.pyfunc import PyFuncModel
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
 
 TIME = "ts"
-TARGETS = ("level", "difference")
 NEEDED = ("mlflow", "lightgbm", "pandas", "numpy")
 MOST_STEPS = 1_000_000  # of a grid that is mostly empty: more is a mistyped year, not a gap
-
-
-class BadHistory(BadInput):
-    """A history that no forecast can be made of."""
 
 
 class Spec(TypedDict):
@@ -117,7 +100,7 @@ class PowerForecaster(PythonModel):
             Not used: everything was read when the model was loaded.
         model_input : pandas.DataFrame of shape (n, 8)
             ``ts``, the start of each row's interval in naive local clock time, and the measured
-            columns of `lib.power.features.POWER_COLUMNS`, in order of time. Times may be left out:
+            columns of `lib.power.columns.COLUMNS`, in order of time. Times may be left out:
             they count as missing.
         params : dict, optional
             None are known.
@@ -130,18 +113,15 @@ class PowerForecaster(PythonModel):
 
         Raises
         ------
-        BadHistory
-            A ValueError: if a column is missing or holds no numbers, or the times cannot be read,
+        BadInput
+            If a column is missing or holds no numbers, or the times cannot be read,
             are out of order, doubled or off the grid; the message names column and row.
         """
         spec = self.spec
         step = pd.Timedelta(seconds=spec["step_s"])
-        try:
-            given = _indexed(model_input)
-            history = _on_grid(given, step)
-            features = power_features(history, **spec["options"])
-        except ValueError as error:
-            raise BadHistory(str(error)) from error
+        given = _indexed(model_input)
+        history = _on_grid(given, step)
+        features = power_features(history, **spec["options"])
         ts = given.index
         power_kw = pd.Series(forecast(self.boosters, spec, features), history.index)
         power_kw.iloc[: spec["needed_rows"] - 1] = np.nan
@@ -166,16 +146,7 @@ def make_spec(features: Sequence[str], options: PowerOptions, *, per_day: int, t
     Returns
     -------
     Spec
-
-    Raises
-    ------
-    ValueError
-        If the target is unknown, or a difference is to be taken from a value that is no feature.
     """
-    if target not in TARGETS:
-        raise ValueError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
-    if target == "difference" and 0 not in options["lags"]:
-        raise ValueError("a difference to the last known row needs lag 0: add 0 to the lags")
     return Spec(
         options=options,
         step_s=86_400 / per_day,
@@ -196,20 +167,7 @@ def save_forecaster(path: Path, boosters: Sequence[lgb.Booster], spec: Spec) -> 
         At least one; their forecasts are averaged.
     spec : Spec
         From `make_spec`.
-
-    Raises
-    ------
-    ValueError
-        If there is no booster, or one was trained on other columns than `spec` names.
     """
-    if not boosters:
-        raise ValueError("a forecaster needs at least one booster")
-    for booster in boosters:
-        if booster.num_feature() != len(spec["features"]):
-            raise ValueError(
-                f"a booster has {booster.num_feature()} columns, the spec names "
-                f"{len(spec['features'])}: train and save with the same features"
-            )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "boosters").mkdir()
@@ -218,17 +176,12 @@ def save_forecaster(path: Path, boosters: Sequence[lgb.Booster], spec: Spec) -> 
         (folder / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
         save_packed(
             path,
-            ["packaging", "power.features", "power.model"],
+            ["packaging", "power.columns", "power.features", "power.model"],
             "power.model.PowerForecaster",
             artifacts={"spec": folder / "spec.json", "boosters": folder / "boosters"},
             signature=signature(),
             packages=(*NEEDED, "holidays") if spec["options"]["country"] else NEEDED,
         )
-
-
-def load_forecaster(path: Path | str) -> "PyFuncModel":
-    """Return the forecaster in the folder (or at the model URI) `path`."""
-    return load_packed(path)
 
 
 def signature() -> ModelSignature:
@@ -237,7 +190,7 @@ def signature() -> ModelSignature:
     ``ts`` is declared as of any type, and `PowerForecaster.predict` reads it: of a column that is
     declared as times MLflow's server takes numbers for nanoseconds, and names no row that is wrong.
     """
-    measured = [ColSpec(DataType.double, name) for name in POWER_COLUMNS]
+    measured = [ColSpec(DataType.double, name) for name in COLUMNS]
     answer = [ColSpec(DataType.datetime, TIME), ColSpec(DataType.double, POWER)]
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), TIME), *measured]), outputs=Schema(answer)
@@ -246,56 +199,49 @@ def signature() -> ModelSignature:
 
 def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the measured columns as numbers, with their times as index."""
-    missing = [name for name in (TIME, *POWER_COLUMNS) if name not in frame.columns]
+    missing = [name for name in (TIME, *COLUMNS) if name not in frame.columns]
     if missing:
-        raise ValueError(
-            f"column {missing[0]!r} is missing: give {TIME} and {', '.join(POWER_COLUMNS)}"
-        )
+        raise BadInput(f"column {missing[0]!r} is missing: give {TIME} and {', '.join(COLUMNS)}")
     if pd.api.types.is_numeric_dtype(frame[TIME]):
-        raise ValueError(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
-    for name in (TIME, *POWER_COLUMNS):
-        _refuse_unread(frame[name], name)
-    ts = pd.DatetimeIndex(pd.to_datetime(frame[TIME], format="ISO8601"), name=TIME)
-    return frame[list(POWER_COLUMNS)].astype(np.float64).set_axis(ts, axis=0)
+        raise BadInput(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
+    ts = pd.to_datetime(frame[TIME], errors="coerce", format="ISO8601")
+    _refuse(ts.isna(), frame[TIME], "time like 2007-01-31T18:00:00")
+    history = frame[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
+    for name, read in history.items():
+        _refuse((read.isna() & frame[name].notna()) | np.isinf(read), frame[name], "number")
+    return history.astype(np.float64).set_axis(pd.DatetimeIndex(ts, name=TIME), axis=0)
 
 
-def _refuse_unread(column: pd.Series, name: str) -> None:
-    """Raise ValueError at the first value that is no time, or no number nor missing."""
-    if name == TIME:
-        read = pd.to_datetime(column, errors="coerce", format="ISO8601")
-        wanted = "time like 2007-01-31T18:00:00"
-        wrong = read.isna()
-    else:
-        read, wanted = pd.to_numeric(column, errors="coerce"), "number"
-        wrong = (read.isna() & column.notna()) | np.isinf(read)
+def _refuse(wrong: pd.Series, given: pd.Series, wanted: str) -> None:
+    """Raise BadInput at the first value that is wrong."""
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"column {name!r}, row {row}: {column.iloc[row]} is no {wanted}")
+        raise BadInput(f"column {given.name!r}, row {row}: {given.iloc[row]} is no {wanted}")
 
 
 def _on_grid(history: pd.DataFrame, step: pd.Timedelta) -> pd.DataFrame:
     """Return the history with a row of NaN for each time that is missing."""
     ts = history.index
     if not len(ts):
-        raise ValueError("the history has no rows: give at least one")
+        raise BadInput("the history has no rows: give at least one")
     if ts.tz is not None:
-        raise ValueError(f"{TIME} has the time zone {ts.tz}: give naive local clock time")
+        raise BadInput(f"{TIME} has the time zone {ts.tz}: give naive local clock time")
     wrong = np.flatnonzero(np.diff(ts.to_numpy()) <= np.timedelta64(0, "s"))
     if wrong.size:
         row = int(wrong[0]) + 1
-        raise ValueError(
+        raise BadInput(
             f"row {row} at {ts[row]} does not come after {ts[row - 1]}: sort the rows by {TIME} "
             "and keep one of each time"
         )
     off = np.flatnonzero((ts - ts[0]) % step != pd.Timedelta(0))
     if off.size:
-        raise ValueError(
+        raise BadInput(
             f"row {off[0]} at {ts[off[0]]} is not a whole number of steps of {step} after {ts[0]}: "
             "aggregate the history to the step the model was trained on"
         )
     n_steps = (ts[-1] - ts[0]) // step
     if n_steps > max(MOST_STEPS, 10 * len(ts)):
-        raise ValueError(
+        raise BadInput(
             f"{len(ts)} rows from {ts[0]} to {ts[-1]} leave most of {n_steps} steps empty: is a "
             "year mistyped?"
         )

@@ -1,6 +1,4 @@
-"""Figures of the household's power: its year and day, the search, forecasts and their errors."""
-
-from collections.abc import Mapping
+"""Figures of the household's power: the search, forecasts, and what they are made of."""
 
 from lib.plots import COLOURS, TRUTH, date_axis, new_axes, words
 
@@ -9,56 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-
-def plot_split(series: pd.Series, parts: Mapping[str, slice], *, ax: Axes | None = None) -> Axes:
-    """Plot the daily mean of a series, coloured by the part of the data it belongs to.
-
-    Parameters
-    ----------
-    series : pandas.Series of shape (n,)
-        Values with a time index.
-    parts : mapping of str to slice
-        Positions of each part, such as `lib.splits.time_split` returns.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = new_axes(ax)
-    for colour, (name, part) in zip(COLOURS, parts.items(), strict=False):
-        daily = series.iloc[part].resample("D").mean()
-        ax.plot(daily.index, daily, color=colour, linewidth=0.8, label=name)
-    ax.set(xlabel="date", ylabel="daily mean (kW)")
-    ax.legend(fontsize="small")
-    date_axis(ax)
-    return ax
-
-
-def plot_day_profile(series: pd.Series, *, ax: Axes | None = None) -> Axes:
-    """Plot the mean by hour of the day, of working days and of weekends apart.
-
-    Parameters
-    ----------
-    series : pandas.Series of shape (n,)
-        Values with a time index of naive local clock time.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = new_axes(ax)
-    weekend = series.index.day_of_week >= 5
-    parts = {"working day": ~weekend, "weekend": weekend}
-    for colour, (name, rows) in zip(COLOURS, parts.items(), strict=False):
-        profile = series[rows].groupby(series.index[rows].hour).mean()
-        ax.plot(profile.index, profile, "o-", color=colour, markersize=3, label=name)
-    ax.set(xlabel="hour of the day (h)", ylabel="mean (kW)", xticks=range(0, 25, 6))
-    ax.legend(fontsize="small")
-    return ax
+N_SHOWN = 10
 
 
 def plot_search(trials: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -85,31 +34,6 @@ def plot_search(trials: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.plot(pruned, np.full(len(pruned), 0.03), "|", c="gray", transform=along_x, label="pruned")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="trial", ylabel="mean validation RMSE (kW)")
-    ax.legend(fontsize="small")
-    return ax
-
-
-def plot_learning_curve(history: pd.DataFrame, best_round: int, *, ax: Axes | None = None) -> Axes:
-    """Plot errors by boosting round and mark the round at which training stopped.
-
-    Parameters
-    ----------
-    history : pandas.DataFrame of shape (n_rounds, n_curves)
-        One column for each curve, index the round.
-    best_round : int
-        Round to mark.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = new_axes(ax)
-    for colour, name in zip(COLOURS, history.columns, strict=False):
-        ax.plot(history.index, history[name], color=colour, label=words(name))
-    ax.axvline(best_round, color=TRUTH, linestyle=":", label="lowest on validation")
-    ax.set(xlabel="boosting round (trees)", ylabel="error (kW)")
     ax.legend(fontsize="small")
     return ax
 
@@ -141,55 +65,17 @@ def plot_forecast(truth: pd.Series, forecasts: pd.DataFrame, *, ax: Axes | None 
     return ax
 
 
-def plot_error_by(
-    errors: pd.DataFrame,
-    groups: np.ndarray,
-    *,
-    xlabel: str,
-    ax: Axes | None = None,
-) -> Axes:
-    """Plot the root mean square of errors in groups: bars for the first column, lines for others.
-
-    Parameters
-    ----------
-    errors : pandas.DataFrame of shape (n, n_forecasts)
-        Forecast less truth, one column for each forecast.
-    groups : array of shape (n,), int
-        Group of each row, such as its hour or month.
-    xlabel : str
-        What the groups are, with unit.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = new_axes(ax)
-    rmse = (errors**2).groupby(np.asarray(groups)).mean() ** 0.5
-    first, *others = errors.columns
-    at = np.arange(len(rmse))
-    ax.bar(at, rmse[first], color=COLOURS[0], label=words(first))
-    for colour, name in zip(COLOURS[1:], others, strict=False):
-        ax.plot(at, rmse[name], "o-", color=colour, markersize=3, label=words(name))
-    every = -(-len(rmse) // 12)
-    ax.set_xticks(at[::every], rmse.index[::every], fontsize="x-small")
-    ax.set(xlabel=xlabel, ylabel="RMSE (kW)")
-    ax.set_ylim(top=1.35 * float(rmse.to_numpy().max()))
-    ax.legend(fontsize="x-small")
-    return ax
-
-
 def plot_shap(
     contributions: pd.DataFrame,
     values: pd.DataFrame,
     *,
-    n_features: int = 10,
     xlabel: str,
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Axes:
     """Plot SHAP values as swarms: one dot for each row, coloured by the feature's own value.
+
+    Shown are the `N_SHOWN` features with the largest mean absolute contribution.
 
     Parameters
     ----------
@@ -197,8 +83,6 @@ def plot_shap(
         SHAP values, one column for each feature.
     values : pandas.DataFrame of shape (n, n_all)
         The features themselves; missing values are drawn grey.
-    n_features : int, default 10
-        How many features to show: those with the largest mean absolute contribution.
     xlabel : str
         What the contributions are, with unit.
     seed : int, default 0
@@ -213,7 +97,7 @@ def plot_shap(
     ax = new_axes(ax)
     rng = np.random.default_rng(seed)
     mean = contributions.abs().mean().sort_values(kind="stable")
-    shown = mean.index[-n_features:]
+    shown = mean.index[-N_SHOWN:]
     colours = plt.get_cmap("coolwarm").with_extremes(bad="0.7")
     for row, name in enumerate(shown):
         rank = values[name].rank(pct=True).to_numpy(dtype=np.float64)

@@ -1,14 +1,12 @@
-"""A made-up house, and UCI's text format written by us: for samples, tests and benchmarks."""
+"""A made-up house."""
 
-import gzip
-import zipfile
-from collections.abc import Sequence
-from pathlib import Path
-
-from lib.power.frame import COLUMNS, RESOLUTIONS, canonical
+from lib.power.columns import COLUMNS
+from lib.power.frame import RESOLUTIONS, canonical
 
 import numpy as np
 import pandas as pd
+
+Numbers = np.ndarray | pd.Series
 
 
 def sample_power(
@@ -105,9 +103,8 @@ def _present(days: pd.DataFrame) -> np.ndarray:
     morning = np.minimum(here["leave"], here["sleep"]) - here["wake"]
     evening = here["sleep"] - here["back"]
     at_home = _loads(len(days), here["begin"] + here["wake"], morning, np.ones(len(here)))
-    late = here[evening > 0]
     at_home += _loads(
-        len(days), late["begin"] + late["back"], evening[evening > 0], len(late) * [1]
+        len(days), here["begin"] + here["back"], evening.clip(lower=0), np.ones(len(here))
     )
     return np.minimum(at_home, 1)
 
@@ -172,9 +169,7 @@ def _small_appliances(
     return light + short
 
 
-def _chosen(
-    days: pd.DataFrame, chance: float | np.ndarray | pd.Series, rng: np.random.Generator
-) -> np.ndarray:
+def _chosen(days: pd.DataFrame, chance: float | Numbers, rng: np.random.Generator) -> np.ndarray:
     """Draw the days on which something happens; nothing does while people are away."""
     return (rng.random(len(days)) < chance) & ~days["away"].to_numpy()
 
@@ -195,12 +190,7 @@ def _at(
     return _loads(n_days, begin[chosen], length[chosen], watt[chosen])
 
 
-def _loads(
-    n_days: int,
-    begin: Sequence[int] | pd.Series,
-    length: Sequence[int] | pd.Series,
-    watt: Sequence[float],
-) -> np.ndarray:
+def _loads(n_days: int, begin: Numbers, length: Numbers, watt: Numbers) -> np.ndarray:
     """Add up loads of `watt` that last `length` minutes from minute `begin`."""
     n_minutes = 1440 * n_days
     begin = np.clip(np.asarray(begin), 0, n_minutes)
@@ -231,25 +221,3 @@ def _sample_gaps(n_days: int, rng: np.random.Generator) -> list[tuple[int, int]]
     lengths = np.concatenate([rng.integers(least, most, n) for n, least, most in kinds])
     first = rng.integers(0, 1440 * n_days - lengths)
     return list(zip(first.tolist(), lengths.tolist(), strict=True))
-
-
-def write_uci_text(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a canonical frame as UCI's text, packed when `path` ends in ``.zip`` or ``.gz``.
-
-    Values have three decimals; a row without readings has ``?`` in six columns and nothing in the
-    last, as in UCI's file.
-    """
-    if (frame.index.microsecond != 0).any():
-        raise ValueError("the text has whole seconds; the frame has others")
-    table = pd.DataFrame({"Date": [f"{ts.day}/{ts.month}/{ts.year}" for ts in frame.index]})
-    table["Time"] = frame.index.strftime("%H:%M:%S")
-    for column, name in COLUMNS.items():
-        missing = "" if column == "sub_metering_3_wh" else "?"
-        table[name] = [missing if np.isnan(v) else f"{v:.3f}" for v in frame[column]]
-    data = table.to_csv(sep=";", index=False).encode()
-    path = Path(path)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(path.with_suffix(".txt").name, data)
-    else:
-        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

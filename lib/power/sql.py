@@ -1,6 +1,5 @@
 """Readings from a table or query of a SQL database, which stays as it is."""
 
-import os
 import re
 from typing import TYPE_CHECKING
 
@@ -30,9 +29,8 @@ def read_sql(source: str) -> Part:
         SELECT or WITH. A table's name is looked up in the database and never becomes SQL text. A
         ``#`` within the URL is written ``%23``.
 
-        A password is best left out of the URL: either the driver finds it (for PostgreSQL
-        ``PGPASSWORD`` or ``~/.pgpass``), or the URL names an environment variable in its place,
-        ``sql:postgresql+psycopg://reader:${POWER_PASSWORD}@db.example/energy#readings``.
+        A password does not belong into the URL: the driver finds it, for PostgreSQL in
+        ``PGPASSWORD`` or ``~/.pgpass``.
 
     Notes
     -----
@@ -66,7 +64,7 @@ def read_sql(source: str) -> Part:
 
 
 def _sql_url(source: str) -> "URL":
-    """Return the database's URL, its password filled in and a relative SQLite path resolved."""
+    """Return the database's URL, a relative SQLite path resolved."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -77,16 +75,8 @@ def _sql_url(source: str) -> "URL":
             f"{redact(source)} is not sql:<SQLAlchemy URL>#<table or SELECT>, for example "
             "sql:sqlite:///readings.db#readings"
         ) from None
-    variable = re.fullmatch(r"\$\{(\w+)\}", url.password or "")
-    if variable:
-        if variable[1] not in os.environ:
-            raise ValueError(f"{redact(source)} needs the environment variable {variable[1]}")
-        url = url.set(password=os.environ[variable[1]])
     if url.get_backend_name() == "sqlite":
-        try:
-            url = url.set(database=str(find_file(url.database or "")))
-        except ValueError as error:
-            raise ValueError(f"{redact(source)}: no such database: {error}") from None
+        return url.set(database=str(find_file(url.database or "")))
     return url
 
 
@@ -111,9 +101,8 @@ def _rows(connection: "Connection", wanted: str, shown: str) -> pd.DataFrame:
             raise ValueError(f"{shown}: give one query, without a semicolon in it")
         return pd.read_sql_query(text(wanted.replace(":", "\\:")), connection)
     inspector = inspect(connection)
-    schema, _, name = wanted.rpartition(".")
-    for within, table in ((None, wanted), (schema or None, name)):
-        if inspector.has_table(table, within):
-            return pd.read_sql_table(table, connection, within)
+    schema, _, table = wanted.rpartition(".")
+    if inspector.has_table(table, schema or None):
+        return pd.read_sql_table(table, connection, schema or None)
     tables = sorted(inspector.get_table_names() + inspector.get_view_names())
     raise ValueError(f"{shown}: no table {wanted!r}; the database has {tables}")

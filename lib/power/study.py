@@ -1,7 +1,4 @@
-"""A study of Optuna in a journal file, for one process at a time.
-
-It survives a kill at any moment, and is refused where it was made from other data or settings.
-"""
+"""A study of Optuna in a journal file, for one process at a time; it survives a kill."""
 
 import fcntl
 import warnings
@@ -15,55 +12,48 @@ with warnings.catch_warnings():
     from optuna.trial import FrozenTrial, TrialState
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-STATE, MADE_FROM = "state", "made_from"
-RUNNING, FINISHED = "running", "finished"
+N_STARTUP = 4  # trials that must have been complete before any is pruned
 
 
 @contextmanager
-def open_study(
-    path: Path, made_from: dict[str, str], *, keep: float, resume: bool = True
-) -> Iterator[optuna.Study]:
-    """Open or begin the study in a file and hold it; Optuna's log is quiet meanwhile.
+def open_study(path: Path, name: str, *, keep: float) -> Iterator[optuna.Study]:
+    """Open or begin a study in a file and hold it; Optuna logs only warnings from now on.
 
     Parameters
     ----------
     path : pathlib.Path
-        Journal file, on a local disk; made if missing.
-    made_from : dict of str to str
-        What trials of one study must have in common, each part as a digest or text. A finished
-        study of anything else is set aside.
+        Journal file, on a local disk; made if missing. It may hold several studies.
+    name : str
+        A digest of what the trials of the study have in common.
     keep : float
         See `FoldPruner`.
-    resume : bool, default True
-        Continue the study that is there; otherwise it is set aside and a new one begun.
 
     Raises
     ------
-    ValueError
-        If the file holds an unfinished study that was made from something else.
     RuntimeError
-        If another process holds the study.
+        If another process holds the file.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.owner").open("w") as owner, quiet_optuna():
+    with path.with_name(f"{path.name}.owner").open("w") as owner:
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone when the process dies
         except BlockingIOError:
             raise RuntimeError(
                 f"another process is tuning in {path}: wait for it or stop it"
             ) from None
-        yield _open(path, made_from, keep, resume=resume)
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Let Optuna log warnings only."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # Optuna's, of one killed
+        _drop_torn_line(path)
+        backend = optuna.storages.journal.JournalFileBackend(str(path))
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(backend),
+            study_name=name,
+            pruner=FoldPruner(keep),
+            load_if_exists=True,
+        )
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)
+        yield study
 
 
 def n_done(study: optuna.Study) -> int:
@@ -81,20 +71,17 @@ class FoldPruner(optuna.pruners.BasePruner):
     ----------
     keep : float
         Fraction of the trials that goes on after each fold.
-    n_startup_trials : int, default 4
-        Trials that must have been complete before any is pruned.
     """
 
-    def __init__(self, keep: float, n_startup_trials: int = 4) -> None:
+    def __init__(self, keep: float) -> None:
         self.keep = keep
-        self.n_startup_trials = n_startup_trials
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Tell whether `trial` should stop after the fold it reported last."""
         step = trial.last_step
         trials = study.get_trials(deepcopy=False, states=DONE)
         n_complete = sum(other.state == TrialState.COMPLETE for other in trials)
-        if step is None or n_complete < self.n_startup_trials:
+        if step is None or n_complete < N_STARTUP:
             return False
         seen = [
             other.intermediate_values[step] for other in trials if step in other.intermediate_values
@@ -102,41 +89,6 @@ class FoldPruner(optuna.pruners.BasePruner):
         value = trial.intermediate_values[step]
         n_better = sum(other < value for other in seen)
         return n_better >= self.keep * (len(seen) + 1)
-
-
-def _open(path: Path, made_from: dict[str, str], keep: float, *, resume: bool) -> optuna.Study:
-    aside = path.with_name(f"{path.name}.old")
-    if not resume and path.exists():
-        path.replace(aside)
-    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # Optuna's, of a process killed
-    _drop_torn_line(path)
-    study = _load(path, keep)
-    known = study.user_attrs.get(MADE_FROM, made_from)
-    differ = [part for part, value in made_from.items() if known.get(part) != value]
-    if differ and study.user_attrs.get(STATE) != FINISHED:
-        raise ValueError(
-            f"{path} holds a search that was interrupted after {n_done(study)} trials and that was "
-            f"made with another {' and '.join(differ)}: give it the same again to continue it, or "
-            "delete the file (or pass resume=False) to begin a new one"
-        )
-    if differ:
-        path.replace(aside)
-        study = _load(path, keep)
-    if MADE_FROM not in study.user_attrs:
-        study.set_user_attr(MADE_FROM, made_from)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-    return study
-
-
-def _load(path: Path, keep: float) -> optuna.Study:
-    backend = optuna.storages.journal.JournalFileBackend(str(path))
-    return optuna.create_study(
-        storage=optuna.storages.JournalStorage(backend),
-        study_name="tuning",
-        pruner=FoldPruner(keep),
-        load_if_exists=True,
-    )
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from lib.power.frame import COLUMNS, Part, canonical
+from lib.power.columns import COLUMNS
+from lib.power.frame import Part, canonical
 
 import numpy as np
 import pandas as pd
@@ -109,7 +110,6 @@ def _days(column: pd.Series) -> pd.Series:
 
 def _times_of_day(column: pd.Series) -> pd.Series:
     def parse(texts: pd.Series) -> pd.Series:
-        texts = texts.where(texts.str.count(":") == 2, texts + ":00")
         return pd.to_datetime(texts, format="%H:%M:%S", errors="coerce") - pd.Timestamp(1900, 1, 1)
 
     return _each_once(column, parse)

@@ -6,7 +6,8 @@ the file is assumed, and a line counts only if it has all its fields.
 
 from concurrent.futures import ThreadPoolExecutor
 
-from lib.power.frame import COLUMNS, Part, canonical
+from lib.power.columns import COLUMNS
+from lib.power.frame import Part, canonical
 from lib.power.table import CLOCK_PARSERS, MISSING, columns_of, from_table
 
 import numpy as np
@@ -35,7 +36,7 @@ def read_text(data: bytes, name: str) -> Part:
             f"{name}: the last line {last!r} has no line break, so the file may be cut short. "
             "Fetch it again, or end the line if the file is complete"
         )
-    end = data.index(b"\n", len(data) - len(tail) + len(tail.rstrip(b"\r\n"))) + 1
+    end = len(data) - len(tail) + len(tail.rstrip(b"\r\n"))
     if end <= start:
         raise ValueError(f"{name} has a header and no rows: was it written to the end?")
     text = arrow.py_buffer(data)[:end]
@@ -48,8 +49,6 @@ def read_text(data: bytes, name: str) -> Part:
             said = f"{name}, {error}".replace("CSV parse error: Row #", "line ")
             raise ValueError(said) from None
         return from_table(table.unify_dictionaries().to_pandas(), name, "line", 2)
-    if b'"' in data and len(frame) != data.count(b"\n", start, end):
-        raise ValueError(f"{name} cannot be read: there is a line break within a field")
     return Part(name, frame, "line", 2)
 
 

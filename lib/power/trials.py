@@ -3,8 +3,7 @@
 import math
 
 from lib.charts import lines
-from lib.ground.chart_file import MAX_TEXT
-from lib.power.study import DONE, quiet_optuna
+from lib.power.study import DONE
 
 import optuna
 import pandas as pd
@@ -31,34 +30,28 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("number")
 
 
-def history_chart(study: optuna.Study, *, unit: str = "kW") -> dict:
+def history_chart(trials: pd.DataFrame) -> dict:
     """Return the search as a chart for `run.write`: every trial with its parameters, and the best.
 
     Pruned trials are hidden at first: their value is the mean over the folds that they saw.
     """
-    trials = trials_frame(study)
-    complete = trials["rmse"].where(trials["state"] == "complete")
-    frame = pd.DataFrame({"complete": complete, "best": complete.cummin().ffill()}, trials.index)
     partial = "pruned, over fewer folds"
+    complete = trials["rmse"].where(trials["state"] == "complete")
+    frame = pd.DataFrame({"complete": complete, "best": complete.cummin().ffill()})
     frame[partial] = trials["rmse"].where(trials["state"] == "pruned")
-    names = trials.columns.drop(["state", "rmse", "n_folds"])
+    about = []
+    for _, (state, _, _, *values) in trials.iterrows():
+        settings = zip(trials.columns[3:], values, strict=True)
+        about.append(f"{state}: " + ", ".join(f"{name} {value:.4g}" for name, value in settings))
     return lines(
         frame,
         xlabel="trial",
-        ylabel=f"mean validation RMSE ({unit})",
+        ylabel="mean validation RMSE (kW)",
         kinds={"complete": "points", "best": "step", partial: "points"},
         muted=[partial],
         hidden=[partial],
-        about=[
-            f"{row['state']}: {_settings(row[names].dropna())}"[:MAX_TEXT]
-            for _, row in trials.iterrows()
-        ],
+        about=about,
     )
-
-
-def _settings(params: pd.Series) -> str:
-    parts = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items())
-    return ", ".join(parts)
 
 
 def parameter_importance(study: optuna.Study) -> pd.Series:
@@ -69,14 +62,10 @@ def parameter_importance(study: optuna.Study) -> pd.Series:
     Fractions by parameter; empty with fewer than 3 of them, or no parameter that varies.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    varied = [
-        name
-        for name, distribution in (complete[0].distributions if complete else {}).items()
-        if not distribution.single()
-    ]
-    if len(complete) < 3 or not varied:
+    names = complete[0].params if len(complete) >= 3 else {}
+    varied = [name for name in names if len({trial.params[name] for trial in complete}) > 1]
+    if not varied:
         return pd.Series(dtype=float)
-    with quiet_optuna():
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
     return pd.Series(shares)

@@ -10,28 +10,21 @@ machine. Workers are threads: LightGBM works outside of Python's lock.
 """
 
 import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
 from pathlib import Path
 
-from lib.power.study import DONE, FINISHED, MADE_FROM, RUNNING, STATE, n_done, open_study
+from lib.power.study import DONE, n_done, open_study
 from lib.splits import Fold
 
 import lightgbm as lgb
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-)
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 Params = dict[str, int | float | str | bool]
@@ -43,6 +36,20 @@ FIXED: Params = {
     "force_col_wise": True,
     "verbosity": -1,
 }
+SPACE: dict[str, IntDistribution | FloatDistribution] = {
+    "num_leaves": IntDistribution(8, 128, log=True),
+    "min_data_in_leaf": IntDistribution(5, 300, log=True),
+    "feature_fraction": FloatDistribution(0.3, 1.0),
+    "bagging_fraction": FloatDistribution(0.4, 1.0),
+    "lambda_l1": FloatDistribution(1e-3, 30.0, log=True),
+    "lambda_l2": FloatDistribution(1e-3, 100.0, log=True),
+}
+"""What is searched, and where.
+
+The learning rate is not among it: a smaller one is better at the price of more rounds, so it is
+held while searching and lowered for the result, by `rescale`.
+"""
+
 START: Params = {
     "num_leaves": 31,
     "min_data_in_leaf": 50,
@@ -51,47 +58,21 @@ START: Params = {
     "lambda_l1": 0.1,
     "lambda_l2": 1.0,
 }
+"""The first trial of TPE."""
 
+GRID: dict[str, tuple[int | float, ...]] = {
+    "num_leaves": (15, 31, 63),
+    "min_data_in_leaf": (20, 80, 250),
+    "feature_fraction": (0.5, 0.8),
+    "bagging_fraction": (0.8,),
+    "lambda_l1": (0.1,),
+    "lambda_l2": (1.0, 30.0),
+}
+"""A few values of each, within `SPACE`."""
 
-def search_space(sampler: str = "tpe") -> dict[str, BaseDistribution]:
-    """Return the parameters of LightGBM that are searched, and where.
-
-    The learning rate is not among them: a smaller one is better at the price of more rounds, so it
-    is held while searching and lowered for the result, by `rescale`.
-
-    Parameters
-    ----------
-    sampler : {"tpe", "grid"}, default "tpe"
-        Ranges for TPE, or a few values of each for the grid.
-
-    Returns
-    -------
-    dict of str to optuna.distributions.BaseDistribution
-
-    Raises
-    ------
-    ValueError
-        If `sampler` is neither.
-    """
-    if sampler == "tpe":
-        return {
-            "num_leaves": IntDistribution(8, 128, log=True),
-            "min_data_in_leaf": IntDistribution(5, 300, log=True),
-            "feature_fraction": FloatDistribution(0.3, 1.0),
-            "bagging_fraction": FloatDistribution(0.4, 1.0),
-            "lambda_l1": FloatDistribution(1e-3, 30.0, log=True),
-            "lambda_l2": FloatDistribution(1e-3, 100.0, log=True),
-        }
-    if sampler == "grid":
-        return {
-            "num_leaves": CategoricalDistribution((15, 31, 63)),
-            "min_data_in_leaf": CategoricalDistribution((20, 80, 250)),
-            "feature_fraction": CategoricalDistribution((0.5, 0.8)),
-            "bagging_fraction": CategoricalDistribution((0.8,)),
-            "lambda_l1": CategoricalDistribution((0.1,)),
-            "lambda_l2": CategoricalDistribution((1.0, 30.0)),
-        }
-    raise ValueError(f"sampler={sampler!r}: choose one of tpe, grid")
+MAX_BIN, MAX_ROUNDS, PATIENCE = 63, 1000, 20
+KEEP = 0.12  # fraction of the trials that goes on after a fold
+REPORT_EVERY_S = 20.0
 
 
 def shared_datasets(
@@ -114,9 +95,7 @@ def shared_datasets(
         Constructed; they may be used for any number of trainings whose parameters leave the bins
         as they are.
     """
-    whole.construct()
-    n_rows = whole.num_data()
-    rows = range(n_rows)
+    rows = range(whole.construct().num_data())
     return [
         (whole.subset(list(rows[train])).construct(), whole.subset(list(rows[valid])).construct())
         for train, valid in folds
@@ -130,8 +109,7 @@ def score(
     params: Params,
     *,
     max_rounds: int = 5000,
-    patience: int = 20,
-    n_threads: int = 1,
+    patience: int = PATIENCE,
 ) -> tuple[list[float], list[int]]:
     """Train on every fold until its validation RMSE stops falling.
 
@@ -146,8 +124,6 @@ def score(
         Parameters of LightGBM.
     max_rounds, patience : int
         Most trees of one training, and how many of them may pass without a better RMSE.
-    n_threads : int, default 1
-        Threads of LightGBM.
 
     Returns
     -------
@@ -156,7 +132,7 @@ def score(
     rounds : list of int
         Trees at which it was reached.
     """
-    params = {**FIXED, **params, "num_threads": n_threads}
+    params = {**FIXED, **params, "num_threads": 1}
     whole = lgb.Dataset(x, y, params=params)
     results = [
         _train(params, train, valid, max_rounds, patience)
@@ -172,21 +148,13 @@ def tune(
     study_path: Path,
     *,
     sampler: str = "tpe",
-    space: Mapping[str, BaseDistribution] | None = None,
-    start: Params | None = None,
     n_trials: int = 50,
     timeout_s: float | None = None,
     n_workers: int = 1,
     objective: str = "regression",
     learning_rate: float = 0.1,
-    max_rounds: int = 1000,
-    patience: int = 20,
-    max_bin: int = 63,
-    keep: float = 0.12,
     seed: int = 0,
-    resume: bool = True,
-    report: Callable[[str], object] | None = None,
-    report_every_s: float = 20.0,
+    report: Callable[[str], object] = print,
 ) -> optuna.Study:
     """Search the parameters of LightGBM with the lowest mean validation RMSE over `folds`.
 
@@ -199,14 +167,11 @@ def tune(
     folds : sequence of Fold
         See `lib.splits.time_folds`. Scored in the order given; the cheapest first prunes soonest.
     study_path : Path
-        Journal file of the study, on a local disk; made if missing.
+        Journal file, on a local disk; made if missing. A search of the same data and settings goes
+        on in it, any other begins beside it.
     sampler : {"tpe", "grid"}, default "tpe"
-        Optuna's tree-structured Parzen estimator, or every combination of the grid once, in an
-        order drawn by the seed.
-    space : mapping of str to distribution, optional
-        What to search; `search_space(sampler)` by default. A grid takes categorical ones only.
-    start : dict, optional
-        First trial of TPE; `START` by default where it lies within `space`.
+        Optuna's tree-structured Parzen estimator in `SPACE`, or every combination of `GRID` once,
+        in an order drawn by the seed.
     n_trials : int, default 50
         Finished trials in the study at the end, complete and pruned, those of earlier calls
         included. A grid ends when it is through.
@@ -216,18 +181,13 @@ def tune(
         Threads that train, each a trial of its own with one thread of LightGBM.
     objective : str, default "regression"
         Loss of LightGBM; trials are judged by RMSE whatever it is.
-    learning_rate, max_rounds, patience, max_bin
-        How every trial is trained: see `score`.
-    keep : float, default 0.12
-        Fraction of the trials that goes on after a fold, by the mean RMSE so far; 1 prunes none.
+    learning_rate : float, default 0.1
+        Of every trial.
     seed : int, default 0
         Sampler, order of the grid, and LightGBM.
-    resume : bool, default True
-        Continue the study in `study_path`; otherwise it is set aside and a new one begun.
-    report : callable, optional
-        Receives a line of progress at most every `report_every_s` seconds, the first one after
+    report : callable, default print
+        Receives a line of progress at most every `REPORT_EVERY_S` seconds, the first one after
         so many.
-    report_every_s : float, default 20
 
     Returns
     -------
@@ -235,34 +195,21 @@ def tune(
 
     Raises
     ------
-    ValueError
-        If an option is out of its range, `y` holds a number that is not finite, or `study_path`
-        holds an unfinished study of other data or settings.
     RuntimeError
         If another process tunes in `study_path`, or a training fails.
     """
-    default = search_space(sampler)
-    space = dict(default if space is None else space)
-    if start is None:
-        start = {name: START[name] for name in space if name in START}
     params = {
         **FIXED,
         "objective": objective,
         "learning_rate": learning_rate,
-        "max_bin": max_bin,
+        "max_bin": MAX_BIN,
         "seed": seed,
     }
-    _check(y, sampler, space)
-    made_from = {
-        **_digests(x, y, folds),
-        "search space": json.dumps([{k: distribution_to_json(d) for k, d in space.items()}, start]),
-        "training": json.dumps([params, max_rounds, patience]),
-        "sampler": f"{sampler}, keep={keep}, seed={seed}",
-    }
-    with open_study(study_path, made_from, keep=keep, resume=resume) as study:
-        n_left = _plan(study, sampler, space, start, n_trials, seed)
+    settings = (folds, params, MAX_ROUNDS, PATIENCE, KEEP, sampler, SPACE, START, GRID)
+    with open_study(study_path, _digest(x, y, settings), keep=KEEP) as study:
+        study.set_user_attr("params", params)
+        n_left = _queue(study, sampler, n_trials, seed)
         if n_left > 0:
-            study.set_user_attr(STATE, RUNNING)
             whole = lgb.Dataset(x, y, params={**params, "num_threads": n_workers}).construct()
             free = [shared_datasets(whole, folds) for _ in range(n_workers)]
             errors: list[Exception] = []
@@ -270,7 +217,7 @@ def tune(
             def value(trial: optuna.Trial) -> float:
                 datasets = free.pop()
                 try:
-                    return _score_trial(trial, space, params, datasets, max_rounds, patience)
+                    return _score_trial(trial, params, datasets)
                 except lgb.basic.LightGBMError as error:
                     said = f"trial {trial.number} with {trial.params} failed: {error}"
                     errors.append(RuntimeError(said))
@@ -278,7 +225,7 @@ def tune(
                 finally:
                     free.append(datasets)
 
-            progress = _Progress(study, n_left, timeout_s, report, report_every_s)
+            progress = _progress(n_done(study) + n_left, report)
             _reseed(study, seed)
             study.optimize(
                 value,
@@ -289,7 +236,6 @@ def tune(
             )
             if errors:  # Optuna raises none of the last trials of several threads
                 raise errors[0]
-        study.set_user_attr(STATE, FINISHED)
     return study
 
 
@@ -329,8 +275,8 @@ def rescale(
     rmse : list of float
         Validation RMSE of each fold, in units of the target.
     """
-    trained, _, patience = json.loads(study.user_attrs[MADE_FROM]["training"])
-    patience = math.ceil(patience * max(trained["learning_rate"] / learning_rate, 1))
+    trained = study.user_attrs["params"]
+    patience = math.ceil(PATIENCE * max(trained["learning_rate"] / learning_rate, 1))
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     best = sorted(complete, key=lambda trial: trial.value)[:n_finalists]
     finalists = [{**trained, **trial.params, "learning_rate": learning_rate} for trial in best]
@@ -343,61 +289,42 @@ def rescale(
     return {**params, "num_boost_round": round(float(np.mean(rounds)))}, rmse
 
 
-class _Progress:
-    """Say now and then how far a search is: a callback of `optuna.Study.optimize`."""
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        n_left: int,
-        timeout_s: float | None,
-        report: Callable[[str], object] | None,
-        every_s: float,
-    ) -> None:
-        self.n_before, self.n_left, self.timeout_s = n_done(study), n_left, timeout_s
-        self.report, self.every_s = report, every_s
-        self.began = self.reported = time.monotonic()
-
-    def __call__(self, study: optuna.Study, _: FrozenTrial) -> None:
-        now = time.monotonic()
-        if self.report is None or now - self.reported < self.every_s:
-            return
-        self.reported = now
-        elapsed, n_new = now - self.began, n_done(study) - self.n_before
-        left = elapsed / n_new * (self.n_left - n_new)
-        if self.timeout_s is not None:
-            left = max(min(left, self.timeout_s - elapsed), 0)
-        self.report(
-            f"trial {self.n_before + n_new}/{self.n_before + self.n_left} · best RMSE "
-            f"{study.best_value:.4f} · {elapsed:.0f} s elapsed · {left:.0f} s left"
-        )
-
-
-def _plan(
-    study: optuna.Study,
-    sampler: str,
-    space: Mapping[str, BaseDistribution],
-    start: Params,
-    n_trials: int,
-    seed: int,
-) -> int:
+def _queue(study: optuna.Study, sampler: str, n_trials: int, seed: int) -> int:
     """Queue the start of TPE, or the combinations a grid still lacks; return the trials to make."""
     states = (*DONE, TrialState.WAITING)
     known = [
         trial.system_attrs.get("fixed_params", trial.params)
         for trial in study.get_trials(deepcopy=False, states=states)
     ]
+    queue = [START]
     if sampler == "grid":
-        values = product(*(where.choices for where in space.values()))
-        grid = [dict(zip(space, combination, strict=True)) for combination in values]
+        grid = list(product(*GRID.values()))
         order = np.random.default_rng(seed).permutation(len(grid))
+        queue = [dict(zip(GRID, grid[k], strict=True)) for k in order]
         n_trials = min(n_trials, len(grid))
-        queue = [grid[k] for k in order if grid[k] not in known][: n_trials - len(known)]
-    else:
-        queue = [start] if start and not known else []
-    for params in queue:
+    lacking = [params for params in queue if params not in known]
+    for params in lacking[: max(n_trials - len(known), 0)]:
         study.enqueue_trial(params)
     return n_trials - n_done(study)
+
+
+def _progress(
+    n_trials: int, report: Callable[[str], object]
+) -> Callable[[optuna.Study, FrozenTrial], None]:
+    """Return a callback of `optuna.Study.optimize` that says now and then how far a search is."""
+    began = reported = time.monotonic()
+
+    def say(study: optuna.Study, _: FrozenTrial) -> None:
+        nonlocal reported
+        now = time.monotonic()
+        if now - reported >= REPORT_EVERY_S:
+            reported = now
+            report(
+                f"trial {n_done(study)}/{n_trials} · best RMSE {study.best_value:.4f} · "
+                f"{now - began:.0f} s elapsed"
+            )
+
+    return say
 
 
 def _reseed(study: optuna.Study, seed: int) -> None:
@@ -408,25 +335,17 @@ def _reseed(study: optuna.Study, seed: int) -> None:
 
 
 def _score_trial(
-    trial: optuna.Trial,
-    space: Mapping[str, BaseDistribution],
-    params: Params,
-    datasets: list[tuple[lgb.Dataset, lgb.Dataset]],
-    max_rounds: int,
-    patience: int,
+    trial: optuna.Trial, params: Params, datasets: list[tuple[lgb.Dataset, lgb.Dataset]]
 ) -> float:
     """Return the mean RMSE over the folds, unless the trial is pruned on the way."""
-    for name, where in space.items():
-        if isinstance(where, CategoricalDistribution):
-            trial.suggest_categorical(name, where.choices)
-        else:
-            is_int = isinstance(where, IntDistribution)
-            suggest = trial.suggest_int if is_int else trial.suggest_float
-            suggest(name, where.low, where.high, log=where.log)
+    for name, where in SPACE.items():
+        is_int = isinstance(where, IntDistribution)
+        suggest = trial.suggest_int if is_int else trial.suggest_float
+        suggest(name, where.low, where.high, log=where.log)
     params = {**params, **trial.params, "num_threads": 1}
     rmse: list[float] = []
     for train, valid in datasets:
-        rmse.append(_train(params, train, valid, max_rounds, patience)[0])
+        rmse.append(_train(params, train, valid, MAX_ROUNDS, PATIENCE)[0])
         trial.report(float(np.mean(rmse)), len(rmse))
         if len(rmse) < len(datasets) and trial.should_prune():
             raise optuna.TrialPruned
@@ -446,21 +365,9 @@ def _train(
     return float(model.best_score["valid_0"]["rmse"]), model.best_iteration
 
 
-def _check(y: np.ndarray, sampler: str, space: Mapping[str, BaseDistribution]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(y))
-    if wrong.size:
-        raise ValueError(
-            f"y holds {y[wrong[0]]} in row {wrong[0]} ({wrong.size} such rows): drop the rows "
-            "without a target first"
-        )
-    for name, distribution in space.items():
-        if sampler == "grid" and not isinstance(distribution, CategoricalDistribution):
-            raise ValueError(f"{name}: a grid needs CategoricalDistribution, not {distribution}")
-
-
-def _digests(x: np.ndarray, y: np.ndarray, folds: Sequence[Fold]) -> dict[str, str]:
-    data = hashlib.sha256(f"{x.shape}{x.dtype}{y.dtype}".encode())
-    data.update(np.ascontiguousarray(x))
-    data.update(np.ascontiguousarray(y))
-    cuts = [(f.train.start, f.train.stop, f.valid.start, f.valid.stop) for f in folds]
-    return {"data": data.hexdigest(), "folds": str(cuts)}
+def _digest(x: np.ndarray, y: np.ndarray, settings: tuple) -> str:
+    """Return a name for what the trials of one search have in common."""
+    digest = hashlib.sha256(repr((x.shape, x.dtype, y.dtype, settings)).encode())
+    digest.update(np.ascontiguousarray(x))
+    digest.update(np.ascontiguousarray(y))
+    return digest.hexdigest()

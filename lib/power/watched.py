@@ -1,6 +1,6 @@
 """What is watched of a house: its measured columns, and whether they fit together."""
 
-from lib.power.features import POWER_COLUMNS
+from lib.power.columns import COLUMNS
 
 import pandas as pd
 
@@ -21,4 +21,4 @@ def power_columns(history: pd.DataFrame) -> pd.DataFrame:
     """
     apparent_kw = history["voltage_v"] * history["current_a"] / 1000
     power_factor = history["power_kw"] / apparent_kw.where(apparent_kw > 0)
-    return history[list(POWER_COLUMNS)].assign(power_factor=power_factor)
+    return history[list(COLUMNS)].assign(power_factor=power_factor)
