@@ -16,9 +16,7 @@ from lib.pages.html import ZERO, decimals, duration, number, plain
 from lib.pages.tables import directions_of, finite, metric_rows, other_numbers
 
 SAME_TEST = ("n_test", "horizon")  # metrics that say what was asked of the model, not how it did
-CHANGES = ("better", "worse", "equal", "only in A", "only in B")
 ENVIRONMENT = {"commit": "commit", "lock": "lock file", "python": "Python"}
-PARTLY = "code is not compared, the rest where names are the same"
 DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}")
 
 
@@ -118,16 +116,14 @@ def differences(a: dict, b: dict, code: Mapping[str, list | None]) -> list[tuple
         Topics of which there is nothing to say are left out.
     """
     pairs = metric_pairs(a["metrics"], b["metrics"], directions_of(b) | directions_of(a))
-    is_same = a["pipeline"] == b["pipeline"]
     headline = (a["headline"] or b["headline"]).get("metric", "")
     lines = {
-        "pipelines": "" if is_same else f"different, {a['pipeline']} and {b['pipeline']}; {PARTLY}",
         "metrics": _metric_words(pairs, headline),
         "take care": unlike_tests(a, b),
         "parameters": _parameter_words(a["parameters"], b["parameters"]),
         "data": data_words(a["dataset"], b["dataset"]),
         "environment": environment_words(a["start"], b["start"]),
-        "code": _code_words(code) if is_same else "",
+        "code": _code_words(code) if a["pipeline"] == b["pipeline"] else "",
     }
     if a["seconds"] and b["seconds"]:
         times = f"{duration(a['seconds'])} and {duration(b['seconds'])}"
@@ -197,7 +193,7 @@ def _metric_words(pairs: list[dict], headline: str) -> str:
     if not known:
         return "none to compare"
     counts = Counter(row["change"] for row in known.values())
-    words = ", ".join(f"{counts[change]} {change}" for change in CHANGES if counts[change])
+    words = ", ".join(f"{n} {change}" for change, n in sorted(counts.items()))
     words = f"of {len(known)} metrics {words}"
     row = known.get(headline)
     if row is None or row["difference"] is None:

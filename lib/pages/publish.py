@@ -35,18 +35,13 @@ def publish(run: Run, *, ask_registry: bool = True) -> UPath:
     """
     summary = write_summary(run)
     run_index.write_index()
-    if summary["state"] in CLOSED:
-        _end_stages(run, summary)
+    if summary["state"] in CLOSED:  # the last stage that has passed leads to none any more
+        from lib.pages import notebook as reports
+
+        passed = [s for s in summary["stages"] if s["state"] == "passed" and s["page"]]
+        for stage in passed[-1:]:
+            reports.write_html(run.path / stage["notebook"])
     return _write_page(run, summary, ask_registry=ask_registry)
-
-
-def _end_stages(run: Run, summary: Mapping) -> None:
-    """Let the last stage that has passed no longer lead to one that will never be."""
-    from lib.pages import notebook as reports
-
-    passed = [s for s in summary["stages"] if s["state"] == "passed" and s["page"]]
-    for stage in passed[-1:]:
-        reports.write_html(run.path / stage["notebook"])
 
 
 def beside(notebook: UPath) -> None:

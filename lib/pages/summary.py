@@ -39,6 +39,7 @@ PRODUCTION_IS = re.compile(
     "(?<=othing )is(?= in production)|(?<=every floor )is(?= reached)"
     "|(?<=, in production, )is(?= this very model)"
 )
+UNKNOWN = {"default": None, "meaning": "", "domain": ""}  # of a parameter without a notebook
 NOTEBOOK = re.compile(r"\d+_\w+\.ipynb")
 ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)\.html")
 
@@ -352,8 +353,8 @@ def _watched(files: dict[str, dict]) -> str:
     watch, n_scored = files["watch"], files["metrics"].get("n_scored", 0)
     if not watch:
         return ""
-    which = f"version {watch['version']}" if watch.get("version") else "a version"
-    done = f"{n_scored:,.0f} new rows were scored by {which} of {watch.get('name', 'a model')}"
+    which = f"version {watch.get('version', '?')} of {watch.get('name', 'a model')}"
+    done = f"{n_scored:,.0f} new rows were scored by {which}"
     why = "; ".join(map(str, watch.get("why", ())))
     found = [f"ALARM: {why}", done] if why else [done, watch.get("note") or "nothing unusual"]
     return "; ".join(found)
@@ -383,14 +384,9 @@ def _parameters(run: Run, records: dict[str, dict], problems: list[str]) -> dict
             if name == "run_dir" or name in found:
                 continue
             known = declared.get(stage, {}).get(name)
-            found[name] = {
-                "value": value,
-                "default": known.default if known else None,
-                "changed": known is None or known.default != value,
-                "stage": stage,
-                "meaning": known.meaning if known else "",
-                "domain": known.domain if known else "",
-            }
+            facts = {key: getattr(known, key, empty) for key, empty in UNKNOWN.items()}
+            changed = facts["default"] != value
+            found[name] = {"value": value, "changed": changed, "stage": stage} | facts
     return found
 
 
