@@ -280,7 +280,7 @@ def test_text_of_a_run_is_never_markup(bad, state):
     change = {"action": bad, "override": True, "who": bad, "reason": bad, "when": STAMP}
     page = run_page.render(
         summary,
-        figures={f"{bad}.png": PIXEL},
+        figures={f"{bad}.png": (PIXEL, [])},
         previous=summary | {"run_dir": bad, "dataset": {}},
         served={"alias": bad, "version": bad, "run_dir": bad, "metrics": {"rmse": 1.0}},
         standing={"champion": bad, "archived": "", "changes": [change]},

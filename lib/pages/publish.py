@@ -85,14 +85,14 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
             served, standing = _serving(summary), _standing(summary)
         except Exception as error:  # whatever a registry raises; the page says so
             problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
-    figures, panels = {}, {}
+    figures = {}
     for name in (name for stage in summary["stages"] for name in stage["figures"]):
-        figures[name], panels[name], problem = viewer.load(run.path / name)
+        content, charts, problem = viewer.load(run.path / name)
+        figures[name] = content, charts
         problems += [problem] if problem else []
     return run_page.render(
         summary | {"problems": problems},
         figures=figures,
-        panels=panels,
         previous=previous_run(summary),
         served=served,
         standing=standing,

@@ -18,8 +18,7 @@ FILES = ("badges.css", "run.css", "unlink.js", "copy.js")
 def render(
     summary: Mapping,
     *,
-    figures: Mapping[str, bytes] | None = None,
-    panels: Mapping[str, list[dict]] | None = None,
+    figures: Mapping[str, tuple[bytes, list]] | None = None,
     previous: Mapping | None = None,
     served: Mapping | None = None,
     standing: Mapping | None = None,
@@ -33,11 +32,9 @@ def render(
     ----------
     summary : mapping
         What `lib.pages.summary.summarise` returns.
-    figures : mapping of str to bytes, optional
-        PNG files by name; those that are not there are not shown.
-    panels : mapping of str to list, optional
-        Charts by the name of the PNG file that they stand beside, from
-        `lib.ground.chart_file.parse`.
+    figures : mapping of str to tuple, optional
+        PNG files by name, each with the charts that stand beside it, from
+        `lib.ground.chart_file.parse`; those that are not there are not shown.
     previous : mapping, optional
         Summary of the run to compare with.
     served : mapping, optional
@@ -74,7 +71,7 @@ def render(
         notes=[said_then(sentence(note)) for note in summary["gate"].get("notes", ())],
         versions=tables.paired_rows(summary.get("comparison", {})),
         metrics=tables.metric_tables(summary, previous or {}, served or {}),
-        figures=_figures(stages, figures or {}, panels or {}),
+        figures=_figures(stages, figures or {}),
         open_stage_link=addresses.open_stage_link,
         mlflow_url=mlflow_url,
         airflow_url=airflow_url.rstrip("/") if airflow_url.startswith("http") else "",
@@ -84,20 +81,18 @@ def render(
     return document(title, body, *FILES, *viewer.FILES)
 
 
-def _figures(
-    stages: list[Mapping], figures: Mapping[str, bytes], panels: Mapping[str, list[dict]]
-) -> list[dict]:
+def _figures(stages: list[Mapping], figures: Mapping[str, tuple[bytes, list]]) -> list[dict]:
     """Return the figures: those of the evaluation first, later stages before earlier ones.
 
     The first few are in sight, and all that have charts.
     """
     found: list[dict] = []
     for stage in sorted(stages[::-1], key=lambda one: not one["name"].endswith("_evaluate")):
-        for name in [name for name in stage["figures"] if figures.get(name)]:
-            label = name.removesuffix(".png").replace("_", " ").replace("/", " / ")
-            charts = panels.get(name, [])
-            in_sight = bool(charts) or len(found) < SHOWN_FIGURES
-            image = viewer.image(figures[name], label, charts)
-            made = {"image": image, "label": label, "stage": stage["title"], "in_sight": in_sight}
-            found.append(made)
+        for name in stage["figures"]:
+            content, charts = figures.get(name, (b"", []))
+            if content:
+                label = name.removesuffix(".png").replace("_", " ").replace("/", " / ")
+                made = {"image": viewer.image(content, label, charts), "label": label}
+                in_sight = bool(charts) or len(found) < SHOWN_FIGURES
+                found.append(made | {"stage": stage["title"], "in_sight": in_sight})
     return found

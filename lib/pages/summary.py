@@ -161,8 +161,8 @@ def _json(path: UPath, problems: list[str]) -> dict:
 
 
 def _records(run: Run, problems: list[str]) -> dict[str, dict]:
-    names = sorted(path.stem for path in (run.path / "stages").glob("[0-9]*.json"))
-    return {name: _json(run.path / "stages" / f"{name}.json", problems) for name in names}
+    files = sorted((run.path / "stages").glob("[0-9]*.json"), key=str)
+    return {file.stem: _json(file, problems) for file in files}
 
 
 def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dict]:
@@ -233,8 +233,8 @@ def _error(notebook: dict, code: list) -> dict:
             if errors:
                 text = outcome.ANSI.sub("", errors[-1]["evalue"])
                 return {"ename": errors[-1]["ename"], "text": text, "cell": number}
-    marker = next((c for c in notebook["cells"] if outcome.is_marker(c)), None)
-    text = outcome.source_text(marker) if marker else "no cell says why"
+    markers = (outcome.source_text(c) for c in notebook["cells"] if outcome.is_marker(c))
+    text = next(markers, "no cell says why")
     if block := re.search(r"^(`{3,})text\n(.*?)\n\1$", text, re.DOTALL | re.MULTILINE):
         ename, _, reason = block[2].partition(": ")
         return {"ename": ename, "text": reason, "cell": None}

@@ -105,9 +105,10 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
     -------
     dict
         ``columns``: what the run is compared with, ``name``, ``note`` and ``run_dir``. ``tables``:
-        ``baselines`` (names), ``has_intervals`` and ``rows``, a row ``name``, ``is_gated`` and
-        ``cells`` for the run itself, each column and each baseline: ``text``, ``note`` below it,
-        ``kind`` of what the note tells, ``best``. ``numbers``: ``name``, ``text``, ``interval``.
+        ``baselines`` (names), ``has_intervals`` and ``rows``, as in `metric_rows` with ``unit``,
+        ``is_gated`` and ``cells`` for the run itself, each column and each baseline: ``text``,
+        ``note`` below it, ``kind`` of what the note tells, ``best``. ``numbers``: ``name``,
+        ``text``, ``interval``.
     """
     rows = metric_rows(summary["metrics"], directions_of(summary))
     rest = other_numbers(summary["metrics"], rows)
@@ -123,11 +124,9 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
             continue
         names = list(dict.fromkeys(name for row in some for name in row["baselines"]))
         lines = [
-            {
-                "name": _name(row["metric"], units.get(row["metric"]), row["greater_is_better"]),
-                "is_gated": row["metric"] in gates,
-                "cells": _cells(row, columns, names),
-            }
+            row
+            | {"unit": units.get(row["metric"]), "is_gated": row["metric"] in gates}
+            | {"cells": _cells(row, columns, names)}
             for row in some
         ]
         has_intervals = any(row["low"] is not None for row in some)
@@ -212,10 +211,6 @@ def _other(name: str, value: float, metrics: Mapping) -> dict:
     places = decimals([value, *ends], value)
     interval = " to ".join(number(end, places) for end in ends)
     return {"name": name, "text": number(value, places), "interval": interval}
-
-
-def _name(metric: str, unit: str | None, greater_is_better: bool) -> str:  # noqa: FBT001
-    return f"{metric}{f' ({unit})' if unit else ''} {'↑' if greater_is_better else '↓'}"
 
 
 def _cell(text: str, note: str = "", kind: str = "", *, best: bool = False) -> dict:

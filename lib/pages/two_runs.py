@@ -105,11 +105,8 @@ def _facts(a: Mapping, b: Mapping) -> list[dict]:
 
 
 def _fact(value: object) -> str:
-    if value is None:
-        return "unknown"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return differences.value_text(value)
+    text = f"{value:,}" if isinstance(value, int) else differences.value_text(value)
+    return "unknown" if value is None else text
 
 
 def _stages(a: list[dict], b: list[dict]) -> dict[str, tuple[dict, dict]]:
