@@ -76,7 +76,8 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
 def directions_of(summary: Mapping) -> dict[str, bool]:
     """Return whether larger is better of the metrics that a run's test and floors name."""
     stated = (summary.get("test") or {}, *summary["verdict"].get("checks", ()))
-    return {one["metric"]: bool(one["greater_is_better"]) for one in stated if one}
+    said = (one for one in stated if {"metric", "greater_is_better"} <= one.keys())
+    return {one["metric"]: bool(one["greater_is_better"]) for one in said}
 
 
 def paired_rows(decision: Mapping) -> list[dict]:
