@@ -149,16 +149,13 @@ def _title(cells: list) -> str:
 
 def _cell(cell: Mapping, language: str, figure: Callable[[str], Markup]) -> dict:
     """Return what the template shows of a cell: its kind, and text, or code and outputs."""
-    source, record = outcome.source_text(cell), cell["metadata"].get("papermill", {})
-    status = record.get("status") or ""
+    source = outcome.source_text(cell)
+    status = cell["metadata"].get("papermill", {}).get("status") or ""
     made = {"kind": f"cell text {status}", "source": "", "text": "", "outputs": []}
     if cell["cell_type"] == "code":
         return made | {
             "kind": f"cell {status}",
-            "status": status,
-            "tags": cell["metadata"].get("tags", []),
-            "seconds": record.get("duration") or 0,
-            "count": cell.get("execution_count") or " ",
+            "cell": cell,
             "source": source.strip(),
             "code": highlighted(source, language),
             "outputs": _outputs(cell, source, figure),
