@@ -62,21 +62,14 @@ def plot_history(
 
 
 def plot_importance(
-    importance: pd.Series,
-    *,
-    n_features: int = 10,
-    xlabel: str,
-    ylabel: str = "feature",
-    ax: Axes | None = None,
+    importance: pd.Series, *, xlabel: str, ylabel: str = "feature", ax: Axes | None = None
 ) -> Axes:
-    """Plot the largest values as bars, largest on top; say so if there are none.
+    """Plot the ten largest values as bars, largest on top; say so if there are none.
 
     Parameters
     ----------
     importance : pandas.Series of shape (n,)
         One value for each feature or parameter; the index names them.
-    n_features : int, default 10
-        How many to show.
     xlabel : str
         What the value is, with unit.
     ylabel : str, default "feature"
@@ -89,7 +82,7 @@ def plot_importance(
     matplotlib.axes.Axes
     """
     ax = new_axes(ax)
-    shown = importance.sort_values(kind="stable").tail(n_features)
+    shown = importance.sort_values(kind="stable").tail(10)
     ax.barh(np.arange(len(shown)), shown, color=COLOURS[0])
     ax.set_yticks(np.arange(len(shown)), shown.index, fontsize="small")
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -99,14 +92,9 @@ def plot_importance(
 
 
 def plot_reliability(
-    y_true: np.ndarray,
-    y_pred: np.ndarray,
-    *,
-    n_bins: int = 10,
-    unit: str = "kW",
-    ax: Axes | None = None,
+    y_true: np.ndarray, y_pred: np.ndarray, *, unit: str = "kW", ax: Axes | None = None
 ) -> Axes:
-    """Plot the mean truth against the mean forecast, in equally filled bins of the forecast.
+    """Plot the mean truth against the mean forecast, in ten equally filled bins of the forecast.
 
     Points on the diagonal say that a forecast of so many kW is right on average; the bars span the
     middle half of the truth in the bin.
@@ -115,8 +103,6 @@ def plot_reliability(
     ----------
     y_true, y_pred : array of shape (n,), float
         Truth and forecast.
-    n_bins : int, default 10
-        Number of bins.
     unit : str, default "kW"
         Unit of both.
     ax : matplotlib.axes.Axes, optional
@@ -128,7 +114,7 @@ def plot_reliability(
     """
     ax = new_axes(ax)
     order = np.argsort(y_pred, kind="stable")
-    bins = [rows for rows in np.array_split(order, n_bins) if rows.size]
+    bins = [rows for rows in np.array_split(order, 10) if rows.size]
     x = np.array([np.mean(y_pred[rows]) for rows in bins])
     y = np.array([np.mean(y_true[rows]) for rows in bins])
     quarters = np.array([np.quantile(y_true[rows], [0.25, 0.75]) for rows in bins])

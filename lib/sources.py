@@ -132,7 +132,7 @@ def _places(source: str) -> list[Path]:
 def _nothing_found(source: str, hint: str) -> ValueError:
     places = " and ".join(str(place) for place in _places(source))
     return ValueError(
-        f"no file matches {source!r}: looked for {places}. Correct the path, set DATA_DIR to the "
+        f"no file matches {source!r}: looked for {places}. Correct the path or set DATA_DIR to the "
         f"folder that holds it{', or ' + hint if hint else ''}"
     )
 

@@ -18,7 +18,7 @@ DRAWN = {
         HISTORY, columns=["loss", "val_loss"], ylabel="loss (nats)", ax=ax
     ),
     "plot_importance": lambda ax=None: plots.plot_importance(
-        pd.Series({"a": 0.2, "b": 0.7, "c": 0.1}), n_features=2, xlabel="gain (fraction)", ax=ax
+        pd.Series({"a": 0.2, "b": 0.7} | dict.fromkeys("cdefghijkl", 0.1)), xlabel="gain", ax=ax
     ),
     "plot_reliability": lambda ax=None: plots.plot_reliability(VALUES, VALUES, ax=ax),
     "plot_confusion": lambda ax=None: plots.plot_confusion(
@@ -33,9 +33,10 @@ def test_figures_have_labels_fit_on_a_page_and_draw_where_they_are_told():
 
 
 def test_importance_shows_the_largest_on_top_and_leaves_out_the_rest():
-    ax = DRAWN["plot_importance"]()
-    assert [bar.get_width() for bar in ax.patches] == [0.2, 0.7]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    bars = DRAWN["plot_importance"]()
+    widths = [bar.get_width() for bar in bars.patches]
+    assert len(widths) == 10 and widths[-2:] == [0.2, 0.7]
+    assert [label.get_text() for label in bars.get_yticklabels()][-2:] == ["a", "b"]
 
 
 def test_reliability_of_a_perfect_forecast_lies_on_the_diagonal():

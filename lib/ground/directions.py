@@ -12,15 +12,11 @@ import difflib
 from collections.abc import Iterable
 
 
-class UnknownMetric(ValueError):
-    """Nothing says whether larger is better; the message names the metric and what to do."""
-
-
 class _Directions(dict[str, bool]):
     """Whether larger is better, by metric; one that is asked for in vain is named in a sentence."""
 
     def __missing__(self, metric: str) -> bool:
-        raise UnknownMetric(
+        raise ValueError(
             f"nothing says whether a larger {metric} is better{closest(metric, self)}. Say it with "
             f'its floor: check(metrics, minimum={{"{metric}": ...}}) where larger is better, '
             f'check(metrics, maximum={{"{metric}": ...}}) where smaller is. Known by themselves '
