@@ -140,16 +140,17 @@ def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
         option, text = f"{name.upper()}_PORT", asked[name] or str(PORTS[name])
         if not text.isdecimal() or not 0 < int(text) < 65536:
             raise ValueError(f"{option} = {text}: expected a port, a number from 1 to 65535")
-        wanted, others = int(text), chosen.values()
+        wanted, others = int(text), set(chosen.values())
         port = chosen[name] = free_port(wanted, others)
+        if port == wanted:
+            continue
         by = "another of these services" if wanted in others else listener(wanted)
-        if port != wanted and asked[name]:
+        if asked[name]:
             raise ValueError(
                 f"{option} = {wanted} is taken by {by}. Choose another one, for example {command} "
                 f"{option}={port}, or leave it out"
             )
-        if port != wanted:
-            say(f"port {wanted} is taken by {by}: {TITLES[name]} gets {port}")
+        say(f"port {wanted} is taken by {by}: {TITLES[name]} gets {port}")
     return chosen
 
 
