@@ -126,7 +126,7 @@ def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
     }
     entry |= {"action": "promote", "who": "alice", "reason": "needed", "override": True}
     own = entry | {"who": "", "run_dir": "wind/a"}
-    lines = [own, entry | {"run_dir": ""}, entry | {"run_dir": "", "after": 6}]
+    lines = [own, entry | {"run_dir": ""}, entry | {"run_dir": "", "before": 5, "after": 6}]
     texts = {f"{n:06}": json.dumps(line) for n, line in enumerate(lines, start=1)}
     ledger_run = SimpleNamespace(
         info=SimpleNamespace(lifecycle_stage="active"), data=SimpleNamespace(params=texts)
@@ -135,7 +135,7 @@ def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
         get_registered_model=lambda name: SimpleNamespace(
             aliases={"production": "6"}, tags={ledger.TAG: "abc"}
         ),
-        get_model_version=lambda name, version: SimpleNamespace(tags={"archived": STAMP}),
+        get_model_version=lambda name, version: SimpleNamespace(tags={}),
         get_run=lambda run_id: ledger_run,
     )
     monkeypatch.setattr(tracking, "open_client", lambda: client)

@@ -87,59 +87,28 @@ def _entry(
 
 
 def _settle(client: "MlflowClient", name: str, state: State) -> State:
-    """Bring aliases and tags to what the ledger says, and note what is done.
+    """Bring aliases to where the ledger says, and note what is done.
 
     Anyone may do this for anyone, and again. Whoever has moved an alias looks once more whether the
     ledger has gone on meanwhile, so the last one to move it has moved it to the right version.
     """
-    since: dict[str, int] = {}
+    moved: set[str] = set()
     n_seen = 0
     while n_seen < len(state.entries):
-        for entry in state.entries[n_seen:]:
-            if not entry.done or n_seen:
-                since.setdefault(entry.alias, entry.number)
-        if not since:
+        moved |= {entry.alias for entry in state.entries[n_seen:] if n_seen or not entry.done}
+        if not moved:
             return state
-        for alias, number in since.items():
-            _apply(client, name, alias, number, state.entries)
+        for alias in moved:
+            target = serving(state.entries, alias)
+            if target is None:
+                insist(client.delete_registered_model_alias, name, alias)
+            else:
+                insist(client.set_registered_model_alias, name, alias, str(target))
         n_seen, state = len(state.entries), look(client, name)
     for entry in state.entries:
         if not entry.done:
             ledger.finish(client, state.run_id, entry)
     return state
-
-
-def _apply(client: "MlflowClient", name: str, alias: str, since: int, entries: list[Entry]) -> None:
-    """Point `alias` to where the ledger says; tag the versions that moved from `since` on."""
-    target = serving(entries, alias)
-    if target is None:
-        insist(client.delete_registered_model_alias, name, alias)
-    else:
-        insist(client.set_registered_model_alias, name, alias, str(target))
-    if alias != PRODUCTION:
-        return
-    moved = [entry for entry in entries if entry.alias == alias and entry.number >= since]
-    for number in {v for entry in moved for v in (entry.before, entry.after)} - {None}:
-        _tag(client, name, number, entries)
-
-
-def _tag(client: "MlflowClient", name: str, number: int, entries: list[Entry]) -> None:
-    """Tag a version with when it was replaced, and with why its gate was overridden."""
-    found = seek(client.get_model_version, name, str(number))
-    if found is None:
-        return
-    ours = [entry for entry in entries if entry.alias == PRODUCTION]
-    replaced = [entry.when for entry in ours if entry.before == number]
-    overrides = [entry.reason for entry in ours if entry.override and entry.after == number]
-    wanted = {
-        "archived": replaced[-1] if replaced and serving(ours, PRODUCTION) != number else "",
-        "gate.override": overrides[-1] if overrides else "",
-    }
-    for key, value in wanted.items():
-        if value and found.tags.get(key) != value:
-            insist(client.set_model_version_tag, name, str(number), key, value)
-        elif not value and key in found.tags:
-            insist(client.delete_model_version_tag, name, str(number), key)
 
 
 def reconcile(client: "MlflowClient", name: str) -> tuple[State, list[str]]:

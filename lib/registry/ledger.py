@@ -57,7 +57,7 @@ class Entry:
     id : str
         Random, so that no two entries are ever equal.
     done : str
-        When aliases and tags were all in place; "" before.
+        When the alias was in place; "" before.
     """
 
     number: int

@@ -118,7 +118,7 @@ def promote(
     verdict: str = "",
     expected: int | None = CURRENT,
 ) -> Entry:
-    """Put a version into production; the one it replaces is tagged ``archived``.
+    """Put a version into production.
 
     Parameters
     ----------
@@ -127,8 +127,7 @@ def promote(
     version : int or str
         A number, or an alias as ``@staging``.
     reason : str
-        Why; must not be empty. Of a version that its gate has not found better it stays visible for
-        ever, as the tag ``gate.override`` and in the ledger.
+        Why; must not be empty.
     who, run_dir : str
         Who or which run wants it; the user of this process where neither is given.
     verdict : str

@@ -239,15 +239,13 @@ def standing_of(name: str, version: int, run_dir: str) -> dict:
             return {}
         known = model.tags.get(ledger.TAG)
         entries = ledger.entries(client, known) if known else []
-    champion = model.aliases.get(PRODUCTION)
+    champion = int(model.aliases.get(PRODUCTION, 0)) or None
+    ours = [entry for entry in entries if entry.alias == PRODUCTION]
+    replaced = [entry.when for entry in ours if entry.before == version]
     return {
-        "champion": int(champion) if champion else None,
-        "archived": found.tags.get("archived", ""),
-        "changes": [
-            asdict(entry)
-            for entry in entries
-            if (entry.alias, entry.after) == (PRODUCTION, version) and entry.run_dir != run_dir
-        ],
+        "champion": champion,
+        "archived": replaced[-1] if replaced and champion != version else "",
+        "changes": [asdict(e) for e in ours if e.after == version and e.run_dir != run_dir],
     }
 
 
