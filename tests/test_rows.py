@@ -3,7 +3,6 @@
 import sys
 import textwrap
 
-from lib.ground import layout
 from lib.packaging import load_packed
 from lib.pipelines import power
 from lib.power.demo import sample_pair
@@ -38,18 +37,10 @@ def frame(n=3):
     return Rows(pd.DataFrame({"x": np.arange(n)}, keys), keys, pd.Series(np.arange(n), keys))
 
 
-@pytest.mark.parametrize("name", layout.pipelines(ending="_register"))
-def test_every_pipeline_here_has_its_functions(name):
-    assert rows.missing_parts(name) == ""
-
-
 def test_missing_module_is_named_with_what_it_is_for():
     said = r"there is no lib/pipelines/unmade\.py with predict, which says what a version answers"
     with pytest.raises(MissingPart, match=said):
         rows.predict("unmade", None, frame(), pd.Index([]))
-    assert rows.missing_parts("unmade").startswith(
-        "there is no lib/pipelines/unmade.py with load_rows"
-    )
 
 
 def test_missing_function_is_named_with_its_file(write_module):

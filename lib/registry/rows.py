@@ -1,8 +1,8 @@
 """Rows that any version of a model can be asked about, and the pipeline's own part in that.
 
 What only a pipeline knows stands in ``lib/pipelines/<pipeline>.py``, three plain functions found by
-its name: `load_rows`, `predict` and `watched`. A pipeline without that file registers and passes
-the gate all the same; what it cannot do is said in a `MissingPart`, which names file and function.
+its name: `load_rows`, `predict` and `watched`. A pipeline without that file registers all the same;
+what it cannot do is said in a `MissingPart`, which names file and function.
 """
 
 from collections.abc import Callable, Mapping
@@ -148,16 +148,6 @@ def predict(pipeline: str, model: "PyFuncModel", rows: Rows, keys: pd.Index) -> 
 def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     """Return the columns that drift looks at, by key; raises `MissingPart` as `load_rows`."""
     return _part(pipeline, "watched")(rows)
-
-
-def missing_parts(pipeline: str) -> str:
-    """Return "" if the pipeline has all three functions, else what is missing and what for."""
-    try:
-        for name in PARTS:
-            _part(pipeline, name)
-    except MissingPart as error:
-        return str(error)
-    return ""
 
 
 def _part(pipeline: str, name: str) -> Callable:
