@@ -327,7 +327,7 @@ def fail(history):
         (
             {"test": json.dumps(FACTS | {"task": HOURLY | {"horizon": 3}})},
             None,
-            "it is made for another task: horizon 3 instead of 1",
+            "version 4 is made for another task: horizon 3 instead of 1",
         ),
         (
             {"test": ""},

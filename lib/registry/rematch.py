@@ -116,7 +116,7 @@ def require_comparable(version: Version, pipeline: str, facts: Mapping) -> None:
     different = [name for name in wanted | made if made.get(name) != wanted.get(name)]
     if different:
         told = (f"{n} {_brief(made.get(n))} instead of {_brief(wanted.get(n))}" for n in different)
-        raise NotComparable(f"it is made for another task: {', '.join(told)}")
+        raise NotComparable(f"{version.words} is made for another task: {', '.join(told)}")
 
 
 def shared_rows(test: Test, *said: np.ndarray) -> tuple[Test, *tuple[np.ndarray, ...]]:
