@@ -131,8 +131,8 @@ def compare(
     return sorted(found, key=lambda row: not row["decisive"])
 
 
-def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
-    """Return McNemar's exact test of whether two classifiers are right equally often.
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
+    """Return the two-sided p-value of McNemar's exact test that two classifiers are equally good.
 
     Only rows that one of both has right say anything; if both are equally good, each of those is
     as likely to be *a*'s as *b*'s (Q. McNemar, Psychometrika 12, 1947; exact, by the binomial
@@ -145,25 +145,13 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
 
     Returns
     -------
-    dict of str to float
-        ``only_a`` and ``only_b``, numbers of rows that only one has right, and the two-sided
-        ``p_value``, 1 where they never differ.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ or there are no rows.
+    float
+        1 where they never differ.
     """
     from scipy.special import bdtr
 
-    right_a, right_b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
-    if right_a.ndim != 1 or not len(right_a) or right_a.shape != right_b.shape:
-        raise ValueError(
-            f"right_a has shape {right_a.shape}, right_b {right_b.shape}: give as many, one or more"
-        )
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    p_value = min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5))
-    return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
+    return float(min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def _checked(test: Test, name: str, said: np.ndarray) -> np.ndarray:
@@ -208,7 +196,7 @@ def _accuracies(
     ends = difference_interval(truth, *labels, n_resamples=n_resamples, level=level, seed=seed)
     values = np.array([one.mean() for one in right])
     row = _described(test, "accuracy", values, ends["difference_low"], ends["difference_high"])
-    return row | {"p_value": mcnemar(*right)["p_value"]}
+    return row | {"p_value": mcnemar(*right)}
 
 
 def _resample(
