@@ -137,7 +137,7 @@ def test_it_is_scored_and_watched(pair, module, table):
     keys, kept = store.new_keys(served, loaded), store.store_of(served, run)
     counts = store.score(served, loaded, keys, kept, run_dir="score/a", batch_rows=20)
     assert counts == {"n_rows": 50, "n_known": 0, "n_scored": 50, "n_without": 0}
-    live = store.live(served, loaded, kept)
+    live = store.scored(served, loaded, kept).dropna(subset="truth")
     assert set(live["truth"]) == set(CLASSES) and (live["truth"] == live["predicted"]).mean() > 0.9
     shown = drift.keep_profile(open_run("unmade/r2", stage="02_features"), table[["acid"]], 50)
     assert shown.index.tolist() == ["acid"]

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from lib import tracking
 from lib.ground.files import now
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class EntryTaken(ValueError):
     """Somebody else has written the entry of this number first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One change of an alias.
 
@@ -66,11 +65,11 @@ class Entry:
     alias: str
     before: int | None
     after: int | None
-    who: str
-    run_dir: str
+    who: str = ""
+    run_dir: str = ""
     reason: str
-    verdict: str
-    override: bool
+    verdict: str = ""
+    override: bool = False
     id: str
     done: str = ""
 
@@ -84,19 +83,6 @@ class Entry:
     def change(self) -> str:
         """What it changes, in words."""
         return f"@{self.alias} from {named(self.before)} to {named(self.after)}"
-
-
-def read(name: str) -> list[Entry]:
-    """Return all entries of the model `name`, the oldest first; none where it has no ledger yet.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model, or its ledger is gone.
-    """
-    client = tracking.open_client()
-    run_id = find_model(client, name).tags.get(TAG)
-    return entries(client, run_id) if run_id else []
 
 
 def entries(client: "MlflowClient", run_id: str) -> list[Entry]:
