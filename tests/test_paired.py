@@ -145,8 +145,7 @@ def test_mcnemar_counts_only_images_that_one_alone_has_right():
 @pytest.mark.parametrize(
     ("said", "block_length", "message"),
     [
-        ([1.0, np.nan, 0.0, 0.0], 1, "candidate says nan at row 1"),
-        ([1.0, 2.0, 3.0], 1, "candidate says something about 3 rows, the test has 4"),
+        ([1.0, np.nan, 0.0, 0.0], 1, "is nan at row 1"),
         ([1.0, 2.0, 3.0, 4.0], 3, "4 rows are fewer than the 2 blocks of 3 rows"),
     ],
 )

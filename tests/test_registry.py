@@ -204,7 +204,7 @@ def test_person_in_the_kernel_of_an_airflow_run_moves_staging_at_most(shared_run
 def test_version_bears_the_words_of_its_gate(shared_run):
     made = lifecycle.register(shared_run, "described", gate=gate("undecided"))
     version = lifecycle.version("described", made["version"])
-    assert version.tags["gate.reason"] == "the gate says undecided"
+    assert "the gate says undecided" in version.description
     assert "undecided" in version.description.lower()
     assert version.tags["verdict"] == made["verdict"]
 

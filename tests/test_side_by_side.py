@@ -10,8 +10,9 @@ from lib.pages import run_page, summary
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
 from lib.registry import disagreement, side_by_side
+from lib.registry import rows as rows_module
 from lib.registry.paired import Test
-from lib.registry.rows import Rows
+from lib.registry.rows import Rows, load_rows
 from lib.registry.standing import Version
 from lib.run import open_run
 
@@ -270,11 +271,11 @@ def loaded(monkeypatch):
     """What the loader was asked for."""
     asked = {}
 
-    def load_rows(pipeline, source, options, model):
-        asked.update(pipeline=pipeline, source=source, options=options, model=model)
+    def load_rows(source, options, model):
+        asked.update(source=source, options=options, model=model)
         return power_rows()
 
-    monkeypatch.setattr(side_by_side, "load_rows", load_rows)
+    monkeypatch.setattr(rows_module, "_part", lambda pipeline, name: load_rows)
     return asked
 
 
@@ -282,21 +283,19 @@ def test_data_are_read_as_the_run_of_the_newer_version_has_read_its_own(loaded):
     options = {"resolution": "minute", "max_missing": 0.2, "seed": 7}
     model = Model()
     a = version(12, model, POWER | {"options": options}, source="new.csv")
-    side_by_side.open_rows((a, version(9, source="old.csv")))
-    assert loaded == {"pipeline": "power", "source": "new.csv", "options": options, "model": model}
+    load_rows(side_by_side.newer((a, version(9, source="old.csv"))))
+    assert loaded == {"source": "new.csv", "options": options, "model": model}
 
 
 def test_data_that_are_named_take_the_seed_that_was_given(loaded):
     options = {"resolution": "hour", "seed": 7}
-    pair = version(1), version(2, test=POWER | {"options": options})
-    side_by_side.open_rows(pair, "sample", seed=3)
+    load_rows(version(2, test=POWER | {"options": options}), "sample", seed=3)
     assert (loaded["source"], loaded["options"]) == ("sample", options | {"seed": 3})
 
 
 def test_a_version_that_names_no_data_needs_a_source(loaded):
-    pair = version(1), version(2, source="")
     with pytest.raises(ValueError, match=r"version 2 does not name the data.*give source"):
-        side_by_side.open_rows(pair)
+        load_rows(version(2, source=""))
 
 
 @pytest.mark.parametrize(
@@ -434,7 +433,7 @@ def compared(request):
     predict = lambda pipeline, model, rows, keys: model.predict(model.says)  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(side_by_side, "open_pair", lambda model, a, b: pair)
-        patch.setattr(side_by_side, "open_rows", lambda pair, source, **more: rows)
+        patch.setattr(rows_module, "load_rows", lambda version, source, **more: rows)
         patch.setattr(side_by_side, "predict", predict)
         patch.setattr(disagreement, "predict", predict)
         patch.setattr(disagreement, "_size", lambda uri: 2_500_000)

@@ -135,9 +135,7 @@ def _note_found(client: "MlflowClient", name: str, alias: str, state: State) -> 
         if state != earlier:
             continue
         before, after = serving(state.entries, alias), state.aliases.get(alias)
-        reason = "changed past the ledger, by other means than this project's"
-        if not any(entry.alias == alias for entry in state.entries):
-            reason = "found where it was when the ledger was begun"
+        reason = "found so, and not changed by way of this ledger"
         entry = _entry(state.entries, alias, before, after, action="found", reason=reason)
         try:
             ledger.append(client, state.run_id, entry)

@@ -123,16 +123,12 @@ def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:
     absent = [name for name in profile["columns"] if name not in frame.columns]
     if absent:
         raise ValueError(f"column {absent[0]!r} of the training data is missing")
-    newest = frame.tail(profile["window_rows"])
-    rows = []
-    for name, known in profile["columns"].items():
-        found = _distances(known, newest[name].to_numpy(dtype=np.float64))
-        row: dict[str, str | float | bool] = {"column": name}
-        for kind in DISTANCES:
-            row |= {kind: found[kind], f"{kind}_threshold": known["thresholds"][kind]}
-        row["drifted"] = any(found[kind] > known["thresholds"][kind] for kind in DISTANCES)
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("column")
+    known, newest = profile["columns"], frame.tail(profile["window_rows"])
+    found = {n: _distances(one, newest[n].to_numpy(dtype=np.float64)) for n, one in known.items()}
+    distances = pd.DataFrame(found).T.rename_axis("column")
+    limits = pd.DataFrame({name: one["thresholds"] for name, one in known.items()}).T
+    drifted = (distances > limits[list(distances)]).any(axis=1)
+    return distances.join(limits.add_suffix("_threshold")).assign(drifted=drifted)
 
 
 def compare(profile: Mapping, frame: pd.DataFrame) -> tuple[pd.DataFrame | None, str]:

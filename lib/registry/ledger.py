@@ -94,15 +94,11 @@ def entries(client: "MlflowClient", run_id: str) -> list[Entry]:
         If the run is gone or deleted.
     """
     run = seek(client.get_run, run_id)
-    if run is None:
+    if run is None or run.info.lifecycle_stage != "active":
         raise ValueError(
-            f"the ledger, MLflow run {run_id}, is gone. Restore the tracking database from a "
-            f"backup; or, to begin a new ledger, delete the tag {TAG} of the registered model"
-        )
-    if run.info.lifecycle_stage != "active":
-        raise ValueError(
-            f"the ledger, MLflow run {run_id}, has been deleted. To restore it: "
-            f"mlflow runs restore --run-id {run_id}"
+            f"the ledger, MLflow run {run_id}, has been deleted or is gone. Restore it (mlflow "
+            f"runs restore --run-id {run_id}) or the tracking database; or, to begin a new ledger, "
+            f"delete the tag {TAG} of the registered model"
         )
     texts = run.data.params
     return [

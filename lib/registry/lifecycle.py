@@ -352,7 +352,6 @@ def _note_gate(client: "MlflowClient", name: str, number: int, gate: dict | None
     if gate is None or serving(look(client, name).entries, PRODUCTION) == number:
         return
     client.set_model_version_tag(name, str(number), "gate.outcome", gate["outcome"])
-    client.set_model_version_tag(name, str(number), "gate.reason", gate["reason"])
     client.update_model_version(name, str(number), markdown(gate))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from lib.classification import cross_entropies, difference_interval
 from lib.ground.directions import GREATER_IS_BETTER
 from lib.judged import KINDS
-from lib.metrics import block_bootstrap, interval_ends, rank_contributions
+from lib.metrics import block_bootstrap, finite_pair, interval_ends, rank_contributions
 
 import numpy as np
 import pandas as pd
@@ -106,11 +106,10 @@ def compare(
     Raises
     ------
     ValueError
-        If a value is missing, numbers of rows differ, probabilities are none, there are too few
-        rows for blocks, or an option is out of range.
+        If a value is missing, probabilities are none, there are too few rows for blocks, or an
+        option is out of range.
     """
-    said = [_checked(test, *one) for one in (("candidate", candidate), ("champion", champion))]
-    truth, parts = test.truth.to_numpy(), test.parts()
+    said, truth, parts = (candidate, champion), test.truth.to_numpy(), test.parts()
     metrics = [metric for metric in KINDS[test.kind] if metric != "accuracy"]
     rows = [
         np.column_stack([_by_row(m, truth[part], one[part]) for m in metrics for one in said])
@@ -154,28 +153,13 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
     return float(min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
-def _checked(test: Test, name: str, said: np.ndarray) -> np.ndarray:
-    said = np.asarray(said, dtype=np.float64)
-    if len(said) != len(test.truth):
-        raise ValueError(
-            f"the {name} says something about {len(said)} rows, the test has {len(test.truth)}: "
-            "give one prediction for each"
-        )
-    wrong = np.flatnonzero(~np.isfinite(said).reshape(len(said), -1).all(axis=1))
-    if wrong.size:
-        raise ValueError(
-            f"the {name} says {said[wrong[0]]} at row {wrong[0]}: leave out rows that one of both "
-            "cannot forecast"
-        )
-    return said
-
-
 def _by_row(metric: str, truth: np.ndarray, said: np.ndarray) -> np.ndarray:
     """Return what each row adds to a metric, which is their mean, or its root for the RMSE."""
     if metric == "rank_ic":
         return rank_contributions(truth, said)
     if metric == "loss":
         return cross_entropies(truth, said)
+    truth, said = finite_pair(truth, said)
     error = said - truth
     return np.abs(error) if metric == "mae" else error**2
 

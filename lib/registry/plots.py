@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from lib.plots import COLOURS, TRUTH, date_axis, new_axes, words
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -150,7 +149,7 @@ def plot_scored(
     return ax
 
 
-def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = None) -> Axes:
+def plot_drift(columns: pd.DataFrame, *, n_columns: int = 12, ax: Axes | None = None) -> Axes:
     """Plot how far each column is from the training data, over its own threshold.
 
     The farthest column stands on top, those in alarm in red; past the threshold the scale is that
@@ -160,7 +159,7 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
     ----------
     columns : pandas.DataFrame of shape (n_columns, n_distances)
         Index the column, values each distance over its threshold; above 1 is an alarm.
-    n_columns : int, default 20
+    n_columns : int, default 12
         How many to show, the farthest.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
@@ -173,9 +172,7 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
     order = known.max(axis=1).sort_values(ascending=False, kind="stable").index
     shown = known.loc[order[:n_columns]]
     names = [words(name) for name in shown.index]
-    if ax is None:
-        inches = min(4.0, max(3.0, 1.0 + 0.16 * len(shown)))
-        ax = plt.subplots(figsize=(8, inches), dpi=80, layout="constrained")[1]
+    ax = new_axes(ax)
     places, largest = np.arange(len(shown)), shown.max(axis=1)
     alarms = (largest > 1).to_numpy()
     ax.hlines(places, 0, largest, color=np.where(alarms, COLOURS[3], "0.8"), linewidth=1)
@@ -190,7 +187,7 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.set(xlabel="distance over its threshold", ylabel="column", ylim=(len(shown) - 0.4, -0.6))
     ax.set_xlim(0, max(1.2, 1.08 * largest.max()))
-    ax.set_yticks(places, names, fontsize="small" if len(shown) <= 12 else "x-small")
+    ax.set_yticks(places, names, fontsize="small")
     for label, alarm in zip(ax.get_yticklabels(), alarms, strict=True):
         label.set_color(COLOURS[3] if alarm else "black")
     ax.legend(fontsize="small", loc="lower right")

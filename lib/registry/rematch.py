@@ -40,12 +40,11 @@ def against_production(run: Run, name: str) -> dict:
     Returns
     -------
     dict
-        ``champion``: ``name``, ``version``, ``run_dir``, ``digest``, ``source`` and ``own``
-        (whether it is this run's model, registered before), or None where nothing is in
-        production. ``test``, ``candidate`` and ``champion_predictions``: the rows that both can
-        forecast; the last is None where the champion could say nothing. ``problem``: why a person
-        must decide, a sentence; "" if nothing is in the way. ``notes``: list of sentences.
-        ``by_hand``: whether a person works in the run.
+        ``champion``: ``name``, ``version``, ``run_dir`` and ``own`` (whether it is this run's
+        model, registered before), or None where nothing is in production. ``test``, ``candidate``
+        and ``champion_predictions``: the rows that both can forecast; the last is None where the
+        champion could say nothing. ``problem``: why a person must decide, a sentence; "" if nothing
+        is in the way. ``notes``: list of sentences. ``by_hand``: whether a person works in the run.
 
     Raises
     ------
@@ -72,8 +71,6 @@ def against_production(run: Run, name: str) -> dict:
         "name": found.name,
         "version": int(found.version),
         "run_dir": found.tags.get("run_dir", ""),
-        "digest": found.tags.get("data_digest", ""),
-        "source": found.tags.get("source", ""),
         "own": own,
     }
     who = f"version {found.version}"

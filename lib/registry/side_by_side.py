@@ -12,7 +12,7 @@ from lib import judged
 from lib.registry.gate import alpha, improvement
 from lib.registry.paired import Test
 from lib.registry.rematch import moment, require_comparable, shared_rows
-from lib.registry.rows import Rows, load_rows, predict
+from lib.registry.rows import Rows, predict
 from lib.registry.standing import SAMPLE, Version, open_version, require_test
 
 import numpy as np
@@ -72,7 +72,6 @@ def known(pair: Pair) -> pd.DataFrame:
             "version": "" if one.number is None else str(one.number),
             "alias": ", ".join(f"@{alias}" for alias in one.aliases),
             "made by run": one.run_dir,
-            "registered, UTC": one.made,
             "trained on": one.source,
             "digest of the data": one.tags.get("data_digest", "")[:12],
             "learned until": one.learned_until,
@@ -82,32 +81,6 @@ def known(pair: Pair) -> pd.DataFrame:
     }
     frame = pd.DataFrame(table)
     return frame[(frame != "").any(axis=1)]
-
-
-def open_rows(pair: Pair, source: str = "", *, seed: int = 0) -> Rows:
-    """Return data to judge both by, read as the run of the newer version has read its own.
-
-    Parameters
-    ----------
-    pair : tuple of Version
-    source : str, default ""
-        As the load stage of their pipeline takes it; empty for the source that the newer version
-        was trained on, as it is now.
-    seed : int, default 0
-        Of a sample that `source` names.
-
-    Raises
-    ------
-    lib.registry.rows.MissingPart
-        If the pipeline has not said how its rows are loaded.
-    ValueError
-        If neither `source` nor the version names a source, or it cannot be read.
-    """
-    version = newer(pair)
-    options = require_test(version)["options"] | ({"seed": seed} if source else {})
-    if not source and not version.source:
-        raise ValueError(f"{version.words} does not name the data it was trained on: give source")
-    return load_rows(version.pipeline, source or version.source, options, version.model)
 
 
 def unseen(rows: Rows, pair: Pair) -> tuple[Test, list[str]]:
