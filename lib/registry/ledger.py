@@ -22,7 +22,7 @@ Found = TypeVar("Found")
 EXPERIMENT = "registry"
 TAG = "ledger_run"
 KEY = re.compile(r"\d{6}")
-EXISTS = "RESOURCE_ALREADY_EXISTS"
+EXISTS, TAKEN = "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
 MAX_CHARACTERS = 6000  # of an MLflow parameter
 
 
@@ -126,7 +126,7 @@ def append(client: "MlflowClient", run_id: str, entry: Entry) -> None:
             f"an entry of {len(text)} characters does not fit the ledger, which takes "
             f"{MAX_CHARACTERS}: give a shorter reason"
         )
-    refused = _refused("INVALID_PARAMETER_VALUE", _write, client, run_id, key, text)
+    refused = _refused(TAKEN, client.log_param, run_id, key, text, synchronous=True)
     if refused and client.get_run(run_id).data.params.get(key, text) == text:
         raise refused
     if refused:
@@ -135,7 +135,8 @@ def append(client: "MlflowClient", run_id: str, entry: Entry) -> None:
 
 def finish(client: "MlflowClient", run_id: str, entry: Entry) -> None:
     """Note that everything `entry` says has been done, unless that has been noted."""
-    _refused("INVALID_PARAMETER_VALUE", _write, client, run_id, f"{entry.number:06}.done", now())
+    key = f"{entry.number:06}.done"
+    _refused(TAKEN, client.log_param, run_id, key, now(), synchronous=True)
 
 
 def serving(written: Iterable[Entry], alias: str) -> int | None:
@@ -224,10 +225,6 @@ def insist(change: Callable[..., None], *given: str) -> None:
         change(*given)
     except MlflowException:
         change(*given)
-
-
-def _write(client: "MlflowClient", run_id: str, key: str, text: str) -> None:
-    client.log_param(run_id, key, text, synchronous=True)
 
 
 def _refused(

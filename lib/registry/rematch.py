@@ -4,7 +4,6 @@ It is loaded again and answers for the rows that the evaluate stage has judged, 
 in `lib.registry.rows`. Everything that makes the outcome doubtful is said in a sentence.
 """
 
-import textwrap
 from collections.abc import Mapping
 
 from lib import judged, tracking
@@ -112,7 +111,7 @@ def require_comparable(version: Version, pipeline: str, facts: Mapping) -> None:
     )
     different = [name for name in wanted | made if made.get(name) != wanted.get(name)]
     if different:
-        told = (f"{n} {_brief(made.get(n))} instead of {_brief(wanted.get(n))}" for n in different)
+        told = (f"{name} {made.get(name)} instead of {wanted.get(name)}" for name in different)
         raise NotComparable(f"{version.words} is made for another task: {', '.join(told)}")
 
 
@@ -188,7 +187,3 @@ def moment(text: str) -> pd.Timestamp:
     """Return a time in ISO 8601 without its zone, in UTC where it has one."""
     time = pd.Timestamp(text)
     return time.tz_convert("UTC").tz_localize(None) if time.tz else time
-
-
-def _brief(value: object) -> str:
-    return textwrap.shorten(str(value), 80)

@@ -9,7 +9,7 @@ Numbers come from `lib.registry.paired`, the places of disagreement from
 from collections.abc import Mapping, Sequence
 
 from lib import judged
-from lib.registry.gate import alpha, improvement
+from lib.registry.gate import alpha, cells, improvement
 from lib.registry.paired import Test
 from lib.registry.rematch import moment, require_comparable, shared_rows
 from lib.registry.rows import Rows, predict
@@ -208,19 +208,11 @@ def explain(rows: Sequence[Mapping], pair: Pair, level: float = 0.95) -> str:
 
 def table(rows: Sequence[Mapping], level: float = 0.95) -> pd.DataFrame:
     """Return the paired comparison for people: a line for each metric."""
-    lines = {
-        f"{row['metric']} {'↑' if row['greater_is_better'] else '↓'}": {
-            "A": f"{row['champion']:.4g}",
-            "B": f"{row['candidate']:.4g}",
-            "B less A": f"{row['difference']:+.3g}",
-            "unit": row.get("unit", ""),
-            "interval": f"{row['low']:+.3g} to {row['high']:+.3g}",
-            "p": "" if row["p_value"] is None else f"{row['p_value']:.2g}",
-            "better": better(row, level) or "cannot be told",
-        }
-        for row in rows
-    }
-    return pd.DataFrame(lines).T.rename_axis("metric")
+    heads = {"in production": "A", "candidate": "B", "difference": "B less A"}
+    heads |= {"interval": "interval", "p": "p"}
+    frame = pd.DataFrame([cells({"floor": None, "passed": None} | row) for row in rows])
+    frame = frame.set_index("metric")[list(heads)].rename(columns=heads)
+    return frame.assign(better=[better(row, level) or "cannot be told" for row in rows])
 
 
 def flat_metrics(rows: Sequence[Mapping], costs: pd.DataFrame) -> dict[str, float]:
@@ -231,7 +223,7 @@ def flat_metrics(rows: Sequence[Mapping], costs: pd.DataFrame) -> dict[str, floa
     rows : sequence of mapping
         Of `lib.registry.paired.compare`.
     costs : pandas.DataFrame
-        Of `lib.registry.costs.measure_costs`.
+        Of `lib.registry.disagreement.measure_costs`.
 
     Returns
     -------
