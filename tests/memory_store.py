@@ -92,10 +92,6 @@ class MemoryClient:
         self._version(name, version).tags[key] = value
 
     @at_once
-    def delete_model_version_tag(self, name, version, key):
-        self._version(name, version).tags.pop(key, None)
-
-    @at_once
     def delete_model_version(self, name, version):
         self.versions[name, version] = None
         aliases = self._model(name).aliases

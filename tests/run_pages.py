@@ -103,7 +103,7 @@ def gated_run(*, champion=(("version", 4), ("run_dir", "wind/old")), problem="",
     decision = gate.decide(
         {"passed": True, "checks": [FLOOR]},
         champion=dict(champion) or None,
-        rows=[COMPARED] if champion else None,
+        rows=[COMPARED] if champion else (),
         margin=0.001,
         problem=problem,
         notes=["version 4 is old"],

@@ -143,28 +143,34 @@ def test_a_day_with_a_few_bars_less_is_compared(learned, profile):
 
 
 def test_error_of_numbers_and_of_names():
-    found = drift.live_error(np.zeros(400), np.full(400, 2.0), block_length=24)
+    live = pd.DataFrame({"truth": np.zeros(400), "predicted": 2.0})
+    options = {"max_growth": 0.2, "block_length": 24}
+    found = drift.live_error(live, {"rmse": 3}, **options)
     assert (found["error"], found["low"], found["high"], found["n"]) == (2, 2, 2, 400)
-    names = np.array(["a", "b"] * 50, dtype=object)
-    found = drift.live_error(names, np.array(["a"] * 100, dtype=object), block_length=1)
+    assert found["expected"] == 3 and not found["grown"]
+    names = pd.DataFrame({"truth": ["a", "b"] * 50, "predicted": "a"})
+    found = drift.live_error(names, {"accuracy": 0.99}, max_growth=0.2, block_length=1)
     assert found["error"] == 0.5 and 0.35 < found["low"] < 0.5 < found["high"] < 0.65
+    assert found["expected"] == pytest.approx(0.01) and found["grown"]
+    assert drift.live_error(live.head(19), {"rmse": 3}, **options) == {}
 
 
 def test_alarm_is_raised_only_where_the_whole_interval_lies_above():
-    found = {"error": 1.5, "low": 1.19, "high": 1.9}
-    assert not drift.error_has_grown(found, 1.0, max_growth=0.2)
-    assert drift.error_has_grown(found | {"low": 1.21}, 1.0, max_growth=0.2)
-    assert not drift.error_has_grown(found | {"low": 9.0}, math.nan, max_growth=0.2)
-    assert drift.expected_error({"accuracy": 0.99, "rmse": 3}) == pytest.approx(0.01)
-    assert drift.expected_error({"rmse": 3}) == 3 and math.isnan(drift.expected_error({}))
+    live = pd.DataFrame({"truth": np.zeros(400), "predicted": [1.0, 3.0] * 200})
+    options = {"max_growth": 0.2, "block_length": 7}
+    low = drift.live_error(live, {}, **options)["low"]
+    assert drift.live_error(live, {"rmse": low / 1.21}, **options)["grown"]
+    assert not drift.live_error(live, {"rmse": low / 1.19}, **options)["grown"]
+    unknown = drift.live_error(live, {}, **options)
+    assert math.isnan(unknown["expected"]) and not unknown["grown"]
 
 
 def test_reasons_name_column_distance_and_threshold(learned, profile):
     found = drift.measure(profile, learned.iloc[:WEEK].assign(load=99.0))
     error = {"error": 2.0, "low": 1.8, "high": 2.2, "n": 50, "expected": 1.0, "grown": True}
-    why = drift.reasons(found, {3: error})
+    why = drift.reasons(found, error, 3)
     assert len(why) == 2
     assert why[0].startswith("load does not look like the training data: stability index")
     assert "outside of its range 1.00" in why[0]
     assert "version 3 is 2 (at least 1.8)" in why[1]
-    assert drift.reasons(None, {3: error | {"grown": False}}) == []
+    assert drift.reasons(None, error | {"grown": False}, 3) == drift.reasons(None, {}, 3) == []

@@ -48,29 +48,28 @@ def decide(verdict=PASSED, champion=CHAMPION, rows=(BETTER,), **options):
         (
             {"verdict": FAILED},
             "refused",
-            "rmse_vs_persistence = 0.95, required at most 0.9",
+            "rmse_vs_persistence = 0.95, required <= 0.9: FAILED",
         ),
-        ({"verdict": {"passed": False, "checks": []}}, "refused", "no floor was checked"),
-        ({"verdict": FAILED, "problem": "it does not load"}, "refused", "required at most 0.9"),
-        ({"champion": None, "rows": None}, "first", "nothing is in production"),
-        ({"champion": None, "rows": None, "problem": "No answer. "}, "undecided", "No answer"),
+        ({"verdict": {"passed": False, "checks": []}}, "refused", "no check was made"),
+        ({"verdict": FAILED, "problem": "it does not load"}, "refused", "required <= 0.9"),
+        ({"champion": None, "rows": ()}, "first", "nothing is in production"),
+        ({"champion": None, "rows": (), "problem": "No answer. "}, "undecided", "No answer"),
         ({"problem": "version 4 cannot be loaded: no module x"}, "undecided", "no module x"),
-        ({"rows": None}, "undecided", "it was not compared with version 4"),
+        ({"rows": ()}, "undecided", "it was not compared with version 4"),
         ({"rows": [SECOND]}, "undecided", "it was not compared with version 4"),
         ({"rows": [BETTER | {"low": float("nan")}]}, "undecided", "rmse gave no number"),
         ({"rows": [BETTER | {"champion": None}]}, "undecided", "rmse gave no number"),
         ({"champion": CHAMPION | {"own": True}}, "not_better", "is this very model"),
-        ({}, "better", "better by 0.0078 (0.0051 to 0.0104)"),
-        ({"margin": 0.005}, "better", "more than the margin of 0.005"),
-        ({"margin": 0.0051}, "not_better", "not surely by more than the margin of 0.0051"),
-        ({"rows": [CLOSE]}, "not_better", "not surely above 0"),
+        ({}, "better", "better by +0.0078 (+0.0051 to +0.0104)"),
+        ({"margin": 0.005}, "better", "better by +0.0078 (+0.0051 to +0.0104)"),
+        ({"margin": 0.0051}, "not_better", "not surely by more than 0.0051"),
+        ({"rows": [CLOSE]}, "not_better", "not surely by more than 0"),
         ({"rows": [WORSE]}, "not_better", "worse by 0.0078 (0.0051 to 0.0104)"),
         ({"rows": [BETTER | dict.fromkeys(("difference", "low", "high"), 0.0)]}, "not_better", ""),
-        ({"rows": [BETTER | {"high": 0.0}]}, "not_better", "not surely above 0"),
+        ({"rows": [BETTER | {"high": 0.0}]}, "not_better", "not surely by more than 0"),
         ({"rows": [ACCURACY]}, "better", "McNemar's p = 0.012"),
         ({"rows": [ACCURACY | {"p_value": 0.06}]}, "not_better", "p = 0.06, not below 0.05"),
         ({"rows": [ACCURACY | {"p_value": 0.05}]}, "not_better", "not below 0.05"),
-        ({"rows": [ACCURACY], "level": 0.99}, "not_better", "not below 0.01"),
     ],
 )
 def test_every_outcome_has_its_reason(given, outcome, reason):
@@ -88,11 +87,12 @@ def test_margin_that_is_none_is_refused(margin):
 
 def test_words_name_values_version_and_interval():
     assert gate.words(decide()) == (
-        "Better: rmse 0.4312 kW against 0.4390 of version 4, better by 0.0078 (0.0051 to 0.0104)."
+        "Better: rmse 0.4312 kW against 0.4390 of version 4, better by +0.0078 "
+        "(+0.0051 to +0.0104)."
     )
     assert gate.words(decide(rows=[CLOSE])) == (
-        "Not better: rmse 0.4312 kW against 0.4324 of version 4, an improvement of +0.0012 "
-        "(\N{MINUS SIGN}0.0010 to +0.0034), not surely above 0."
+        "Not better: rmse 0.4312 kW against 0.4324 of version 4, better by +0.0012 "
+        "(\N{MINUS SIGN}0.0010 to +0.0034), not surely by more than 0."
     )
     asked = gate.words(decide(problem="version 4 has learned from this test"))
     assert asked == "Undecided, a person must decide: version 4 has learned from this test."
@@ -148,12 +148,12 @@ def test_result_of_a_row_tells_a_missed_floor_from_a_model_that_is_not_better(ro
 def test_markdown_is_a_table_and_lets_no_text_be_markup():
     text = gate.markdown(decide(margin=0.001, notes=["version 4 <b> [x](y) | z"]))
     assert text.splitlines() == [
-        "Better: rmse 0.4312 kW against 0.4390 of version 4, better by 0.0078 (0.0051 to 0.0104), "
-        "more than the margin of 0.001.",
+        "Better: rmse 0.4312 kW against 0.4390 of version 4, better by +0.0078 "
+        "(+0.0051 to +0.0104).",
         "",
         "| metric | result | floor | candidate | in production, version 4 | difference "
         "| 95 % interval |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| --- | --- | --: | --: | --: | --: | --: |",
         "| rmse (kW) ↓ | passed |  | 0.4312 | 0.4390 | \N{MINUS SIGN}0.0078 "
         "| \N{MINUS SIGN}0.0104 to \N{MINUS SIGN}0.0051 |",
         "| rmse_vs_persistence ↓ | passed | ≤ 0.9 | 0.7254 |  |  |  |",
@@ -174,7 +174,7 @@ def test_table_has_a_line_for_each_metric_and_no_empty_column():
     assert list(frame.index) == ["accuracy ↑", "rmse_vs_persistence ↓"]
     assert frame.loc["accuracy ↑", "McNemar's p"] == "0.012"
     assert frame.loc["rmse_vs_persistence ↓", "floor"] == "≤ 0.9"
-    alone = gate.table(decide(champion=None, rows=None))
+    alone = gate.table(decide(champion=None, rows=()))
     assert list(alone) == ["result", "floor", "candidate"]
 
 
@@ -198,7 +198,12 @@ MADE = {"version": 5, "policy": "auto", "promoted": False}
         (decide(), MADE, {"outcome": "rejected"}, ["Better: ", "promoted, bob said no: fine."]),
         (decide(), MADE, {"outcome": "expired"}, ["Better: ", "Not promoted: fine."]),
         (decide(), MADE, {"outcome": "waiting"}, ["Better: ", "Not promoted yet: fine."]),
-        (decide(), MADE, {"outcome": "approved"}, ["Better: ", "under way: fine."]),
+        (
+            decide(),
+            MADE,
+            {"outcome": "approved"},
+            ["Better: ", "Agreed by bob, and the promotion is under way: fine."],
+        ),
         (decide(), MADE, {"outcome": "refused"}, ["Better: ", "although bob agreed: fine."]),
         (decide(), MADE, {"outcome": "rejected", "version": 3}, ["Better: "]),
         (decide(FAILED), {}, {}, ["Refused: rmse_vs_persistence"]),
@@ -221,7 +226,6 @@ def test_by_hand_the_gate_finds_the_same_and_promotes_nothing(rows):
     held = rows == [BETTER]  # what is not better stays where it is in any case
     assert ("Run by hand, it goes to @staging at most" in gate.words(by_hand)) is held
     assert gate.words(by_hand).startswith(gate.words(by_airflow))
-    assert ("run by hand" in gate.table(by_hand).index) is held
     assert gate.markdown(by_hand).splitlines()[0] == gate.words(by_hand)
 
 
@@ -248,12 +252,16 @@ def found(champion=CHAMPION, said=None, problem="", by_hand=False):
     ("match", "outcome", "n_compared", "reason"),
     [
         (found(champion=None), "first", 0, "nothing is in production"),
-        (found(said=np.full(60, 2.0)), "better", 2, "better by 1"),
+        (found(said=np.full(60, 2.0)), "better", 2, "better by +1"),
         (found(said=np.full(60, 0.5)), "not_better", 2, "worse by 0.5"),
         (found(problem="it does not load"), "undecided", 0, "it does not load"),
         (found(said=np.full(60, 2.0), problem="other data"), "undecided", 2, "other data"),
-        (found(said=np.full(60, np.inf)), "undecided", 0, "cannot be computed: the champion says"),
-        (found(said=np.zeros(50)), "undecided", 0, "cannot be computed: the champion says some"),
+        (
+            found(said=np.full(60, np.inf)),
+            "undecided",
+            0,
+            "cannot be computed: y_pred is inf at row 0",
+        ),
     ],
 )
 def test_model_is_judged_by_what_the_rematch_has_found(match, outcome, n_compared, reason):

@@ -137,18 +137,15 @@ def test_mcnemar_counts_only_images_that_one_alone_has_right():
     a, b = np.zeros((2, 20), dtype=bool)
     a[:8], b[8] = True, True
     a[10:], b[10:] = True, True
-    found = mcnemar(a, b)
-    assert (found["only_a"], found["only_b"]) == (8, 1)
-    assert found["p_value"] == pytest.approx(2 * (1 + 9) / 2**9)
-    assert mcnemar(a, a)["p_value"] == 1
-    assert mcnemar(a, ~a)["p_value"] == pytest.approx(stats.binomtest(18, 20).pvalue)
+    assert mcnemar(a, b) == pytest.approx(2 * (1 + 9) / 2**9)
+    assert mcnemar(a, a) == 1
+    assert mcnemar(a, ~a) == pytest.approx(stats.binomtest(18, 20).pvalue)
 
 
 @pytest.mark.parametrize(
     ("said", "block_length", "message"),
     [
-        ([1.0, np.nan, 0.0, 0.0], 1, "candidate says nan at row 1"),
-        ([1.0, 2.0, 3.0], 1, "candidate says something about 3 rows, the test has 4"),
+        ([1.0, np.nan, 0.0, 0.0], 1, "is nan at row 1"),
         ([1.0, 2.0, 3.0, 4.0], 3, "4 rows are fewer than the 2 blocks of 3 rows"),
     ],
 )
@@ -162,8 +159,3 @@ def test_probabilities_that_are_none_are_refused():
     truth = np.array([0, 1, 2])
     with pytest.raises(ValueError, match="rows from 0 up that sum to 1"):
         compare(make_test("image", truth), named(truth), 2 * named(truth))
-
-
-def test_unequal_numbers_of_images_are_refused():
-    with pytest.raises(ValueError, match="give as many"):
-        mcnemar(np.ones(3, dtype=bool), np.ones(4, dtype=bool))

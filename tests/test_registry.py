@@ -167,8 +167,7 @@ def test_policy_and_gate_say_which_alias_moves(shared_run, policy, outcome, alia
         ("promote", "production", 1, "power/shared"),
     ]
     assert moved == (wanted if promoted else wanted[:1] if alias else [])
-    tags = lifecycle.version(name, 1).tags
-    assert tags.get("gate.outcome") == outcome and "gate.override" not in tags
+    assert lifecycle.version(name, 1).tags.get("gate.outcome") == outcome
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,7 @@ def test_person_in_the_kernel_of_an_airflow_run_moves_staging_at_most(shared_run
 def test_version_bears_the_words_of_its_gate(shared_run):
     made = lifecycle.register(shared_run, "described", gate=gate("undecided"))
     version = lifecycle.version("described", made["version"])
-    assert version.tags["gate.reason"] == "the gate says undecided"
+    assert "the gate says undecided" in version.description
     assert "undecided" in version.description.lower()
     assert version.tags["verdict"] == made["verdict"]
 

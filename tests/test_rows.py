@@ -3,12 +3,12 @@
 import sys
 import textwrap
 
-from lib.ground import layout
 from lib.packaging import load_packed
 from lib.pipelines import power
 from lib.power.demo import sample_pair
 from lib.registry import rows
 from lib.registry.rows import MissingPart, NotComparable, Rows
+from lib.registry.standing import Version
 
 import numpy as np
 import pandas as pd
@@ -33,28 +33,26 @@ def write_module(tmp_path, monkeypatch):
     sys.modules.pop("lib.pipelines.unmade", None)
 
 
+def version(pipeline):
+    made = Version("house", 1, {"run_dir": f"{pipeline}/a"}, {"options": {}})
+    vars(made)["model"] = None
+    return made
+
+
 def frame(n=3):
     keys = pd.Index([f"row-{k}" for k in range(n)])
     return Rows(pd.DataFrame({"x": np.arange(n)}, keys), keys, pd.Series(np.arange(n), keys))
-
-
-@pytest.mark.parametrize("name", layout.pipelines(ending="_register"))
-def test_every_pipeline_here_has_its_functions(name):
-    assert rows.missing_parts(name) == ""
 
 
 def test_missing_module_is_named_with_what_it_is_for():
     said = r"there is no lib/pipelines/unmade\.py with predict, which says what a version answers"
     with pytest.raises(MissingPart, match=said):
         rows.predict("unmade", None, frame(), pd.Index([]))
-    assert rows.missing_parts("unmade").startswith(
-        "there is no lib/pipelines/unmade.py with load_rows"
-    )
 
 
 def test_missing_function_is_named_with_its_file(write_module):
     write_module("def load_rows(source, options, model): return source")
-    assert rows.load_rows("unmade", "x.csv", {}, None) == "x.csv"
+    assert rows.load_rows(version("unmade"), "x.csv") == "x.csv"
     said = r"lib/pipelines/unmade\.py has no function watched, which says what columns"
     with pytest.raises(MissingPart, match=said):
         rows.watched("unmade", frame())
@@ -69,7 +67,7 @@ def test_import_that_fails_inside_of_a_module_is_no_missing_module(write_module)
 @pytest.mark.parametrize("name", ["../unmade", "os.path", ""])
 def test_name_that_is_no_identifier_is_refused(name):
     with pytest.raises(MissingPart, match="is no name of a pipeline"):
-        rows.load_rows(name, "x.csv", {}, None)
+        rows.predict(name, None, frame(), pd.Index([]))
 
 
 def test_one_answer_is_wanted_for_each_key(write_module):

@@ -126,7 +126,7 @@ def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
     }
     entry |= {"action": "promote", "who": "alice", "reason": "needed", "override": True}
     own = entry | {"who": "", "run_dir": "wind/a"}
-    lines = [own, entry | {"run_dir": ""}, entry | {"run_dir": "", "after": 6}]
+    lines = [own, entry | {"run_dir": ""}, entry | {"run_dir": "", "before": 5, "after": 6}]
     texts = {f"{n:06}": json.dumps(line) for n, line in enumerate(lines, start=1)}
     ledger_run = SimpleNamespace(
         info=SimpleNamespace(lifecycle_stage="active"), data=SimpleNamespace(params=texts)
@@ -135,7 +135,7 @@ def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
         get_registered_model=lambda name: SimpleNamespace(
             aliases={"production": "6"}, tags={ledger.TAG: "abc"}
         ),
-        get_model_version=lambda name, version: SimpleNamespace(tags={"archived": STAMP}),
+        get_model_version=lambda name, version: SimpleNamespace(tags={}),
         get_run=lambda run_id: ledger_run,
     )
     monkeypatch.setattr(tracking, "open_client", lambda: client)
@@ -148,7 +148,9 @@ def test_standing_is_asked_of_registry_and_ledger(monkeypatch):
 
 def test_page_says_what_a_pipeline_without_a_part_of_its_own_cannot_do():
     page = publish.build(make_run(registration=MADE), ask_registry=False)
-    assert text_of(page).count("There is no lib/pipelines/wind.py: versions of wind can") == 1
+    assert (
+        text_of(page).count("There is no lib/pipelines/wind.py: versions of wind can neither") == 1
+    )
     assert "lib/pipelines" not in publish.build(make_run("wind/b"), ask_registry=False)
     own = make_run("power/a", registration=MADE)
     assert "lib/pipelines" not in publish.build(own, ask_registry=False)

@@ -127,7 +127,7 @@ def test_gate_stands_right_below_the_sentence_that_says_what_followed():
     assert first.startswith("Promoted: rmse 0.4312 kW against 0.4390 of version 4, better")
     words = text_of(page)
     expected = [
-        "better by 0.0078 (0.0051 to 0.0104), more than the margin of 0.001.",
+        "better by +0.0078 (+0.0051 to +0.0104).",
         "bob has agreed: a <b> idea.",
         "Registered as wind_gbm version 5, @staging",
         "Gate Metric Result Floor Candidate In production then version 4 Difference 95 % interval",

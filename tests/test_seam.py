@@ -123,7 +123,7 @@ def test_it_is_gated_against_the_version_in_production(pair, module, monkeypatch
 
 def test_it_is_compared_on_the_rows_of_its_source(pair, module):
     pair, _ = pair
-    loaded = side_by_side.open_rows(pair)
+    loaded = rows.load_rows(side_by_side.newer(pair))
     test, notes = side_by_side.unseen(loaded, pair)
     test, of_a, of_b, _ = side_by_side.answer(loaded, test, pair)
     found = paired.compare(test, of_b, of_a)
@@ -133,11 +133,12 @@ def test_it_is_compared_on_the_rows_of_its_source(pair, module):
 
 def test_it_is_scored_and_watched(pair, module, table):
     (_, served), run = pair
-    loaded = rows.load_rows("unmade", served.source, {"n_rows": 50}, served.model)
+    served.test["options"]["n_rows"] = 50
+    loaded = rows.load_rows(served)
     keys, kept = store.new_keys(served, loaded), store.store_of(served, run)
     counts = store.score(served, loaded, keys, kept, run_dir="score/a", batch_rows=20)
     assert counts == {"n_rows": 50, "n_known": 0, "n_scored": 50, "n_without": 0}
-    live = store.live(served, loaded, kept)
+    live = store.scored(served, loaded, kept).dropna(subset="truth")
     assert set(live["truth"]) == set(CLASSES) and (live["truth"] == live["predicted"]).mean() > 0.9
     shown = drift.keep_profile(open_run("unmade/r2", stage="02_features"), table[["acid"]], 50)
     assert shown.index.tolist() == ["acid"]
@@ -149,7 +150,7 @@ def test_it_is_scored_and_watched(pair, module, table):
 def test_without_its_module_each_says_what_is_missing(pair):
     pair, run = pair
     with pytest.raises(MissingPart, match=r"lib/pipelines/unmade\.py with load_rows, which loads"):
-        side_by_side.open_rows(pair)
+        rows.load_rows(side_by_side.newer(pair))
     with pytest.raises(MissingPart, match=r"lib/pipelines/unmade\.py with predict, which says"):
         rows.predict("unmade", None, rows.rows_of_run(run)[0], pd.Index([]))
     with pytest.raises(MissingPart, match=r"lib/pipelines/unmade\.py with watched, which says"):

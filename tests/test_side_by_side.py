@@ -10,8 +10,9 @@ from lib.pages import run_page, summary
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
 from lib.registry import disagreement, side_by_side
+from lib.registry import rows as rows_module
 from lib.registry.paired import Test
-from lib.registry.rows import NotComparable, Rows
+from lib.registry.rows import Rows, load_rows
 from lib.registry.standing import Version
 from lib.run import open_run
 
@@ -144,15 +145,15 @@ def test_better_follows_the_direction_of_the_metric_and_both_tests(one, winner):
 
 def test_words_name_the_winner_what_it_reaches_and_by_how_much():
     pair = version(3), version(4)
-    rows = [row("mae", 0.1, 0.2, decisive=False), row("rmse", -0.03, -0.01)]
+    rows = [row("rmse", -0.03, -0.01), row("mae", 0.1, 0.2, decisive=False)]
     assert side_by_side.explain(rows, pair) == (
-        "B (version 4) is better: rmse is 0.48 against 0.5 of A (version 3), lower by 0.02 "
-        "(0.01 to 0.03)."
+        "B (version 4) is better: rmse is 0.5 of A (version 3) and 0.48 of B (version 4), "
+        "B less A is -0.02 (-0.03 to -0.01)."
     )
     rows = [row("accuracy", -0.03, -0.01, larger=True, p=0.002)]
     assert side_by_side.explain(rows, pair) == (
-        "A (version 3) is better: accuracy is 0.5 against 0.48 of B (version 4), higher by 0.02 "
-        "(0.01 to 0.03), McNemar's p = 0.002."
+        "A (version 3) is better: accuracy is 0.5 of A (version 3) and 0.48 of B (version 4), "
+        "B less A is -0.02 (-0.03 to -0.01), McNemar's p = 0.002."
     )
 
 
@@ -227,17 +228,6 @@ def test_data_without_a_new_row_are_refused():
         side_by_side.unseen(rows, pair)
 
 
-def test_last_days_are_those_of_the_clock_or_the_last_groups():
-    pair = version(1), version(2)
-    test, _ = side_by_side.unseen(power_rows(), pair, last_days=3)
-    assert len(test.truth) == 72 and test.truth.index[-1] == "2024-01-10T23:00:00"
-    pair = version(1, test=TICK), version(2, test=TICK)
-    test, _ = side_by_side.unseen(tick_rows(), pair, last_days=1)
-    assert set(test.groups) == {"2024-01-03"}
-    with pytest.raises(ValueError, match="last_days=-1"):
-        side_by_side.unseen(power_rows(), pair, last_days=-1)
-
-
 def test_sample_rows_of_another_seed_may_be_among_those_learned():
     facts = {"source": "sample", "digest": "abc"}
     made = (version(1, source="sample", data_digest=digest) for digest in ("abc", "def"))
@@ -265,13 +255,6 @@ def told(monkeypatch):
     monkeypatch.setattr(side_by_side, "predict", predict)
 
 
-def test_a_version_for_another_task_is_named(told):
-    rows = power_rows()
-    pair = version(4, Model(rows.truth)), version(3, test=POWER | {"task": {"horizon": 24}})
-    with pytest.raises(NotComparable, match=r"B \(version 3\) cannot be.*horizon 24 instead"):
-        side_by_side.answer(rows, all_of(rows, POWER), pair)
-
-
 def test_rows_that_one_cannot_answer_are_left_out_for_both(told):
     rows = power_rows(6)
     says = np.array([np.nan, 1, 2, 3, 4, 5])
@@ -283,29 +266,16 @@ def test_rows_that_one_cannot_answer_are_left_out_for_both(told):
     assert notes == ["1 rows that one of them cannot answer are left out."]
 
 
-@pytest.mark.parametrize(
-    ("rows", "facts", "length"),
-    [(power_rows(240), POWER, 24), (power_rows(30), POWER, 15), (tick_rows(), TICK, 120)],
-    ids=["enough", "few", "days"],
-)
-def test_blocks_are_shortened_where_rows_are_few_and_it_is_said(told, rows, facts, length):
-    pair = version(1, Model(rows.truth), facts), version(2, Model(rows.truth), facts)
-    test = all_of(rows, facts)
-    shared, _, _, notes = side_by_side.answer(rows, test, pair)
-    assert shared.block_length == length
-    assert bool(notes) == (length != test.block_length)
-
-
 @pytest.fixture
 def loaded(monkeypatch):
     """What the loader was asked for."""
     asked = {}
 
-    def load_rows(pipeline, source, options, model):
-        asked.update(pipeline=pipeline, source=source, options=options, model=model)
+    def load_rows(source, options, model):
+        asked.update(source=source, options=options, model=model)
         return power_rows()
 
-    monkeypatch.setattr(side_by_side, "load_rows", load_rows)
+    monkeypatch.setattr(rows_module, "_part", lambda pipeline, name: load_rows)
     return asked
 
 
@@ -313,34 +283,36 @@ def test_data_are_read_as_the_run_of_the_newer_version_has_read_its_own(loaded):
     options = {"resolution": "minute", "max_missing": 0.2, "seed": 7}
     model = Model()
     a = version(12, model, POWER | {"options": options}, source="new.csv")
-    side_by_side.open_rows((a, version(9, source="old.csv")))
-    assert loaded == {"pipeline": "power", "source": "new.csv", "options": options, "model": model}
+    load_rows(side_by_side.newer((a, version(9, source="old.csv"))))
+    assert loaded == {"source": "new.csv", "options": options, "model": model}
 
 
 def test_data_that_are_named_take_the_seed_that_was_given(loaded):
     options = {"resolution": "hour", "seed": 7}
-    pair = version(1), version(2, test=POWER | {"options": options})
-    side_by_side.open_rows(pair, "sample", seed=3)
+    load_rows(version(2, test=POWER | {"options": options}), "sample", seed=3)
     assert (loaded["source"], loaded["options"]) == ("sample", options | {"seed": 3})
 
 
 def test_a_version_that_names_no_data_needs_a_source(loaded):
-    pair = version(1), version(2, source="")
     with pytest.raises(ValueError, match=r"version 2 does not name the data.*give source"):
-        side_by_side.open_rows(pair)
+        load_rows(version(2, source=""))
 
 
 @pytest.mark.parametrize(
     ("found", "message"),
     [
         ((version(3), version(3)), "are both version 3 of house"),
-        ((version(3), version(4, run_dir="tick/x")), "3 was made by power and version 4 by tick"),
+        ((version(3), version(4, run_dir="tick/x")), "3 is made .* pipeline power instead of tick"),
+        (
+            (version(4), version(3, test=POWER | {"task": {"horizon": 24}})),
+            "3 is made for another task: horizon 24 instead of 1",
+        ),
         (
             (version(3), version(4, test={})),
             "version 4 of house was registered before",
         ),
     ],
-    ids=["the same", "two pipelines", "before"],
+    ids=["the same", "two pipelines", "another task", "before"],
 )
 def test_versions_that_cannot_be_compared_are_refused(monkeypatch, found, message):
     answers = dict(zip(("@production", "@staging"), found, strict=True))
@@ -389,8 +361,6 @@ def test_images_are_counted_by_who_names_them():
     test = all_of(image_rows(), IMAGES)
     expected = {"both": 2, "only A": 1, "only B": 2, "neither": 1}
     assert disagreement.agreement(test, a, b) == expected
-    counts = disagreement.only_one_right(test, a, b)
-    assert counts.to_dict("list") == {"only A": [0, 1, 0], "only B": [0, 1, 1]}
     said = disagreement.captions(test, a, b, np.array([4]))
     assert said == ["A cow 0.99\nB bee 0.90\nis bee"]
 
@@ -406,7 +376,7 @@ def test_forecasts_are_compared_in_their_own_unit():
 # What an answer costs -------------------------------------------------------------------------
 
 
-def test_both_are_timed_on_the_history_that_the_hungrier_one_needs(monkeypatch):
+def test_both_are_timed_on_the_history_that_each_needs(monkeypatch):
     """Its pipeline hands a model the rows that are asked and the history before them."""
 
     def predict(pipeline, model, rows, keys):
@@ -420,8 +390,8 @@ def test_both_are_timed_on_the_history_that_the_hungrier_one_needs(monkeypatch):
     rows = power_rows()
     test = all_of(rows, POWER)
     costs = disagreement.measure_costs(pair, rows, test, batch_rows=8, n_repeats=3)
-    assert pair[0].model.asked == [10, *[30] * 4, 17, *[37] * 4]
-    assert pair[1].model.asked == [30, *[30] * 4, 37, *[37] * 4]
+    assert pair[0].model.asked == [10] * 4 + [17] * 4
+    assert pair[1].model.asked == [30] * 4 + [37] * 4
     assert costs["A"].tolist() == pytest.approx([1.0, 0.125, 2.5])
     assert costs["B"].tolist() == pytest.approx([4.0, 0.5, 2.5])
     assert list(costs.index) == ["latency_ms", "batch_latency_ms", "size_mb"]
@@ -463,7 +433,7 @@ def compared(request):
     predict = lambda pipeline, model, rows, keys: model.predict(model.says)  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(side_by_side, "open_pair", lambda model, a, b: pair)
-        patch.setattr(side_by_side, "open_rows", lambda pair, source, **more: rows)
+        patch.setattr(rows_module, "load_rows", lambda version, source, **more: rows)
         patch.setattr(side_by_side, "predict", predict)
         patch.setattr(disagreement, "predict", predict)
         patch.setattr(disagreement, "_size", lambda uri: 2_500_000)
@@ -535,13 +505,13 @@ def test_registered_versions_are_compared_by_the_dag_and_leave_a_report(house):
     from whole_runs import go, impatient, prepare
 
     prepare()
-    values = {"model": "house", "a": "1", "b": "@staging", "n_repeats": 1, "last_days": 27}
+    values = {"model": "house", "a": "1", "b": "@staging", "n_repeats": 1}
     done, _, run = go(impatient("compare"), **values)
     assert done.state == "success"
     found, metrics = run.read("comparison.json"), run.read("metrics.json")
     assert found["better"] == "B" and found["words"].startswith("B (version 2) is better: rmse")
     assert [note for note in found["notes"] if "until when A (version 1) has learned" in note]
-    assert found["n_rows"] == metrics["n_test"] == 27 * 24
+    assert found["n_rows"] == metrics["n_test"] == 28 * 24
     assert found["source"] == str(house[0])
     sizes = [metrics["a_size_mb"], metrics["b_size_mb"]]
     assert sizes == pytest.approx([size / 1e6 for size in house[1]], rel=0.02)

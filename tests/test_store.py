@@ -222,9 +222,10 @@ def test_store_works_on_object_storage(bucket):
 def test_live_joins_what_was_predicted_with_what_came(kept):
     served = serving()
     score(served, rows_of(house(20), served), kept, run_dir="score/a", batch_rows=9)
-    assert len(store.live(served, rows_of(house(20), served), kept)) == 10
-    later = store.live(served, rows_of(house(30), served), kept)
-    assert len(later) == 12
+    found = store.scored(served, rows_of(house(20), served), kept)
+    assert len(found) == 12 and found["truth"].notna().sum() == 10
+    later = store.scored(served, rows_of(house(30), served), kept)
+    assert later["truth"].notna().all() and list(later) == ["truth", "predicted", "version"]
     assert (later["truth"] - later["predicted"]).eq(3).all()  # two rows ahead, mean of three
 
 
@@ -253,15 +254,15 @@ def test_classes_are_kept_by_name_with_the_probability_of_each(kept):
     found = kept.read()
     assert found["label"].tolist() == ["cat", "sea horse", "sea horse"]
     assert found["probability_sea_horse"].tolist() == [0.2, 0.7, 0.9]
-    live = store.live(served, rows, kept)
+    live = store.scored(served, rows, kept)
     assert live["truth"].tolist() == ["cat", "cat", "sea horse"]
-    assert store.newest(served, rows, kept)[0].tolist() == found["label"].tolist()
+    assert live["predicted"].tolist() == found["label"].tolist()
 
 
 def test_version_of_before_its_test_was_kept_is_named(kept):
     old = replace(serving(), test={})
     with pytest.raises(ValueError, match="version 1 of house was registered before versions knew"):
-        store.live(old, rows_of(house(20), serving()), kept_with_a_row(kept))
+        store.scored(old, rows_of(house(20), serving()), kept_with_a_row(kept))
 
 
 def kept_with_a_row(kept):

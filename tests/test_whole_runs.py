@@ -18,6 +18,7 @@ from lib.ground import layout
 from lib.ground.files import ROOT, data_dir, outputs_dir
 from lib.ground.runs import run_folder_name
 from lib.registry import lifecycle
+from lib.registry.standing import standing_of
 from lib.run import open_run
 
 import mlflow
@@ -166,7 +167,7 @@ def test_better_version_takes_over_and_the_page_shows_by_how_much(weak, sample, 
     assert rmse["champion"] == pytest.approx(weak[2].read("metrics.json")["rmse"])
     assert rmse["candidate"] == pytest.approx(run.read("metrics.json")["rmse"])
     assert (made["alias"], made["version"], lifecycle.champion(GATED)) == ("production", 2, 2)
-    assert lifecycle.version(GATED, 1).tags["archived"]
+    assert standing_of(GATED, 1, "")["archived"]
     assert events(done) == [("models/power", 2)]
     page = (run.path / "report.html").read_text()
     assert "version 1" in page and "better" in page

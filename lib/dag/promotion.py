@@ -141,7 +141,6 @@ class PromotionOperator(ApprovalOperator):
                     reason=reason,
                     who=who,
                     run_dir=case.run.run_dir,
-                    verdict=case.registered["verdict"],
                     expected=champion["version"] if champion else None,
                 )
             except ValueError as error:  # a conflict, or a reason that is too long

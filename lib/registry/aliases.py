@@ -81,65 +81,33 @@ def _entry(
 ) -> Entry:
     """Return the next entry; its time is never before the last one's, whatever the clocks say."""
     when = max(now(), entries[-1].when) if entries else now()
-    empty = {"who": "", "run_dir": "", "verdict": "", "override": False}
     head = {"number": len(entries) + 1, "when": when, "id": uuid4().hex}
-    return Entry(alias=alias, before=before, after=after, **head, **(empty | facts))
+    return Entry(alias=alias, before=before, after=after, **head, **facts)
 
 
 def _settle(client: "MlflowClient", name: str, state: State) -> State:
-    """Bring aliases and tags to what the ledger says, and note what is done.
+    """Bring aliases to where the ledger says, and note what is done.
 
     Anyone may do this for anyone, and again. Whoever has moved an alias looks once more whether the
     ledger has gone on meanwhile, so the last one to move it has moved it to the right version.
     """
-    since: dict[str, int] = {}
+    moved: set[str] = set()
     n_seen = 0
     while n_seen < len(state.entries):
-        for entry in state.entries[n_seen:]:
-            if not entry.done or n_seen:
-                since.setdefault(entry.alias, entry.number)
-        if not since:
+        moved |= {entry.alias for entry in state.entries[n_seen:] if n_seen or not entry.done}
+        if not moved:
             return state
-        for alias, number in since.items():
-            _apply(client, name, alias, number, state.entries)
+        for alias in moved:
+            target = serving(state.entries, alias)
+            if target is None:
+                insist(client.delete_registered_model_alias, name, alias)
+            else:
+                insist(client.set_registered_model_alias, name, alias, str(target))
         n_seen, state = len(state.entries), look(client, name)
     for entry in state.entries:
         if not entry.done:
             ledger.finish(client, state.run_id, entry)
     return state
-
-
-def _apply(client: "MlflowClient", name: str, alias: str, since: int, entries: list[Entry]) -> None:
-    """Point `alias` to where the ledger says; tag the versions that moved from `since` on."""
-    target = serving(entries, alias)
-    if target is None:
-        insist(client.delete_registered_model_alias, name, alias)
-    else:
-        insist(client.set_registered_model_alias, name, alias, str(target))
-    if alias != PRODUCTION:
-        return
-    moved = [entry for entry in entries if entry.alias == alias and entry.number >= since]
-    for number in {v for entry in moved for v in (entry.before, entry.after)} - {None}:
-        _tag(client, name, number, entries)
-
-
-def _tag(client: "MlflowClient", name: str, number: int, entries: list[Entry]) -> None:
-    """Tag a version with when it was replaced, and with why its gate was overridden."""
-    found = seek(client.get_model_version, name, str(number))
-    if found is None:
-        return
-    ours = [entry for entry in entries if entry.alias == PRODUCTION]
-    replaced = [entry.when for entry in ours if entry.before == number]
-    overrides = [entry.reason for entry in ours if entry.override and entry.after == number]
-    wanted = {
-        "archived": replaced[-1] if replaced and serving(ours, PRODUCTION) != number else "",
-        "gate.override": overrides[-1] if overrides else "",
-    }
-    for key, value in wanted.items():
-        if value and found.tags.get(key) != value:
-            insist(client.set_model_version_tag, name, str(number), key, value)
-        elif not value and key in found.tags:
-            insist(client.delete_model_version_tag, name, str(number), key)
 
 
 def reconcile(client: "MlflowClient", name: str) -> tuple[State, list[str]]:
@@ -152,11 +120,7 @@ def reconcile(client: "MlflowClient", name: str) -> tuple[State, list[str]]:
         What has been done, in words.
     """
     state = look(client, name)
-    said = [
-        f"entry {entry.number} was cut off and is finished: {entry.change}"
-        for entry in state.entries
-        if not entry.done
-    ]
+    said = [f"{text} and is finished" for text in _unfinished(state)]
     for alias in ALIASES:
         state, text = _note_found(client, name, alias, state)
         said += [text] if text else []
@@ -165,15 +129,13 @@ def reconcile(client: "MlflowClient", name: str) -> tuple[State, list[str]]:
 
 def _note_found(client: "MlflowClient", name: str, alias: str, state: State) -> tuple[State, str]:
     """Enter a change of `alias` that was made past the ledger; return it in words, or ""."""
-    while _is_foreign(client, name, state, alias):
+    while _strays(state, alias) or _is_deleted(client, name, alias, state):
         time.sleep(PAUSE_S)
         earlier, state = state, look(client, name)
         if state != earlier:
             continue
         before, after = serving(state.entries, alias), state.aliases.get(alias)
-        reason = "changed past the ledger, by other means than this project's"
-        if not any(entry.alias == alias for entry in state.entries):
-            reason = "found where it was when the ledger was begun"
+        reason = "found so, and not changed by way of this ledger"
         entry = _entry(state.entries, alias, before, after, action="found", reason=reason)
         try:
             ledger.append(client, state.run_id, entry)
@@ -185,31 +147,32 @@ def _note_found(client: "MlflowClient", name: str, alias: str, state: State) -> 
     return state, ""
 
 
-def _is_foreign(client: "MlflowClient", name: str, state: State, alias: str) -> bool:
+def _strays(state: State, alias: str) -> bool:
     """Say whether `alias` is neither where the ledger says nor where a change was cut off."""
-    actual, target = state.aliases.get(alias), serving(state.entries, alias)
-    if actual == target:
+    ours = [entry for entry in state.entries if entry.alias == alias]
+    begun = {entry.before for entry in ours if not entry.done and entry.action != "found"}
+    return state.aliases.get(alias) not in {serving(ours, alias), *begun}
+
+
+def _is_deleted(client: "MlflowClient", name: str, alias: str, state: State) -> bool:
+    """Say whether the version to which the ledger has moved `alias` is gone."""
+    target = serving(state.entries, alias)
+    if target in (None, state.aliases.get(alias)):
         return False
-    if target is not None and seek(client.get_model_version, name, str(target)) is None:
-        return True
-    return actual not in _cut_off(state, alias)
+    return seek(client.get_model_version, name, str(target)) is None
 
 
-def _cut_off(state: State, alias: str) -> set[int | None]:
-    """Return where an alias may be while changes of it are not finished: where they began."""
-    return {
-        entry.before
-        for entry in state.entries
-        if entry.alias == alias and not entry.done and entry.action != "found"
-    }
+def _unfinished(state: State) -> list[str]:
+    """Return in words which entries are not finished."""
+    return [f"entry {e.number} was cut off: {e.change}" for e in state.entries if not e.done]
 
 
 def disagreements(state: State) -> list[str]:
     """Return in words where aliases and ledger disagree, and which entries are not finished."""
-    said = [f"entry {e.number} was cut off: {e.change}" for e in state.entries if not e.done]
+    said = _unfinished(state)
     for alias in ALIASES:
-        actual, target = state.aliases.get(alias), serving(state.entries, alias)
-        if actual != target and actual not in _cut_off(state, alias):
+        if _strays(state, alias):
+            actual, target = state.aliases.get(alias), serving(state.entries, alias)
             said.append(f"@{alias} points to {named(actual)}, the ledger says {named(target)}")
     return said
 
@@ -232,11 +195,11 @@ def earlier_champions(entries: Iterable[Entry]) -> list[int]:
 def _conflict(name: str, after: int, expected: int | None, entries: list[Entry]) -> str:
     """Say who has promoted what meanwhile, and what to do."""
     last = next((entry for entry in reversed(entries) if entry.alias == PRODUCTION), None)
-    head = f"{name} version {after} was not promoted: {named(expected)} was expected in production"
-    if last is None:
-        return f"{head}, but none is. Run the register stage again"
+    found = "none is"
+    if last:
+        by = f"{last.action} by {last.by}: {last.reason}"
+        found = f"{named(last.after)} is there since {last.when} ({by})"
     return (
-        f"{head}, but {named(last.after)} is there since {last.when} ({last.action} by "
-        f"{last.by}: {last.reason}). Run the register stage again, which compares with "
-        "what is there now"
+        f"{name} version {after} was not promoted: {named(expected)} was expected in production, "
+        f"but {found}. Run the register stage again, which compares with what is there now"
     )

@@ -2,16 +2,17 @@
 
 import math
 import statistics
+import tempfile
 import time
 
-from lib.ground.files import BYTECODE
+from lib.ground.files import files_in
 from lib.registry.paired import Test
 from lib.registry.rows import Rows, predict
 from lib.registry.side_by_side import Pair
-from lib.registry.standing import Version
 
 import numpy as np
 import pandas as pd
+from upath import UPath
 
 STRETCH = 120  # rows of a stretch that is shown, at most
 
@@ -107,17 +108,6 @@ def one_sided(truth: np.ndarray, a: np.ndarray, b: np.ndarray, n: int = 16) -> n
     return split[np.argsort(-wrong, kind="stable")][:n]
 
 
-def only_one_right(test: Test, a: np.ndarray, b: np.ndarray) -> pd.DataFrame:
-    """Return the number of rows that only A, and only B, names rightly, by class."""
-    truth = test.truth.to_numpy()
-    right_a, right_b = _right(truth, a, b)
-    counts = {
-        label: np.bincount(truth[rows], minlength=len(test.classes))
-        for label, rows in (("only A", right_a & ~right_b), ("only B", right_b & ~right_a))
-    }
-    return pd.DataFrame(counts, index=list(test.classes))
-
-
 def captions(test: Test, a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> list[str]:
     """Return what A, B and the label say of each of some rows, and how sure A and B are."""
     classes = test.classes
@@ -148,14 +138,14 @@ def _right(truth: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray,
 def measure_costs(
     pair: Pair, rows: Rows, test: Test, *, batch_rows: int = 256, n_repeats: int = 20
 ) -> pd.DataFrame:
-    """Time both models on the same input, in turns, and weigh them.
+    """Time both models on the same rows, in turns, and weigh them.
 
     Parameters
     ----------
     pair : tuple of Version
     rows : Rows
     test : Test
-        Its last row, with the history it needs, is what is asked; then as many as a batch.
+        Its last row, with the history that a model needs, is what is asked; then a batch.
     batch_rows : int, default 256
         Rows answered at once; fewer where the test has fewer.
     n_repeats : int, default 20
@@ -167,66 +157,41 @@ def measure_costs(
         ``latency_ms`` of one row, ``batch_latency_ms`` of one row in a batch, ``size_mb`` on disk
         (10⁶ bytes); a column for each version.
     """
-    found = {label: {} for label in "AB"}
-    for name, keys in (
-        ("latency_ms", test.truth.index[-1:]),
-        ("batch_latency_ms", test.truth.index[-batch_rows:]),
-    ):
-        asked = max((_input(version, rows, keys) for version in pair), key=len)
-        for label, seconds in zip("AB", _seconds(pair, asked, n_repeats), strict=True):
-            found[label][name] = 1000 * seconds / len(keys)
-    for label, version in zip("AB", pair, strict=True):
-        found[label]["size_mb"] = _size(version.uri) / 1e6
-    return pd.DataFrame(found)
+    index = test.truth.index
+    asked = {"latency_ms": index[-1:], "batch_latency_ms": index[-batch_rows:]}
+    found = {}
+    for name, keys in asked.items():
+        timed = [_Timed(version.model) for version in pair]
+        for _ in range(n_repeats + 1):
+            for version, model in zip(pair, timed, strict=True):
+                predict(version.pipeline, model, rows, keys)
+        medians = [statistics.median(model.taken[1:]) for model in timed]
+        found[name] = [1000 * seconds / len(keys) for seconds in medians]
+    found["size_mb"] = [_size(version.uri) / 1e6 for version in pair]
+    return pd.DataFrame(found, ["A", "B"]).T
 
 
-class _Recorder:
-    """A model that keeps what it was asked."""
+class _Timed:
+    """A model that notes how long its answers take."""
 
     def __init__(self, model: object) -> None:
         self.model = model
-        self.asked = None
+        self.taken: list[float] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.model, name)
 
     def predict(self, inputs: pd.DataFrame | np.ndarray) -> pd.DataFrame | np.ndarray:
-        self.asked = inputs
-        return self.model.predict(inputs)
-
-
-def _input(version: Version, rows: Rows, keys: pd.Index) -> pd.DataFrame | np.ndarray:
-    """Return what its pipeline hands to a model to ask it about some rows."""
-    recorder = _Recorder(version.model)
-    predict(version.pipeline, recorder, rows, keys)
-    return recorder.asked
-
-
-def _seconds(pair: Pair, inputs: pd.DataFrame | np.ndarray, n_repeats: int) -> list[float]:
-    """Return the median time of a call of each; in turns, so that both see the same machine."""
-    taken: list[list[float]] = [[], []]
-    for k in range(n_repeats + 1):
-        for version, times in zip(pair, taken, strict=True):
-            started = time.perf_counter()
-            version.model.predict(inputs)
-            times += [time.perf_counter() - started] * bool(k)
-    return [statistics.median(times) for times in taken]
+        started = time.perf_counter()
+        said = self.model.predict(inputs)
+        self.taken.append(time.perf_counter() - started)
+        return said
 
 
 def _size(uri: str) -> int:
-    """Return the bytes of all files of a model, without downloading them.
+    """Return the bytes of all files of a model."""
+    from mlflow.artifacts import download_artifacts
 
-    Bytecode is left out, which Python leaves beside the code when a model is loaded in place.
-    """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    repository = get_artifact_repository(uri)
-
-    def size(path: str | None) -> int:
-        return sum(
-            size(found.path) if found.is_dir else found.file_size or 0
-            for found in repository.list_artifacts(path)
-            if not found.path.endswith(BYTECODE)
-        )
-
-    return size(None)
+    with tempfile.TemporaryDirectory() as folder:
+        place = UPath(download_artifacts(uri, dst_path=folder))
+        return sum(file.stat().st_size for file in files_in(place))

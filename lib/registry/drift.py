@@ -38,7 +38,7 @@ PROFILE = "profile.json"
 # Profile ---------------------------------------------------------------------------------------
 
 
-def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) -> dict:
+def profile(frame: pd.DataFrame, window_rows: int) -> dict:
     """Return what there is to know of training data, to compare newer data with.
 
     Parameters
@@ -47,9 +47,6 @@ def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) ->
         Training rows in order of time; NaN is missing. Columns without any value are left out.
     window_rows : int
         How many rows will be compared with it at once: a week of hours, a day of bars.
-    margin : float, default 1.25
-        How far above the largest distance of any stretch of the training data an alarm begins,
-        as a factor.
 
     Returns
     -------
@@ -57,8 +54,8 @@ def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) ->
         JSON-able. ``window_rows``; ``stretch_rows``, the length of the stretches that the
         thresholds come from: shorter than `window_rows` where the data hold fewer than 20 of
         those. Shorter stretches of the same data lie further from the whole, so the thresholds are
-        then too high rather than too low. ``n_rows``, ``n_stretches``, ``margin``, and by column:
-        ``edges`` of the bins and the ``fractions`` of rows in them; ``points`` of the distribution
+        then too high rather than too low. ``n_rows``, ``n_stretches``, and by column: ``edges`` of
+        the bins and the ``fractions`` of rows in them; ``points`` of the distribution
         and the fraction of rows ``below``; ``thresholds`` of the four distances, see `measure`.
 
     Raises
@@ -66,8 +63,8 @@ def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) ->
     ValueError
         If there are too few rows or no column holds a value.
     """
-    if window_rows < 1 or margin < 1:
-        raise ValueError(f"window_rows={window_rows} and margin={margin} must be at least 1")
+    if window_rows < 1:
+        raise ValueError(f"window_rows={window_rows} must be at least 1")
     frame = frame.dropna(axis=1, how="all")
     if not len(frame.columns) or len(frame) < 2 * LEAST_STRETCHES:
         raise ValueError(
@@ -79,25 +76,22 @@ def profile(frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN) ->
     for name in frame.columns:
         values = frame[name].to_numpy(dtype=np.float64)
         known = _describe(values)
-        columns[name] = known | {"thresholds": _thresholds(known, values, rows, margin)}
+        columns[name] = known | {"thresholds": _thresholds(known, values, rows)}
     return {
         "window_rows": window_rows,
         "stretch_rows": rows,
         "n_rows": len(frame),
         "n_stretches": len(frame) // rows,
-        "margin": margin,
         "columns": columns,
     }
 
 
-def keep_profile(
-    run: "Run", frame: pd.DataFrame, window_rows: int, *, margin: float = MARGIN
-) -> pd.DataFrame:
+def keep_profile(run: "Run", frame: pd.DataFrame, window_rows: int) -> pd.DataFrame:
     """Write the profile of the training data as ``profile.json``, and return its thresholds.
 
     Parameters and errors are those of `profile`.
     """
-    kept = profile(frame, window_rows, margin=margin)
+    kept = profile(frame, window_rows)
     run.write(PROFILE, kept)
     return pd.DataFrame({n: c["thresholds"] for n, c in kept["columns"].items()}).T.round(2)
 
@@ -124,31 +118,17 @@ def measure(profile: Mapping, frame: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a column is missing, or there are fewer rows than the thresholds are made for.
+        If a column is missing.
     """
     absent = [name for name in profile["columns"] if name not in frame.columns]
     if absent:
         raise ValueError(f"column {absent[0]!r} of the training data is missing")
-    if len(frame) < least_rows(profile):
-        raise ValueError(
-            f"{len(frame)} rows are too few to compare: it takes {least_rows(profile)}, as the "
-            f"thresholds hold for stretches of {profile['stretch_rows']}"
-        )
-    newest = frame.tail(profile["window_rows"])
-    rows = []
-    for name, known in profile["columns"].items():
-        found = _distances(known, newest[name].to_numpy(dtype=np.float64))
-        row: dict[str, str | float | bool] = {"column": name}
-        for kind in DISTANCES:
-            row |= {kind: found[kind], f"{kind}_threshold": known["thresholds"][kind]}
-        row["drifted"] = any(found[kind] > known["thresholds"][kind] for kind in DISTANCES)
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("column")
-
-
-def least_rows(profile: Mapping) -> int:
-    """Return how many rows are enough like the stretches that the thresholds come from."""
-    return math.ceil(NEARLY * profile["stretch_rows"])
+    known, newest = profile["columns"], frame.tail(profile["window_rows"])
+    found = {n: _distances(one, newest[n].to_numpy(dtype=np.float64)) for n, one in known.items()}
+    distances = pd.DataFrame(found).T.rename_axis("column")
+    limits = pd.DataFrame({name: one["thresholds"] for name, one in known.items()}).T
+    drifted = (distances > limits[list(distances)]).any(axis=1)
+    return distances.join(limits.add_suffix("_threshold")).assign(drifted=drifted)
 
 
 def compare(profile: Mapping, frame: pd.DataFrame) -> tuple[pd.DataFrame | None, str]:
@@ -170,8 +150,9 @@ def compare(profile: Mapping, frame: pd.DataFrame) -> tuple[pd.DataFrame | None,
     """
     if not profile:
         return None, "the run that trained this version has left no profile of its data"
-    if len(frame) < least_rows(profile):
-        return None, f"{len(frame)} new rows are too few to compare: it takes {least_rows(profile)}"
+    least = math.ceil(NEARLY * profile["stretch_rows"])
+    if len(frame) < least:
+        return None, f"{len(frame)} new rows are too few to compare: it takes {least}"
     return measure(profile, frame), ""
 
 
@@ -191,8 +172,8 @@ def _describe(values: np.ndarray) -> dict:
     }
 
 
-def _thresholds(known: Mapping, values: np.ndarray, rows: int, margin: float) -> dict[str, float]:
-    """Return `margin` times the largest distance of any stretch of training rows to the whole.
+def _thresholds(known: Mapping, values: np.ndarray, rows: int) -> dict[str, float]:
+    """Return `MARGIN` times the largest distance of any stretch of training rows to the whole.
 
     Outside is what lies beyond all the other training rows. A few rows may do so at any time, and
     half a stretch may be missing.
@@ -204,10 +185,10 @@ def _thresholds(known: Mapping, values: np.ndarray, rows: int, margin: float) ->
     missing = [float(np.isnan(values[k : k + rows]).mean()) for k in starts]
     outside = max(_outside_the_rest(values, starts, rows), FEW_ROWS / rows)
     return {
-        "psi": margin * max(psi),
-        "ks": min(1.0, margin * max(ks)),
-        "outside": min(1.0, margin * outside),
-        "missing": min(1.0, max(margin * max(missing), MOST_MISSING)),
+        "psi": MARGIN * max(psi),
+        "ks": min(1.0, MARGIN * max(ks)),
+        "outside": min(1.0, MARGIN * outside),
+        "missing": min(1.0, max(MARGIN * max(missing), MOST_MISSING)),
     }
 
 
@@ -266,97 +247,69 @@ def _ks(known: Mapping, steps: np.ndarray) -> float:
 
 
 def live_error(
-    truth: np.ndarray,
-    predicted: np.ndarray,
+    live: pd.DataFrame,
+    metrics: Mapping[str, float],
     *,
+    max_growth: float,
     block_length: int,
     n_resamples: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
-) -> dict[str, float]:
-    """Return the error of forecasts whose truth has come, with its interval.
+) -> dict:
+    """Return the error of forecasts whose truth has come, and whether it has grown.
 
     Parameters
     ----------
-    truth, predicted : ndarray of shape (n,)
-        Numbers, or names of classes.
+    live : pandas.DataFrame of shape (n, n_columns)
+        ``truth`` and ``predicted``: numbers, or names of classes.
+    metrics : mapping of str to float
+        What the evaluation of the version has found.
+    max_growth : float
+        By how much the error may have grown since, a fraction.
     block_length : int
         Rows near enough to be alike, for the bootstrap; 1 where the rows have no order.
     n_resamples : int, default 1000
         Bootstrap resamples.
-    level : float, default 0.95
-        Fraction of the resamples inside of the interval.
     seed : int, default 0
         Of the bootstrap.
 
     Returns
     -------
-    dict of str to float
+    dict
         ``error``: root mean squared error of numbers, fraction of wrong names; ``low`` and
-        ``high``; ``n``.
-
-    Raises
-    ------
-    ValueError
-        If there are no rows, or lengths differ.
+        ``high``, its interval of 95 %; ``n`` rows; ``expected``, the same error in the evaluation,
+        NaN where it is not known; ``grown``: whether even ``low`` is above what is tolerated. {} of
+        fewer than 20 rows.
     """
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if not len(truth) or truth.shape != predicted.shape:
-        raise ValueError(f"truth of shape {truth.shape}, predictions of {predicted.shape}")
+    if len(live) < LEAST_ROWS:
+        return {}
+    truth, predicted = (live[name].to_numpy() for name in ("truth", "predicted"))
     numbers = np.issubdtype(truth.dtype, np.number)
     score = (predicted - truth) ** 2 if numbers else (predicted != truth).astype(np.float64)
-    means = block_bootstrap(
-        score[:, None],
-        block_length=min(block_length, len(score)),
-        n_resamples=n_resamples,
-        seed=seed,
-    )[:, 0]
-    low, high = np.quantile(means, interval_ends(level))
+    blocks = {"block_length": min(block_length, len(score)), "n_resamples": n_resamples}
+    means = block_bootstrap(score[:, None], **blocks, seed=seed)[:, 0]
+    low, high = np.quantile(means, interval_ends(0.95))
     found = {"error": score.mean(), "low": low, "high": high}
     found = {name: float(np.sqrt(v) if numbers else v) for name, v in found.items()}
-    return found | {"n": len(truth)}
-
-
-def expected_error(metrics: Mapping[str, float]) -> float:
-    """Return the error that an evaluation has found, as `live_error` measures it; or NaN.
-
-    Parameters
-    ----------
-    metrics : mapping of str to float
-        With ``accuracy`` where classes were predicted, ``rmse`` where numbers were.
-    """
-    if "accuracy" in metrics:
-        return 1 - metrics["accuracy"]
-    return metrics.get("rmse", math.nan)
-
-
-def error_has_grown(found: Mapping[str, float], expected: float, *, max_growth: float) -> bool:
-    """Say whether an error is surely more than `max_growth` above what the evaluation found.
-
-    Parameters
-    ----------
-    found : mapping
-        From `live_error`.
-    expected : float
-        The same error in the evaluation of the version; NaN where it is not known.
-    max_growth : float
-        What is tolerated, a fraction of `expected`.
-    """
-    return math.isfinite(expected) and found["low"] > (1 + max_growth) * expected
+    wrong = 1 - metrics["accuracy"] if "accuracy" in metrics else math.nan
+    expected = metrics.get("rmse", math.nan) if numbers else wrong
+    grown = found["low"] > (1 + max_growth) * expected
+    return found | {"n": len(live), "expected": expected, "grown": grown}
 
 
 # Verdict ---------------------------------------------------------------------------------------
 
 
-def reasons(columns: pd.DataFrame | None, errors: Mapping[str, Mapping]) -> list[str]:
+def reasons(columns: pd.DataFrame | None, error: Mapping, version: int) -> list[str]:
     """Return why an alarm is raised, a sentence each; [] if there is no reason.
 
     Parameters
     ----------
     columns : pandas.DataFrame or None
         From `measure`; None where the input could not be compared.
-    errors : mapping of str to mapping
-        By version: what `live_error` found, with ``expected`` and ``grown``.
+    error : mapping
+        From `live_error`.
+    version : int
+        Which made the forecasts.
     """
     found = []
     for name, row in columns[columns["drifted"]].iterrows() if columns is not None else ():
@@ -366,10 +319,9 @@ def reasons(columns: pd.DataFrame | None, errors: Mapping[str, Mapping]) -> list
             if row[kind] > row[f"{kind}_threshold"]
         ]
         found.append(f"{name} does not look like the training data: {'; '.join(above)}")
-    for version, error in errors.items():
-        if error["grown"]:
-            found.append(
-                f"the error of version {version} is {error['error']:.3g} (at least "
-                f"{error['low']:.3g}), its evaluation found {error['expected']:.3g}"
-            )
+    if error.get("grown"):
+        found.append(
+            f"the error of version {version} is {error['error']:.3g} (at least "
+            f"{error['low']:.3g}), its evaluation found {error['expected']:.3g}"
+        )
     return found

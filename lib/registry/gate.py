@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lib.floors import explain
 from lib.ground.directions import reaches
 
 if TYPE_CHECKING:
@@ -18,20 +19,16 @@ if TYPE_CHECKING:
 
 PROMOTED = ("first", "better")
 BY_HAND = "Run by hand, it goes to @staging at most, and further only by make promote."
-HELD = {"metric": "run by hand", "result": "@staging at most"}
+LEVEL = 0.95  # of the two-sided intervals
 MAX_CHARACTERS = 1000  # of a reason: MLflow's tags and descriptions take few thousand
 SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\[]<>|`*"})
+ROW = {"metric": "", "unit": "", "greater_is_better": False, "floor": None, "candidate": None}
+ROW |= dict.fromkeys(("champion", "difference", "low", "high", "p_value"))
+ROW |= {"decisive": False, "passed": None}
+"""Keys of a row of the table, in their order, and what stands there where nothing is known."""
 
 
-def judge(
-    verdict: Mapping,
-    found: Mapping,
-    *,
-    margin: float = 0.0,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> dict:
+def judge(verdict: Mapping, found: Mapping, *, margin: float = 0.0) -> dict:
     """Compare a run's model with the version in production, and decide.
 
     Parameters
@@ -43,47 +40,33 @@ def judge(
         ``champion_predictions``, ``problem``, ``notes`` and ``by_hand``.
     margin : float, default 0
         As in `decide`.
-    level : float, default 0.95
-        As in `decide`.
-    n_resamples, seed : int
-        Of the bootstrap, see `lib.registry.paired.compare`.
 
     Returns
     -------
     dict
         As `decide`. A comparison that cannot be computed is a problem that a person must look at.
     """
-    problem, rows = found["problem"], None
-    if found["champion"] and found["champion_predictions"] is not None:
+    problems, rows = [found["problem"]] if found["problem"] else [], ()
+    if found["champion_predictions"] is not None:
         from lib.registry.paired import compare
 
         pair = found["candidate"], found["champion_predictions"]
         try:
-            rows = compare(found["test"], *pair, n_resamples=n_resamples, level=level, seed=seed)
+            rows = compare(found["test"], *pair, level=LEVEL)
         except ValueError as error:
-            failed = f"the comparison cannot be computed: {error}"
-            problem = f"{problem}; {failed}" if problem else failed
-    return decide(
-        verdict,
-        champion=found["champion"],
-        rows=rows,
-        margin=margin,
-        problem=problem,
-        notes=found["notes"],
-        level=level,
-        by_hand=found["by_hand"],
-    )
+            problems.append(f"the comparison cannot be computed: {error}")
+    known = {key: found[key] for key in ("champion", "notes", "by_hand")}
+    return decide(verdict, rows=rows, margin=margin, problem="; ".join(problems), **known)
 
 
 def decide(
     verdict: Mapping,
     *,
     champion: Mapping | None,
-    rows: Sequence[Mapping] | None = None,
+    rows: Sequence[Mapping] = (),
     margin: float = 0.0,
     problem: str = "",
     notes: Sequence[str] = (),
-    level: float = 0.95,
     by_hand: bool = False,
 ) -> dict:
     """Return what the gate says of a model, ready to be kept as ``gate.json``.
@@ -95,7 +78,7 @@ def decide(
     champion : mapping or None
         The version in production: ``version`` and whatever else is known of it. None if there is
         none.
-    rows : sequence of mapping, optional
+    rows : sequence of mapping
         Of `lib.registry.paired.compare`, with the model as the candidate.
     margin : float, default 0
         By how much the decisive metric has to be better, in its unit, 0 or more.
@@ -103,8 +86,6 @@ def decide(
         Why a person must decide, a sentence.
     notes : sequence of str
         What else a reader should know, sentences.
-    level : float, default 0.95
-        Of the two-sided intervals of `rows`.
     by_hand : bool, default False
         Whether a person has run the notebook: what the gate finds is the same, but nothing enters
         production because somebody tries something.
@@ -127,7 +108,9 @@ def decide(
             ``metric``, ``unit``, ``greater_is_better``, ``floor``, ``candidate``, ``champion``,
             ``difference``, ``low``, ``high``, ``p_value`` (None where there is none),
             ``decisive``, and ``passed``, None where a metric is only shown.
-        ``champion``, ``margin``, ``level``, ``notes``, ``by_hand``
+        ``level``
+            Of the two-sided intervals.
+        ``champion``, ``margin``, ``notes``, ``by_hand``
             As given.
 
     Raises
@@ -137,17 +120,15 @@ def decide(
     """
     if not 0 <= margin < math.inf:
         raise ValueError(f"margin={margin} must be 0 or more, in the unit of the decisive metric")
-    compared = [dict(row) for row in rows or ()]
-    deciding = next((row for row in compared if row["decisive"]), None)
-    outcome, reason = _outcome(verdict, champion, deciding, margin, problem, level)
+    outcome, reason = _outcome(verdict, champion, rows, margin, problem)
     return {
         "outcome": outcome,
         "promote": outcome in PROMOTED and not by_hand,
-        "reason": reason,
+        "reason": textwrap.shorten(reason, MAX_CHARACTERS, placeholder=" …").rstrip("."),
         "champion": dict(champion) if champion else None,
-        "rows": _table(verdict, compared, margin, level),
+        "rows": _table(verdict, rows, margin),
         "margin": float(margin),
-        "level": float(level),
+        "level": LEVEL,
         "notes": list(notes),
         "by_hand": by_hand,
     }
@@ -196,30 +177,30 @@ def settled(gate: Mapping, registration: Mapping, promotion: Mapping) -> list[st
         agreed, who did not, or what the policy left undone.
     """
     promotion = _followed(registration, promotion)
-    outcome, who = promotion.get("outcome"), promotion.get("who", "")
-    said = _sentence(str(promotion.get("reason", "")))
+    outcome, who = promotion.get("outcome"), promotion.get("who") or "somebody"
+    said = str(promotion.get("reason", "")).rstrip(".")
     if is_promoted(registration, promotion):
         first = f"Promoted: {gate['reason']}."
-        if not who:
+        if not promotion.get("who"):
             return [first]
         if gate["outcome"] in PROMOTED:
             return [first, f"{who} has agreed: {said}."]
         return [f"Promoted by {who} against the gate: {said}.", words(gate)]
     policy = promotion.get("policy") or registration.get("policy", "")
-    follow = {
-        "kept": f"Not promoted; the policy is {policy}.",
-        "rejected": f"Not promoted, {who or 'somebody'} said no: {said}.",
-        "expired": f"Not promoted: {said}.",
-        "waiting": f"Not promoted yet: {said}.",
-        "approved": f"{who or 'Somebody'} has agreed, and the promotion is under way: {said}.",
-        "refused": f"Not promoted, although {who or 'somebody'} agreed: {said}.",
-    }.get(str(outcome), "")
-    if not promotion and registration and policy == "approval":
-        follow = "Waits for a person to approve it."
     if is_held(gate):
-        follow = (
-            f"Only a person promotes it: {how_to_promote(registration)}." if registration else ""
-        )
+        command = how_to_promote(registration) if registration else ""
+        follow = f"Only a person promotes it: {command}." if command else ""
+    elif promotion:
+        follow = {
+            "kept": f"Not promoted; the policy is {policy}.",
+            "rejected": f"Not promoted, {who} said no: {said}.",
+            "expired": f"Not promoted: {said}.",
+            "waiting": f"Not promoted yet: {said}.",
+            "approved": f"Agreed by {who}, and the promotion is under way: {said}.",
+            "refused": f"Not promoted, although {who} agreed: {said}.",
+        }.get(outcome, "")
+    else:
+        follow = "Waits for a person to approve it." if policy == "approval" else ""
     return [words(gate), follow] if follow else [words(gate)]
 
 
@@ -240,26 +221,22 @@ def cells(row: Mapping) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        ``metric`` with its unit and an arrow to where better is, ``floor``, ``candidate``,
-        ``in production``, ``difference``, ``interval``, ``p`` and ``result``; "" where there is
+        ``metric`` with its unit and an arrow to where better is, ``result``, ``floor``,
+        ``candidate``, ``in production``, ``difference``, ``interval`` and ``p``; "" where there is
         nothing to say.
     """
-    larger, n_decimals = row["greater_is_better"], decimals(row)
+    larger, places = row["greater_is_better"], decimals(row)
     unit = f" ({row['unit']})" if row.get("unit") else ""
-    floor = "" if row["floor"] is None else f"{'≥' if larger else '≤'} {row['floor']:g}"
-    interval = ""
-    if row["low"] is not None:
-        low, high = (signed(row[end], n_decimals) for end in ("low", "high"))
-        interval = f"{low} to {high}"
+    ends = [signed(row[end], places) for end in ("low", "high")]
     return {
         "metric": f"{row['metric']}{unit} {'↑' if larger else '↓'}",
-        "floor": floor,
-        "candidate": number(row["candidate"], n_decimals) or "missing",
-        "in production": number(row["champion"], n_decimals),
-        "difference": signed(row["difference"], n_decimals),
-        "interval": interval,
-        "p": "" if row["p_value"] is None else f"{row['p_value']:.2g}",
         "result": result(row),
+        "floor": "" if row["floor"] is None else f"{'≥' if larger else '≤'} {row['floor']:g}",
+        "candidate": number(row["candidate"], places) or "missing",
+        "in production": number(row["champion"], places),
+        "difference": signed(row["difference"], places),
+        "interval": " to ".join(ends) if all(ends) else "",
+        "p": "" if row["p_value"] is None else f"{row['p_value']:.2g}",
     }
 
 
@@ -273,12 +250,9 @@ def result(row: Mapping) -> str:
         return "for information"
     if row["passed"]:
         return "passed"
-    if not row["decisive"] or not _is_known(row):
-        return "failed"
     floor, larger = row["floor"], row["greater_is_better"]
-    if floor is None or reaches(row["candidate"], floor, greater_is_better=larger):
-        return "not better"
-    return "failed"
+    reached = floor is None or reaches(row["candidate"], floor, greater_is_better=larger)
+    return "not better" if row["decisive"] and _is_known(row) and reached else "failed"
 
 
 def markdown(gate: Mapping) -> str:
@@ -287,15 +261,11 @@ def markdown(gate: Mapping) -> str:
     It is the description of the version, and what a person reads who is asked for approval.
     """
     lines = [words(gate).translate(SPECIAL), ""]
-    if gate["rows"]:
-        table = [cells(row) for row in gate["rows"]]
-        heads = headings(gate)
-        kept = [key for key in heads if any(row[key] for row in table)]
-        lines.append("| " + " | ".join(heads[key] for key in kept) + " |")
-        lines.append(
-            "|" + "|".join("---" if key in ("metric", "result") else "--:" for key in kept) + "|"
-        )
-        lines += ["| " + " | ".join(row[key] for key in kept) + " |" for row in table]
+    table = _shown(gate)
+    if table:
+        rules = ["---" if key in ("metric", "result") else "--:" for key in table[0]]
+        lines += [f"| {' | '.join(row)} |" for row in (table[0], rules)]
+        lines += [f"| {' | '.join(row.values())} |" for row in table]
         lines.append("")
     if gate["margin"]:
         lines.append(f"- margin: {gate['margin']:g}")
@@ -307,23 +277,18 @@ def table(gate: Mapping) -> "pd.DataFrame":
     """Return the table of the gate for a notebook: a row for each metric, all as text."""
     import pandas as pd
 
-    heads = headings(gate)
-    frame = pd.DataFrame([cells(row) for row in gate["rows"]], columns=list(heads))
-    if is_held(gate):
-        frame.loc[len(frame)] = dict.fromkeys(frame, "") | HELD
-    shown = ["metric", *(key for key in frame if key != "metric" and (frame[key] != "").any())]
-    return frame[shown].rename(columns=heads).set_index("metric")
+    frame = pd.DataFrame(_shown(gate))
+    return frame if frame.empty else frame.set_index("metric")
 
 
-def headings(gate: Mapping) -> dict[str, str]:
-    """Return the heading of each of the `cells` of the table."""
-    names = {key: key for key in ("metric", "result", "floor", "candidate")}
-    names["in production"] = "in production"
+def _shown(gate: Mapping) -> list[dict[str, str]]:
+    """Return the `cells` of all rows by heading, without columns that say nothing."""
+    rows = [cells(row) for row in gate["rows"]]
+    heads = {"interval": f"{100 * gate['level']:g} % interval", "p": "McNemar's p"}
     if gate["champion"]:
-        names["in production"] += f", version {gate['champion']['version']}"
-    names["difference"] = "difference"
-    names["interval"] = f"{100 * gate['level']:g} % interval"
-    return names | {"p": "McNemar's p"}
+        heads["in production"] = f"in production, version {gate['champion']['version']}"
+    said = {key for row in rows for key, text in row.items() if text}
+    return [{heads.get(key, key): row[key] for key in row if key in said} for row in rows]
 
 
 def decimals(row: Mapping) -> int | None:
@@ -352,59 +317,50 @@ def signed(value: float | None, n_decimals: int | None) -> str:
 def _outcome(
     verdict: Mapping,
     champion: Mapping | None,
-    row: Mapping | None,
+    rows: Sequence[Mapping],
     margin: float,
     problem: str,
-    level: float,
 ) -> tuple[str, str]:
-    """Return outcome and reason; `row` is that of the decisive metric."""
+    """Return outcome and reason."""
     if not verdict["passed"]:
-        missed = [_missed(check) for check in verdict["checks"] if not check["passed"]]
-        return "refused", "; ".join(missed) or "no floor was checked"
+        return "refused", explain({"checks": [c for c in verdict["checks"] if not c["passed"]]})
     if problem:
-        return "undecided", _sentence(problem)
+        return "undecided", problem
     if champion is None:
         return "first", "nothing is in production, and every floor is reached"
     if champion.get("own"):
         return "not_better", f"version {champion['version']}, in production, is this very model"
+    row = next((row for row in rows if row["decisive"]), None)
     if row is None:
         return "undecided", f"it was not compared with version {champion['version']}"
     if not _is_known(row):
         return "undecided", f"the comparison by {row['metric']} gave no number"
-    better = _is_better(row, margin, level)
-    return ("better" if better else "not_better"), _compared(row, champion, margin, level)
+    better = _is_better(row, margin)
+    return ("better" if better else "not_better"), _compared(row, champion, margin)
 
 
-def _table(verdict: Mapping, compared: list[dict], margin: float, level: float) -> list[dict]:
+def _table(verdict: Mapping, compared: Sequence[Mapping], margin: float) -> list[dict]:
     """Return one row for each metric that was checked or compared, those that decide first."""
     floors = {check["metric"]: check for check in verdict["checks"]}
     rows = []
     for row in sorted(compared, key=lambda row: not row["decisive"]):
-        passed = _is_better(row, margin, level) if row["decisive"] else None
-        floor = None
+        passed = _is_better(row, margin) if row["decisive"] else None
         check = floors.get(row["metric"])
+        floor = None
         if check and _same(check["value"], row["candidate"]):
             floor = floors.pop(row["metric"])["threshold"]
             passed = check["passed"] and passed is not False
-        rows.append(_cleaned(row | {"floor": floor, "passed": passed}))
-    lonely = {"unit": "", "champion": None, "difference": None, "low": None, "high": None}
-    lonely |= {"p_value": None, "decisive": False}
+        rows.append(row | {"floor": floor, "passed": passed})
     for check in floors.values():
         known = {key: check[key] for key in ("metric", "greater_is_better", "passed")}
-        known |= {"floor": check["threshold"], "candidate": check["value"]}
-        rows.append(_cleaned(lonely | known))
+        rows.append(known | {"floor": check["threshold"], "candidate": check["value"]})
+    rows = [{key: _finite(row.get(key, default)) for key, default in ROW.items()} for row in rows]
     return sorted(rows, key=lambda row: (row["passed"] is None, not row["decisive"]))
 
 
-def _cleaned(row: Mapping) -> dict:
-    """Return the keys of the table in their order, numbers that JSON cannot hold as None."""
-    keys = ("metric", "unit", "greater_is_better", "floor", "candidate", "champion", "difference")
-    keys += ("low", "high", "p_value", "decisive", "passed")
-    whole = {"unit": ""} | dict(row)
-    return {
-        key: None if isinstance(whole[key], float) and not math.isfinite(whole[key]) else whole[key]
-        for key in keys
-    }
+def _finite(value: object) -> object:
+    """Return a value, or None where it is a number that JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_known(row: Mapping) -> bool:
@@ -419,36 +375,29 @@ def improvement(row: Mapping) -> tuple[float, float, float]:
     return -row["difference"], -row["high"], -row["low"]
 
 
-def _is_better(row: Mapping, margin: float, level: float) -> bool:
+def _is_better(row: Mapping, margin: float) -> bool:
     """Say whether a metric is surely better by more than the margin."""
-    sure = row["p_value"] is None or row["p_value"] < alpha(level)
+    sure = row["p_value"] is None or row["p_value"] < alpha(LEVEL)
     return bool(_is_known(row) and sure and improvement(row)[1] > margin)
 
 
-def _compared(row: Mapping, champion: Mapping, margin: float, level: float) -> str:
+def _compared(row: Mapping, champion: Mapping, margin: float) -> str:
     """Return both values, the improvement and how sure it is, in words."""
-    n_decimals, unit = decimals(row), f" {row['unit']}" if row.get("unit") else ""
-    mine, theirs = (number(row[key], n_decimals) for key in ("candidate", "champion"))
+    places, unit = decimals(row), f" {row['unit']}" if row.get("unit") else ""
+    mine, theirs = (number(row[key], places) for key in ("candidate", "champion"))
     text = f"{row['metric']} {mine}{unit} against {theirs} of version {champion['version']}"
     by, low, high = improvement(row)
-    limit = f"the margin of {margin:g}" if margin else "0"
-    if low > 0 or (low == high and by > 0):
-        text += f", better by {_span(by, low, high, n_decimals)}"
-        if not low > margin:
-            text += f", not surely by more than {limit}"
-        elif margin:
-            text += f", more than {limit}"
-    elif high < 0:
-        text += f", worse by {_span(-by, -high, -low, n_decimals)}"
-    elif low == high == 0:
-        text += ", no difference"
+    if high < 0:
+        by, low, high = (number(-value, places) for value in (by, high, low))
+        text += f", worse by {by} ({low} to {high})"
     else:
-        ends = " to ".join(signed(end, n_decimals) for end in (low, high))
-        text += f", an improvement of {signed(by, n_decimals)} ({ends}), not surely above {limit}"
+        by, *ends = (signed(value, places) for value in (by, low, high))
+        text += f", better by {by} ({' to '.join(ends)})"
+        if not low > margin:
+            text += f", not surely by more than {margin:g}"
     if row["p_value"] is not None:
         text += f"; McNemar's p = {row['p_value']:.2g}"
-        if low > margin and row["p_value"] >= alpha(level):
-            text += f", not below {alpha(level):g}"
+        text += "" if row["p_value"] < alpha(LEVEL) else f", not below {alpha(LEVEL):g}"
     return text
 
 
@@ -457,19 +406,5 @@ def alpha(level: float) -> float:
     return round(1 - level, 12)  # 1 - 0.95 is a little above 0.05
 
 
-def _span(by: float, low: float, high: float, n_decimals: int | None) -> str:
-    return "{} ({} to {})".format(*(number(value, n_decimals) for value in (by, low, high)))
-
-
-def _missed(check: Mapping) -> str:
-    required = f"required {'at least' if check['greater_is_better'] else 'at most'}"
-    value = "is missing" if check["value"] is None else f"= {check['value']:.4g}"
-    return f"{check['metric']} {value}, {required} {check['threshold']:g}"
-
-
 def _same(a: float | None, b: float) -> bool:
     return a is not None and math.isclose(a, b, rel_tol=1e-6)
-
-
-def _sentence(text: str) -> str:
-    return textwrap.shorten(text, MAX_CHARACTERS, placeholder=" …").rstrip(".")

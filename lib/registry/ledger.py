@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from lib import tracking
 from lib.ground.files import now
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ Found = TypeVar("Found")
 EXPERIMENT = "registry"
 TAG = "ledger_run"
 KEY = re.compile(r"\d{6}")
-EXISTS = "RESOURCE_ALREADY_EXISTS"
+EXISTS, TAKEN = "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
 MAX_CHARACTERS = 6000  # of an MLflow parameter
 
 
@@ -31,7 +30,7 @@ class EntryTaken(ValueError):
     """Somebody else has written the entry of this number first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One change of an alias.
 
@@ -57,7 +56,7 @@ class Entry:
     id : str
         Random, so that no two entries are ever equal.
     done : str
-        When aliases and tags were all in place; "" before.
+        When the alias was in place; "" before.
     """
 
     number: int
@@ -66,11 +65,11 @@ class Entry:
     alias: str
     before: int | None
     after: int | None
-    who: str
-    run_dir: str
+    who: str = ""
+    run_dir: str = ""
     reason: str
-    verdict: str
-    override: bool
+    verdict: str = ""
+    override: bool = False
     id: str
     done: str = ""
 
@@ -86,19 +85,6 @@ class Entry:
         return f"@{self.alias} from {named(self.before)} to {named(self.after)}"
 
 
-def read(name: str) -> list[Entry]:
-    """Return all entries of the model `name`, the oldest first; none where it has no ledger yet.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model, or its ledger is gone.
-    """
-    client = tracking.open_client()
-    run_id = find_model(client, name).tags.get(TAG)
-    return entries(client, run_id) if run_id else []
-
-
 def entries(client: "MlflowClient", run_id: str) -> list[Entry]:
     """Return all entries of the ledger that is the MLflow run `run_id`, in their order.
 
@@ -108,15 +94,11 @@ def entries(client: "MlflowClient", run_id: str) -> list[Entry]:
         If the run is gone or deleted.
     """
     run = seek(client.get_run, run_id)
-    if run is None:
+    if run is None or run.info.lifecycle_stage != "active":
         raise ValueError(
-            f"the ledger, MLflow run {run_id}, is gone. Restore the tracking database from a "
-            f"backup; or, to begin a new ledger, delete the tag {TAG} of the registered model"
-        )
-    if run.info.lifecycle_stage != "active":
-        raise ValueError(
-            f"the ledger, MLflow run {run_id}, has been deleted. To restore it: "
-            f"mlflow runs restore --run-id {run_id}"
+            f"the ledger, MLflow run {run_id}, has been deleted or is gone. Restore it (mlflow "
+            f"runs restore --run-id {run_id}) or the tracking database; or, to begin a new ledger, "
+            f"delete the tag {TAG} of the registered model"
         )
     texts = run.data.params
     return [
@@ -144,7 +126,7 @@ def append(client: "MlflowClient", run_id: str, entry: Entry) -> None:
             f"an entry of {len(text)} characters does not fit the ledger, which takes "
             f"{MAX_CHARACTERS}: give a shorter reason"
         )
-    refused = _refused("INVALID_PARAMETER_VALUE", _write, client, run_id, key, text)
+    refused = _refused(TAKEN, client.log_param, run_id, key, text, synchronous=True)
     if refused and client.get_run(run_id).data.params.get(key, text) == text:
         raise refused
     if refused:
@@ -153,7 +135,8 @@ def append(client: "MlflowClient", run_id: str, entry: Entry) -> None:
 
 def finish(client: "MlflowClient", run_id: str, entry: Entry) -> None:
     """Note that everything `entry` says has been done, unless that has been noted."""
-    _refused("INVALID_PARAMETER_VALUE", _write, client, run_id, f"{entry.number:06}.done", now())
+    key = f"{entry.number:06}.done"
+    _refused(TAKEN, client.log_param, run_id, key, now(), synchronous=True)
 
 
 def serving(written: Iterable[Entry], alias: str) -> int | None:
@@ -242,10 +225,6 @@ def insist(change: Callable[..., None], *given: str) -> None:
         change(*given)
     except MlflowException:
         change(*given)
-
-
-def _write(client: "MlflowClient", run_id: str, key: str, text: str) -> None:
-    client.log_param(run_id, key, text, synchronous=True)
 
 
 def _refused(

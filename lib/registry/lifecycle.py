@@ -115,10 +115,9 @@ def promote(
     reason: str,
     who: str = "",
     run_dir: str = "",
-    verdict: str = "",
     expected: int | None = CURRENT,
 ) -> Entry:
-    """Put a version into production; the one it replaces is tagged ``archived``.
+    """Put a version into production.
 
     Parameters
     ----------
@@ -127,12 +126,9 @@ def promote(
     version : int or str
         A number, or an alias as ``@staging``.
     reason : str
-        Why; must not be empty. Of a version that its gate has not found better it stays visible for
-        ever, as the tag ``gate.override`` and in the ledger.
+        Why; must not be empty.
     who, run_dir : str
         Who or which run wants it; the user of this process where neither is given.
-    verdict : str
-        Of the floors, in words; what the version's tag says where it is not given.
     expected : int or None, optional
         The version that has to be in production for this to happen; None for none. Where it is not
         given: what is in production now.
@@ -168,7 +164,7 @@ def promote(
             who=who or ("" if run_dir else account()),
             run_dir=run_dir,
             reason=reason.strip(),
-            verdict=verdict or chosen.tags.get("verdict", ""),
+            verdict=chosen.tags.get("verdict", ""),
             override=chosen.tags.get("gate.outcome") not in PROMOTED,
         )
 
@@ -192,16 +188,14 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
         ledger.establish(client, name)
         entries = aliases.reconcile(client, name)[0].entries
         current = serving(entries, PRODUCTION)
-        left = (
-            v
-            for v in aliases.earlier_champions(entries)
-            if seek(client.get_model_version, name, str(v)) is not None
-        )
-        target = next(left, None)
-        if target is None:
+        for target in aliases.earlier_champions(entries):
+            if seek(client.get_model_version, name, str(target)):
+                break
+        else:
+            command = how_to_promote({"name": name, "version": "<number>"})
             raise ValueError(
                 f"{name} cannot be rolled back: {named(current)} is in production, and no earlier "
-                f"champion is left. To choose another version: {_command(name)}"
+                f"champion is left. To choose another version: {command}"
             )
         return move(
             client,
@@ -223,7 +217,7 @@ def history(name: str) -> list[Entry]:
     ValueError
         If there is no such model.
     """
-    return ledger.read(name)
+    return look(tracking.open_client(), name).entries
 
 
 def champion(name: str, at: datetime | None = None) -> int | None:
@@ -358,7 +352,6 @@ def _note_gate(client: "MlflowClient", name: str, number: int, gate: dict | None
     if gate is None or serving(look(client, name).entries, PRODUCTION) == number:
         return
     client.set_model_version_tag(name, str(number), "gate.outcome", gate["outcome"])
-    client.set_model_version_tag(name, str(number), "gate.reason", gate["reason"])
     client.update_model_version(name, str(number), markdown(gate))
 
 
@@ -407,7 +400,3 @@ def _why(gate: dict, policy: str, version: dict) -> str:
     if is_held(gate):
         return f"{gate['reason']}; run by hand, so not promoted: {how_to_promote(version)}"
     return gate["reason"]
-
-
-def _command(name: str) -> str:
-    return f'make promote MODEL={name} VERSION=<number> REASON="..."'

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from lib.classification import cross_entropies, difference_interval
 from lib.ground.directions import GREATER_IS_BETTER
 from lib.judged import KINDS
-from lib.metrics import block_bootstrap, interval_ends, rank_contributions
+from lib.metrics import block_bootstrap, finite_pair, interval_ends, rank_contributions
 
 import numpy as np
 import pandas as pd
@@ -106,11 +106,10 @@ def compare(
     Raises
     ------
     ValueError
-        If a value is missing, numbers of rows differ, probabilities are none, there are too few
-        rows for blocks, or an option is out of range.
+        If a value is missing, probabilities are none, there are too few rows for blocks, or an
+        option is out of range.
     """
-    said = [_checked(test, *one) for one in (("candidate", candidate), ("champion", champion))]
-    truth, parts = test.truth.to_numpy(), test.parts()
+    said, truth, parts = (candidate, champion), test.truth.to_numpy(), test.parts()
     metrics = [metric for metric in KINDS[test.kind] if metric != "accuracy"]
     rows = [
         np.column_stack([_by_row(m, truth[part], one[part]) for m in metrics for one in said])
@@ -131,8 +130,8 @@ def compare(
     return sorted(found, key=lambda row: not row["decisive"])
 
 
-def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
-    """Return McNemar's exact test of whether two classifiers are right equally often.
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
+    """Return the two-sided p-value of McNemar's exact test that two classifiers are equally good.
 
     Only rows that one of both has right say anything; if both are equally good, each of those is
     as likely to be *a*'s as *b*'s (Q. McNemar, Psychometrika 12, 1947; exact, by the binomial
@@ -145,41 +144,13 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, float]:
 
     Returns
     -------
-    dict of str to float
-        ``only_a`` and ``only_b``, numbers of rows that only one has right, and the two-sided
-        ``p_value``, 1 where they never differ.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ or there are no rows.
+    float
+        1 where they never differ.
     """
     from scipy.special import bdtr
 
-    right_a, right_b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
-    if right_a.ndim != 1 or not len(right_a) or right_a.shape != right_b.shape:
-        raise ValueError(
-            f"right_a has shape {right_a.shape}, right_b {right_b.shape}: give as many, one or more"
-        )
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    p_value = min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5))
-    return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
-
-
-def _checked(test: Test, name: str, said: np.ndarray) -> np.ndarray:
-    said = np.asarray(said, dtype=np.float64)
-    if len(said) != len(test.truth):
-        raise ValueError(
-            f"the {name} says something about {len(said)} rows, the test has {len(test.truth)}: "
-            "give one prediction for each"
-        )
-    wrong = np.flatnonzero(~np.isfinite(said).reshape(len(said), -1).all(axis=1))
-    if wrong.size:
-        raise ValueError(
-            f"the {name} says {said[wrong[0]]} at row {wrong[0]}: leave out rows that one of both "
-            "cannot forecast"
-        )
-    return said
+    return float(min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def _by_row(metric: str, truth: np.ndarray, said: np.ndarray) -> np.ndarray:
@@ -188,6 +159,7 @@ def _by_row(metric: str, truth: np.ndarray, said: np.ndarray) -> np.ndarray:
         return rank_contributions(truth, said)
     if metric == "loss":
         return cross_entropies(truth, said)
+    truth, said = finite_pair(truth, said)
     error = said - truth
     return np.abs(error) if metric == "mae" else error**2
 
@@ -208,7 +180,7 @@ def _accuracies(
     ends = difference_interval(truth, *labels, n_resamples=n_resamples, level=level, seed=seed)
     values = np.array([one.mean() for one in right])
     row = _described(test, "accuracy", values, ends["difference_low"], ends["difference_high"])
-    return row | {"p_value": mcnemar(*right)["p_value"]}
+    return row | {"p_value": mcnemar(*right)}
 
 
 def _resample(

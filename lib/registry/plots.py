@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from lib.plots import COLOURS, TRUTH, date_axis, new_axes, words
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 MOST_DRIFT = 1000  # a distance over its threshold that is larger is drawn as this
 DRIFT_TICKS = (0, 0.5, 1, 2, 5, 10, 100, MOST_DRIFT)
@@ -115,35 +113,6 @@ def plot_cumulative_gain(gain: pd.Series, *, unit: str, ax: Axes | None = None) 
     return ax
 
 
-def plot_one_sided(counts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot how many rows only one of two versions names rightly: bars to the left and the right.
-
-    Parameters
-    ----------
-    counts : pandas.DataFrame of shape (n_classes, 2)
-        Number of rows by class (index); the first column is drawn to the left.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = new_axes(ax)
-    at = np.arange(len(counts))
-    for colour, sign, name in zip(COLOURS, (-1, 1), counts.columns, strict=False):
-        ax.barh(at, sign * counts[name], color=colour, label=f"{name} is right")
-    ax.axvline(0, color=TRUTH, linewidth=0.8)
-    most = max(1, int(counts.to_numpy().max()))
-    ax.set(xlim=(-1.1 * most, 1.1 * most), xlabel="rows (number)", ylabel="class")
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):.0f}")
-    ax.set_yticks(at, counts.index, fontsize="small")
-    ax.invert_yaxis()
-    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return ax
-
-
 def plot_scored(
     predicted: pd.Series, truth: pd.Series, *, unit: str, ax: Axes | None = None
 ) -> Axes:
@@ -165,35 +134,33 @@ def plot_scored(
     matplotlib.axes.Axes
     """
     ax = new_axes(ax)
-    shown = {"truth": (truth, TRUTH), "predicted": (predicted, COLOURS[0])}
     if pd.api.types.is_numeric_dtype(predicted):
-        for name, (values, colour) in shown.items():
-            ax.plot(values.index, values, color=colour, linewidth=0.8, label=name)
+        ax.plot(truth.index, truth, color=TRUTH, linewidth=0.8, label="truth")
+        ax.plot(predicted.index, predicted, color=COLOURS[0], linewidth=0.8, label="predicted")
         ax.set(ylabel=f"value ({unit})")
         _time_axis(ax, predicted.index)
     else:
-        names = sorted({*predicted, *truth})
-        for k, (name, (values, colour)) in enumerate(shown.items()):
-            counts = values.value_counts().reindex(names, fill_value=0)
-            ax.bar(np.arange(len(names)) + 0.4 * (k - 0.5), counts, 0.4, color=colour, label=name)
-        ax.set(xlabel="class", ylabel=unit, xticks=range(len(names)), xticklabels=names)
+        counts = pd.DataFrame(
+            {"truth": truth.value_counts(), "predicted": predicted.value_counts()}
+        )
+        counts.fillna(0).plot.bar(ax=ax, color=[TRUTH, COLOURS[0]], rot=0)
+        ax.set(xlabel="class", ylabel=unit)
     ax.legend(fontsize="small")
     return ax
 
 
-def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = None) -> Axes:
+def plot_drift(columns: pd.DataFrame, *, n_columns: int = 12, ax: Axes | None = None) -> Axes:
     """Plot how far each column is from the training data, over its own threshold.
 
     The farthest column stands on top, those in alarm in red; past the threshold the scale is that
-    of a logarithm where a distance is large. Columns beyond `n_columns` share the last row, with
-    the largest distance of any of them.
+    of a logarithm where a distance is large.
 
     Parameters
     ----------
     columns : pandas.DataFrame of shape (n_columns, n_distances)
         Index the column, values each distance over its threshold; above 1 is an alarm.
-    n_columns : int, default 20
-        Rows to show.
+    n_columns : int, default 12
+        How many to show, the farthest.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -202,16 +169,10 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
     matplotlib.axes.Axes
     """
     known = columns.fillna(0).clip(upper=MOST_DRIFT)
-    known = known.loc[known.max(axis=1).sort_values(ascending=False, kind="stable").index]
-    shown, others = known.iloc[:n_columns], known.iloc[n_columns:]
+    order = known.max(axis=1).sort_values(ascending=False, kind="stable").index
+    shown = known.loc[order[:n_columns]]
     names = [words(name) for name in shown.index]
-    if len(others):
-        shown = pd.concat([shown, others.max().to_frame().T])
-        n_alarms = int((others.max(axis=1) > 1).sum())
-        names.append(f"{len(others)} others" + (f", {n_alarms} in alarm" if n_alarms else ""))
-    if ax is None:
-        inches = min(4.0, max(3.0, 1.0 + 0.16 * len(shown)))
-        ax = plt.subplots(figsize=(8, inches), dpi=80, layout="constrained")[1]
+    ax = new_axes(ax)
     places, largest = np.arange(len(shown)), shown.max(axis=1)
     alarms = (largest > 1).to_numpy()
     ax.hlines(places, 0, largest, color=np.where(alarms, COLOURS[3], "0.8"), linewidth=1)
@@ -226,7 +187,7 @@ def plot_drift(columns: pd.DataFrame, *, n_columns: int = 20, ax: Axes | None = 
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.set(xlabel="distance over its threshold", ylabel="column", ylim=(len(shown) - 0.4, -0.6))
     ax.set_xlim(0, max(1.2, 1.08 * largest.max()))
-    ax.set_yticks(places, names, fontsize="small" if len(shown) <= 12 else "x-small")
+    ax.set_yticks(places, names, fontsize="small")
     for label, alarm in zip(ax.get_yticklabels(), alarms, strict=True):
         label.set_color(COLOURS[3] if alarm else "black")
     ax.legend(fontsize="small", loc="lower right")

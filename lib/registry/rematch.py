@@ -1,18 +1,15 @@
 """The version in production gets another try, on a run's own test.
 
-It is loaded again and answers for the rows that the evaluate stage has judged. Where its pipeline
-has not said how (`lib.registry.rows`), the rows that its own evaluation has judged stand in, as far
-as they are the same. Everything that makes the outcome doubtful is said in a sentence.
+It is loaded again and answers for the rows that the evaluate stage has judged, as its pipeline says
+in `lib.registry.rows`. Everything that makes the outcome doubtful is said in a sentence.
 """
 
-import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from lib import judged, tracking
 from lib.ground.runs import is_by_hand
 from lib.registry.paired import Test
-from lib.registry.rows import MissingPart, NotComparable, missing_parts, predict, rows_of_run
+from lib.registry.rows import NotComparable, predict, rows_of_run
 from lib.registry.standing import (
     SAMPLE,
     Version,
@@ -21,13 +18,10 @@ from lib.registry.standing import (
     in_production,
     require_test,
 )
-from lib.run import Run, open_run
+from lib.run import Run, UnfinishedStage
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 LEAST_SHARED = 0.9  # share of the rows that both must be able to forecast
 
@@ -45,12 +39,11 @@ def against_production(run: Run, name: str) -> dict:
     Returns
     -------
     dict
-        ``champion``: ``name``, ``version``, ``run_dir``, ``digest``, ``source`` and ``own``
-        (whether it is this run's model, registered before), or None where nothing is in
-        production. ``test``, ``candidate`` and ``champion_predictions``: the rows that both can
-        forecast; the last is None where the champion could say nothing. ``problem``: why a person
-        must decide, a sentence; "" if nothing is in the way. ``notes``: list of sentences.
-        ``by_hand``: whether a person works in the run.
+        ``champion``: ``name``, ``version``, ``run_dir`` and ``own`` (whether it is this run's
+        model, registered before), or None where nothing is in production. ``test``, ``candidate``
+        and ``champion_predictions``: the rows that both can forecast; the last is None where the
+        champion could say nothing. ``problem``: why a person must decide, a sentence; "" if nothing
+        is in the way. ``notes``: list of sentences. ``by_hand``: whether a person works in the run.
 
     Raises
     ------
@@ -77,17 +70,28 @@ def against_production(run: Run, name: str) -> dict:
         "name": found.name,
         "version": int(found.version),
         "run_dir": found.tags.get("run_dir", ""),
-        "digest": found.tags.get("data_digest", ""),
-        "source": found.tags.get("source", ""),
         "own": own,
     }
     who = f"version {found.version}"
-    problems, result["notes"] = about_data(found.tags, who, test, data, own=own)
-    said, problem, note = _answers(found, run, frame, facts)
-    shared, too_few, notes = _shared(f"version {found.version}", test, candidate, said)
-    problems += [text for text in (problem, too_few) if text]
-    result["notes"] += [text for text in (note, *notes) if text]
-    return result | shared | {"problem": "; ".join(problems)}
+    problems, notes = about_data(found.tags, who, test, data, own=own)
+    try:
+        champion = described(found)
+        require_comparable(champion, run.pipeline, facts)
+        said = predict(run.pipeline, champion.model, rows_of_run(run)[0], frame.index)
+        kept, mine, theirs = shared_rows(test, candidate, said)
+    except UnfinishedStage:
+        raise
+    except Exception as error:  # whatever old code raises, or a missing package
+        problems.append(f"{who} cannot be judged on this test: {str(error) or repr(error)}")
+    else:
+        result |= {"test": kept, "candidate": mine, "champion_predictions": theirs}
+        n_left_out = len(test.truth) - len(kept.truth)
+        told = f"{who} has no forecast for {n_left_out} of {len(test.truth)} rows"
+        if n_left_out > (1 - LEAST_SHARED) * len(test.truth):
+            problems.append(f"{told}: too few are left to judge by")
+        elif n_left_out:
+            notes.append(f"{told}: both are judged on the others")
+    return result | {"notes": notes, "problem": "; ".join(problems)}
 
 
 def require_comparable(version: Version, pipeline: str, facts: Mapping) -> None:
@@ -107,8 +111,8 @@ def require_comparable(version: Version, pipeline: str, facts: Mapping) -> None:
     )
     different = [name for name in wanted | made if made.get(name) != wanted.get(name)]
     if different:
-        told = (f"{n} {_brief(made.get(n))} instead of {_brief(wanted.get(n))}" for n in different)
-        raise NotComparable(f"it is made for another task: {', '.join(told)}")
+        told = (f"{name} {made.get(name)} instead of {wanted.get(name)}" for name in different)
+        raise NotComparable(f"{version.words} is made for another task: {', '.join(told)}")
 
 
 def shared_rows(test: Test, *said: np.ndarray) -> tuple[Test, *tuple[np.ndarray, ...]]:
@@ -183,75 +187,3 @@ def moment(text: str) -> pd.Timestamp:
     """Return a time in ISO 8601 without its zone, in UTC where it has one."""
     time = pd.Timestamp(text)
     return time.tz_convert("UTC").tz_localize(None) if time.tz else time
-
-
-def _answers(
-    found: "ModelVersion", run: Run, frame: pd.DataFrame, facts: Mapping
-) -> tuple[np.ndarray | None, str, str]:
-    """Return what the champion says about the rows, why it can say nothing, and a note."""
-    who = f"version {found.version}, which is in production,"
-    try:
-        champion = described(found)
-        require_comparable(champion, run.pipeline, facts)
-        missing = missing_parts(run.pipeline)
-        rows = None if missing else rows_of_run(run)[0]
-    except MissingPart as error:
-        missing = str(error)
-    except ValueError as error:
-        return None, f"{who} cannot be judged on this test: {error}", ""
-    if missing:
-        try:
-            said = _judged_before(champion, frame)
-        except ValueError as error:
-            return None, f"{who} cannot be judged on this test: {missing}; {error}", ""
-        return said, "", f"{missing}, so both are compared on the rows that both have judged"
-    try:
-        model = champion.model
-    except Exception as error:  # whatever old code or a missing package raises
-        return None, f"{who} cannot be loaded: {_short(error)}", ""
-    try:
-        return predict(run.pipeline, model, rows, frame.index), "", ""
-    except Exception as error:  # its own code, on input of today
-        return None, f"{who} fails on this test: {_short(error)}", ""
-
-
-def _judged_before(champion: Version, frame: pd.DataFrame) -> np.ndarray:
-    """Return what the champion's own evaluation says about the rows, NaN where it had others."""
-    theirs, _ = judged.read(open_run(champion.run_dir))
-    both = frame.index.intersection(theirs.index)
-    if not len(both):
-        raise NotComparable(f"its own evaluation judged none of the {len(frame)} rows")
-    if not frame.loc[both, "truth"].equals(theirs.loc[both, "truth"]):
-        raise NotComparable("its own evaluation knows another truth of the same rows")
-    said = judged.values(theirs.loc[both])
-    found = np.full((len(frame), *said.shape[1:]), np.nan)
-    found[frame.index.get_indexer(both)] = said
-    return found
-
-
-def _shared(
-    who: str, test: Test, candidate: np.ndarray, said: np.ndarray | None
-) -> tuple[dict, str, list[str]]:
-    """Return the rows both can forecast, why they cannot be judged by, and notes."""
-    if said is None:
-        return {}, "", []
-    try:
-        kept, mine, theirs = shared_rows(test, candidate, said)
-    except NotComparable as error:
-        return {}, f"{who} cannot be judged on this test: {error}", []
-    shared = {"test": kept, "candidate": mine, "champion_predictions": theirs}
-    n_left_out = len(test.truth) - len(kept.truth)
-    if not n_left_out:
-        return shared, "", []
-    told = f"{who} has no forecast for {n_left_out} of {len(test.truth)} rows"
-    if n_left_out > (1 - LEAST_SHARED) * len(test.truth):
-        return shared, f"{told}: too few are left to judge by", []
-    return shared, "", [f"{told}: both are judged on the others"]
-
-
-def _brief(value: object) -> str:
-    return textwrap.shorten(str(value), 80)
-
-
-def _short(error: Exception) -> str:
-    return textwrap.shorten(str(error) or type(error).__name__, 300)

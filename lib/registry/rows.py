@@ -1,23 +1,24 @@
 """Rows that any version of a model can be asked about, and the pipeline's own part in that.
 
 What only a pipeline knows stands in ``lib/pipelines/<pipeline>.py``, three plain functions found by
-its name: `load_rows`, `predict` and `watched`. A pipeline without that file registers and passes
-the gate all the same; what it cannot do is said in a `MissingPart`, which names file and function.
+its name: `load_rows`, `predict` and `watched`. A pipeline without that file registers all the same;
+what it cannot do is said in a `MissingPart`, which names file and function.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lib import judged
+from lib.registry.standing import require_test
 from lib.run import Run
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from lib.ground.parameters import Value
+    from lib.registry.standing import Version
 
     from mlflow.pyfunc import PyFuncModel
 
@@ -89,28 +90,30 @@ def rows_of_run(run: Run) -> tuple[Rows, pd.DataFrame, dict]:
     return rows, frame, facts
 
 
-def load_rows(
-    pipeline: str, source: str, options: Mapping[str, "Value"], model: "PyFuncModel"
-) -> Rows:
-    """Return the rows of a source as a model of the pipeline needs them.
+def load_rows(version: "Version", source: str = "", *, seed: int = 0) -> Rows:
+    """Return the rows of a source, read as the run of a version has read its own data.
 
     Parameters
     ----------
-    pipeline, source : str
-        Whose data, and where, as its load stage takes it.
-    options : mapping
-        Parameters of its load stage, of which those count that say how a source is read.
-    model : mlflow.pyfunc.PyFuncModel
-        Gives time step, horizon and whatever else the rows depend on.
+    version : lib.registry.standing.Version
+    source : str, default ""
+        As the load stage of its pipeline takes it; empty for the source that the version was
+        trained on, as it is now.
+    seed : int, default 0
+        Of a sample that `source` names.
 
     Raises
     ------
     MissingPart
         If ``lib/pipelines/<pipeline>.py`` or its function is missing.
     ValueError
-        If the source cannot be read.
+        If neither `source` nor the version names a source, or it cannot be read.
     """
-    return _part(pipeline, "load_rows")(source, options, model)
+    options = require_test(version)["options"] | ({"seed": seed} if source else {})
+    if not source and not version.source:
+        raise ValueError(f"{version.words} does not name the data it was trained on: give source")
+    load = _part(version.pipeline, "load_rows")
+    return load(source or version.source, options, version.model)
 
 
 def predict(pipeline: str, model: "PyFuncModel", rows: Rows, keys: pd.Index) -> np.ndarray:
@@ -148,16 +151,6 @@ def predict(pipeline: str, model: "PyFuncModel", rows: Rows, keys: pd.Index) -> 
 def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     """Return the columns that drift looks at, by key; raises `MissingPart` as `load_rows`."""
     return _part(pipeline, "watched")(rows)
-
-
-def missing_parts(pipeline: str) -> str:
-    """Return "" if the pipeline has all three functions, else what is missing and what for."""
-    try:
-        for name in PARTS:
-            _part(pipeline, name)
-    except MissingPart as error:
-        return str(error)
-    return ""
 
 
 def _part(pipeline: str, name: str) -> Callable:

@@ -7,13 +7,12 @@ Numbers come from `lib.registry.paired`, the places of disagreement from
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from lib import judged
-from lib.registry.gate import alpha, improvement
+from lib.registry.gate import alpha, cells, improvement
 from lib.registry.paired import Test
 from lib.registry.rematch import moment, require_comparable, shared_rows
-from lib.registry.rows import NotComparable, Rows, load_rows, predict
+from lib.registry.rows import Rows, predict
 from lib.registry.standing import SAMPLE, Version, open_version, require_test
 
 import numpy as np
@@ -37,23 +36,21 @@ def open_pair(name: str, a: str, b: str) -> Pair:
 
     Raises
     ------
+    lib.registry.rows.NotComparable
+        If the older version is made for another task than the newer one.
     ValueError
         If there is no such model, version or alias; both are the same version; or it is not known
         which pipeline made them, or what they were judged by.
     """
     pair = open_version(name, a), open_version(name, b)
+    of = newer(pair)
     if pair[0].number == pair[1].number:
         raise ValueError(
             f"a = {a!r} and b = {b!r} are both version {pair[0].number} of {name}: give two "
             f"versions; make history MODEL={name} lists them"
         )
-    if pair[0].pipeline != pair[1].pipeline:
-        raise ValueError(
-            f"{name}: {pair[0].words} was made by {pair[0].pipeline} and {pair[1].words} by "
-            f"{pair[1].pipeline}: versions of one pipeline can be compared"
-        )
     for version in pair:
-        require_test(version)
+        require_comparable(version, of.pipeline, require_test(of))
     return pair
 
 
@@ -75,7 +72,6 @@ def known(pair: Pair) -> pd.DataFrame:
             "version": "" if one.number is None else str(one.number),
             "alias": ", ".join(f"@{alias}" for alias in one.aliases),
             "made by run": one.run_dir,
-            "registered, UTC": one.made,
             "trained on": one.source,
             "digest of the data": one.tags.get("data_digest", "")[:12],
             "learned until": one.learned_until,
@@ -87,42 +83,14 @@ def known(pair: Pair) -> pd.DataFrame:
     return frame[(frame != "").any(axis=1)]
 
 
-def open_rows(pair: Pair, source: str = "", *, seed: int = 0) -> Rows:
-    """Return data to judge both by, read as the run of the newer version has read its own.
-
-    Parameters
-    ----------
-    pair : tuple of Version
-    source : str, default ""
-        As the load stage of their pipeline takes it; empty for the source that the newer version
-        was trained on, as it is now.
-    seed : int, default 0
-        Of a sample that `source` names.
-
-    Raises
-    ------
-    lib.registry.rows.MissingPart
-        If the pipeline has not said how its rows are loaded.
-    ValueError
-        If neither `source` nor the version names a source, or it cannot be read.
-    """
-    version = newer(pair)
-    options = require_test(version)["options"] | ({"seed": seed} if source else {})
-    if not source and not version.source:
-        raise ValueError(f"{version.words} does not name the data it was trained on: give source")
-    return load_rows(version.pipeline, source or version.source, options, version.model)
-
-
-def unseen(rows: Rows, pair: Pair, *, last_days: int = 0) -> tuple[Test, list[str]]:
+def unseen(rows: Rows, pair: Pair) -> tuple[Test, list[str]]:
     """Return the rows that neither version has learned from, as far as that is known, and notes.
 
     Parameters
     ----------
     rows : Rows
+        Those without a time are all judged.
     pair : tuple of Version
-    last_days : int, default 0
-        How many days at the end of the data, or of its last groups, are judged; 0 for all. Rows
-        without a time are all judged.
 
     Returns
     -------
@@ -136,8 +104,6 @@ def unseen(rows: Rows, pair: Pair, *, last_days: int = 0) -> tuple[Test, list[st
     ValueError
         If no row is left.
     """
-    if last_days < 0:
-        raise ValueError(f"last_days={last_days} must be 0, for all days, or more")
     truth = rows.truth.loc[rows.keys[rows.keys.isin(rows.truth.index)]]
     if not len(truth):
         raise ValueError(f"no row of {rows.facts['source']} has a known truth: give more data")
@@ -151,17 +117,17 @@ def unseen(rows: Rows, pair: Pair, *, last_days: int = 0) -> tuple[Test, list[st
         for words, version in both
         if not version.learned_until
     ]
-    recent = _last_days(test, times, last_days)
     until = learned_until(pair)
-    kept = recent & (times > until if until is not None else True)
+    if until is None:
+        return test, notes
+    kept = np.asarray(times > until)
     if not kept.any():
         raise ValueError(
             f"the data ends at {times[-1]}, and a version has learned until {until}: no row is new "
             "to both. Give newer data as source"
         )
-    if until is not None:
-        notes.insert(0, f"{kept.sum():,} of {recent.sum():,} rows are judged: those after {until}.")
-    return test.select(kept), notes
+    said = f"{kept.sum():,} of {len(kept):,} rows are judged: those after {until}."
+    return test.select(kept), [said, *notes]
 
 
 def answer(rows: Rows, test: Test, pair: Pair) -> tuple[Test, np.ndarray, np.ndarray, list[str]]:
@@ -178,45 +144,19 @@ def answer(rows: Rows, test: Test, pair: Pair) -> tuple[Test, np.ndarray, np.nda
     test : Test
     a, b : ndarray of shape (n,) or, for classes, (n, n_classes)
     notes : list of str
-        How many rows were left out, if any, and whether they are few.
-
-    Raises
-    ------
-    lib.registry.rows.NotComparable
-        If a version is made for another task than the newer one; names it.
+        How many rows were left out, if any.
     """
-    of, made = newer(pair), []
-    for words, version in zip(called(pair).values(), pair, strict=True):
-        try:
-            require_comparable(version, of.pipeline, require_test(of))
-        except NotComparable as error:
-            raise NotComparable(f"{words} cannot be judged on these rows: {error}") from error
-        made.append(predict(of.pipeline, version.model, rows, test.truth.index))
+    made = [predict(one.pipeline, one.model, rows, test.truth.index) for one in pair]
     shared, of_a, of_b = shared_rows(test, *made)
     n_lost = len(test.truth) - len(shared.truth)
     notes = [f"{n_lost:,} rows that one of them cannot answer are left out."] if n_lost else []
-    shortest = min(map(len, shared.parts()))
-    length = max(1, min(shared.block_length, shortest // 2))
-    if length != shared.block_length:
-        notes.append(
-            f"There are so few rows that blocks of {length} are resampled instead of "
-            f"{shared.block_length}: the intervals are rough."
-        )
-    return replace(shared, block_length=length), of_a, of_b, notes
+    return shared, of_a, of_b, notes
 
 
 def learned_until(pair: Pair) -> pd.Timestamp | None:
     """Return the last time that either version is known to have learned from; None if unknown."""
     known = [moment(one.learned_until) for one in pair if one.learned_until]
     return max(known, default=None)
-
-
-def _last_days(test: Test, times: pd.DatetimeIndex, last_days: int) -> np.ndarray:
-    if not last_days:
-        return np.ones(len(times), dtype=bool)
-    if test.groups is not None:
-        return np.isin(test.groups, [*dict.fromkeys(test.groups)][-last_days:])
-    return np.asarray(times > times.max() - pd.Timedelta(days=last_days))
 
 
 def _about_training(words: str, version: Version, facts: Mapping) -> str:
@@ -252,49 +192,27 @@ def better(row: Mapping, level: float = 0.95) -> str:
     return "B" if low > 0 else "A" if high < 0 else ""
 
 
-def decisive(rows: Sequence[Mapping]) -> Mapping:
-    """Return the row of the metric that decides."""
-    return next(row for row in rows if row["decisive"])
-
-
 def explain(rows: Sequence[Mapping], pair: Pair, level: float = 0.95) -> str:
-    """Return in one sentence which version is better by the decisive metric, or why none is."""
-    row, names = decisive(rows), called(pair)
+    """Return in one sentence which version is better by the metric that decides, if one is."""
+    row, names = rows[0], called(pair)
     winner = better(row, level)
-    test = "" if row.get("p_value") is None else f", McNemar's p = {row['p_value']:.2g}"
+    verdict = f"{names[winner]} is better" if winner else "It cannot be told which is better"
     unit = f" {row['unit']}" if row.get("unit") else ""
-    of = {"A": f"{row['champion']:.4g}{unit}", "B": f"{row['candidate']:.4g}{unit}"}
-    if not winner:
-        return (
-            f"It cannot be told which is better: {row['metric']} is {of['A']} of {names['A']} and "
-            f"{of['B']} of {names['B']}, B less A is {row['difference']:+.3g}{unit} "
-            f"({row['low']:+.3g} to {row['high']:+.3g}){test}."
-        )
-    other = "A" if winner == "B" else "B"
-    ends = sorted(abs(end) for end in (row["low"], row["high"]))
-    side = "higher" if row["greater_is_better"] else "lower"
+    test = "" if row.get("p_value") is None else f", McNemar's p = {row['p_value']:.2g}"
     return (
-        f"{names[winner]} is better: {row['metric']} is {of[winner]} against {of[other]} of "
-        f"{names[other]}, {side} by {abs(row['difference']):.3g}{unit} ({ends[0]:.3g} to "
-        f"{ends[1]:.3g}){test}."
+        f"{verdict}: {row['metric']} is {row['champion']:.4g}{unit} of {names['A']} and "
+        f"{row['candidate']:.4g}{unit} of {names['B']}, B less A is {row['difference']:+.3g}{unit} "
+        f"({row['low']:+.3g} to {row['high']:+.3g}){test}."
     )
 
 
 def table(rows: Sequence[Mapping], level: float = 0.95) -> pd.DataFrame:
     """Return the paired comparison for people: a line for each metric."""
-    lines = {
-        f"{row['metric']} {'↑' if row['greater_is_better'] else '↓'}": {
-            "A": f"{row['champion']:.4g}",
-            "B": f"{row['candidate']:.4g}",
-            "B less A": f"{row['difference']:+.3g}",
-            "unit": row.get("unit", ""),
-            "interval": f"{row['low']:+.3g} to {row['high']:+.3g}",
-            "p": "" if row["p_value"] is None else f"{row['p_value']:.2g}",
-            "better": better(row, level) or "cannot be told",
-        }
-        for row in rows
-    }
-    return pd.DataFrame(lines).T.rename_axis("metric")
+    heads = {"in production": "A", "candidate": "B", "difference": "B less A"}
+    heads |= {"interval": "interval", "p": "p"}
+    frame = pd.DataFrame([cells({"floor": None, "passed": None} | row) for row in rows])
+    frame = frame.set_index("metric")[list(heads)].rename(columns=heads)
+    return frame.assign(better=[better(row, level) or "cannot be told" for row in rows])
 
 
 def flat_metrics(rows: Sequence[Mapping], costs: pd.DataFrame) -> dict[str, float]:
@@ -305,7 +223,7 @@ def flat_metrics(rows: Sequence[Mapping], costs: pd.DataFrame) -> dict[str, floa
     rows : sequence of mapping
         Of `lib.registry.paired.compare`.
     costs : pandas.DataFrame
-        Of `lib.registry.costs.measure_costs`.
+        Of `lib.registry.disagreement.measure_costs`.
 
     Returns
     -------
@@ -349,7 +267,7 @@ def summary(
     }
     return versions | {
         "model": pair[0].name if pair[0].number is not None else SAMPLE,
-        "better": better(decisive(rows), level),
+        "better": better(rows[0], level),
         "words": explain(rows, pair, level),
         "rows": [dict(row) for row in rows],
         "level": level,

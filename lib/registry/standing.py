@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,8 +45,6 @@ class Version:
         registered before that.
     aliases : tuple of str
         That point to it now.
-    made : str
-        When it was registered (UTC), for people; "" where it is not registered.
     run_id : str
         Of the MLflow run that made it, or "".
     place : str
@@ -59,7 +56,6 @@ class Version:
     tags: Mapping[str, str]
     test: dict
     aliases: tuple[str, ...] = ()
-    made: str = ""
     run_id: str = ""
     place: str = ""
 
@@ -164,14 +160,12 @@ def described(found: "ModelVersion") -> Version:
             "which every version that a register stage has made carries: it cannot be told what "
             "it forecasts"
         )
-    made = datetime.fromtimestamp((getattr(found, "creation_timestamp", 0) or 0) / 1000, UTC)
     return Version(
         name=found.name,
         number=int(found.version),
         tags=tags,
         test=json.loads(tags.get(TEST) or "{}"),
         aliases=tuple(sorted(getattr(found, "aliases", ()))),
-        made=f"{made:%Y-%m-%d %H:%M}",
         run_id=found.run_id or "",
     )
 
@@ -239,15 +233,13 @@ def standing_of(name: str, version: int, run_dir: str) -> dict:
             return {}
         known = model.tags.get(ledger.TAG)
         entries = ledger.entries(client, known) if known else []
-    champion = model.aliases.get(PRODUCTION)
+    champion = int(model.aliases.get(PRODUCTION, 0)) or None
+    ours = [entry for entry in entries if entry.alias == PRODUCTION]
+    replaced = [entry.when for entry in ours if entry.before == version]
     return {
-        "champion": int(champion) if champion else None,
-        "archived": found.tags.get("archived", ""),
-        "changes": [
-            asdict(entry)
-            for entry in entries
-            if (entry.alias, entry.after) == (PRODUCTION, version) and entry.run_dir != run_dir
-        ],
+        "champion": champion,
+        "archived": replaced[-1] if replaced and champion != version else "",
+        "changes": [asdict(e) for e in ours if e.after == version and e.run_dir != run_dir],
     }
 
 

@@ -7,11 +7,9 @@ predicted stays as it was, whatever version serves later.
 """
 
 import io
-import json
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,16 +41,14 @@ def facts_of(version: Version) -> dict:
 
 def profile_of(version: Version) -> dict:
     """Return the profile of its training data that a version's run has logged, {} if none."""
+    from mlflow.artifacts import load_dict
+
     if not version.run_id:
         return {}
-    client = tracking.open_client()
-    logged = client.list_artifacts(version.run_id, "results")
-    place = next((file.path for file in logged if Path(file.path).name == PROFILE), "")
-    if not place:
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(client.download_artifacts(version.run_id, place, folder))
-        return json.loads(path.read_text(encoding="utf-8"))
+    place = f"results/{PROFILE}"
+    logged = tracking.open_client().list_artifacts(version.run_id, "results")
+    is_there = place in [file.path for file in logged]
+    return load_dict(f"runs:/{version.run_id}/{place}") if is_there else {}
 
 
 def new_keys(version: Version, rows: Rows, since: str = "") -> pd.Index:
@@ -270,8 +266,8 @@ def predicted_column(version: Version) -> str:
     return schema.input_names()[-1] if schema and schema.has_input_names() else "predicted"
 
 
-def live(version: Version, rows: Rows, store: Store) -> pd.DataFrame:
-    """Return the predictions of any run whose truth is in the data, in order of their keys.
+def scored(version: Version, rows: Rows, store: Store) -> pd.DataFrame:
+    """Return the predictions of any run beside what came true, in order of their keys.
 
     Parameters
     ----------
@@ -282,45 +278,13 @@ def live(version: Version, rows: Rows, store: Store) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame of shape (n, 3)
-        Index ``key``; ``truth``, ``predicted`` and ``version``.
+        Index ``key``; ``truth``, of classes their names, missing where it is not in the data yet;
+        ``predicted`` and ``version``.
     """
-    scored = store.read()
-    if scored.empty:
-        return pd.DataFrame({name: [] for name in ("truth", "predicted", "version")})
-    scored = scored.rename(columns={predicted_column(version): "predicted"})
-    joined = scored[["predicted", "version"]].join(_truth(version, rows), how="inner")
-    return joined[["truth", "predicted", "version"]].sort_index()
-
-
-def newest(
-    version: Version, rows: Rows, store: Store, *, n_rows: int = 336
-) -> tuple[pd.Series, pd.Series]:
-    """Return the last predictions in the store and what is known of their truth, to be drawn.
-
-    Parameters
-    ----------
-    version : Version
-    rows : Rows
-    store : Store
-    n_rows : int, default 336
-        How many.
-
-    Returns
-    -------
-    predicted, truth : pandas.Series
-        By time, where rows have one; else by number.
-    """
-    scored = store.read().tail(n_rows)
-    predicted = scored.get(predicted_column(version), pd.Series(dtype=np.float64))
-    truth = _truth(version, rows)
-    kept = truth[truth.index.isin(predicted.index)]
-    return judged.by_time(predicted), judged.by_time(kept)
-
-
-def _truth(version: Version, rows: Rows) -> pd.Series:
-    """Return what has come true; of classes their names."""
-    truth = rows.truth.rename("truth")
-    if require_test(version)["kind"] != "classification":
-        return truth
-    names = np.asarray(require_test(version)["classes"], dtype=object)
-    return pd.Series(names[truth.to_numpy()], truth.index, dtype="str", name="truth")
+    truth, test = rows.truth, require_test(version)
+    if test["kind"] == "classification":
+        names = np.asarray(test["classes"], dtype=object)
+        truth = pd.Series(names[truth.to_numpy()], truth.index, dtype="str")
+    found = store.read().rename(columns={predicted_column(version): "predicted"})
+    found = found.reindex(columns=["predicted", "version"])
+    return found.join(truth.rename("truth"))[["truth", "predicted", "version"]]
