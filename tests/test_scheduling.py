@@ -5,10 +5,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 
 from lib.dag import clock, scheduling
-from lib.ground import addresses
 from lib.ground.files import ROOT, state_dir
 
 import pendulum
@@ -151,22 +149,18 @@ def test_run_is_alive_while_its_process_holds_it_and_unknown_afterwards(outputs)
 
 
 def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
-    monkeypatch.setattr(addresses, "scheduler_is_alive", lambda: False)
-    monkeypatch.setattr(scheduling, "BEAT", timedelta(seconds=1))
-    old = datetime.now(UTC)
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: None)
-    assert not scheduling.scheduler_lives()
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: old - timedelta(hours=1))
-    assert not scheduling.scheduler_lives()
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: old)
-    assert not scheduling.scheduler_lives(), "killed a moment ago: no further sign of life"
-    beats = iter([datetime.now(UTC), datetime.now(UTC) + timedelta(seconds=5)])
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: next(beats))
-    assert scheduling.scheduler_lives()
+    def reports(*silences):
+        said = iter(silences)
+        monkeypatch.setattr(scheduling, "silence_s", lambda: next(said))
+        return scheduling.scheduler_lives()
+
+    monkeypatch.setattr(scheduling.time, "sleep", lambda seconds: None)
+    assert not reports(float("inf")) and not reports(3600.0)
+    assert not reports(14.0, 14.5, 15.0), "killed a moment ago: no further sign of life"
+    assert reports(3.0, 3.5, 0.1)
 
 
-def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(outputs, monkeypatch):
-    monkeypatch.delenv(scheduling.DATABASE, raising=False)
+def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(outputs):
     assert not scheduling.may_need_tidying(), "no database yet"
     file = state_dir() / ".airflow" / "airflow.db"
     file.parent.mkdir()
@@ -191,7 +185,7 @@ def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(output
     assert not scheduling.may_need_tidying(), "nobody has ever held it: it is not ours"
     scheduling._mark("power", "a").touch()
     assert scheduling.may_need_tidying()
-    assert scheduling.ghosts() == [scheduling.Ghost("power", "a")]
+    assert scheduling.ghosts() == [("power", "a")]
 
 
 COMMAND = [sys.executable, "-m", "lib.commands.cli", "run", "toy"]
