@@ -25,14 +25,8 @@ class Account(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show a line that a notebook has printed; what goes to stderr stays in the log."""
         if record.levelno == logging.INFO:
-            self.show([record.getMessage()])
-
-    def show(self, lines: list[str]) -> None:
-        """Show lines below the task that has printed them."""
-        for line in lines:
             self.cut_off()
-            self.console.write(f"    {line}\n")
-            self.console.flush()
+            self.console.write(f"    {record.getMessage()}\n")
 
     def interject(self, line: str) -> None:
         """Show a line from a signal handler, which may come while another one is being written."""

@@ -56,7 +56,6 @@ def notebook_params(pipeline: str, **overrides: Value) -> dict[str, Param]:
     """
     by_stage = layout.declared(pipeline)
     merged = merge_parameters(by_stage)
-    del merged["run_dir"]
     values = check_values(merged, overrides, owner=pipeline)
     first = {name: stage for stage in reversed(by_stage) for name in by_stage[stage]}
     return {

@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 
 from lib.ground.console import redact
 from lib.ground.runs import run_of_airflow
-from lib.pages.summary import PAGE, decision, summarise
+from lib.pages.summary import decision, summarise
 from lib.registry.gate import is_promoted
 from lib.run import Run
 
@@ -44,42 +44,37 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Message:
-    """What is told: an event in a line, the facts, and where to read on.
+    """What is told about a run.
 
     Attributes
     ----------
     event : {"failed", "refused", "registered", "promoted"}
-    pipeline, run, folder : str
-        Of the run; the folder is the path of its page, once there is one.
+    run : Run
     what : str
         Which stage, or which version of which model.
     reason : str
-        The error, or what the gate said and what followed, in few lines.
-    link : str
-        The report's address, "" where Airflow's is unknown.
+        The error, or what the gate said and what followed.
     """
 
     event: str
-    pipeline: str
-    run: str
+    run: Run
     what: str
     reason: str
-    link: str
-    folder: str
 
-    @classmethod
-    def about(cls, run: Run, event: str, what: str, reason: str, link: str = "") -> "Message":
-        """Return the message about a run, with its report unless another link says more."""
-        page = run.path / PAGE
-        folder = redact(str(page if page.exists() else run.path))
-        return cls(
-            event, run.pipeline, run.name, what, shorten(reason), link or report_link(run), folder
-        )
+    def facts(self) -> dict[str, str]:
+        """Return what a program reads: ``event``, ``pipeline``, ``run``, ``reason``, ``link``."""
+        return {
+            "event": self.event,
+            "pipeline": self.run.pipeline,
+            "run": self.run.name,
+            "reason": shorten(self.reason),
+            "link": report_link(self.run),
+        }
 
     @property
     def title(self) -> str:
         """The message in one line."""
-        return f"{self.pipeline} {self.event}: {self.what}"
+        return f"{self.run.pipeline} {self.event}: {self.what}"
 
 
 def failure_callbacks() -> "list[Callable[[Context], None]] | None":
@@ -134,14 +129,13 @@ def failure(context: "Context") -> Message:
     task = getattr(context.get("ti"), "task_id", "")
     reason = summary["reason"] or str(context.get("reason") or "no reason was given")
     if failed:
-        what, link = failed[0]["title"], ""
+        what = failed[0]["title"]
         reason = reason.removeprefix(f"{what}: ")
-    else:  # nothing was executed: only Airflow's log says why
+    else:
         what = f"task {task}" if task else "before its first task"
-        link = _in_airflow(f"/dags/{pipeline}/runs/{quote(run_id, safe='')}")
         reason = f"{reason}: no notebook has failed, Airflow's log says why"
     event = "refused" if summary["state"] == "refused" else "failed"
-    return Message.about(run, event, what, reason, link)
+    return Message(event, run, what, reason)
 
 
 def promotion(run: Run) -> Message | None:
@@ -156,7 +150,7 @@ def promotion(run: Run) -> Message | None:
         event, alias = "promoted", "production"
     where = f"now @{alias}" if alias else "without an alias"
     what = f"{made['name']} version {made['version']}, {where}"
-    return Message.about(run, event, what, "\n".join([*decided, made.get("verdict", "")]))
+    return Message(event, run, what, "\n".join([*decided, made.get("verdict", "")]))
 
 
 def send(message: Message) -> None:
@@ -169,38 +163,27 @@ def send(message: Message) -> None:
 
 def shorten(text: str) -> str:
     """Return the first lines of `text`, without passwords in addresses."""
-    lines = [redact(line) if "://" in line else line for line in text.strip().splitlines()]
+    lines = [redact(line) for line in text.strip().splitlines()]
     short = "\n".join(lines[:REASON_LINES])[:REASON_CHARACTERS]
     return short if short == "\n".join(lines) else f"{short} …"
 
 
-def plain(message: Message) -> str:
-    """Return the message as text."""
-    facts = {"run": message.run, "reason": message.reason.replace("\n", "\n" + 9 * " ")}
-    facts |= {"report": message.link, "folder": message.folder}
-    lines = [f"{name:<8} {value}" for name, value in facts.items() if value]
-    return "\n".join([message.title, "", *lines])
-
-
-def chat(message: Message) -> str:
-    """Return the message as Slack and Mattermost format it, the reason as text only."""
-    reason = message.reason.replace("```", "'''")
-    lines = [message.title, f"run `{message.run}`", f"```\n{reason}\n```" if reason else ""]
-    lines += [message.link or message.folder]
+def text(message: Message) -> str:
+    """Return the message as text, safe in HTML and where chats look for mentions; error fenced."""
+    facts = message.facts()
+    reason = facts["reason"].replace("```", "'''")
+    lines = [message.title, f"run `{facts['run']}`", f"```\n{reason}\n```" if reason else ""]
+    lines += [facts["link"] or redact(str(message.run.path))]
     return html.escape("\n".join(line for line in lines if line), quote=False)
 
 
 def _mail(receiver: str, message: Message) -> None:
     from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
-    text = html.escape(plain(message))
-    if message.link:
-        link = html.escape(message.link)
-        text = text.replace(link, f'<a href="{link}">{link}</a>')
     SmtpNotifier(
         to=receiver,
         subject=" ".join(message.title.split()),
-        html_content=f'<pre style="white-space: pre-wrap">{text}</pre>',
+        html_content=f'<pre style="white-space: pre-wrap">{text(message)}</pre>',
     ).notify({})  # as it is: calling it would take the text for a template
 
 
@@ -215,24 +198,18 @@ def _post(connection: str, message: Message) -> None:
     hook = HttpHook(http_conn_id=connection)
     session = hook.get_conn()
     mask_secret(urlsplit(hook.base_url).path.strip("/"))
-    facts = {
-        name: getattr(message, name) for name in ("event", "pipeline", "run", "reason", "link")
-    }
-    answer = session.post(hook.base_url, json={"text": chat(message)} | facts, timeout=POST_S)
+    content = {"text": text(message)} | message.facts()
+    answer = session.post(hook.base_url, json=content, timeout=POST_S)
     if answer.status_code >= 400:
         raise ConnectionError(f"the answer was {answer.status_code} {answer.reason}")
 
 
 def report_link(run: Run) -> str:
     """Return the address of the report of `run` in Airflow, "" where Airflow's is unknown."""
-    return _in_airflow(f"/reports/run/{run.pipeline}/{quote(run.name)}")
-
-
-def _in_airflow(path: str) -> str:
     from airflow.sdk.configuration import conf
 
     url = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{url}{path}" if url else ""
+    return f"{url}/reports/run/{run.pipeline}/{quote(run.name)}" if url else ""
 
 
 @contextmanager

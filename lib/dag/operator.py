@@ -147,7 +147,6 @@ class NotebookOperator(PapermillOperator):
             If one has an unknown name, a wrong type, or a value outside of its domain.
         """
         declared = merge_parameters(layout.declared(self.pipeline))
-        del declared["run_dir"]  # follows from the DAG run
         values = values_of_run(declared, self.written, context["dag_run"].conf or {})
         for name, value in values.items():
             is_template = isinstance(value, str) and "{{" in value
