@@ -87,16 +87,16 @@ def notebook_task(
     )
 
 
-def promotion_task(pipeline: str, *, answer_days: float = 3) -> PromotionOperator:
+def promotion_task(pipeline: str) -> PromotionOperator:
     """Return the task after a register notebook: a version that enters production updates an asset.
 
-    With ``promote="approval"`` it waits for a person, and no answer within `answer_days` is a "no".
+    With ``promote="approval"`` it waits for a person, and no answer in three days is a "no".
     It is skipped where nothing was promoted, and then the asset is not updated.
     """
     return PromotionOperator(
         task_id="promote",
         pipeline=pipeline,
-        response_timeout=timedelta(days=answer_days),
+        response_timeout=timedelta(days=3),
         outlets=[model_asset(pipeline)],
         doc_md="Puts the registered version into production, as `promote` says.",
     )

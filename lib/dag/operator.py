@@ -124,7 +124,6 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
         last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
-        publish_page(run)
         try:
             with interrupt_is_final():
                 self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
@@ -149,8 +148,7 @@ class NotebookOperator(PapermillOperator):
         declared = merge_parameters(layout.declared(self.pipeline))
         values = values_of_run(declared, self.written, context["dag_run"].conf or {})
         for name, value in values.items():
-            is_template = isinstance(value, str) and "{{" in value
-            if is_template and value == self.written.get(name):
+            if value == self.written.get(name):  # what a person enters is never a template
                 values[name] = self.render_template(value, context)
         return check_values(declared, values, owner=self.pipeline)
 
@@ -163,7 +161,6 @@ class NotebookOperator(PapermillOperator):
     def _tell_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
         """Tell page and MLflow of a failure; a second one on the way is added to the first."""
         notebook = run.path / f"{self.stage}.ipynb"
-        publish_page(run)
         try:
             if not notebook.exists():
                 _report_refusal(Path(self.input_nb), notebook, error)

@@ -11,11 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
-from lib.dag.operator import (
-    interrupt_is_final,
-    publish_page,
-    runs_without_server,
-)
+from lib.dag.operator import interrupt_is_final, publish_page, runs_without_server
 from lib.ground.files import now, read_object, write_json
 from lib.ground.runs import run_of_airflow
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
