@@ -27,7 +27,7 @@ def now(monkeypatch):
     """Set the clock of the machine."""
 
     def turn(text):
-        monkeypatch.setattr(clock.timezone, "utcnow", lambda: at(text))
+        monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda: at(text))
 
     return turn
 

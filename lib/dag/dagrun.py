@@ -219,12 +219,10 @@ def _switched_on(pipeline: str, console: TextIO) -> Iterator[None]:
     """Switch a DAG on that is off, and off again at the end: a DAG that is off runs nothing."""
     from airflow.models.dag import DagModel
     from airflow.utils.session import create_session
-    from sqlalchemy import update
 
     def switch(*, off: bool) -> None:
-        change = update(DagModel).where(DagModel.dag_id == pipeline).values(is_paused=off)
         with create_session() as session:
-            session.execute(change)
+            DagModel.get_current(pipeline, session=session).is_paused = off
 
     if not DagModel.get_current(pipeline).is_paused:
         yield

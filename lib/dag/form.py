@@ -6,8 +6,8 @@ parses.
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from lib.dag.alarm import AlarmOperator
 from lib.dag.assets import data_asset, drift_asset, model_asset
 from lib.dag.clock import LiveCronTimetable
 from lib.dag.notify import failure_callbacks
@@ -15,8 +15,16 @@ from lib.dag.operator import NotebookOperator
 from lib.dag.promotion import PromotionOperator
 from lib.ground import layout
 from lib.ground.parameters import Parameter, Value, check_values, merge_parameters
+from lib.ground.runs import run_of_airflow
 
-from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, Param
+from airflow.sdk import Asset, AssetAlias, AssetAny, AssetOrTimeSchedule, Param, XComArg, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import OutletEventAccessorsProtocol
+
+DRIFT = AssetAlias("drift")
+"""Stands for the asset of whichever pipeline the model belongs to, which only a run knows."""
 
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
@@ -102,13 +110,25 @@ def promotion_task(pipeline: str) -> PromotionOperator:
     )
 
 
-def alarm_task(pipeline: str) -> AlarmOperator:
-    """Return the task after the notebook that watches: on an alarm it updates `drift_asset`."""
-    return AlarmOperator(
-        task_id="alarm",
-        pipeline=pipeline,
-        doc_md="Says that new data or errors are no longer as in training; else it is skipped.",
-    )
+def alarm_task(pipeline: str) -> XComArg:
+    """Return the task after the notebook that watches: on an alarm it updates `drift_asset`.
+
+    It obeys `watch.json` of the run, and is skipped where nothing has drifted. The event of the
+    asset carries ``name`` and ``version`` of the model, the ``run_dir`` that found it and ``why``,
+    a list of sentences.
+    """
+
+    @task(outlets=[DRIFT], doc_md="Says that new data or errors are no longer as in training.")
+    def alarm(run_id: str, outlet_events: "OutletEventAccessorsProtocol") -> list[str]:
+        run = run_of_airflow(pipeline, run_id)
+        watch = run.read("watch.json")
+        if not watch["drifted"]:
+            raise AirflowSkipException("the data and the errors are as they were in training")
+        facts = {key: watch[key] for key in ("name", "version", "why")} | {"run_dir": run.run_dir}
+        outlet_events[DRIFT].add(drift_asset(watch["pipeline"]), extra=facts)
+        return watch["why"]
+
+    return alarm()
 
 
 def training_schedule(pipeline: str, cron: str) -> AssetOrTimeSchedule:

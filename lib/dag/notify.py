@@ -10,7 +10,7 @@ and connections, so addresses and passwords stay where Airflow keeps its secrets
 - ``NOTIFY_WEBHOOK``: the name of a connection of type HTTP, ``notify_webhook`` for example, then
   ``AIRFLOW_CONN_NOTIFY_WEBHOOK='{"conn_type": "http", "host": "https://chat.example.org/hooks/…"}'``.
   It gets JSON by POST: ``text`` as Slack and Mattermost show it, and ``event``, ``pipeline``,
-  ``run``, ``reason``, ``link`` for a program.
+  ``run``, ``what``, ``reason``, ``link`` for a program.
 
 A message that cannot be sent is an error in the log and changes nothing of the run. What a message
 says may come from an error of anybody's code: it is never taken for a template, for markup or for
@@ -22,7 +22,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 EMAIL, WEBHOOK = "NOTIFY_EMAIL", "NOTIFY_WEBHOOK"
-REASON_LINES, REASON_CHARACTERS = 6, 600
+REASON_CHARACTERS = 600
 POST_S = 10  # Airflow stops a callback that takes longer than its DAG file may
 
 logger = logging.getLogger(__name__)
@@ -44,37 +44,37 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Message:
-    """What is told about a run.
+    """What is told: an event, the facts, and where to read on.
 
     Attributes
     ----------
     event : {"failed", "refused", "registered", "promoted"}
-    run : Run
+    pipeline, run : str
+        The names.
     what : str
         Which stage, or which version of which model.
     reason : str
-        The error, or what the gate said and what followed.
+        The error, or what the gate said and what followed, in few words.
+    link : str
+        The report's address, "" where Airflow's is unknown.
     """
 
     event: str
-    run: Run
+    pipeline: str
+    run: str
     what: str
     reason: str
+    link: str
 
-    def facts(self) -> dict[str, str]:
-        """Return what a program reads: ``event``, ``pipeline``, ``run``, ``reason``, ``link``."""
-        return {
-            "event": self.event,
-            "pipeline": self.run.pipeline,
-            "run": self.run.name,
-            "reason": shorten(self.reason),
-            "link": report_link(self.run),
-        }
+    @classmethod
+    def about(cls, run: Run, event: str, what: str, reason: str) -> "Message":
+        """Return the message about a run."""
+        return cls(event, run.pipeline, run.name, what, shorten(reason), report_link(run))
 
     @property
     def title(self) -> str:
         """The message in one line."""
-        return f"{self.run.pipeline} {self.event}: {self.what}"
+        return f"{self.pipeline} {self.event}: {self.what}"
 
 
 def failure_callbacks() -> "list[Callable[[Context], None]] | None":
@@ -135,7 +135,7 @@ def failure(context: "Context") -> Message:
         what = f"task {task}" if task else "before its first task"
         reason = f"{reason}: no notebook has failed, Airflow's log says why"
     event = "refused" if summary["state"] == "refused" else "failed"
-    return Message(event, run, what, reason)
+    return Message.about(run, event, what, reason)
 
 
 def promotion(run: Run) -> Message | None:
@@ -150,7 +150,7 @@ def promotion(run: Run) -> Message | None:
         event, alias = "promoted", "production"
     where = f"now @{alias}" if alias else "without an alias"
     what = f"{made['name']} version {made['version']}, {where}"
-    return Message(event, run, what, "\n".join([*decided, made.get("verdict", "")]))
+    return Message.about(run, event, what, "\n".join([*decided, made.get("verdict", "")]))
 
 
 def send(message: Message) -> None:
@@ -162,19 +162,16 @@ def send(message: Message) -> None:
 
 
 def shorten(text: str) -> str:
-    """Return the first lines of `text`, without passwords in addresses."""
-    lines = [redact(line) for line in text.strip().splitlines()]
-    short = "\n".join(lines[:REASON_LINES])[:REASON_CHARACTERS]
-    return short if short == "\n".join(lines) else f"{short} …"
+    """Return the beginning of `text`, without passwords in addresses."""
+    whole = "\n".join(map(redact, text.strip().splitlines()))
+    return whole if len(whole) <= REASON_CHARACTERS else f"{whole[:REASON_CHARACTERS]} …"
 
 
 def text(message: Message) -> str:
     """Return the message as text, safe in HTML and where chats look for mentions; error fenced."""
-    facts = message.facts()
-    reason = facts["reason"].replace("```", "'''")
-    lines = [message.title, f"run `{facts['run']}`", f"```\n{reason}\n```" if reason else ""]
-    lines += [facts["link"] or redact(str(message.run.path))]
-    return html.escape("\n".join(line for line in lines if line), quote=False)
+    reason = message.reason.replace("```", "'''")
+    lines = [message.title, f"run `{message.run}`", f"```\n{reason}\n```", message.link]
+    return html.escape("\n".join(lines), quote=False)
 
 
 def _mail(receiver: str, message: Message) -> None:
@@ -198,7 +195,7 @@ def _post(connection: str, message: Message) -> None:
     hook = HttpHook(http_conn_id=connection)
     session = hook.get_conn()
     mask_secret(urlsplit(hook.base_url).path.strip("/"))
-    content = {"text": text(message)} | message.facts()
+    content = {"text": text(message)} | asdict(message)
     answer = session.post(hook.base_url, json=content, timeout=POST_S)
     if answer.status_code >= 400:
         raise ConnectionError(f"the answer was {answer.status_code} {answer.reason}")
