@@ -160,8 +160,9 @@ def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
     assert reports(3.0, 3.5, 0.1)
 
 
-def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(outputs):
-    assert not scheduling.may_need_tidying(), "no database yet"
+def test_before_a_scheduler_starts_times_are_forgotten_and_ghosts_are_known(outputs):
+    scheduling.forget_past_times()
+    assert scheduling.ghosts() == [], "no database yet"
     file = state_dir() / ".airflow" / "airflow.db"
     file.parent.mkdir()
 
@@ -178,13 +179,13 @@ def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(output
         f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'success'), ({old}, 'admin', 'running')",
         "INSERT INTO dag VALUES ('power', '2999-01-01 00:00:00.000000'), ('compare', NULL)",
     )
-    assert not scheduling.may_need_tidying()
     change("INSERT INTO dag VALUES ('tick', '2026-01-01 00:00:00.000000')")
-    assert scheduling.may_need_tidying()
-    change("DELETE FROM dag", f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'running')")
-    assert not scheduling.may_need_tidying(), "nobody has ever held it: it is not ours"
+    scheduling.forget_past_times()
+    kept = dict(scheduling._ask("SELECT * FROM dag"))
+    assert kept == {"power": "2999-01-01 00:00:00.000000", "compare": None, "tick": None}
+    change(f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'running')")
+    assert scheduling.ghosts() == [], "nobody has ever held it: it is not ours"
     scheduling._mark("power", "a").touch()
-    assert scheduling.may_need_tidying()
     assert scheduling.ghosts() == [("power", "a")]
 
 

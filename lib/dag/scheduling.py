@@ -111,7 +111,7 @@ def silence_s() -> float:
 def ghosts() -> list[tuple[str, str]]:
     """Return ids of DAG and run of every ghost: `make run` made it, and its process is gone.
 
-    Those of a scheduler are its own to look after. Airflow is not imported.
+    Those of a scheduler are its own to look after.
     """
     query = (
         "SELECT dag_id, run_id FROM dag_run "
@@ -129,28 +129,13 @@ def close_ghosts(tell: Callable[[str], object]) -> None:
         tell(f"closed {runs.run_of_airflow(*ids).run_dir}: its process is gone\n")
 
 
-def may_need_tidying() -> bool:
-    """Say, without importing Airflow, whether `tidy_up` has anything to do."""
-    query = "SELECT dag_id FROM dag WHERE next_dagrun_create_after < ?"
-    return bool(ghosts() or _ask(query, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"))
+def forget_past_times() -> None:
+    """Let Airflow find the next time of every DAG anew where the one that it keeps is past.
 
-
-def tidy_up(tell: Callable[[str], object]) -> None:
-    """Close every ghost before a scheduler begins, and forget the times that are past.
-
-    So no DAG that is off starts, once it is on, what was due before (see `lib.dag.clock`): Airflow
-    keeps the next time of each DAG, and finds a new one when it parses the file.
+    So no DAG begins, once a scheduler runs, what was due before: see `lib.dag.clock`.
     """
-    from lib.dag.clock import GRACE
-
-    from airflow.models.dag import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import update
-
-    past = DagModel.next_dagrun_create_after < datetime.now(UTC) - GRACE
-    with create_session() as session:
-        session.execute(update(DagModel).where(past).values(next_dagrun_create_after=None))
-    close_ghosts(tell)
+    past = "next_dagrun_create_after < datetime('now')"
+    _ask(f"UPDATE dag SET next_dagrun_create_after = NULL WHERE {past}")
 
 
 def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
@@ -185,11 +170,11 @@ def fail_in_airflow(dag_id: str, run_id: str) -> None:
 
 
 def _ask(query: str, *values: str) -> list[tuple]:
-    """Return the rows of a query of Airflow's database; none where there is no database yet."""
+    """Return what Airflow's database answers, without importing Airflow; [] where there is none."""
     file = state_dir() / ".airflow" / "airflow.db"
     if not file.exists():
         return []
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+    with closing(sqlite3.connect(file)) as database, database:
         return database.execute(query, values).fetchall()
 
 
@@ -213,4 +198,4 @@ def _try(descriptor: int, kind: int) -> bool:
 
 
 if __name__ == "__main__":
-    tidy_up(sys.stdout.write)
+    close_ghosts(sys.stdout.write)
