@@ -7,8 +7,6 @@ from typing import TextIO
 
 from airflow.listeners import hookimpl
 
-INTERRUPTED = "interrupted by Ctrl-C or a signal"
-
 
 class Account(logging.Handler):
     """Prints one line when a task starts and ends, and what its notebook prints meanwhile.
@@ -71,10 +69,7 @@ class Account(logging.Handler):
     ) -> None:
         """Say that a try has failed, and why."""
         reason = (str(error).strip().splitlines() or [repr(error)])[-1]
-        if reason == INTERRUPTED:
-            self.end(task_instance.task_id, "stopped")
-        else:
-            self.end(task_instance.task_id, "FAILED", reason)
+        self.end(task_instance.task_id, "FAILED", reason)
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:

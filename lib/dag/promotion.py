@@ -76,23 +76,23 @@ class PromotionOperator(ApprovalOperator):
         )
         self.pipeline = pipeline
 
+    @interrupt_is_final()
     def execute(self, context: "Context") -> str:
         """Note what was done, or ask a person and wait; return the version in words."""
-        with interrupt_is_final():
-            case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
-            registered = case.registered
-            if registered["policy"] != "approval":
-                if registered["champion"] != registered["version"]:
-                    case.leave("kept", registered["reason"])
-                return self._enter(context, case, registered["reason"])
-            if runs_without_server(context):
-                case.leave(
-                    "waiting",
-                    "it waits at @staging for a person, and no Airflow server runs to answer at: "
-                    f"{how_to_promote(registered)} promotes it",
-                )
-            self.subject, self.body = question(case.run, registered, case.gate)
-            return super().execute(context)
+        case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
+        registered = case.registered
+        if registered["policy"] != "approval":
+            if registered["champion"] != registered["version"]:
+                case.leave("kept", registered["reason"])
+            return self._enter(context, case, registered["reason"])
+        if runs_without_server(context):
+            case.leave(
+                "waiting",
+                "it waits at @staging for a person, and no Airflow server runs to answer at: "
+                f"{how_to_promote(registered)} promotes it",
+            )
+        self.subject, self.body = question(case.run, registered, case.gate)
+        return super().execute(context)
 
     def execute_complete(self, context: "Context", event: dict) -> str:
         """Do what the person has answered; return the version in words."""
