@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 
-from lib.pages import summary
+from lib.pages import run_index, summary
 from lib.run import open_run
 from tests import airflow_reports
 from tests.airflow_reports import REPORT, RUN, SECRET
@@ -61,6 +61,7 @@ def test_caller_who_may_not_read_the_dag_sees_neither_its_reports_nor_its_rows(
     other = folder.parents[1] / "tick" / "20260102"
     other.mkdir(parents=True)
     (other / "run.json").write_text("{}")
+    run_index.write_index()
     monkeypatch.setattr(
         SimpleAuthManager,
         "is_authorized_dag",

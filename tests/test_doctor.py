@@ -198,11 +198,11 @@ def test_registry_is_not_asked_where_tracking_is_not_well(outputs):
 def airflow_says(monkeypatch):
     """What Airflow says in its own process, to be changed by the test."""
     said = {"database": "", "errors": {}, "dags": ["power"]}
-    monkeypatch.setattr(doctor.health, "ask", lambda folder, settings: said)
+    monkeypatch.setattr(doctor.health, "ask", lambda settings: said)
     return said
 
 
-def test_missing_database_of_airflow_is_a_warning(airflow_says):
+def test_missing_database_of_airflow_is_a_warning(outputs):
     assert is_warning(doctor.airflow(), "make run")
 
 

@@ -5,10 +5,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 
 from lib.dag import clock, scheduling
-from lib.ground import addresses
 from lib.ground.files import ROOT, state_dir
 
 import pendulum
@@ -29,7 +27,7 @@ def now(monkeypatch):
     """Set the clock of the machine."""
 
     def turn(text):
-        monkeypatch.setattr(clock.timezone, "utcnow", lambda: at(text))
+        monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda: at(text))
 
     return turn
 
@@ -151,23 +149,20 @@ def test_run_is_alive_while_its_process_holds_it_and_unknown_afterwards(outputs)
 
 
 def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
-    monkeypatch.setattr(addresses, "scheduler_is_alive", lambda: False)
-    monkeypatch.setattr(scheduling, "BEAT", timedelta(seconds=1))
-    old = datetime.now(UTC)
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: None)
-    assert not scheduling.scheduler_lives()
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: old - timedelta(hours=1))
-    assert not scheduling.scheduler_lives()
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: old)
-    assert not scheduling.scheduler_lives(), "killed a moment ago: no further sign of life"
-    beats = iter([datetime.now(UTC), datetime.now(UTC) + timedelta(seconds=5)])
-    monkeypatch.setattr(scheduling, "_last_beat", lambda: next(beats))
-    assert scheduling.scheduler_lives()
+    def reports(*silences):
+        said = iter(silences)
+        monkeypatch.setattr(scheduling, "silence_s", lambda: next(said))
+        return scheduling.scheduler_lives()
+
+    monkeypatch.setattr(scheduling.time, "sleep", lambda seconds: None)
+    assert not reports(float("inf")) and not reports(3600.0)
+    assert not reports(14.0, 14.5, 15.0), "killed a moment ago: no further sign of life"
+    assert reports(3.0, 3.5, 0.1)
 
 
-def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(outputs, monkeypatch):
-    monkeypatch.delenv(scheduling.DATABASE, raising=False)
-    assert not scheduling.may_need_tidying(), "no database yet"
+def test_before_a_scheduler_starts_times_are_forgotten_and_ghosts_are_known(outputs):
+    scheduling.forget_past_times()
+    assert scheduling.ghosts() == [], "no database yet"
     file = state_dir() / ".airflow" / "airflow.db"
     file.parent.mkdir()
 
@@ -184,14 +179,14 @@ def test_tidying_is_worth_it_for_runs_of_ours_and_for_times_that_are_past(output
         f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'success'), ({old}, 'admin', 'running')",
         "INSERT INTO dag VALUES ('power', '2999-01-01 00:00:00.000000'), ('compare', NULL)",
     )
-    assert not scheduling.may_need_tidying()
     change("INSERT INTO dag VALUES ('tick', '2026-01-01 00:00:00.000000')")
-    assert scheduling.may_need_tidying()
-    change("DELETE FROM dag", f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'running')")
-    assert not scheduling.may_need_tidying(), "nobody has ever held it: it is not ours"
+    scheduling.forget_past_times()
+    kept = dict(scheduling._ask("SELECT * FROM dag"))
+    assert kept == {"power": "2999-01-01 00:00:00.000000", "compare": None, "tick": None}
+    change(f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'running')")
+    assert scheduling.ghosts() == [], "nobody has ever held it: it is not ours"
     scheduling._mark("power", "a").touch()
-    assert scheduling.may_need_tidying()
-    assert scheduling.ghosts() == [scheduling.Ghost("power", "a")]
+    assert scheduling.ghosts() == [("power", "a")]
 
 
 COMMAND = [sys.executable, "-m", "lib.commands.cli", "run", "toy"]

@@ -90,7 +90,7 @@ def test_second_start_on_the_same_outputs_is_refused_with_what_to_do(sleeper):
     )
     with pytest.raises(ValueError, match=message):
         services.up()
-    assert addresses.scheduler_is_alive(), "the first one is still on record"
+    assert "airflow-scheduler" in addresses.processes(), "the first one is still on record"
     with pytest.raises(ValueError, match="make up runs already"):  # two that begin at once
         addresses.note("airflow-scheduler", os.getpid(), at="", by="make up")
 
@@ -124,13 +124,12 @@ def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp
 
 
 def test_record_gives_the_addresses_of_living_services_and_defaults_for_the_others(sleeper):
-    assert addresses.running() == {} and not addresses.scheduler_is_alive()
+    assert addresses.running() == {} and not addresses.processes()
     sleeper("jupyterlab", "http://127.0.0.1:8901")
     api = sleeper("airflow-api", "http://127.0.0.1:8101")
     assert "airflow" not in addresses.running(), "an Airflow without a scheduler runs nothing"
     assert services.airflow_settings()["AIRFLOW__API__PORT"] == "8080"
     sleeper("airflow-scheduler")
-    assert addresses.scheduler_is_alive()
     assert addresses.running() == {
         "airflow": "http://127.0.0.1:8101",
         "lab": "http://127.0.0.1:8901",
@@ -149,7 +148,7 @@ def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(s
     noted = json.loads(place.read_text())
     noted["airflow-scheduler"]["created"] -= 60  # another process had this number a minute ago
     place.write_text(json.dumps(noted))
-    assert not addresses.scheduler_is_alive()
+    assert not addresses.processes()
     addresses.note("mlflow", process.pid, at="http://x", by="make up")
     assert list(json.loads(place.read_text())) == ["mlflow"]
     addresses.forget({process.pid})

@@ -19,7 +19,6 @@ from pathlib import Path
 from lib.commands import lockfile, notebooks
 from lib.commands.services import airflow_settings
 from lib.dag import health
-from lib.ground import layout
 from lib.ground.console import redact, say
 from lib.ground.files import ROOT, state_dir
 from lib.tracking import tracking_uri
@@ -167,7 +166,10 @@ def airflow() -> Finding:
     """Look whether Airflow's database is of this version, and import the DAG files as it does."""
     settings = airflow_settings()
     ready = Path(settings["AIRFLOW_HOME"]) / "ready"
-    said = health.ask(layout.pipelines_dir() / "dags", settings)
+    if not ready.exists():
+        what = f"there is no database in {ready.parent} yet"
+        return Finding("airflow", WARNING, what, "the next make run or make up makes it")
+    said = health.ask(settings)
     wrong = [f"{Path(name).name}: {text}" for name, text in said["errors"].items()]
     fixes = ["mend the files that it names"] if wrong else []
     if said["database"]:
@@ -175,9 +177,6 @@ def airflow() -> Finding:
         fixes.append(f"rm {ready}; the next make run or make up migrates the database")
     if wrong:
         return Finding("airflow", PROBLEM, redact(_some(wrong, "; ")), "; ".join(fixes))
-    if not ready.exists():
-        what = f"there is no database in {ready.parent} yet"
-        return Finding("airflow", WARNING, what, "the next make run or make up makes it")
     return Finding("airflow", OK, f"database migrated; {', '.join(said['dags'])} can be imported")
 
 

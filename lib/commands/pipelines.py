@@ -55,8 +55,8 @@ def run(pipelines: list[str], params: str) -> int:
         from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now
 
         with scheduling.own_process() as is_own:
-            for ghost in scheduling.close_ghosts() if is_own else ():
-                console.write(f"closed {ghost.run_dir}: its process is gone\n")
+            if is_own:
+                scheduling.close_ghosts(console.write)
             make = dagrun.run_dag if is_own else dagrun.run_by_scheduler
             for name in names:
                 ended[name] = make(name, values, console)

@@ -317,8 +317,9 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
     ports = choose_ports(wanted, "make up")
     with scheduling.scheduler_place(say):
         prepare()
-        if scheduling.may_need_tidying():  # a scheduler would wait for runs without a process
-            said = _ask("Airflow's database could not be tidied", "lib.dag.scheduling")
+        scheduling.forget_past_times()
+        if scheduling.ghosts():  # a scheduler would wait for runs without a process
+            said = _ask("Runs without a process could not be closed", "lib.dag.scheduling")
             for line in said.splitlines():
                 if line.startswith("closed "):
                     say(line)

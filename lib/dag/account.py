@@ -7,8 +7,6 @@ from typing import TextIO
 
 from airflow.listeners import hookimpl
 
-INTERRUPTED = "interrupted by Ctrl-C or a signal"
-
 
 class Account(logging.Handler):
     """Prints one line when a task starts and ends, and what its notebook prints meanwhile.
@@ -25,14 +23,8 @@ class Account(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show a line that a notebook has printed; what goes to stderr stays in the log."""
         if record.levelno == logging.INFO:
-            self.show([record.getMessage()])
-
-    def show(self, lines: list[str]) -> None:
-        """Show lines below the task that has printed them."""
-        for line in lines:
             self.cut_off()
-            self.console.write(f"    {line}\n")
-            self.console.flush()
+            self.console.write(f"    {record.getMessage()}\n")
 
     def interject(self, line: str) -> None:
         """Show a line from a signal handler, which may come while another one is being written."""
@@ -77,10 +69,7 @@ class Account(logging.Handler):
     ) -> None:
         """Say that a try has failed, and why."""
         reason = (str(error).strip().splitlines() or [repr(error)])[-1]
-        if reason == INTERRUPTED:
-            self.end(task_instance.task_id, "stopped")
-        else:
-            self.end(task_instance.task_id, "FAILED", reason)
+        self.end(task_instance.task_id, "FAILED", reason)
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:

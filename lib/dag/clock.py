@@ -6,10 +6,8 @@ when nothing was there to keep it: the DAG was off, or nothing ran. Loaded by ev
 Airflow (`plugins/clock.py` registers it), so it imports little.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from airflow.sdk import timezone
-from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from airflow.timetables.trigger import CronTriggerTimetable
 
 GRACE = timedelta(minutes=15)
@@ -22,23 +20,9 @@ class LiveCronTimetable(CronTriggerTimetable):
     Parameters are those of Airflow's `CronTriggerTimetable`. A backfill is not affected.
     """
 
-    def next_dagrun_info(
-        self,
-        *,
-        last_automated_data_interval: DataInterval | None,
-        restriction: TimeRestriction,
-    ) -> DagRunInfo | None:
-        """Return the next run: the first time that is neither past nor taken."""
-        if restriction.catchup:
-            return super().next_dagrun_info(
-                last_automated_data_interval=last_automated_data_interval, restriction=restriction
-            )
-        times = [self._align_to_next(timezone.coerce_datetime(timezone.utcnow() - GRACE))]
-        if last_automated_data_interval is not None:
-            times.append(self._get_next(last_automated_data_interval.end))
-        if restriction.earliest is not None:
-            times.append(self._align_to_next(restriction.earliest))
-        start = max(times)
-        if restriction.latest is not None and restriction.latest < start:
-            return None
-        return DagRunInfo.interval(timezone.coerce_datetime(start - self._interval), start)
+    def _align_to_prev(self, current: datetime) -> datetime:
+        """Return the first time that is not past; Airflow begins from it, if it does not make up.
+
+        Airflow's own returns the last time that is.
+        """
+        return self._align_to_next(current - GRACE)

@@ -4,14 +4,11 @@ In this process it is `dag.test`; an interrupt (Ctrl-C, SIGTERM) ends it for goo
 has the database (`make up`), the run is triggered, followed and, on an interrupt, stopped there.
 """
 
-import json
-import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
@@ -23,6 +20,7 @@ from lib.ground import console as user
 from lib.ground import layout
 from lib.ground.parameters import Value, check_values, merge_parameters
 from lib.ground.runs import run_of_airflow
+from lib.machine import streams
 from lib.machine.session import SIGNALS, import_papermill
 from lib.pages.summary import PAGE, read_summary, summarise
 from lib.run import Run
@@ -36,9 +34,7 @@ from airflow.sdk.listener import get_listener_manager  # noqa: E402
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
-    from sqlalchemy.orm import Session
 
-PRINTED = "lib.machine.executor.stream"  # the log of `lib.machine.streams`
 POLL_S = 1.0
 SCHEDULER_S = 60.0  # a scheduler that has not reported for so long is gone
 PARSED_S = 120.0
@@ -76,7 +72,6 @@ def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
         If a parameter has an unknown name, a wrong type, or a value outside of its domain.
     """
     declared = merge_parameters(layout.declared(pipeline))
-    del declared["run_dir"]  # follows from the DAG run
     asked = check_values(declared, params, owner=pipeline)
     asked.setdefault("source", declared["source"].default)
     if asked["source"] == "":  # of scoring and comparing: nothing of the DAG's own is for a trial
@@ -101,9 +96,8 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
     asked = configuration(pipeline, params)
     account = Account(console)
     console.write(f"{pipeline}  source {asked['source'] or '-'}\n")
-    printed = logging.getLogger(PRINTED)
     get_listener_manager().add_listener(account)
-    printed.addHandler(account)
+    streams.logger.addHandler(account)
     moment = datetime.now(UTC)
     run_id = f"manual__{moment.isoformat()}"
     state = "cancelled"
@@ -118,7 +112,7 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
             else:
                 state = "passed" if done.state == "success" else "failed"
     finally:
-        printed.removeHandler(account)
+        streams.logger.removeHandler(account)
         get_listener_manager().pm.unregister(account)
     _tell(run_of_airflow(pipeline, run_id), state, console)
     return state
@@ -162,11 +156,14 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
         As `configuration`, or if the scheduler has not read the DAG file, or is gone.
     """
     from airflow.api.common.trigger_dag import trigger_dag
+    from airflow.models.dagrun import DagRun
     from airflow.utils.types import DagRunTriggeredByType
 
     asked = configuration(pipeline, params)
     console.write(f"{pipeline}  source {asked['source'] or '-'}, by the scheduler of `make up`\n")
     _wait_until_parsed(pipeline)
+    if others := DagRun.find(dag_id=pipeline, state="running"):  # a DAG makes one at a time
+        console.write(f"  waits for {', '.join(other.run_id for other in others)}\n")
     account = Account(console)
     with interruptible(account), _switched_on(pipeline, console):
         run_id = trigger_dag(
@@ -181,19 +178,18 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
         except KeyboardInterrupt:
             state = "cancelled"
             scheduling.fail_in_airflow(pipeline, run_id)
-            _wait_until_stopped(run)
+            _wait(lambda: run.path.exists() and summarise(run)["state"] != "running", STOP_S)
             scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
     _tell(run, state, console)
     return state
 
 
-def _wait_until_stopped(run: Run) -> None:
-    """Wait for the task of a failed run to end: it finds out at its next sign of life."""
-    deadline = time.monotonic() + STOP_S
-    while time.monotonic() < deadline:
-        if run.path.exists() and summarise(run)["state"] != "running":
-            return
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds, for so many seconds at most; say whether it does."""
+    deadline = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(POLL_S)
+    return holds
 
 
 def _wait_until_parsed(pipeline: str) -> None:
@@ -207,16 +203,15 @@ def _wait_until_parsed(pipeline: str) -> None:
     from airflow.models.dag import DagModel
     from airflow.models.serialized_dag import SerializedDagModel
 
-    deadline = time.monotonic() + PARSED_S
-    while time.monotonic() < deadline:
+    def is_parsed() -> bool:
         known = DagModel.get_current(pipeline)
-        if known is not None and not known.is_stale and SerializedDagModel.has_dag(pipeline):
-            return
-        time.sleep(POLL_S)
-    raise ValueError(
-        f"Airflow has not read dags/{pipeline}.py for {PARSED_S:.0f} s; its own page says why, "
-        "under 'Dag import errors'"
-    )
+        return bool(known and not known.is_stale and SerializedDagModel.has_dag(pipeline))
+
+    if not _wait(is_parsed, PARSED_S):
+        raise ValueError(
+            f"Airflow has not read dags/{pipeline}.py for {PARSED_S:.0f} s; its own page says why, "
+            "under 'Dag import errors'"
+        )
 
 
 @contextmanager
@@ -224,12 +219,10 @@ def _switched_on(pipeline: str, console: TextIO) -> Iterator[None]:
     """Switch a DAG on that is off, and off again at the end: a DAG that is off runs nothing."""
     from airflow.models.dag import DagModel
     from airflow.utils.session import create_session
-    from sqlalchemy import update
 
     def switch(*, off: bool) -> None:
-        change = update(DagModel).where(DagModel.dag_id == pipeline).values(is_paused=off)
         with create_session() as session:
-            session.execute(change)
+            DagModel.get_current(pipeline, session=session).is_paused = off
 
     if not DagModel.get_current(pipeline).is_paused:
         yield
@@ -251,83 +244,31 @@ def _follow(run: Run, run_id: str, account: Account) -> str:
         If no scheduler reports any more; the run is closed then.
     """
     from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
 
     told: dict[str, str] = {}
-    read: dict[Path, int] = {}
-    waits = False
     while True:
-        with create_session() as session:
-            (found,) = DagRun.find(dag_id=run.pipeline, run_id=run_id, session=session)
-            begun = [t for t in found.get_task_instances(session=session) if t.start_date]
-            state = str(found.state)
-            if state == "queued" and not waits:
-                waits = _tell_what_is_before(run, session, account.console)
+        (found,) = DagRun.find(dag_id=run.pipeline, run_id=run_id)
+        begun = [task for task in found.get_task_instances() if task.start_date]
         for task in sorted(begun, key=lambda task: task.start_date):
-            _tell_task(task, run, told, read, account)
-        if state in ("success", "failed"):
-            return "passed" if state == "success" else "failed"
+            news = f"{task.state} {task.try_number}"
+            if told.get(task.task_id) != news:
+                told[task.task_id] = news
+                _tell_task(task, account)
+        if found.state in ("success", "failed"):
+            return "passed" if found.state == "success" else "failed"
         if scheduling.silence_s() > SCHEDULER_S:
             scheduling.close_run(run.pipeline, run_id, "lost", "the scheduler of Airflow is gone")
             raise ValueError("the scheduler of Airflow has stopped; start `make up` again")
         time.sleep(POLL_S)
 
 
-def _tell_what_is_before(run: Run, session: "Session", console: TextIO) -> bool:
-    """Say which runs go on, if any: a DAG makes one at a time."""
-    from airflow.models.dagrun import DagRun
-
-    others = DagRun.find(dag_id=run.pipeline, state="running", session=session)
-    if others:
-        console.write(f"  waits for {', '.join(other.run_id for other in others)}\n")
-    return bool(others)
-
-
-def _tell_task(
-    task: "TaskInstance", run: Run, told: dict[str, str], read: dict[Path, int], account: Account
-) -> None:
-    """Print what is new of a task: that it has begun, what its notebook prints, how it ended."""
-    now = f"{task.state} {task.try_number}"
-    is_new, told[task.task_id] = told.get(task.task_id) != now, now
-    if task.state == "running" and is_new:
+def _tell_task(task: "TaskInstance", account: Account) -> None:
+    """Print that a task has begun, or what became of it."""
+    if task.state == "running":
         account.begin(task.task_id)
-    elif task.state == "running" or (task.state in WORDS and is_new):
-        account.show(_printed(task, read))
-    if task.state in WORDS and is_new:
+    elif task.state in WORDS:
         took = ((task.end_date or datetime.now(UTC)) - task.start_date).total_seconds()
-        why = _why(run, task.task_id) if WORDS[task.state] == "FAILED" else ""
-        account.end(task.task_id, WORDS[task.state], why, took)
-
-
-def _why(run: Run, stage: str) -> str:
-    """Return the last line of a failed stage's error."""
-    errors = {found["name"]: found["error"] for found in summarise(run)["stages"]}
-    if error := errors.get(stage):
-        return f"{error['ename']}: {error['text'].strip()}".splitlines()[-1]
-    return "see its log in Airflow"
-
-
-def _printed(task: "TaskInstance", read: dict[Path, int]) -> list[str]:
-    """Return the lines that a notebook has printed since the last call, from Airflow's log file."""
-    from airflow.sdk.configuration import conf
-
-    below = f"dag_id={task.dag_id}/run_id={task.run_id}/task_id={task.task_id}"
-    path = Path(conf.get("logging", "base_log_folder"), below, f"attempt={task.try_number}.log")
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        file.seek(read.get(path, 0))
-        whole = file.read().rpartition(b"\n")[0]
-    read[path] = read.get(path, 0) + len(whole) + bool(whole)
-    lines = []
-    for line in whole.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record.get("logger") == PRINTED and record.get("level") == "info":
-            lines.append(str(record.get("event", "")))
-    return lines
+        account.end(task.task_id, WORDS[task.state], seconds=took)
 
 
 def _tell(run: Run, state: str, console: TextIO) -> None:
@@ -336,10 +277,7 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
     facts = {"report": page if page.exists() else f"no page was written to {run.path}"}
     if state == "cancelled":
         console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
-        facts["go on"] = (
-            f"`make up`, and in Airflow clear the stopped task of {run.pipeline}: it goes on there"
-            "\n           or start a new run by the same command"
-        )
+        facts["go on"] = "`make up`, and in Airflow clear the stopped task; or start a new run"
     else:
         summary = read_summary(run)
         if known := tracking.link(run):
@@ -348,8 +286,8 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
             facts["model"] = f"{model['name']} version {model['version']}, {model['uri']}"
         if summary["verdict"]:
             facts["verdict"] = explain(summary["verdict"])
-        elif summary["state"] == "passed" and summary["reason"]:
-            facts["result"] = summary["reason"]
+        elif summary["reason"]:
+            facts["result"] = summary["reason"].splitlines()[0]
         if decision := read_decision(run):
             facts["promote"] = f"{decision['outcome']}: {decision['reason']}"
     for name, fact in facts.items():

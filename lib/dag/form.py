@@ -6,8 +6,8 @@ parses.
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from lib.dag.alarm import AlarmOperator
 from lib.dag.assets import data_asset, drift_asset, model_asset
 from lib.dag.clock import LiveCronTimetable
 from lib.dag.notify import failure_callbacks
@@ -15,8 +15,16 @@ from lib.dag.operator import NotebookOperator
 from lib.dag.promotion import PromotionOperator
 from lib.ground import layout
 from lib.ground.parameters import Parameter, Value, check_values, merge_parameters
+from lib.ground.runs import run_of_airflow
 
-from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, Param
+from airflow.sdk import Asset, AssetAlias, AssetAny, AssetOrTimeSchedule, Param, XComArg, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import OutletEventAccessorsProtocol
+
+DRIFT = AssetAlias("drift")
+"""Stands for the asset of whichever pipeline the model belongs to, which only a run knows."""
 
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
@@ -56,7 +64,6 @@ def notebook_params(pipeline: str, **overrides: Value) -> dict[str, Param]:
     """
     by_stage = layout.declared(pipeline)
     merged = merge_parameters(by_stage)
-    del merged["run_dir"]
     values = check_values(merged, overrides, owner=pipeline)
     first = {name: stage for stage in reversed(by_stage) for name in by_stage[stage]}
     return {
@@ -88,28 +95,40 @@ def notebook_task(
     )
 
 
-def promotion_task(pipeline: str, *, answer_days: float = 3) -> PromotionOperator:
+def promotion_task(pipeline: str) -> PromotionOperator:
     """Return the task after a register notebook: a version that enters production updates an asset.
 
-    With ``promote="approval"`` it waits for a person, and no answer within `answer_days` is a "no".
+    With ``promote="approval"`` it waits for a person, and no answer in three days is a "no".
     It is skipped where nothing was promoted, and then the asset is not updated.
     """
     return PromotionOperator(
         task_id="promote",
         pipeline=pipeline,
-        response_timeout=timedelta(days=answer_days),
+        response_timeout=timedelta(days=3),
         outlets=[model_asset(pipeline)],
         doc_md="Puts the registered version into production, as `promote` says.",
     )
 
 
-def alarm_task(pipeline: str) -> AlarmOperator:
-    """Return the task after the notebook that watches: on an alarm it updates `drift_asset`."""
-    return AlarmOperator(
-        task_id="alarm",
-        pipeline=pipeline,
-        doc_md="Says that new data or errors are no longer as in training; else it is skipped.",
-    )
+def alarm_task(pipeline: str) -> XComArg:
+    """Return the task after the notebook that watches: on an alarm it updates `drift_asset`.
+
+    It obeys `watch.json` of the run, and is skipped where nothing has drifted. The event of the
+    asset carries ``name`` and ``version`` of the model, the ``run_dir`` that found it and ``why``,
+    a list of sentences.
+    """
+
+    @task(outlets=[DRIFT], doc_md="Says that new data or errors are no longer as in training.")
+    def alarm(run_id: str, outlet_events: "OutletEventAccessorsProtocol") -> list[str]:
+        run = run_of_airflow(pipeline, run_id)
+        watch = run.read("watch.json")
+        if not watch["drifted"]:
+            raise AirflowSkipException("the data and the errors are as they were in training")
+        facts = {key: watch[key] for key in ("name", "version", "why")} | {"run_dir": run.run_dir}
+        outlet_events[DRIFT].add(drift_asset(watch["pipeline"]), extra=facts)
+        return watch["why"]
+
+    return alarm()
 
 
 def training_schedule(pipeline: str, cron: str) -> AssetOrTimeSchedule:

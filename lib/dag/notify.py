@@ -10,7 +10,7 @@ and connections, so addresses and passwords stay where Airflow keeps its secrets
 - ``NOTIFY_WEBHOOK``: the name of a connection of type HTTP, ``notify_webhook`` for example, then
   ``AIRFLOW_CONN_NOTIFY_WEBHOOK='{"conn_type": "http", "host": "https://chat.example.org/hooks/…"}'``.
   It gets JSON by POST: ``text`` as Slack and Mattermost show it, and ``event``, ``pipeline``,
-  ``run``, ``reason``, ``link`` for a program.
+  ``run``, ``what``, ``reason``, ``link`` for a program.
 
 A message that cannot be sent is an error in the log and changes nothing of the run. What a message
 says may come from an error of anybody's code: it is never taken for a template, for markup or for
@@ -22,13 +22,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from lib.ground.console import redact
 from lib.ground.runs import run_of_airflow
-from lib.pages.summary import PAGE, decision, summarise
+from lib.pages.summary import decision, summarise
 from lib.registry.gate import is_promoted
 from lib.run import Run
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 EMAIL, WEBHOOK = "NOTIFY_EMAIL", "NOTIFY_WEBHOOK"
-REASON_LINES, REASON_CHARACTERS = 6, 600
+REASON_CHARACTERS = 600
 POST_S = 10  # Airflow stops a callback that takes longer than its DAG file may
 
 logger = logging.getLogger(__name__)
@@ -44,17 +44,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Message:
-    """What is told: an event in a line, the facts, and where to read on.
+    """What is told: an event, the facts, and where to read on.
 
     Attributes
     ----------
     event : {"failed", "refused", "registered", "promoted"}
-    pipeline, run, folder : str
-        Of the run; the folder is the path of its page, once there is one.
+    pipeline, run : str
+        The names.
     what : str
         Which stage, or which version of which model.
     reason : str
-        The error, or what the gate said and what followed, in few lines.
+        The error, or what the gate said and what followed, in few words.
     link : str
         The report's address, "" where Airflow's is unknown.
     """
@@ -65,16 +65,11 @@ class Message:
     what: str
     reason: str
     link: str
-    folder: str
 
     @classmethod
-    def about(cls, run: Run, event: str, what: str, reason: str, link: str = "") -> "Message":
-        """Return the message about a run, with its report unless another link says more."""
-        page = run.path / PAGE
-        folder = redact(str(page if page.exists() else run.path))
-        return cls(
-            event, run.pipeline, run.name, what, shorten(reason), link or report_link(run), folder
-        )
+    def about(cls, run: Run, event: str, what: str, reason: str) -> "Message":
+        """Return the message about a run."""
+        return cls(event, run.pipeline, run.name, what, shorten(reason), report_link(run))
 
     @property
     def title(self) -> str:
@@ -134,14 +129,13 @@ def failure(context: "Context") -> Message:
     task = getattr(context.get("ti"), "task_id", "")
     reason = summary["reason"] or str(context.get("reason") or "no reason was given")
     if failed:
-        what, link = failed[0]["title"], ""
+        what = failed[0]["title"]
         reason = reason.removeprefix(f"{what}: ")
-    else:  # nothing was executed: only Airflow's log says why
+    else:
         what = f"task {task}" if task else "before its first task"
-        link = _in_airflow(f"/dags/{pipeline}/runs/{quote(run_id, safe='')}")
         reason = f"{reason}: no notebook has failed, Airflow's log says why"
     event = "refused" if summary["state"] == "refused" else "failed"
-    return Message.about(run, event, what, reason, link)
+    return Message.about(run, event, what, reason)
 
 
 def promotion(run: Run) -> Message | None:
@@ -168,39 +162,25 @@ def send(message: Message) -> None:
 
 
 def shorten(text: str) -> str:
-    """Return the first lines of `text`, without passwords in addresses."""
-    lines = [redact(line) if "://" in line else line for line in text.strip().splitlines()]
-    short = "\n".join(lines[:REASON_LINES])[:REASON_CHARACTERS]
-    return short if short == "\n".join(lines) else f"{short} …"
+    """Return the beginning of `text`, without passwords in addresses."""
+    whole = "\n".join(map(redact, text.strip().splitlines()))
+    return whole if len(whole) <= REASON_CHARACTERS else f"{whole[:REASON_CHARACTERS]} …"
 
 
-def plain(message: Message) -> str:
-    """Return the message as text."""
-    facts = {"run": message.run, "reason": message.reason.replace("\n", "\n" + 9 * " ")}
-    facts |= {"report": message.link, "folder": message.folder}
-    lines = [f"{name:<8} {value}" for name, value in facts.items() if value]
-    return "\n".join([message.title, "", *lines])
-
-
-def chat(message: Message) -> str:
-    """Return the message as Slack and Mattermost format it, the reason as text only."""
+def text(message: Message) -> str:
+    """Return the message as text, safe in HTML and where chats look for mentions; error fenced."""
     reason = message.reason.replace("```", "'''")
-    lines = [message.title, f"run `{message.run}`", f"```\n{reason}\n```" if reason else ""]
-    lines += [message.link or message.folder]
-    return html.escape("\n".join(line for line in lines if line), quote=False)
+    lines = [message.title, f"run `{message.run}`", f"```\n{reason}\n```", message.link]
+    return html.escape("\n".join(lines), quote=False)
 
 
 def _mail(receiver: str, message: Message) -> None:
     from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
-    text = html.escape(plain(message))
-    if message.link:
-        link = html.escape(message.link)
-        text = text.replace(link, f'<a href="{link}">{link}</a>')
     SmtpNotifier(
         to=receiver,
         subject=" ".join(message.title.split()),
-        html_content=f'<pre style="white-space: pre-wrap">{text}</pre>',
+        html_content=f'<pre style="white-space: pre-wrap">{text(message)}</pre>',
     ).notify({})  # as it is: calling it would take the text for a template
 
 
@@ -215,24 +195,18 @@ def _post(connection: str, message: Message) -> None:
     hook = HttpHook(http_conn_id=connection)
     session = hook.get_conn()
     mask_secret(urlsplit(hook.base_url).path.strip("/"))
-    facts = {
-        name: getattr(message, name) for name in ("event", "pipeline", "run", "reason", "link")
-    }
-    answer = session.post(hook.base_url, json={"text": chat(message)} | facts, timeout=POST_S)
+    content = {"text": text(message)} | asdict(message)
+    answer = session.post(hook.base_url, json=content, timeout=POST_S)
     if answer.status_code >= 400:
         raise ConnectionError(f"the answer was {answer.status_code} {answer.reason}")
 
 
 def report_link(run: Run) -> str:
     """Return the address of the report of `run` in Airflow, "" where Airflow's is unknown."""
-    return _in_airflow(f"/reports/run/{run.pipeline}/{quote(run.name)}")
-
-
-def _in_airflow(path: str) -> str:
     from airflow.sdk.configuration import conf
 
     url = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{url}{path}" if url else ""
+    return f"{url}/reports/run/{run.pipeline}/{quote(run.name)}" if url else ""
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.dag.account import INTERRUPTED
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
 from lib.ground import layout
@@ -44,6 +43,15 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def interrupt_is_final() -> Iterator[None]:
+    """Fail the task for good where its process is interrupted: Airflow would try it again."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise AirflowFailException("interrupted by Ctrl-C or a signal") from error
 
 
 class NotebookOperator(PapermillOperator):
@@ -84,6 +92,7 @@ class NotebookOperator(PapermillOperator):
         dag = self.get_dag()  # its parameters now: Airflow puts a run's values into them
         self.written = {name: param.value for name, param in dag.params.items()} if dag else {}
 
+    @interrupt_is_final()
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
         run, dag_run = run_of_airflow(self.pipeline, context["run_id"]), context["dag_run"]
@@ -114,8 +123,6 @@ class NotebookOperator(PapermillOperator):
             )
         except BaseException as error:
             self._tell_failure(run, values, error)
-            if isinstance(error, KeyboardInterrupt):
-                raise AirflowFailException(INTERRUPTED) from error
             if _is_final(error):
                 raise AirflowFailException(str(error)) from error
             raise
@@ -124,10 +131,8 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
         last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
-        publish_page(run)
         try:
-            with interrupt_is_final():
-                self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
+            self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
         finally:
             publish_page(run, complete=True)
         if "registration.json" in run.record(self.stage)["writes"]:
@@ -147,11 +152,9 @@ class NotebookOperator(PapermillOperator):
             If one has an unknown name, a wrong type, or a value outside of its domain.
         """
         declared = merge_parameters(layout.declared(self.pipeline))
-        del declared["run_dir"]  # follows from the DAG run
         values = values_of_run(declared, self.written, context["dag_run"].conf or {})
         for name, value in values.items():
-            is_template = isinstance(value, str) and "{{" in value
-            if is_template and value == self.written.get(name):
+            if value == self.written.get(name):  # what a person enters is never a template
                 values[name] = self.render_template(value, context)
         return check_values(declared, values, owner=self.pipeline)
 
@@ -164,7 +167,6 @@ class NotebookOperator(PapermillOperator):
     def _tell_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
         """Tell page and MLflow of a failure; a second one on the way is added to the first."""
         notebook = run.path / f"{self.stage}.ipynb"
-        publish_page(run)
         try:
             if not notebook.exists():
                 _report_refusal(Path(self.input_nb), notebook, error)
@@ -178,15 +180,6 @@ class NotebookOperator(PapermillOperator):
 def runs_without_server(context: "Context") -> bool:
     """Say whether `dag.test` runs the DAG, `make run` for example: nobody can be asked then."""
     return context["dag_run"].triggering_user_name == TEST
-
-
-@contextmanager
-def interrupt_is_final() -> Iterator[None]:
-    """Fail the task for good where its process is interrupted: Airflow would try it again."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise AirflowFailException(INTERRUPTED) from error
 
 
 def publish_page(run: "Run", *, complete: bool = False) -> None:

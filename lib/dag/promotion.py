@@ -11,11 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
-from lib.dag.operator import (
-    interrupt_is_final,
-    publish_page,
-    runs_without_server,
-)
+from lib.dag.operator import interrupt_is_final, publish_page, runs_without_server
 from lib.ground.files import now, read_object, write_json
 from lib.ground.runs import run_of_airflow
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 DECISION = "promotion.json"
-AGREED = ("approved", "promoted")
 
 
 class PromotionOperator(ApprovalOperator):
@@ -58,8 +53,6 @@ class PromotionOperator(ApprovalOperator):
         A person said no, or nobody answered in time.
     ``waiting``
         There is no server to answer at: `make promote` decides.
-    ``approved``
-        A person has agreed, and the promotion is under way; a retry goes on from here.
     ``refused``
         A person has agreed, but the promotion was not possible any more.
     """
@@ -83,29 +76,28 @@ class PromotionOperator(ApprovalOperator):
         )
         self.pipeline = pipeline
 
+    @interrupt_is_final()
     def execute(self, context: "Context") -> str:
         """Note what was done, or ask a person and wait; return the version in words."""
-        with interrupt_is_final():
-            case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
-            registered, earlier = case.registered, read_decision(case.run)
-            if registered["policy"] != "approval":
-                if registered["champion"] != registered["version"]:
-                    case.leave("kept", registered["reason"])
-                return self._enter(context, case, registered["reason"])
-            is_same = all(earlier.get(key) == registered[key] for key in ("name", "version"))
-            if is_same and earlier["outcome"] in AGREED:
-                return self._promote(context, case, earlier["reason"], earlier["who"])
-            if runs_without_server(context):
-                case.leave(
-                    "waiting",
-                    "it waits at @staging for a person, and no Airflow server runs to answer at: "
-                    f"{how_to_promote(registered)} promotes it",
-                )
-            self.subject, self.body = question(case.run, registered, case.gate)
-            return super().execute(context)
+        case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
+        registered = case.registered
+        if registered["policy"] != "approval":
+            if registered["champion"] != registered["version"]:
+                case.leave("kept", registered["reason"])
+            return self._enter(context, case, registered["reason"])
+        if runs_without_server(context):
+            case.leave(
+                "waiting",
+                "it waits at @staging for a person, and no Airflow server runs to answer at: "
+                f"{how_to_promote(registered)} promotes it",
+            )
+        self.subject, self.body = question(case.run, registered, case.gate)
+        return super().execute(context)
 
     def execute_complete(self, context: "Context", event: dict) -> str:
         """Do what the person has answered; return the version in words."""
+        from lib.registry import lifecycle
+
         answer = super().execute_complete(context, event)
         case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
         who = (answer["responded_by_user"] or {}).get("name", "")
@@ -124,12 +116,6 @@ class PromotionOperator(ApprovalOperator):
                 who,
             )
         reason = reason or f"approved: {case.gate['reason']}"
-        case.note("approved", reason, who)
-        return self._promote(context, case, reason, who)
-
-    def _promote(self, context: "Context", case: "_Case", reason: str, who: str) -> str:
-        from lib.registry import lifecycle
-
         name, version = case.registered["name"], case.registered["version"]
         champion = case.gate["champion"]
         lifecycle.reconcile(name)  # so that a retry sees what an interrupted try has done

@@ -15,7 +15,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 
 from lib.ground import layout
 from lib.ground.files import is_local, outputs_dir
-from lib.ground.runs import list_runs, run_folder_name
+from lib.ground.runs import run_folder_name
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
 from lib.pages import publish, run_index, summary, two_runs
@@ -38,12 +38,11 @@ from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
-from upath import UPath
 
 COMPARE = "compare"
+NONE = "There is no such report."
 STAGE_FILE = re.compile(r"(?P<stage>\d+_\w+)(\.attempt-\d+)?\.(?P<kind>html|ipynb)", re.ASCII)
 SHOWN = (".json", ".ipynb", ".png", ".html")
-STAMPS = ("size", "mtime", "LastModified", "ETag")  # whichever the file system knows
 SANDBOX = "sandbox allow-scripts; frame-ancestors 'self'"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -102,11 +101,10 @@ def find(path: str, a: str = "", b: str = "") -> Place:
         run_dir, _, file = path.rpartition("/")
         run = open_run(run_dir)
     except ValueError as error:
-        raise HTTPException(404, "There is no such report.") from error
-    match = STAGE_FILE.fullmatch(file)
-    if file != summary.PAGE and not match:
-        raise HTTPException(404, "There is no such report.")
-    stage = f" / {file.rpartition('.')[0]}" if match else ""
+        raise HTTPException(404, NONE) from error
+    if file != summary.PAGE and not STAGE_FILE.fullmatch(file):
+        raise HTTPException(404, NONE)
+    stage = "" if file == summary.PAGE else f" / {file.rpartition('.')[0]}"
     return Place(quote(path), f"{run.pipeline} / {run.name}{stage}", (run,), file)
 
 
@@ -128,9 +126,9 @@ def allowed(
 
 
 def readable(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> list[str]:
-    """Return the pipelines whose runs the caller may see."""
-    root, found = outputs_dir(), []
-    for name in sorted(p.name for p in root.iterdir() if p.is_dir()) if root.exists() else []:
+    """Return the pipelines of the index whose runs the caller may see."""
+    found = []
+    for name in {row["pipeline"] for row in run_index.read_rows()}:
         with suppress(HTTPException):
             requires_access_dag("GET", DagAccessEntity.RUN, name)(request, user)
             found.append(name)
@@ -144,7 +142,7 @@ def _refuse_links_out(run: Run) -> None:
         return
     home = os.path.realpath(root.path) + f"/{run.pipeline}/"
     if not f"{os.path.realpath(run.path.path)}/".startswith(home):
-        raise HTTPException(404, "There is no such report.")
+        raise HTTPException(404, NONE)
     for folder, folders, files in os.walk(run.path.path):
         for name in (*folders, *files):
             made = Path(folder) / name
@@ -167,16 +165,7 @@ def of_airflow(request: Request, dag_id: str, run_id: str, task_id: str = "") ->
 @router.get("/view/{path:path}")
 def view(request: Request, place: Allowed) -> HTMLResponse:
     """Answer with the page of ours that frames a report and keeps it up to date."""
-    return _sealed(view_page(place, request.scope["root_path"]), "frame-ancestors 'self'")
-
-
-def view_page(place: Place, root: str) -> str:
-    """Return the page that frames the report at `place`; `root` is where this application is."""
-    links = {}
-    if place.file == COMPARE:  # the other pages lead there themselves
-        links = {f"{root}/view/{INDEX}": "All runs"} | {
-            f"{root}/view/{quote(run.run_dir)}/{summary.PAGE}": run.name for run in place.runs
-        }
+    root = request.scope["root_path"]
     data = {
         "page": f"{root}/page/{place.path}",
         "state": f"{root}/state/{place.path}",
@@ -185,13 +174,14 @@ def view_page(place: Place, root: str) -> str:
         "views": f"{root}/view/",
         "base": root.removesuffix("reports"),
     }
-    return page.document(
+    text = page.document(
         f"{place.title} · Reports",
-        page.render("frame.html", links=links, data=data),
+        page.render("frame.html", data=data),
         "frame.css",
         "frame.js",
         policy="connect-src 'self'; frame-src 'self'",
     )
+    return _sealed(text, "frame-ancestors 'self'")
 
 
 @router.get("/page/{path:path}")
@@ -224,7 +214,8 @@ def render(place: Place, pipelines: list[str]) -> str:
         Those that the index may show.
     """
     if place.file == INDEX:
-        return _index(pipelines)
+        rows = [row for row in run_index.read_rows() if row["pipeline"] in pipelines]
+        return run_index.render([row | {"page": summary.PAGE} for row in rows])
     for run in place.runs:
         if not run.path.exists():
             return _waiting(run, place.title, "its first stage")
@@ -237,15 +228,6 @@ def render(place: Place, pipelines: list[str]) -> str:
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
     return stage_page.build(notebook)
-
-
-def _index(pipelines: list[str]) -> str:
-    rows = run_index.read_rows()
-    if not rows:  # none has been written yet
-        runs = [run for pipeline in pipelines for run in list_runs(pipeline)]
-        rows = [run_index.row(summary.read_summary(run)) for run in runs]
-    shown = [row | {"page": summary.PAGE} for row in rows if row["pipeline"] in pipelines]
-    return run_index.render(shown)
 
 
 def _with_pages(known: dict) -> dict:
@@ -274,21 +256,18 @@ def _waiting(run: Run, title: str, what: str) -> str:
 
 
 def version(place: Place) -> str:
-    """Return a text that changes whenever the report at `place` does."""
+    """Return a text that changes whenever the report at `place` does.
+
+    It stands for name, size and times of every file that a report may show.
+    """
     seen = hashlib.sha256()
     folders = [f for run in place.runs for f in (run.path, run.path / "stages")]
     for folder in folders or [outputs_dir()]:
-        for entry in sorted(_listing(folder)):
-            seen.update(f"{entry}\n".encode())
+        for entry in folder.fs.ls(folder.path, detail=True) if folder.exists() else []:
+            name = entry["name"].rpartition("/")[2]
+            if name.endswith(SHOWN) and not name.startswith("."):
+                seen.update(str(entry).encode())
     return seen.hexdigest()
-
-
-def _listing(folder: UPath) -> Iterator[tuple[str, ...]]:
-    """Yield name and stamps of every file in `folder` that a report may show."""
-    for entry in folder.fs.ls(folder.path, detail=True) if folder.exists() else []:
-        name = entry["name"].rpartition("/")[2]
-        if name.endswith(SHOWN) and not name.startswith("."):
-            yield name, *(str(entry.get(stamp)) for stamp in STAMPS)
 
 
 @functools.lru_cache(maxsize=512)

@@ -7,36 +7,19 @@ process is gone and nothing will ever end it, so the next start does (`close_gho
 """
 
 import fcntl
-import os
+import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
-from lib.ground import addresses
+from lib.ground import runs
 from lib.ground.files import state_dir
-from lib.ground.runs import run_folder_name, run_of_airflow
-
-from sqlalchemy import Row, create_engine, text
 
 TEST = "dag_test"  # who has triggered a run, where `dag.test` has
-DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
-BEAT = timedelta(seconds=15)  # a scheduler says every five seconds that it lives
-
-
-class Ghost(NamedTuple):
-    """A DAG run that says it is going on, and whose process is gone."""
-
-    dag_id: str
-    run_id: str
-
-    @property
-    def run_dir(self) -> str:
-        """The folder of the run, ``<pipeline>/<run>``."""
-        return f"{self.dag_id}/{run_folder_name(self.run_id)}"
+BEAT_S = 15.0  # a scheduler says every five seconds that it lives
 
 
 @contextmanager
@@ -98,72 +81,61 @@ def is_alive(dag_id: str, run_id: str) -> bool | None:
 def scheduler_lives() -> bool:
     """Say whether a scheduler works on Airflow's database, whoever has started it.
 
-    One of `make up` is known by its process. Any other has to give a sign of life, as one that has
-    just been killed does not.
+    It has to give a sign of life while this waits, as one that has just been killed does not.
     """
-    if addresses.scheduler_is_alive():
-        return True
-    first = _last_beat()
-    if first is None or datetime.now(UTC) - first > BEAT:
-        return False
-    deadline = time.monotonic() + BEAT.total_seconds()
-    while time.monotonic() < deadline:
-        if _last_beat() != first:
-            return True
+    before = silence_s()
+    while before < BEAT_S:
         time.sleep(0.5)
+        now = silence_s()
+        if now < before:
+            return True
+        before = now
     return False
 
 
 def silence_s() -> float:
     """Return for how many seconds no scheduler has reported; infinity where none ever has."""
-    last = _last_beat()
+    from airflow.jobs.job import Job
+    from airflow.models.dagrun import DagRun  # noqa: F401  (jobs refer to it)
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    query = select(func.max(Job.latest_heartbeat)).where(
+        Job.job_type == "SchedulerJob", Job.state == "running"
+    )
+    with create_session() as session:
+        last = session.scalar(query)
     return float("inf") if last is None else (datetime.now(UTC) - last).total_seconds()
 
 
-def ghosts() -> list[Ghost]:
-    """Return the DAG runs of `make run` that are going on in Airflow's database, and nowhere else.
+def ghosts() -> list[tuple[str, str]]:
+    """Return ids of DAG and run of every ghost: `make run` made it, and its process is gone.
 
-    Those of a scheduler are its own to look after. Airflow is not imported.
+    Those of a scheduler are its own to look after.
     """
     query = (
         "SELECT dag_id, run_id FROM dag_run "
-        "WHERE triggering_user_name = :who AND state IN ('queued', 'running')"
+        "WHERE triggering_user_name = ? AND state IN ('queued', 'running')"
     )
-    return [Ghost(*row) for row in _ask(query, who=TEST) if is_alive(*row) is False]
+    return [ids for ids in _ask(query, TEST) if is_alive(*ids) is False]
 
 
-def close_ghosts() -> list[Ghost]:
-    """End every ghost: in Airflow, in MLflow and on its page; return them."""
-    found = ghosts()
+def close_ghosts(tell: Callable[[str], object]) -> None:
+    """End every ghost, in Airflow, in MLflow and on its page, and `tell` of it in a line."""
     reason = "its process was killed, or the machine stopped; noticed at the next start"
-    for ghost in found:
-        close_run(*ghost, "lost", reason)
-        _mark(*ghost).unlink(missing_ok=True)
-    return found
+    for ids in ghosts():
+        close_run(*ids, "lost", reason)
+        _mark(*ids).unlink(missing_ok=True)
+        tell(f"closed {runs.run_of_airflow(*ids).run_dir}: its process is gone\n")
 
 
-def may_need_tidying() -> bool:
-    """Say, without importing Airflow, whether `tidy_up` has anything to do."""
-    query = "SELECT dag_id FROM dag WHERE next_dagrun_create_after < :now"
-    return bool(ghosts() or _ask(query, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"))
+def forget_past_times() -> None:
+    """Let Airflow find the next time of every DAG anew where the one that it keeps is past.
 
-
-def tidy_up() -> list[Ghost]:
-    """Close every ghost before a scheduler begins, and forget the times that are past.
-
-    So no DAG that is off starts, once it is on, what was due before (see `lib.dag.clock`): Airflow
-    keeps the next time of each DAG, and finds a new one when it parses the file.
+    So no DAG begins, once a scheduler runs, what was due before: see `lib.dag.clock`.
     """
-    from lib.dag.clock import GRACE
-
-    from airflow.models.dag import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import update
-
-    past = DagModel.next_dagrun_create_after < datetime.now(UTC) - GRACE
-    with create_session() as session:
-        session.execute(update(DagModel).where(past).values(next_dagrun_create_after=None))
-    return close_ghosts()
+    past = "next_dagrun_create_after < datetime('now')"
+    _ask(f"UPDATE dag SET next_dagrun_create_after = NULL WHERE {past}")
 
 
 def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
@@ -178,11 +150,10 @@ def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
         Why, in a sentence.
     """
     from lib import tracking
-    from lib.ground import runs
     from lib.pages import publish
 
     fail_in_airflow(dag_id, run_id)
-    run = run_of_airflow(dag_id, run_id)
+    run = runs.run_of_airflow(dag_id, run_id)
     if run.path.exists():
         tracking.close(run)
         runs.close_run(run, state, reason)
@@ -191,52 +162,24 @@ def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
 
 def fail_in_airflow(dag_id: str, run_id: str) -> None:
     """Set a DAG run to failed, with what runs of it; what was to come is skipped."""
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from airflow.utils.state import DagRunState, State, TaskInstanceState
+    from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+    from airflow.models.serialized_dag import SerializedDagModel
 
-    with create_session() as session:
-        for found in DagRun.find(dag_id=dag_id, run_id=run_id, session=session):
-            if found.state in State.finished_dr_states:
-                continue
-            for task in found.get_task_instances(session=session):
-                if task.state not in State.finished:
-                    begun = task.start_date is not None
-                    ended = TaskInstanceState.FAILED if begun else TaskInstanceState.SKIPPED
-                    task.set_state(ended, session=session)
-            found.set_state(DagRunState.FAILED)
-            session.merge(found)
+    dag = SerializedDagModel.get_dag(dag_id)
+    set_dag_run_state_to_failed(dag=dag, run_id=run_id, commit=True)
 
 
-def _ask(query: str, **values: str) -> Sequence[Row]:
-    """Return the rows of a query of Airflow's database; none where there is no database yet."""
+def _ask(query: str, *values: str) -> list[tuple]:
+    """Return what Airflow's database answers, without importing Airflow; [] where there is none."""
     file = state_dir() / ".airflow" / "airflow.db"
-    address = os.environ.get(DATABASE)
-    if not address and not file.exists():
+    if not file.exists():
         return []
-    engine = create_engine(address or f"sqlite:///file:{file}?mode=ro&uri=true")
-    try:
-        with engine.connect() as connection:
-            return connection.execute(text(query), values).all()
-    finally:
-        engine.dispose()
-
-
-def _last_beat() -> datetime | None:
-    from airflow.jobs.job import Job
-    from airflow.models.dagrun import DagRun  # noqa: F401  (jobs refer to it)
-    from airflow.utils.session import create_session
-    from sqlalchemy import func, select
-
-    query = select(func.max(Job.latest_heartbeat)).where(
-        Job.job_type == "SchedulerJob", Job.state == "running"
-    )
-    with create_session() as session:
-        return session.scalar(query)
+    with closing(sqlite3.connect(file)) as database, database:
+        return database.execute(query, values).fetchall()
 
 
 def _mark(dag_id: str, run_id: str) -> Path:
-    return _place(f"alive/{dag_id}--{run_folder_name(run_id)}.json")
+    return _place(f"alive/{dag_id}--{runs.run_folder_name(run_id)}.json")
 
 
 def _place(name: str) -> Path:
@@ -255,5 +198,4 @@ def _try(descriptor: int, kind: int) -> bool:
 
 
 if __name__ == "__main__":
-    for closed in tidy_up():
-        sys.stdout.write(f"closed {closed.run_dir}: its process is gone\n")
+    close_ghosts(sys.stdout.write)

@@ -60,11 +60,6 @@ def open_stage_link(run_dir: str, stage: str, lab: str = "") -> str:
     return f"{lab or address('lab')}/{OPEN_STAGE}?{query}"
 
 
-def scheduler_is_alive() -> bool:
-    """Say whether a scheduler that `make up` has started works on this database."""
-    return SCHEDULER in processes()
-
-
 def processes() -> dict[str, dict]:
     """Return what is on record of every service whose process lives, by the service's name.
 

@@ -227,6 +227,8 @@ def _domain(text: str | None, kind: str, place: str) -> dict[str, str | float | 
 def merge_parameters(notebooks: Mapping[str, Mapping[str, Parameter]]) -> dict[str, Parameter]:
     """Return every parameter of a pipeline once, from its stages' parameters in order.
 
+    `run_dir` is left out: it follows from the run.
+
     Parameters
     ----------
     notebooks : mapping of str to mapping of str to Parameter
@@ -249,6 +251,7 @@ def merge_parameters(notebooks: Mapping[str, Mapping[str, Parameter]]) -> dict[s
                     f"{name} is declared as {facts[0]} in {first[name]} and as {facts[1]} in "
                     f"{stage}; notebooks that share a parameter must agree on type, default, domain"
                 )
+    merged.pop("run_dir", None)
     return merged
 
 

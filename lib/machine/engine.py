@@ -13,11 +13,9 @@ import os
 import re
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib.ground import outcome
-from lib.ground.files import is_local
 from lib.machine import streams
 from lib.machine.session import Session, StageStopped, StageTimeoutError, import_papermill
 
@@ -26,11 +24,7 @@ import_papermill()
 import psutil  # noqa: E402
 import zmq  # noqa: E402
 from jupyter_client.manager import AsyncKernelManager  # noqa: E402
-from nbclient.exceptions import (  # noqa: E402
-    CellExecutionError,
-    CellTimeoutError,
-    DeadKernelError,
-)
+from nbclient.exceptions import CellExecutionError, DeadKernelError  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 from papermill.clientwrap import PapermillNotebookClient  # noqa: E402
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines  # noqa: E402
@@ -39,17 +33,13 @@ from papermill.exceptions import PapermillExecutionError  # noqa: E402
 NAME = "truthful"
 TICK_S = 0.1
 MEMORY_S = 1.0
-FIRST_SAVE_S, AUTOSAVE_S = 0.5, 5.0  # between two saves while a cell runs
+AUTOSAVE_S = 0.5  # between two saves; papermill waits longer where they are slow
 POLITE_S = 5.0  # for a kernel to run its own exit handlers
 GRACE_S = 3.0  # for a cell to say where it was, between an interrupt and the kill
 START_S = 60
 IOPUB_S = 60
 
 logger = logging.getLogger("lib.machine.executor")
-
-
-class _EarlyEnd(Exception):
-    """A cell called ``sys.exit(0)``: the notebook ends here, and well."""
 
 
 def register() -> None:
@@ -87,58 +77,40 @@ class _Progress(NotebookExecutionManager):
         super().__init__(nb, progress_bar=False, autosave_cell_every=AUTOSAVE_S)
         self.session = session
         self.current: int | None = None
-        self.saved_at = -float("inf")
-        self.save_seconds = 0.0
         self.changed = False
 
     def save(self, **_changes: object) -> None:
         """Write the notebook now."""
-        begun = time.monotonic()
         outcome.write_notebook(self.session.output_path, self.nb)
-        self.saved_at = time.monotonic()
-        self.save_seconds = self.saved_at - begun
+        self.last_save_time = self.now()
         self.changed = False
 
     def autosave_cell(self) -> None:
-        """Write the notebook if there is something new and it is time.
-
-        Cheap saves come often, so that a kill loses little. Slow ones come every `AUTOSAVE_S`
-        seconds, or less often where they would take most of the time.
-        """
-        cost = self.save_seconds
-        wait = max(min(max(50 * cost, FIRST_SAVE_S), AUTOSAVE_S), 4 * cost)
-        if self.changed and time.monotonic() - self.saved_at >= wait:
-            self.save()
+        """Write the notebook if there is something new and papermill finds that it is time."""
+        if self.changed:
+            super().autosave_cell()
 
     def cell_start(self, cell: NotebookNode, cell_index: int = 0, **_rest: object) -> None:
-        """Mark a cell as running and save, locally at once, remotely when it is time."""
+        """Mark a cell as running."""
         self.current = cell_index
         started = self.now().isoformat()
         cell.metadata.papermill.update(start_time=started, status=self.RUNNING, exception=False)
         self.session.tell(cell=cell_index, started=started)
         self.changed = True
-        if is_local(self.session.output_path):
-            self.save()
-        else:
-            self.autosave_cell()
+        self.autosave_cell()
 
     def cell_complete(self, cell: NotebookNode, cell_index: int = 0, **_rest: object) -> None:
         """Mark a cell as completed; called only when it is."""
-        end = self.now()
-        record = cell.metadata.papermill
-        record.update(end_time=end.isoformat(), status=self.COMPLETED, exception=False)
+        ended = self.now().isoformat()
+        cell.metadata.papermill.update(end_time=ended, status=self.COMPLETED, exception=False)
         self.current = None
         self.session.tell(cell=None)
 
     def notebook_complete(self, **_rest: object) -> None:
         """Mark the notebook as ended well, and save it."""
-        self.end_time = self.now()
-        record = self.nb.metadata.papermill
-        record["exception"] = False
-        record["end_time"] = self.end_time.isoformat()
-        record["duration"] = (self.end_time - self.start_time).total_seconds()
-        record["peak_memory_bytes"] = self.session.peak_memory_bytes
-        self.save()
+        self.nb.metadata.papermill["exception"] = False
+        self.nb.metadata.papermill["peak_memory_bytes"] = self.session.peak_memory_bytes
+        super().notebook_complete()
 
     def fail(self, error: BaseException) -> None:
         """Mark the notebook as failed because of `error`, and save it."""
@@ -168,10 +140,8 @@ class _Client(PapermillNotebookClient):
         )
         self.progress = progress
         self.session = progress.session
-        self.left = False  # whoever waited for this notebook does so no more
         self.deadline = float("inf")
         self.last_output = 0.0
-        self.kernel: psutil.Process | None = None
         self.kernel_pid = 0
         self.memory_at = 0.0
         self.left_out: dict[int, int] = {}
@@ -184,32 +154,13 @@ class _Client(PapermillNotebookClient):
         """Run all cells; raise what ended them, if not the last cell did.
 
         Every notebook has an event loop of its own, which ends with it, however it ends: nothing
-        that still waits can reach the next one.
+        that still waits can reach the next one. What a signal handler raises (Airflow's limit of a
+        task) ends the loop, and that ends the kernel.
         """
         self.reset_execution_trackers()
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            self._run()
-            return self.nb
-        with ThreadPoolExecutor(1) as thread:  # Jupyter's loop runs in this one
-            running = thread.submit(self._run)
-            try:
-                running.result()
-            finally:
-                self.left = True
-        return self.nb
-
-    def _run(self) -> None:
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            loop = runner.get_loop()
-            work = loop.create_task(self._execute())
-            try:
-                loop.run_until_complete(work)
-            finally:  # what a signal handler raises (Airflow's limit of a task) ends only the loop
-                if not work.done():
-                    work.cancel()
-                    loop.run_until_complete(asyncio.gather(work, return_exceptions=True))
+            runner.run(self._execute())
+        return self.nb
 
     async def _execute(self) -> None:
         try:
@@ -221,8 +172,6 @@ class _Client(PapermillNotebookClient):
                     self.progress.cell_start(cell, index)
                     await self._run_cell(cell, index)
                 self.progress.cell_complete(cell, index)
-        except _EarlyEnd:
-            pass
         except BaseException:
             self._kill()
             raise
@@ -247,8 +196,6 @@ class _Client(PapermillNotebookClient):
         await self.async_start_new_kernel(cwd=self.session.cwd)
         self.kernel_pid = self.km.provisioner.pid
         self.session.tell(kernel=self.kernel_pid)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.kernel = psutil.Process(self.kernel_pid)
         from lib.pages import notebook as reports  # noqa: F401  imported while the kernel starts
 
         work = asyncio.ensure_future(self._connect())
@@ -262,8 +209,7 @@ class _Client(PapermillNotebookClient):
 
     async def _connect(self) -> None:
         await self.async_start_new_kernel_client()
-        reply = self.kc.kernel_info(reply=True, timeout=START_S)
-        info = await reply if asyncio.iscoroutine(reply) else reply
+        info = await self.async_wait_for_reply(self.kc.kernel_info())
         self.nb.metadata["language_info"] = info["content"]["language_info"]
 
     async def _run_cell(self, cell: NotebookNode, index: int) -> None:
@@ -280,14 +226,10 @@ class _Client(PapermillNotebookClient):
                     await self._check_cell(cell, index, work, begun)
             work.result()
         except CellExecutionError as error:
-            self._raise_for(error, cell, index)
-        except CellTimeoutError as error:
-            raise StageTimeoutError(
-                f"the output of cell {index + 1} did not arrive within {IOPUB_S} s of its end",
-                "iopub_timeout",
-                IOPUB_S,
-                index + 1,
-            ) from error
+            trace = [line for out in cell.outputs for line in out.get("traceback", ())]
+            raise PapermillExecutionError(
+                index, cell.execution_count, cell.source, error.ename, error.evalue, trace
+            ) from None
         except DeadKernelError as error:
             raise await self._death(index) from error
         except asyncio.CancelledError as error:  # what waits for a kernel may end so when it dies
@@ -330,11 +272,9 @@ class _Client(PapermillNotebookClient):
         session.tell(stopping=f"StageTimeoutError: {text}")
         await self.km.interrupt_kernel()
         await asyncio.wait({work}, timeout=GRACE_S)
-        raise StageTimeoutError(text, name, limit, index + 1)
+        raise StageTimeoutError(text, name)
 
     def _check_signal(self) -> None:
-        if self.left:
-            raise StageStopped("an error in the process that executed this notebook ended it")
         if (number := self.session.stop_signal) is not None:
             name = signal.Signals(number).name
             raise StageStopped(f"the process that executed this notebook was told to stop ({name})")
@@ -360,33 +300,18 @@ class _Client(PapermillNotebookClient):
             f"the most memory it was seen to use was {memory:,.0f} MiB"
         )
 
-    def _raise_for(self, error: CellExecutionError, cell: NotebookNode, index: int) -> None:
-        """Turn nbclient's error into papermill's, or into an early end without failure."""
-        if error.ename == "SystemExit" and error.evalue in ("", "0", "None"):
-            self.progress.cell_complete(cell, index)
-            raise _EarlyEnd from None
-        trace = [
-            line
-            for output in cell.outputs
-            if output.output_type == "error"
-            for line in output.traceback
-        ]
-        raise PapermillExecutionError(
-            index, cell.execution_count, cell.source, error.ename, error.evalue, trace
-        ) from None
-
     def _sample_memory(self, *, now: bool = False) -> None:
         """Keep the largest memory use of the kernel and its children."""
-        if self.kernel is None or (not now and time.monotonic() - self.memory_at < MEMORY_S):
+        if not now and time.monotonic() - self.memory_at < MEMORY_S:
             return
         self.memory_at = time.monotonic()
         with contextlib.suppress(psutil.Error):
-            used = self.kernel.memory_info().rss
-            if not now:
-                for child in self.kernel.children(recursive=True):
-                    with contextlib.suppress(psutil.Error):
-                        used += child.memory_info().rss
-            peak = max(used, _high_water_mark(self.kernel.pid))
+            kernel = psutil.Process(self.kernel_pid)
+            used = 0
+            for process in (kernel, *kernel.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    used += process.memory_info().rss
+            peak = max(used, _high_water_mark(self.kernel_pid))
             self.session.peak_memory_bytes = max(self.session.peak_memory_bytes, peak)
 
     def _kill(self) -> None:
@@ -400,13 +325,12 @@ class _Client(PapermillNotebookClient):
         if self.km is None:
             return
         try:
-            if self.km.has_kernel and await self.km.is_alive():
-                await self._ask_to_exit()
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._gone(), timeout=POLITE_S)
+            if self.kc is not None and await self.km.is_alive():
+                # ipykernel 7 may answer a request for shutdown by waiting for a stopped thread
+                self.kc.execute("get_ipython().ask_exit()", silent=True, store_history=False)
+                await self._gone()
             self._kill()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._gone(), timeout=POLITE_S)
+            await self._gone()
             if self.kc is not None:
                 self.kc.stop_channels()
             await self.km.cleanup_resources()
@@ -415,20 +339,12 @@ class _Client(PapermillNotebookClient):
         finally:
             self._kill()
 
-    async def _ask_to_exit(self) -> None:
-        """Ask the kernel to exit.
-
-        IPython is asked in its own words: on a shutdown request, ipykernel 7 may wait for a thread
-        that it has stopped itself.
-        """
-        if self.km.ipykernel and self.kc is not None:
-            self.kc.execute("get_ipython().ask_exit()", silent=True, store_history=False)
-        else:
-            await self.km.request_shutdown()
-
     async def _gone(self) -> None:
-        while self.km.has_kernel and await self.km.is_alive():
-            await asyncio.sleep(TICK_S / 5)
+        """Wait until the kernel has ended, for `POLITE_S` at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLITE_S):
+                while self.km.has_kernel and await self.km.is_alive():
+                    await asyncio.sleep(TICK_S / 5)
 
     def output(
         self, outs: list, msg: dict, display_id: str | None, cell_index: int
@@ -457,12 +373,8 @@ class _Client(PapermillNotebookClient):
 
     def log_output_message(self, output: NotebookNode) -> None:
         """Write text output to the log."""
-        if not self.log_output:
-            return
-        if output.output_type == "stream":
+        if self.log_output and output.output_type == "stream":
             self.logs[output.name].add(output.text)
-        elif "text/plain" in output.get("data", {}):
-            logger.info("%s", output.data["text/plain"])
 
 
 def _high_water_mark(pid: int) -> int:

@@ -19,12 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from lib.ground import outcome
-from lib.machine.session import (
-    SIGNALS,
-    Session,
-    Watcher,
-    import_papermill,
-)
+from lib.machine.session import SIGNALS, Session, Watcher, import_papermill
 
 from upath import UPath
 
@@ -131,7 +126,7 @@ def execute_notebook(
     Returns
     -------
     Session
-        With ``output_path``, ``html_path``, ``seconds`` and ``peak_memory_bytes``.
+        With ``output_path``, ``seconds`` and ``peak_memory_bytes``.
 
     Raises
     ------
@@ -140,7 +135,7 @@ def execute_notebook(
     nbclient.exceptions.DeadKernelError
         The kernel died or did not start.
     StageTimeoutError
-        `timeout_s` or `silent_timeout_s` was reached, or output came too slowly to be stored.
+        `timeout_s` or `silent_timeout_s` was reached.
     StageStopped
         A signal came whose earlier handler let the process go on.
     """
@@ -183,9 +178,8 @@ def _run(session: Session, parameters: Mapping[str, object] | None) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     engine.register()
-    papermill_log = logging.getLogger("papermill")
-    level = papermill_log.level
-    papermill_log.setLevel(logging.WARNING)  # its "Output Notebook: will not be saved" misleads
+    # its "Output Notebook: will not be saved" misleads
+    logging.getLogger("papermill").setLevel(logging.WARNING)
     escaped = session.input_path.replace("{", "{{").replace("}", "}}")  # papermill formats paths
     try:
         papermill.execute_notebook(
@@ -201,7 +195,6 @@ def _run(session: Session, parameters: Mapping[str, object] | None) -> None:
         if not session.completed:  # papermill refuses errors that a cell's tag allows
             raise
     finally:
-        papermill_log.setLevel(level)
         if session.output_path.exists():
             try:
                 reports.write_html(session.output_path)

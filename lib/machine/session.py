@@ -6,7 +6,6 @@ Importing it is cheap: papermill is imported when it is needed, without storage 
 import contextlib
 import importlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -33,25 +32,16 @@ UNUSED = (
 class StageTimeoutError(Exception):
     """A notebook ran longer than it may, or one of its cells was silent for too long.
 
-    Attributes
+    Parameters
     ----------
+    message : str
     limit : str
-        ``"timeout_s"`` or ``"silent_timeout_s"``.
-    seconds : float
-        The limit that was passed.
-    cell : int
-        Number of the cell that was running, from 1.
+        The one that was passed: ``"timeout_s"`` or ``"silent_timeout_s"``.
     """
 
-    def __init__(self, message: str, limit: str, seconds: float, cell: int) -> None:
-        super().__init__(message, limit, seconds, cell)
+    def __init__(self, message: str, limit: str) -> None:
+        super().__init__(message)
         self.limit = limit
-        self.seconds = seconds
-        self.cell = cell
-
-    def __str__(self) -> str:
-        """Return the message alone."""
-        return str(self.args[0])
 
 
 class StageStopped(Exception):
@@ -79,15 +69,9 @@ class Session:
     seconds: float = 0.0
     peak_memory_bytes: int = 0
 
-    @property
-    def html_path(self) -> UPath:
-        """Where the HTML of the executed notebook lies: beside it."""
-        return self.output_path.with_suffix(".html")
-
     def tell(self, **facts: str | int | None) -> None:
         """Tell the watcher what it must know if this process dies now."""
-        if self.watcher:
-            self.watcher.tell(facts)
+        self.watcher.tell(facts)
 
 
 class Watcher:
@@ -96,7 +80,7 @@ class Watcher:
     def __init__(self, output_path: UPath, sockets: str) -> None:
         script = Path(__file__).with_name("watcher.py")
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(script), str(os.getpid())],
+            [sys.executable, "-I", "-S", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -9,27 +9,20 @@ then it has imported next to nothing, so that it starts at once and waits in lit
 
 import json
 import os
-import select
 import sys
 
-GOODBYE = b"goodbye"
-POLL_S = 2.0
+GOODBYE = "goodbye\n"
 
 
-def _wait(parent: int) -> dict | None:
+def _wait() -> dict | None:
     """Read reports from standard input until it closes; return them, or None after a goodbye."""
     known: dict = {}
-    rest = b""
-    while True:
-        ready, _, _ = select.select([0], [], [], POLL_S)
-        chunk = os.read(0, 65536) if ready else b""
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line == GOODBYE:
-                return None
+    for line in sys.stdin:
+        if line == GOODBYE:
+            return None
+        if line.endswith("\n"):  # else it was being written
             known.update(json.loads(line))
-        if (ready and not chunk) or (not ready and os.getppid() != parent):
-            return known
+    return known
 
 
 def _become_finisher(known: dict) -> None:
@@ -89,7 +82,7 @@ def stop_kernel(pid: int, sockets: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--finish":
+    if "--finish" in sys.argv:
         _finish(json.loads(sys.argv[2]))
-    elif (reports_received := _wait(int(sys.argv[1]))) is not None:
+    elif (reports_received := _wait()) is not None:
         _become_finisher(reports_received)
