@@ -46,7 +46,6 @@ class Day:
         """Complete the file."""
         if self.writer:
             self.writer.close()
-        self.writer = self.tail = None
 
 
 def write_days(
@@ -66,8 +65,9 @@ def write_days(
                         days[-1].close()
                     days.append(Day(day, place / f"{day}.parquet", symbol))
                 days[-1].counts.update(read=n_read, outside=n_read - len(inside))
-                if len(inside):
-                    _write(days[-1], _clean(days[-1], inside, rules))
+                kept = _clean(days[-1], inside, rules)
+                if len(kept):
+                    _write(days[-1], _with_sides(days[-1], kept))
     finally:
         if days:
             days[-1].close()
@@ -90,7 +90,7 @@ def _cut(batch: pl.DataFrame, session: Session) -> Iterator[tuple[date, pl.DataF
 
 
 def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Return the ticks of a session that are kept, with their sides, and count what they are.
+    """Return the ticks of a session that are kept, and count what they are.
 
     The day's tail reaches back as far as the rolling median and the search for repeats do. It is
     put before the new ticks and taken off again, so that borders between batches leave no trace.
@@ -113,7 +113,7 @@ def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     day.counts["kept"] += len(kept)
     n_moment = int((known["ts"] == known["ts"][-1]).sum())
     day.tail = known.tail(max(n_moment, MEDIAN_TICKS - 1))
-    return _with_sides(day, kept)
+    return kept
 
 
 def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -138,8 +138,6 @@ def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
 
 def _with_sides(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks as they are stored, with sides by the tick rule where there are none."""
-    if ticks.is_empty():
-        return ticks
     price = ticks["price"].to_numpy()
     before = price[0] if day.last_us is None else day.last_price
     change = np.diff(price, prepend=before)
@@ -154,8 +152,6 @@ def _with_sides(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
 
 def _write(day: Day, ticks: pl.DataFrame) -> None:
     """Append ticks to the file of their day and to its digest."""
-    if ticks.is_empty():
-        return
     times = _times(ticks)
     gaps = np.diff(times, prepend=times[0] if day.last_us is None else day.last_us)
     day.gap_us = max(day.gap_us, int(gaps.max()))
@@ -164,17 +160,10 @@ def _write(day: Day, ticks: pl.DataFrame) -> None:
     for name in ticks.columns:
         if name != "day":
             values = ticks[name].to_physical().to_numpy()
-            little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-            day.hashes.setdefault(name, hashlib.sha256()).update(little.data)
+            day.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(values))
     table = ticks.to_arrow()
     if day.writer is None:
-        day.writer = parquet.ParquetWriter(
-            day.path,
-            table.schema,
-            compression="lz4",
-            use_dictionary=[name for name in ticks.columns if name != "ts"],
-            column_encoding={"ts": "DELTA_BINARY_PACKED"},
-        )
+        day.writer = parquet.ParquetWriter(day.path, table.schema)
     day.writer.write_table(table)
 
 

@@ -119,13 +119,11 @@ def _first(
 def _open(
     table: "Table", columns: list[str], wanted: "BooleanExpression", task: "FileScanTask"
 ) -> RawTicks:
-    def batches(names: list[str], batch_rows: int) -> Iterator["arrow.RecordBatch"]:
+    def batches(names: list[str]) -> Iterator["arrow.RecordBatch"]:
         from pyiceberg.io.pyarrow import ArrowScan
 
         schema = table.scan(selected_fields=tuple(names)).projection()
         scan = ArrowScan(table.metadata, table.io, schema, wanted)
-        for batch in scan.to_record_batches([task]):
-            for start in range(0, batch.num_rows, batch_rows):
-                yield batch.slice(start, batch_rows)
+        return scan.to_record_batches([task])
 
     return RawTicks(columns, batches, may_be_empty=True)

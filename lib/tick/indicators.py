@@ -277,8 +277,6 @@ def _features_of_day(bars: dict[str, np.ndarray], options: FeatureOptions) -> di
 
 def _numbers(bars: pd.DataFrame, name: str) -> np.ndarray:
     """Return a column as float64."""
-    if not pd.api.types.is_numeric_dtype(bars[name]):
-        raise ValueError(f"column {name!r} must hold numbers, not {bars[name].dtype}")
     return bars[name].to_numpy(dtype=np.float64)
 
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from lib.tick.files import find_tick_files
 from lib.tick.iceberg import iceberg_finder
-from lib.tick.read import BATCH_ROWS, Place, TickFile, TickFormat, first_time, read_ticks
+from lib.tick.read import Place, TickFile, TickFormat, first_time, read_ticks
 from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc
 
 import numpy as np
@@ -53,7 +53,7 @@ class TickSource:
         """Yield the ticks from `first_day` to the last day, in order of time and of one symbol."""
         last_us, last_place, seen = -(1 << 62), "", set()
         for file in self._needed(first_day):
-            for place, batch in read_ticks(file, self.form, BATCH_ROWS):
+            for place, batch in read_ticks(file, self.form):
                 later = np.append(batch["ts"].to_physical().to_numpy() >= self.rules.end, True)
                 n_before = int(later.argmax())
                 is_last, batch = n_before < len(batch), batch[:n_before]
