@@ -139,8 +139,7 @@ def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
 def _with_sides(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks as they are stored, with sides by the tick rule where there are none."""
     price = ticks["price"].to_numpy()
-    before = price[0] if day.last_us is None else day.last_price
-    change = np.diff(price, prepend=before)
+    change = np.diff(price, prepend=day.last_price)
     sign = pl.Series(np.where(np.abs(change) > SAME_PRICE * price, np.sign(change), np.nan))
     rule = sign.fill_nan(None).forward_fill().fill_null(day.last_side).cast(pl.Int8)
     if "side" not in ticks.columns:

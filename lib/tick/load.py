@@ -16,7 +16,7 @@ from pathlib import Path
 from lib.ground.console import redact
 from lib.tick.days import Day, write_days
 from lib.tick.read import BATCH_ROWS, tick_format
-from lib.tick.rules import EARLIEST, Rules, make_rules, to_zone
+from lib.tick.rules import EARLIEST, Rules, make_session, to_day, to_zone
 from lib.tick.sample import sample_days
 from lib.tick.stream import TickSource, find_ticks
 
@@ -143,7 +143,8 @@ def load_ticks(
     of the future decides whether a tick stays. A price level that is reached in one jump larger
     than `max_deviation` counts as good once it makes up half of the window.
     """
-    rules = make_rules(kind, session, session_zone, as_of, max_deviation, drop_repeats=drop_repeats)
+    clock = make_session(session, session_zone)
+    rules = Rules(kind, clock, to_day(as_of), drop_repeats, max_deviation)
     form = tick_format(kind, columns, to_zone("time_zone", time_zone).key)
     if source == "sample":
         days = _load_sample(folder, rules, sample or {}, seed)
@@ -163,8 +164,7 @@ def iter_ticks(folder: Path) -> Iterator[pl.DataFrame]:
     """Yield the ticks that `load_ticks` has laid down, day by day, in batches of a day's ticks."""
     for path in sorted(folder.glob("*.parquet")):
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS):
-                yield pl.from_arrow(batch)
+            yield from map(pl.from_arrow, file.iter_batches(BATCH_ROWS))
 
 
 def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:

@@ -8,7 +8,6 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -117,8 +116,8 @@ def first_time(file: TickFile, form: TickFormat) -> float:
     if file.first_us is not None:
         return file.first_us
     only_time = replace(form, names={"timestamp": form.names["timestamp"]}, required=["timestamp"])
-    with closing(read_ticks(file, only_time)) as batches:
-        return next((int(batch["ts"].to_physical()[0]) for _, batch in batches), math.inf)
+    batches = read_ticks(file, only_time)
+    return next((int(batch["ts"].to_physical()[0]) for _, batch in batches), math.inf)
 
 
 def read_ticks(file: TickFile, form: TickFormat) -> Iterator[tuple["Place", pl.DataFrame]]:
