@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from lib.tick.rules import ONE_DAY, Rules, Session
+from lib.tick.rules import Rules, Session
 
 import numpy as np
 import polars as pl
@@ -79,11 +79,7 @@ def _cut(batch: pl.DataFrame, session: Session) -> Iterator[tuple[date, pl.DataF
     times, start = batch["ts"].to_physical().to_numpy(), 0
     while start < len(times):
         day = session.day_of(int(times[start]))
-        borders = [
-            session.instant(day, session.opening),
-            session.instant(day, session.closing),
-            session.instant(day + ONE_DAY),
-        ]
+        borders = [session.instant(day, at) for at in (session.opening, session.closing, 86_400)]
         opening, closing, end = (int(i) for i in np.searchsorted(times, borders))
         yield day, batch[opening:closing], end - start
         start = end
@@ -95,7 +91,7 @@ def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     The day's tail reaches back as far as the rolling median and the search for repeats do. It is
     put before the new ticks and taken off again, so that borders between batches leave no trace.
     """
-    valid = _valid(day, ticks, rules.kind)
+    valid = _valid(day, ticks)
     if valid.is_empty():
         return valid
     n_tail = 0 if day.tail is None else len(day.tail)
@@ -116,7 +112,7 @@ def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     return kept
 
 
-def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
+def _valid(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks whose values are possible, with price and size; count the others."""
 
     def positive(name: str) -> pl.Expr:
@@ -124,7 +120,7 @@ def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
         return column.is_finite() & (column > 0)
 
     side = [name for name in ticks.columns if name == "side"]
-    if kind == "quotes":
+    if "bid" in ticks.columns:
         good = ticks.filter(positive("bid") & positive("ask"))
         valid = good.filter(pl.col("bid") <= pl.col("ask"))
         day.counts.update(bad_price=len(ticks) - len(good), crossed=len(good) - len(valid))

@@ -71,8 +71,7 @@ def _open(name: str, opener: Callable[[], BinaryIO]) -> RawTicks:
         text = gzip.GzipFile(fileobj=stream) if packed else stream
         header = text.read(MAX_HEADER).split(b"\n")[0].decode("utf-8-sig")
     columns = [field.strip() for field in next(csv.reader([header]), [])]
-    codec = "gzip" if packed else ""
-    return RawTicks(columns, partial(_read_csv, opener, columns, codec), "line", 2)
+    return RawTicks(columns, partial(_read_csv, opener, columns, packed=packed), "line", 2)
 
 
 def _read_parquet(
@@ -83,13 +82,13 @@ def _read_parquet(
 
 
 def _read_csv(
-    opener: Callable[[], BinaryIO], header: list[str], codec: str, columns: list[str]
+    opener: Callable[[], BinaryIO], header: list[str], columns: list[str], *, packed: bool
 ) -> Iterator[arrow.RecordBatch]:
     """Yield `columns` as text."""
     with opener() as stream:
         text = arrow.PythonFile(stream, mode="r")
         yield from open_csv(
-            arrow.CompressedInputStream(text, codec) if codec else text,
+            arrow.CompressedInputStream(text, "gzip") if packed else text,
             ReadOptions(column_names=header, skip_rows=1, use_threads=False),
             convert_options=ConvertOptions(
                 include_columns=columns, column_types=dict.fromkeys(columns, arrow.string())

@@ -15,14 +15,11 @@ class Session:
 
     Attributes
     ----------
-    text : str
-        As it was given.
     opening, closing : int
         Seconds of local clock time after midnight.
     zone : ZoneInfo
     """
 
-    text: str
     opening: int
     closing: int
     zone: ZoneInfo
@@ -42,7 +39,6 @@ class Session:
 class Rules:
     """What decides which ticks are kept, see `lib.tick.load.load_ticks`."""
 
-    kind: str
     session: Session
     last_day: date
     drop_repeats: bool
@@ -70,7 +66,7 @@ def make_session(text: str, zone: str) -> Session:
             f"session is {text!r}: give HH:MM-HH:MM within one day, as 09:30-16:00 or "
             "00:00-24:00; hours that cross midnight do not in another session_zone"
         )
-    return Session(text, opening, closing, to_zone("session_zone", zone))
+    return Session(opening, closing, to_zone("session_zone", zone))
 
 
 def to_day(as_of: str) -> date:

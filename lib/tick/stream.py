@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 
 ICEBERG = "iceberg:"
-CLOCK = "%Y-%m-%d %H:%M:%S.%f UTC"
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class TickSource:
         for instant in batch["ts"].to_physical()[[0, -1]].to_list():
             if file.day and abs(self.rules.session.day_of(instant) - file.day) > ONE_DAY:
                 raise ValueError(
-                    f"{file.name} has a tick of {utc(instant):{CLOCK}}: the date in a file's name "
+                    f"{file.name} has a tick of {utc(instant)}: the date in a file's name "
                     "must be that of its ticks, because files are chosen by it. Rename the file"
                 )
 
@@ -133,7 +132,7 @@ def _check_order(batch: pl.DataFrame, place: Place, last_us: int, last_place: st
         at = int(wrong[0])
         before = place.at(batch["row"][at - 1]) if at else last_place
         raise ValueError(
-            f"{place.at(batch['row'][at])}: {utc(times[at + 1]):{CLOCK}} is before "
-            f"{utc(times[at]):{CLOCK}} in {before}; the ticks of a file must be in order of time, "
+            f"{place.at(batch['row'][at])}: {utc(times[at + 1])} is before "
+            f"{utc(times[at])} in {before}; the ticks of a file must be in order of time, "
             "and files that are read together must not overlap: sort them, or leave one out"
         )
