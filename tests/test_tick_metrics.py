@@ -214,8 +214,3 @@ def test_spread_skips_pairs_across_a_missing_return():
 
 def test_spread_of_returns_that_follow_each_other_is_zero():
     assert roll_spread(np.array([1.0, 2.0, 3.0, 4.0])) == 0
-
-
-def test_spread_of_too_few_returns_is_refused():
-    with pytest.raises(ValueError, match=r"1 pair\(s\)"):
-        roll_spread(np.array([1.0, np.nan, 1.0, 2.0]))

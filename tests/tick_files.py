@@ -5,7 +5,7 @@ import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from lib.tick import load, stream
+from lib.tick import load, read
 
 import polars as pl
 import pytest
@@ -50,10 +50,10 @@ class Folder:
         return str(Path(self.put(TWO[:0], "README.md")).parent)
 
 
-def load_ticks(source, folder, *, batch_rows=stream.BATCH_ROWS, **options):
+def load_ticks(source, folder, *, batch_rows=read.BATCH_ROWS, **options):
     """Load with so many rows held at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "BATCH_ROWS", batch_rows)
+        patch.setattr(read, "BATCH_ROWS", batch_rows)
         return load.load_ticks(source, folder, **options)
 
 

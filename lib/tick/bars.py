@@ -10,11 +10,9 @@ from datetime import timedelta
 
 from lib.tick.indicators import check_bars as check_bars  # as bars are checked where models run
 
-import numpy as np
 import pandas as pd
 import polars as pl
 
-KINDS = ("time", "tick", "volume", "dollar")
 TAIL_TICKS = 5
 
 
@@ -24,8 +22,8 @@ def to_bars(batches: Iterable[pl.DataFrame], *, kind: str = "time", size: float)
     Parameters
     ----------
     batches : iterable of polars.DataFrame
-        Cleaned ticks in order of time, cut anywhere; columns ``ts`` (UTC), ``day``, ``price``,
-        ``size`` and ``side`` (-1, 0 or 1), and for quotes ``bid`` and ``ask``.
+        Cleaned ticks in order of time, cut anywhere, none empty; columns ``ts`` (UTC), ``day``,
+        ``price``, ``size`` and ``side`` (-1, 0 or 1), and for quotes ``bid`` and ``ask``.
     kind : {"time", "tick", "volume", "dollar"}, default "time"
         What ends a bar.
     size : float
@@ -47,20 +45,18 @@ def to_bars(batches: Iterable[pl.DataFrame], *, kind: str = "time", size: float)
     Raises
     ------
     ValueError
-        If `kind` or `size` makes no sense, quotes are to give volume or dollar bars, there is no
-        tick, or a tick is earlier than the one before.
+        If `size` makes no sense for this kind, quotes are to give volume or dollar bars, there is
+        no tick, or a tick is earlier than the one before.
 
     Notes
     -----
     Memory is one batch, the ticks of the longest bar and the bars. Sums are taken tick by tick from
     the begin of a bar, so a volume bar's volume is never below `size` by a rounding.
     """
-    _require_kind(kind, size)
+    _require_size(kind, size)
     pieces: list[pl.DataFrame] = []
     rest: list[pl.DataFrame] = []
     for batch in batches:
-        if batch.is_empty():
-            continue
         ticks = pl.concat([*rest, batch], rechunk=True)
         bar = _bar_numbers(ticks, kind, size)
         is_open = bar == bar[-1]
@@ -77,15 +73,11 @@ def to_bars(batches: Iterable[pl.DataFrame], *, kind: str = "time", size: float)
     return bars.with_columns(pl.col("day").dt.to_string()).to_pandas().set_index("ts")
 
 
-def _require_kind(kind: str, size: float) -> None:
-    """Refuse a kind or size that makes no bars."""
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
-    if not 0 < size < np.inf:
-        raise ValueError(f"size is {size}: give a number above 0")
+def _require_size(kind: str, size: float) -> None:
+    """Refuse a size that makes no bars of this kind."""
     if kind == "tick" and size != int(size):
         raise ValueError(f"size is {size}: a tick bar holds a whole number of ticks")
-    if kind == "time" and (round(size, 6) != size or size < 1e-6):
+    if kind == "time" and round(size, 6) != size:
         raise ValueError(f"size is {size} s: give a whole number of microseconds")
 
 

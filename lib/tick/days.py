@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from lib.tick.rules import ONE_DAY, Rules, Session
+from lib.tick.rules import Rules, Session
 
 import numpy as np
 import polars as pl
@@ -46,7 +46,6 @@ class Day:
         """Complete the file."""
         if self.writer:
             self.writer.close()
-        self.writer = self.tail = None
 
 
 def write_days(
@@ -66,8 +65,9 @@ def write_days(
                         days[-1].close()
                     days.append(Day(day, place / f"{day}.parquet", symbol))
                 days[-1].counts.update(read=n_read, outside=n_read - len(inside))
-                if len(inside):
-                    _write(days[-1], _clean(days[-1], inside, rules))
+                kept = _clean(days[-1], inside, rules)
+                if len(kept):
+                    _write(days[-1], _with_sides(days[-1], kept))
     finally:
         if days:
             days[-1].close()
@@ -79,23 +79,19 @@ def _cut(batch: pl.DataFrame, session: Session) -> Iterator[tuple[date, pl.DataF
     times, start = batch["ts"].to_physical().to_numpy(), 0
     while start < len(times):
         day = session.day_of(int(times[start]))
-        borders = [
-            session.instant(day, session.opening),
-            session.instant(day, session.closing),
-            session.instant(day + ONE_DAY),
-        ]
+        borders = [session.instant(day, at) for at in (session.opening, session.closing, 86_400)]
         opening, closing, end = (int(i) for i in np.searchsorted(times, borders))
         yield day, batch[opening:closing], end - start
         start = end
 
 
 def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Return the ticks of a session that are kept, with their sides, and count what they are.
+    """Return the ticks of a session that are kept, and count what they are.
 
     The day's tail reaches back as far as the rolling median and the search for repeats do. It is
     put before the new ticks and taken off again, so that borders between batches leave no trace.
     """
-    valid = _valid(day, ticks, rules.kind)
+    valid = _valid(day, ticks)
     if valid.is_empty():
         return valid
     n_tail = 0 if day.tail is None else len(day.tail)
@@ -113,10 +109,10 @@ def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     day.counts["kept"] += len(kept)
     n_moment = int((known["ts"] == known["ts"][-1]).sum())
     day.tail = known.tail(max(n_moment, MEDIAN_TICKS - 1))
-    return _with_sides(day, kept)
+    return kept
 
 
-def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
+def _valid(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks whose values are possible, with price and size; count the others."""
 
     def positive(name: str) -> pl.Expr:
@@ -124,7 +120,7 @@ def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
         return column.is_finite() & (column > 0)
 
     side = [name for name in ticks.columns if name == "side"]
-    if kind == "quotes":
+    if "bid" in ticks.columns:
         good = ticks.filter(positive("bid") & positive("ask"))
         valid = good.filter(pl.col("bid") <= pl.col("ask"))
         day.counts.update(bad_price=len(ticks) - len(good), crossed=len(good) - len(valid))
@@ -138,11 +134,8 @@ def _valid(day: Day, ticks: pl.DataFrame, kind: str) -> pl.DataFrame:
 
 def _with_sides(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks as they are stored, with sides by the tick rule where there are none."""
-    if ticks.is_empty():
-        return ticks
     price = ticks["price"].to_numpy()
-    before = price[0] if day.last_us is None else day.last_price
-    change = np.diff(price, prepend=before)
+    change = np.diff(price, prepend=day.last_price)
     sign = pl.Series(np.where(np.abs(change) > SAME_PRICE * price, np.sign(change), np.nan))
     rule = sign.fill_nan(None).forward_fill().fill_null(day.last_side).cast(pl.Int8)
     if "side" not in ticks.columns:
@@ -154,8 +147,6 @@ def _with_sides(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
 
 def _write(day: Day, ticks: pl.DataFrame) -> None:
     """Append ticks to the file of their day and to its digest."""
-    if ticks.is_empty():
-        return
     times = _times(ticks)
     gaps = np.diff(times, prepend=times[0] if day.last_us is None else day.last_us)
     day.gap_us = max(day.gap_us, int(gaps.max()))
@@ -164,17 +155,10 @@ def _write(day: Day, ticks: pl.DataFrame) -> None:
     for name in ticks.columns:
         if name != "day":
             values = ticks[name].to_physical().to_numpy()
-            little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-            day.hashes.setdefault(name, hashlib.sha256()).update(little.data)
+            day.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(values))
     table = ticks.to_arrow()
     if day.writer is None:
-        day.writer = parquet.ParquetWriter(
-            day.path,
-            table.schema,
-            compression="lz4",
-            use_dictionary=[name for name in ticks.columns if name != "ts"],
-            column_encoding={"ts": "DELTA_BINARY_PACKED"},
-        )
+        day.writer = parquet.ParquetWriter(day.path, table.schema)
     day.writer.write_table(table)
 
 

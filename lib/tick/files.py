@@ -21,7 +21,6 @@ from pyarrow.csv import ConvertOptions, ReadOptions, open_csv
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?!\d)")
-BYTES_PER_ROW, MIN_BLOCK, MAX_BLOCK = 40, 1 << 16, 8 << 20
 MAX_HEADER = 1 << 15
 
 
@@ -72,31 +71,26 @@ def _open(name: str, opener: Callable[[], BinaryIO]) -> RawTicks:
         text = gzip.GzipFile(fileobj=stream) if packed else stream
         header = text.read(MAX_HEADER).split(b"\n")[0].decode("utf-8-sig")
     columns = [field.strip() for field in next(csv.reader([header]), [])]
-    codec = "gzip" if packed else ""
-    return RawTicks(columns, partial(_read_csv, opener, columns, codec), "line", 2)
+    return RawTicks(columns, partial(_read_csv, opener, columns, packed=packed), "line", 2)
 
 
 def _read_parquet(
-    opener: Callable[[], BinaryIO], columns: list[str], batch_rows: int
+    opener: Callable[[], BinaryIO], columns: list[str]
 ) -> Iterator[arrow.RecordBatch]:
     with opener() as stream:
-        yield from parquet.ParquetFile(stream).iter_batches(batch_rows, columns=columns)
+        yield from parquet.ParquetFile(stream).iter_batches(columns=columns)
 
 
 def _read_csv(
-    opener: Callable[[], BinaryIO], header: list[str], codec: str, columns: list[str], n: int
+    opener: Callable[[], BinaryIO], header: list[str], columns: list[str], *, packed: bool
 ) -> Iterator[arrow.RecordBatch]:
-    """Yield `columns` as text, in batches of at most `n` rows."""
-    block = min(max(n * BYTES_PER_ROW, MIN_BLOCK), MAX_BLOCK)
+    """Yield `columns` as text."""
     with opener() as stream:
         text = arrow.PythonFile(stream, mode="r")
-        batches = open_csv(
-            arrow.CompressedInputStream(text, codec) if codec else text,
-            ReadOptions(column_names=header, skip_rows=1, block_size=block, use_threads=False),
+        yield from open_csv(
+            arrow.CompressedInputStream(text, "gzip") if packed else text,
+            ReadOptions(column_names=header, skip_rows=1, use_threads=False),
             convert_options=ConvertOptions(
                 include_columns=columns, column_types=dict.fromkeys(columns, arrow.string())
             ),
         )
-        for batch in batches:
-            for start in range(0, batch.num_rows, n):
-                yield batch.slice(start, n)

@@ -76,15 +76,13 @@ def _load(name: str) -> "Table":
     from pyiceberg.catalog import load_catalog
 
     catalog, _, identifier = name.partition(".")
-    if "." not in identifier:
-        raise ValueError(f"iceberg:{name}: give iceberg:<catalog>.<namespace>.<table>")
     try:
         return load_catalog(catalog).load_table(identifier)
     except Exception as error:  # every kind of catalog has errors of its own
         raise ValueError(
-            f"the Iceberg catalog {catalog} gives no table {identifier} ({type(error).__name__}): "
-            "see that it is there, and that pyiceberg's configuration names the catalog, in "
-            ".pyiceberg.yaml or PYICEBERG_CATALOG__..."
+            f"the Iceberg catalog {catalog!r} gives no table {identifier!r} "
+            f"({type(error).__name__}): give iceberg:<catalog>.<namespace>.<table>, with a catalog "
+            "that pyiceberg's configuration names, in .pyiceberg.yaml or PYICEBERG_CATALOG__..."
         ) from None
 
 
@@ -119,13 +117,11 @@ def _first(
 def _open(
     table: "Table", columns: list[str], wanted: "BooleanExpression", task: "FileScanTask"
 ) -> RawTicks:
-    def batches(names: list[str], batch_rows: int) -> Iterator["arrow.RecordBatch"]:
+    def batches(names: list[str]) -> Iterator["arrow.RecordBatch"]:
         from pyiceberg.io.pyarrow import ArrowScan
 
         schema = table.scan(selected_fields=tuple(names)).projection()
         scan = ArrowScan(table.metadata, table.io, schema, wanted)
-        for batch in scan.to_record_batches([task]):
-            for start in range(0, batch.num_rows, batch_rows):
-                yield batch.slice(start, batch_rows)
+        return scan.to_record_batches([task])
 
     return RawTicks(columns, batches, may_be_empty=True)

@@ -64,8 +64,8 @@ def check_bars(bars: pd.DataFrame) -> None:
     Raises
     ------
     ValueError
-        If there is no row, a column is missing, the index is not in UTC or not in order, a day
-        comes back after another, a value is not a finite number, a price is not above 0,
+        If there is no row, a column is missing, the index is not in order, a day comes back after
+        another, a value is not a finite number, a price is not above 0,
         ``volume``, ``count`` or ``spread`` is negative, ``side`` is outside of -1 to 1, ``high`` is
         below ``low``, or ``open`` or ``close`` is not between them; the message names row, column
         and value.
@@ -76,8 +76,6 @@ def check_bars(bars: pd.DataFrame) -> None:
     if bars.empty:
         raise ValueError("there is no bar: give at least one row")
     index = bars.index
-    if not isinstance(index, pd.DatetimeIndex) or str(index.tz) != "UTC":
-        raise ValueError(f"the index must hold times in UTC, not {index.dtype}")
     late = np.flatnonzero(np.diff(index.asi8) < 0)
     if late.size:
         row = int(late[0]) + 1
@@ -277,8 +275,6 @@ def _features_of_day(bars: dict[str, np.ndarray], options: FeatureOptions) -> di
 
 def _numbers(bars: pd.DataFrame, name: str) -> np.ndarray:
     """Return a column as float64."""
-    if not pd.api.types.is_numeric_dtype(bars[name]):
-        raise ValueError(f"column {name!r} must hold numbers, not {bars[name].dtype}")
     return bars[name].to_numpy(dtype=np.float64)
 
 

@@ -11,12 +11,13 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from lib.ground.console import redact
 from lib.tick.days import Day, write_days
 from lib.tick.read import BATCH_ROWS, tick_format
-from lib.tick.rules import EARLIEST, Rules, make_rules, to_zone
+from lib.tick.rules import EARLIEST, Rules, make_session, to_day, to_zone
 from lib.tick.sample import sample_days
 from lib.tick.stream import TickSource, find_ticks
 
@@ -143,15 +144,20 @@ def load_ticks(
     of the future decides whether a tick stays. A price level that is reached in one jump larger
     than `max_deviation` counts as good once it makes up half of the window.
     """
-    rules = make_rules(kind, session, session_zone, as_of, max_deviation, drop_repeats=drop_repeats)
+    clock = make_session(session, session_zone)
+    rules = Rules(clock, to_day(as_of), drop_repeats, max_deviation)
     form = tick_format(kind, columns, to_zone("time_zone", time_zone).key)
     if source == "sample":
-        days = _load_sample(folder, rules, sample or {}, seed)
+        if kind != "trades":
+            raise ValueError(f"kind is {kind!r}: the sample holds trades")
+        made = (frame.drop("day") for frame in sample_days(seed=seed, **(sample or {})))
+        seen = (frame for frame in made if frame["ts"].to_physical()[0] < rules.end)
+        days = write_days(seen, folder, rules, EARLIEST)
     else:
         days = _load_last(find_ticks(source, symbol, form, rules), folder, n_days)
     kept = [day for day in days if day.counts["kept"]][-n_days:]
     if sum(day.counts["kept"] for day in kept) < 2:
-        raise _too_few(days, source, rules)
+        raise _too_few(days, source, f"{session} {session_zone}", rules.last_day)
     for day in days:
         if day.counts["kept"] and day.day < kept[0].day:
             day.path.unlink()
@@ -163,8 +169,7 @@ def iter_ticks(folder: Path) -> Iterator[pl.DataFrame]:
     """Yield the ticks that `load_ticks` has laid down, day by day, in batches of a day's ticks."""
     for path in sorted(folder.glob("*.parquet")):
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS):
-                yield pl.from_arrow(batch)
+            yield from map(pl.from_arrow, file.iter_batches(BATCH_ROWS))
 
 
 def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
@@ -192,14 +197,6 @@ def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
         "symbol": report.symbol,
         "kind": report.kind,
     }
-
-
-def _load_sample(place: Path, rules: Rules, options: Mapping[str, int], seed: int) -> list[Day]:
-    if rules.kind != "trades":
-        raise ValueError(f"kind is {rules.kind!r}: the sample holds trades")
-    made = (frame.drop("day") for frame in sample_days(seed=seed, **options))
-    batches = (frame for frame in made if frame["ts"].to_physical()[0] < rules.end)
-    return write_days(batches, place, rules, EARLIEST)
 
 
 def _load_last(source: TickSource, place: Path, n_days: int) -> list[Day]:
@@ -234,17 +231,17 @@ def _report(days: list[Day], symbol: str, kind: str) -> TickReport:
     return TickReport(table, symbol, kind, digest, int(table["kept"].sum()))
 
 
-def _too_few(days: list[Day], source: str, rules: Rules) -> ValueError:
+def _too_few(days: list[Day], source: str, session: str, last_day: date) -> ValueError:
     """Return the error about a source of which fewer than two ticks are left, and why."""
     total = sum((day.counts for day in days), Counter())
     if not total["read"]:
         return ValueError(
-            f"{redact(source)} has no tick up to as_of = {rules.last_day}: give a later day"
+            f"{redact(source)} has no tick up to as_of = {last_day}: give a later day"
         )
     dropped = [f", {total[name]:,} {name.replace('_', ' ')}" for name in DROPPED if total[name]]
     left = "one tick only" if total["kept"] else "no tick"
     return ValueError(
         f"{redact(source)} leaves {left} of {total['read']:,} from {days[0].day} to {days[-1].day}"
-        f"{''.join(dropped)}; the session is {rules.session.text} {rules.session.zone.key}. Two or "
-        "more are needed: correct session, session_zone or time_zone if they are wrong"
+        f"{''.join(dropped)}; the session is {session}. Two or more are "
+        "needed: correct session, session_zone or time_zone if they are wrong"
     )

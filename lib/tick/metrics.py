@@ -220,16 +220,9 @@ def roll_spread(returns: np.ndarray) -> float:
     float
         In the unit of the returns. 0 if the covariance is not negative, when there is no bounce to
         be seen.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two pairs of successive returns.
     """
     returns = np.asarray(returns, dtype=np.float64)
     pairs = np.column_stack([returns[:-1], returns[1:]])
     pairs = pairs[np.isfinite(pairs).all(axis=1)]
-    if len(pairs) < 2:
-        raise ValueError(f"{len(pairs)} pair(s) of successive returns: two are needed at least")
     covariance = float(np.mean(np.prod(pairs - pairs.mean(axis=0), axis=1)))
     return 2 * max(-covariance, 0.0) ** 0.5

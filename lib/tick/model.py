@@ -108,8 +108,7 @@ def fit_scaler(features: pd.DataFrame) -> Scaler:
     ValueError
         If no row is complete.
     """
-    values = features.to_numpy(dtype=np.float64)
-    values = values[np.isfinite(values).all(axis=1)]
+    values = features.dropna().to_numpy(dtype=np.float64)
     if not len(values):
         raise ValueError(
             f"none of the {len(features)} training rows is complete: give more bars in each day, "

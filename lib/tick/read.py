@@ -8,7 +8,6 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -33,7 +32,7 @@ class RawTicks:
     ----------
     columns : list of str
     batches : callable
-        Takes the columns wanted and the most rows of a batch; gives the batches in order.
+        Takes the columns wanted; gives batches of them in order.
     row, first_row : str, int
         How a row is called, and its first number: a CSV file's first row is line 2.
     may_be_empty : bool
@@ -41,7 +40,7 @@ class RawTicks:
     """
 
     columns: list[str]
-    batches: Callable[[list[str], int], Iterator[arrow.RecordBatch]]
+    batches: Callable[[list[str]], Iterator[arrow.RecordBatch]]
     row: str = "row"
     first_row: int = 1
     may_be_empty: bool = False
@@ -117,14 +116,12 @@ def first_time(file: TickFile, form: TickFormat) -> float:
     if file.first_us is not None:
         return file.first_us
     only_time = replace(form, names={"timestamp": form.names["timestamp"]}, required=["timestamp"])
-    with closing(read_ticks(file, only_time, batch_rows=1)) as batches:
-        return next((int(batch["ts"].to_physical()[0]) for _, batch in batches), math.inf)
+    batches = read_ticks(file, only_time)
+    return next((int(batch["ts"].to_physical()[0]) for _, batch in batches), math.inf)
 
 
-def read_ticks(
-    file: TickFile, form: TickFormat, batch_rows: int
-) -> Iterator[tuple["Place", pl.DataFrame]]:
-    """Yield the rows of `file` in batches of at most `batch_rows`, in the order of the file.
+def read_ticks(file: TickFile, form: TickFormat) -> Iterator[tuple["Place", pl.DataFrame]]:
+    """Yield the rows of `file` in batches, in the order of the file.
 
     Yields
     ------
@@ -144,7 +141,7 @@ def read_ticks(
     try:
         raw = file.open()
         present = check_columns(file.name, raw.columns, form)
-        for batch in raw.batches(list(present.values()), batch_rows):
+        for batch in _cut(raw.batches(list(present.values()))):
             place = Place(file.name, raw.row, raw.first_row + n_rows)
             columns = {}
             for name, theirs in present.items():
@@ -178,6 +175,12 @@ def check_columns(name: str, columns: list[str], form: TickFormat) -> dict[str, 
                 f"{', '.join(columns)}: say what it is called there with columns=['{standard}=...']"
             )
     return {standard: theirs for standard, theirs in form.names.items() if theirs in columns}
+
+
+def _cut(batches: Iterator[arrow.RecordBatch]) -> Iterator[arrow.RecordBatch]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS)
 
 
 # Values --------------------------------------------------------------------------------------

@@ -15,14 +15,11 @@ class Session:
 
     Attributes
     ----------
-    text : str
-        As it was given.
     opening, closing : int
         Seconds of local clock time after midnight.
     zone : ZoneInfo
     """
 
-    text: str
     opening: int
     closing: int
     zone: ZoneInfo
@@ -42,7 +39,6 @@ class Session:
 class Rules:
     """What decides which ticks are kept, see `lib.tick.load.load_ticks`."""
 
-    kind: str
     session: Session
     last_day: date
     drop_repeats: bool
@@ -54,37 +50,31 @@ class Rules:
         return self.session.instant(self.last_day + ONE_DAY)
 
 
-def make_rules(
-    kind: str,
-    session: str,
-    session_zone: str,
-    as_of: str,
-    max_deviation: float,
-    *,
-    drop_repeats: bool,
-) -> Rules:
-    """Return the rules of loading, see `lib.tick.load.load_ticks` for what they mean.
+def make_session(text: str, zone: str) -> Session:
+    """Return the session ``HH:MM-HH:MM`` of a zone.
 
     Raises
     ------
     ValueError
-        If an option is out of its range.
+        If it has another form, or there is no such zone.
     """
-    hours = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", session.replace(" ", ""))
+    hours = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", text.replace(" ", ""))
     numbers = [int(part) for part in hours.groups()] if hours else [0, 99, 0, 99]
     opening, closing = (3_600 * h + 60 * m for h, m in (numbers[:2], numbers[2:]))
     if max(numbers[1::2]) > 59 or not opening < closing <= 86_400:
         raise ValueError(
-            f"session is {session!r}: give HH:MM-HH:MM within one day, as 09:30-16:00 or "
+            f"session is {text!r}: give HH:MM-HH:MM within one day, as 09:30-16:00 or "
             "00:00-24:00; hours that cross midnight do not in another session_zone"
         )
+    return Session(opening, closing, to_zone("session_zone", zone))
+
+
+def to_day(as_of: str) -> date:
+    """Return the last day that may be seen; the option `as_of` is ISO 8601, or empty for any."""
     try:
-        last_day = date.fromisoformat(as_of) if as_of else LATEST
+        return date.fromisoformat(as_of) if as_of else LATEST
     except ValueError:
         raise ValueError(f'as_of is {as_of!r}: give a day as 2013-10-11, or ""') from None
-    zone = to_zone("session_zone", session_zone)
-    clock = Session(session, opening, closing, zone)
-    return Rules(kind, clock, last_day, drop_repeats, max_deviation)
 
 
 def to_zone(name: str, key: str) -> ZoneInfo:

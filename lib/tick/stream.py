@@ -5,20 +5,18 @@ overlap, several symbols, a date in a file's name that is not that of its ticks.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
-from zoneinfo import ZoneInfo
 
 from lib.tick.files import find_tick_files
 from lib.tick.iceberg import iceberg_finder
-from lib.tick.read import BATCH_ROWS, Place, TickFile, TickFormat, first_time, read_ticks
+from lib.tick.read import Place, TickFile, TickFormat, first_time, read_ticks
 from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc
 
 import numpy as np
 import polars as pl
 
 ICEBERG = "iceberg:"
-CLOCK = "%Y-%m-%d %H:%M:%S.%f UTC"
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class TickSource:
         """Yield the ticks from `first_day` to the last day, in order of time and of one symbol."""
         last_us, last_place, seen = -(1 << 62), "", set()
         for file in self._needed(first_day):
-            for place, batch in read_ticks(file, self.form, BATCH_ROWS):
+            for place, batch in read_ticks(file, self.form):
                 later = np.append(batch["ts"].to_physical().to_numpy() >= self.rules.end, True)
                 n_before = int(later.argmax())
                 is_last, batch = n_before < len(batch), batch[:n_before]
@@ -81,12 +79,11 @@ class TickSource:
         return [file for (_, file), end in zip(timed, ends, strict=False) if end > opening]
 
     def _check_date(self, batch: pl.DataFrame, file: TickFile) -> None:
-        """Raise an error if ticks are not of the date in their file's name, in any of its zones."""
-        begin, end = _span(file, self.rules, self.form)
+        """Raise an error if ticks are not of the date in their file's name, in whatever zone."""
         for instant in batch["ts"].to_physical()[[0, -1]].to_list():
-            if not begin <= instant < end:
+            if file.day and abs(self.rules.session.day_of(instant) - file.day) > ONE_DAY:
                 raise ValueError(
-                    f"{file.name} has a tick of {utc(instant):{CLOCK}}: the date in a file's name "
+                    f"{file.name} has a tick of {utc(instant)}: the date in a file's name "
                     "must be that of its ticks, because files are chosen by it. Rename the file"
                 )
 
@@ -99,33 +96,17 @@ def find_ticks(source: str, symbol: str, form: TickFormat, rules: Rules) -> Tick
     ValueError
         If there is nothing.
     """
-    session = rules.session
     if source.startswith(ICEBERG):
         table = iceberg_finder(source.removeprefix(ICEBERG), symbol, form, rules.end)
-        return TickSource(lambda day: table(session.instant(day)), symbol, form, rules)
-    files = [(file, *_span(file, rules, form)) for file in find_tick_files(source, symbol)]
-    closing = session.instant(rules.last_day, session.closing)
+        return TickSource(lambda day: table(rules.session.instant(day)), symbol, form, rules)
+    files = find_tick_files(source, symbol)
 
     def find(first_day: date) -> list[TickFile]:
-        opening = session.instant(first_day, session.opening)
-        return [file for file, begin, end in files if begin < closing and end > opening]
+        # nothing says in which zone the date in a name is one: it may be another by a day
+        first, last = first_day - ONE_DAY, rules.last_day + ONE_DAY
+        return [file for file in files if file.day is None or first <= file.day <= last]
 
     return TickSource(find, symbol, form, rules)
-
-
-def _span(file: TickFile, rules: Rules, form: TickFormat) -> tuple[float, float]:
-    """Return from when to when a file can hold ticks by the date in its name, us since 1970.
-
-    Nothing says in which zone that is a date: it may be UTC, that of the times or the session's.
-    """
-    if file.day is None:
-        return -np.inf, np.inf
-    zones = (rules.session.zone, ZoneInfo("UTC"), ZoneInfo(form.time_zone))
-    clocks = [replace(rules.session, zone=zone) for zone in zones]
-    return (
-        min(clock.instant(file.day) for clock in clocks),
-        max(clock.instant(file.day + ONE_DAY) for clock in clocks),
-    )
 
 
 def _one_symbol(batch: pl.DataFrame, symbol: str, seen: set[str], place: Place) -> pl.DataFrame:
@@ -151,7 +132,7 @@ def _check_order(batch: pl.DataFrame, place: Place, last_us: int, last_place: st
         at = int(wrong[0])
         before = place.at(batch["row"][at - 1]) if at else last_place
         raise ValueError(
-            f"{place.at(batch['row'][at])}: {utc(times[at + 1]):{CLOCK}} is before "
-            f"{utc(times[at]):{CLOCK}} in {before}; the ticks of a file must be in order of time, "
+            f"{place.at(batch['row'][at])}: {utc(times[at + 1])} is before "
+            f"{utc(times[at])} in {before}; the ticks of a file must be in order of time, "
             "and files that are read together must not overlap: sort them, or leave one out"
         )
