@@ -384,16 +384,84 @@ def test_run_that_was_evaluated_before_is_told_what_to_do(against):
         against(Registry(), None, run=run)
 
 
-def test_pipeline_without_a_module_leaves_the_choice_to_a_person(against):
-    facts = {"name": "wine", "source": "wine.csv", "digest": DIGEST, "n_rows": 9}
-    run = open_run("unmade/wine", stage="04_evaluate")
+# A pipeline that has no module of its own ------------------------------------------------------
+
+WINE = {"kind": "classification", "metric": "accuracy", "classes": ["red", "white"]}
+WINE |= {"inputs": {"file": "test.parquet"}}
+
+
+def wine_run(name, right, keys):
+    """Return an evaluated run of a pipeline nobody knows: `right` says which rows it named."""
+    facts = {"name": "wine", "source": "wine.csv", "digest": DIGEST, "n_rows": len(keys)}
+    truth = np.array([sum(map(ord, key)) % 2 for key in keys])
+    named = np.where(right, truth, 1 - truth)
+    said = np.where(np.eye(2)[named] > 0, 0.8, 0.2)
+    run = open_run(f"unmade/{name}", stage="04_evaluate")
     run.write("dataset.json", facts)
-    run.write("test.parquet", pd.DataFrame({"x": np.arange(9.0)}))
-    told = {"kind": "regression", "metric": "rmse", "inputs": {"file": "test.parquet"}}
-    judged.write(run, pd.DataFrame({"truth": np.zeros(9), "model": np.ones(9)}), **told)
+    run.write("test.parquet", pd.DataFrame({"x": truth}, keys))
+    judged.write(run, pd.DataFrame({"truth": truth, "model": list(said)}, keys), **WINE)
     run.finish()
-    tags = {"run_dir": "unmade/before", "source": "wine.csv", "data_digest": DIGEST}
-    registry = Registry(tags | {"test": json.dumps(run.read("test.json"))})
-    result = against(registry, None, run=open_run("unmade/wine", stage="05_register"))
-    assert "there is no lib/pipelines/unmade.py with predict" in result["problem"]
+    return open_run(f"unmade/{name}", stage="05_register")
+
+
+KEYS = [f"bottle-{k:03}" for k in range(200)]
+
+
+@pytest.fixture(scope="module")
+def wines():
+    few = np.arange(200) % 4 > 0
+    return {
+        "before": wine_run("before", few, KEYS),
+        "after": wine_run("after", np.ones(200, bool), KEYS),
+        "moved": wine_run("moved", np.ones(200, bool), [*KEYS[100:], *map(str, range(100))]),
+        "apart": wine_run("apart", np.ones(3, bool), ["a", "b", "c"]),
+    }
+
+
+@pytest.fixture
+def wine_registry(wines):
+    test = json.dumps(wines["before"].read("test.json"))
+    tags = {"run_dir": "unmade/before", "source": "wine.csv", "data_digest": DIGEST, "test": test}
+    return Registry(tags)
+
+
+NO_MODULE = "there is no lib/pipelines/unmade.py with predict"
+
+
+def test_pipeline_without_a_module_is_gated_by_the_rows_that_both_have_judged(
+    against, wines, wine_registry
+):
+    result = against(wine_registry, None, run=wines["after"])
+    assert result["problem"] == "" and result["notes"][1].startswith(NO_MODULE)
+    assert result["notes"][1].endswith("both are compared on the rows that both have judged")
+    decision = gate.judge({"passed": True, "checks": []}, result)
+    assert decision["outcome"] == "better" and "accuracy 1.0" in decision["reason"]
+    assert decision["rows"][0]["champion"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("moved", "no forecast for 100 of 200 rows: too few"), ("apart", "judged none of the 3 rows")],
+)
+def test_rows_that_do_not_coincide_are_left_to_a_person(
+    against, wines, wine_registry, name, message
+):
+    result = against(wine_registry, None, run=wines[name])
+    assert message in result["problem"]
     assert gate.judge({"passed": True, "checks": []}, result)["outcome"] == "undecided"
+
+
+def test_champion_whose_folder_is_gone_is_left_to_a_person(against, wines, wine_registry):
+    wine_registry.tags["run_dir"] = "unmade/gone"
+    problem = against(wine_registry, None, run=wines["after"])["problem"]
+    assert NO_MODULE in problem and "is not in the run folder unmade/gone" in problem
+
+
+def test_same_rows_with_another_truth_are_not_the_same(against, wines, wine_registry):
+    frame, _ = judged.read(wines["after"])
+    run = open_run("unmade/relabelled", stage="04_evaluate")
+    for name in ("dataset.json", "test.parquet"):
+        run.write(name, wines["after"].read(name))
+    judged.write(run, frame.assign(truth=1 - frame["truth"]), **WINE)
+    run.finish()
+    assert "another truth of the same rows" in against(wine_registry, None, run=run)["problem"]

@@ -1,7 +1,8 @@
 """The version in production gets another try, on a run's own test.
 
-It is loaded again and answers for the rows that the evaluate stage has judged, as its pipeline says
-in `lib.registry.rows`. Everything that makes the outcome doubtful is said in a sentence.
+It is loaded again and answers for the rows that the evaluate stage has judged. Where its pipeline
+has not said how (`lib.registry.rows`), the rows that its own evaluation has judged stand in, as far
+as they are the same. Everything that makes the outcome doubtful is said in a sentence.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from lib import judged, tracking
 from lib.ground.runs import is_by_hand
 from lib.registry.paired import Test
-from lib.registry.rows import NotComparable, predict, rows_of_run
+from lib.registry.rows import MissingPart, NotComparable, predict, rows_of_run
 from lib.registry.standing import (
     SAMPLE,
     Version,
@@ -18,7 +19,7 @@ from lib.registry.standing import (
     in_production,
     require_test,
 )
-from lib.run import Run, UnfinishedStage
+from lib.run import Run, UnfinishedStage, open_run
 
 import numpy as np
 import pandas as pd
@@ -77,7 +78,11 @@ def against_production(run: Run, name: str) -> dict:
     try:
         champion = described(found)
         require_comparable(champion, run.pipeline, facts)
-        said = predict(run.pipeline, champion.model, rows_of_run(run)[0], frame.index)
+        try:
+            said = predict(run.pipeline, champion.model, rows_of_run(run)[0], frame.index)
+        except MissingPart as missing:
+            said = _judged_before(champion, frame, missing)
+            notes.append(f"{missing}, so both are compared on the rows that both have judged")
         kept, mine, theirs = shared_rows(test, candidate, said)
     except UnfinishedStage:
         raise
@@ -92,6 +97,23 @@ def against_production(run: Run, name: str) -> dict:
         elif n_left_out:
             notes.append(f"{told}: both are judged on the others")
     return result | {"notes": notes, "problem": "; ".join(problems)}
+
+
+def _judged_before(champion: Version, frame: pd.DataFrame, missing: MissingPart) -> np.ndarray:
+    """Return what the champion's own evaluation says about the rows, NaN where it had others."""
+    try:
+        theirs, _ = judged.read(open_run(champion.run_dir))
+    except ValueError as error:
+        raise NotComparable(f"{missing}; {error}") from error
+    both = frame.index.intersection(theirs.index)
+    if not len(both):
+        raise NotComparable(f"{missing}; its own evaluation judged none of the {len(frame)} rows")
+    if not frame.loc[both, "truth"].equals(theirs.loc[both, "truth"]):
+        raise NotComparable(f"{missing}; its own evaluation knows another truth of the same rows")
+    said = judged.values(theirs.loc[both])
+    found = np.full((len(frame), *said.shape[1:]), np.nan)
+    found[frame.index.get_indexer(both)] = said
+    return found
 
 
 def require_comparable(version: Version, pipeline: str, facts: Mapping) -> None:

@@ -1,8 +1,8 @@
 """Rows that any version of a model can be asked about, and the pipeline's own part in that.
 
 What only a pipeline knows stands in ``lib/pipelines/<pipeline>.py``, three plain functions found by
-its name: `load_rows`, `predict` and `watched`. A pipeline without that file registers all the same;
-what it cannot do is said in a `MissingPart`, which names file and function.
+its name: `load_rows`, `predict` and `watched`. A pipeline without that file registers and passes
+the gate all the same; what it cannot do is said in a `MissingPart`, which names file and function.
 """
 
 from collections.abc import Callable
