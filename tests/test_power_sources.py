@@ -267,6 +267,17 @@ def test_no_message_shows_a_password(source):
     assert "geheim" not in redact(source)
 
 
+def test_sql_password_comes_from_the_environment_and_stays_out_of_messages(monkeypatch):
+    source = "sql:postgresql+psycopg://reader:${POWER_PASSWORD}@127.0.0.1:1/energy#readings"
+    monkeypatch.delenv("POWER_PASSWORD", raising=False)
+    with pytest.raises(ValueError, match="needs the environment variable POWER_PASSWORD"):
+        load_power(source)
+    monkeypatch.setenv("POWER_PASSWORD", "geheim")
+    with pytest.raises(ValueError) as caught:
+        load_power(source)
+    assert "geheim" not in str(caught.value) and "refused" in str(caught.value)
+
+
 @pytest.mark.parametrize("source", ["sample", "uci", "power/*.txt", "s3://bucket/key.parquet"])
 def test_redact_leaves_what_holds_no_secret(source):
     assert redact(source) == source

@@ -1,5 +1,6 @@
 """Readings from a table or query of a SQL database, which stays as it is."""
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,9 @@ def read_sql(source: str) -> Part:
         SELECT or WITH. A table's name is looked up in the database and never becomes SQL text. A
         ``#`` within the URL is written ``%23``.
 
-        A password does not belong into the URL: the driver finds it, for PostgreSQL in
-        ``PGPASSWORD`` or ``~/.pgpass``.
+        A password is best left out of the URL: either the driver finds it (for PostgreSQL
+        ``PGPASSWORD`` or ``~/.pgpass``), or the URL names an environment variable in its place,
+        ``sql:postgresql+psycopg://reader:${POWER_PASSWORD}@db.example/energy#readings``.
 
     Notes
     -----
@@ -64,7 +66,7 @@ def read_sql(source: str) -> Part:
 
 
 def _sql_url(source: str) -> "URL":
-    """Return the database's URL, a relative SQLite path resolved."""
+    """Return the database's URL, its password filled in and a relative SQLite path resolved."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -75,6 +77,11 @@ def _sql_url(source: str) -> "URL":
             f"{redact(source)} is not sql:<SQLAlchemy URL>#<table or SELECT>, for example "
             "sql:sqlite:///readings.db#readings"
         ) from None
+    variable = re.fullmatch(r"\$\{(\w+)\}", url.password or "")
+    if variable:
+        if variable[1] not in os.environ:
+            raise ValueError(f"{redact(source)} needs the environment variable {variable[1]}")
+        url = url.set(password=os.environ[variable[1]])
     if url.get_backend_name() == "sqlite":
         return url.set(database=str(find_file(url.database or "")))
     return url
