@@ -21,6 +21,6 @@ def test_copy_can_be_imported_beside_the_project_and_is_gone_afterwards():
 def test_module_that_needs_another_one_cannot_be_run_without_it():
     with (
         packed_code(["packaging", "power.model"], "power.model.PowerForecaster") as (script, _),
-        pytest.raises(ModuleNotFoundError, match=r"model_code_\w+\.power\.features"),
+        pytest.raises(ModuleNotFoundError, match=r"model_code_\w+\.power\.columns"),
     ):
         runpy.run_path(str(script))

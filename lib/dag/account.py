@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import time
 from typing import TextIO
 
@@ -55,7 +56,11 @@ class Account(logging.Handler):
 
     @hookimpl
     def on_task_instance_running(self, previous_state: str, task_instance: object) -> None:
-        """Say that a task has begun."""
+        """Say that a task has begun; a SIGTERM ends the run from now on, as Ctrl-C does.
+
+        Airflow has just made it end the task alone, which would be tried again then.
+        """
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         self.begin(task_instance.task_id)
 
     @hookimpl
