@@ -321,7 +321,7 @@ def fail(history):
 @pytest.mark.parametrize(
     ("changes", "model", "message"),
     [
-        ({}, ImportError("it cannot be loaded: no module named 'old'"), "it cannot be loaded: no module named 'old'"),
+        ({}, ImportError("no module named 'old'"), "it cannot be loaded: no module named 'old'"),
         ({}, FileNotFoundError(), "it cannot be loaded: FileNotFoundError()"),
         ({}, fail, "its code is of yesterday"),
         (
