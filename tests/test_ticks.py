@@ -277,6 +277,9 @@ def test_description_counts_and_names(week, load):
         "end": "2013-10-11T13:30:01+00:00",
         "symbol": "AAA",
         "kind": "trades",
+        "rows_read": 10,
+        "rows_outside": 2,
+        "rows_kept": 8,
     }
 
 

@@ -49,9 +49,12 @@ class Day:
 
 
 def write_days(
-    batches: Iterable[pl.DataFrame], place: Path, rules: Rules, first_day: date
+    batches: Iterable[pl.DataFrame], place: Path, rules: Rules, first_day: date, counts: Counter
 ) -> list[Day]:
-    """Clean ticks that come in order and write those from `first_day` on, a file for each day."""
+    """Clean ticks that come in order and write those from `first_day` on, a file for each day.
+
+    The others are counted in `counts`, as ``before_first_day``.
+    """
     place.mkdir()
     days: list[Day] = []
     try:
@@ -59,6 +62,7 @@ def write_days(
             symbol = batch["symbol"][0] if "symbol" in batch.columns else ""
             for day, inside, n_read in _cut(batch, rules.session):
                 if day < first_day:
+                    counts["before_first_day"] += n_read
                     continue
                 if not days or days[-1].day != day:
                     if days:

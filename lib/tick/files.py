@@ -48,7 +48,7 @@ def date_in_name(name: str) -> date | None:
     datetime.date(2013, 10, 7)
     """
     days = set()
-    for year, _, month, day in DATE.findall(name):
+    for year, _, month, day in DATE.findall(name.rsplit("/", 1)[-1]):
         try:
             days.add(date(int(year), int(month), int(day)))
         except ValueError:  # eight digits that are no date

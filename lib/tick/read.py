@@ -4,7 +4,6 @@ Nothing is dropped here, and no type is guessed from the first rows. A value tha
 column must be is an error that names file, line and value.
 """
 
-import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -85,6 +84,11 @@ class TickFormat:
     required: list[str]
     time_zone: str
 
+    def only(self, *standard: str) -> "TickFormat":
+        """Return the format of these columns alone."""
+        names = {name: self.names[name] for name in standard}
+        return replace(self, names=names, required=[n for n in self.required if n in standard])
+
 
 def tick_format(kind: str, columns: Sequence[str], time_zone: str) -> TickFormat:
     """Return the format of `kind` with the names that `columns` gives, ``standard=theirs`` each.
@@ -106,18 +110,6 @@ def tick_format(kind: str, columns: Sequence[str], time_zone: str) -> TickFormat
         names[name] = theirs
         required += [name] * (name in OPTIONAL)
     return TickFormat(names, required, time_zone)
-
-
-def first_time(file: TickFile, form: TickFormat) -> float:
-    """Return when the first row of `file` was, us since 1970 UTC, reading as little as possible.
-
-    It is infinite when there is no row and that is no mistake.
-    """
-    if file.first_us is not None:
-        return file.first_us
-    only_time = replace(form, names={"timestamp": form.names["timestamp"]}, required=["timestamp"])
-    batches = read_ticks(file, only_time)
-    return next((int(batch["ts"].to_physical()[0]) for _, batch in batches), math.inf)
 
 
 def read_ticks(file: TickFile, form: TickFormat) -> Iterator[tuple["Place", pl.DataFrame]]:
