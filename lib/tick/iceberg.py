@@ -48,10 +48,12 @@ def iceberg_finder(
     """
     table = _load(name)
     columns = [field.name for field in table.schema().fields]
-    time_column = check_columns(name, columns, form)["timestamp"]
+    present = check_columns(name, columns, form)
+    time_column, *others = present["timestamp"]
+    if others:
+        raise ValueError(f"{name}: the times of an Iceberg table must be in one column")
     to_clock, to_instant = _clock(table, name, time_column, form.time_zone)
-    symbol_column = form.names.get("symbol", "") if symbol else ""
-    symbol_column = symbol_column if symbol_column in columns else ""
+    symbol_column = present["symbol"][0] if symbol and "symbol" in present else ""
 
     def find(begin_us: int) -> list[TickFile]:
         from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan
@@ -128,7 +130,11 @@ def _first(
 
 
 def _open(
-    table: "Table", columns: list[str], wanted: "BooleanExpression", task: "FileScanTask"
+    table: "Table",
+    columns: list[str],
+    wanted: "BooleanExpression",
+    task: "FileScanTask",
+    _: TickFormat,
 ) -> RawTicks:
     def batches(names: list[str]) -> Iterator["arrow.RecordBatch"]:
         from pyiceberg.io.pyarrow import ArrowScan

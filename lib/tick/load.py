@@ -87,6 +87,7 @@ def load_ticks(
     kind: str = "trades",
     symbol: str = "",
     columns: Sequence[str] = (),
+    layout: Sequence[str] = (),
     time_zone: str = "America/New_York",
     session: str = "09:30-16:00",
     session_zone: str = "America/New_York",
@@ -107,7 +108,8 @@ def load_ticks(
         One of
 
         - ``"sample"``: made-up trades, see `lib.tick.sample`;
-        - a path, glob or URL (any fsspec scheme) of CSV, plain or gzip, or Parquet files;
+        - a path, glob or URL (any fsspec scheme) of text (CSV and such, plain or packed) or
+          Parquet files;
         - a folder, path or URL, of such files, or one with such a folder for each symbol;
         - ``"iceberg:<catalog>.<namespace>.<table>"``, by pyiceberg's own configuration of catalogs.
 
@@ -125,10 +127,14 @@ def load_ticks(
     symbol : str
         The symbol to take where there are several, in a column or in the names of files.
     columns : sequence of str
-        What the data call the columns, where it is something else: ``["timestamp=time"]``.
+        What the data call the columns, where it is something else: ``["timestamp=time"]``, their
+        unit, and what sides are called, see `lib.dialect.read_columns`.
+    layout : sequence of str
+        How text is written, where it does not show: ``["names=timestamp,price,size"]`` without a
+        header, ``["time=%d.%m.%Y %H:%M:%S.%f"]``, see `lib.dialect.read_layout`.
     time_zone : str
-        Zone (IANA) of the timestamps that do not name theirs. Integers are milli-, micro- or
-        nanoseconds since 1970, UTC.
+        Zone (IANA) of the timestamps that do not name theirs. Numbers are seconds, milli-, micro-
+        or nanoseconds since 1970, UTC, by their size.
     session : str
         Hours that count, ``HH:MM-HH:MM``: the first moment does, the last does not. ``24:00`` is
         the end of the day.
@@ -182,7 +188,7 @@ def load_ticks(
     """
     clock = make_session(session, session_zone)
     rules = Rules(clock, to_day(as_of), drop_repeats, max_deviation, max_dropped)
-    form = tick_format(kind, columns, to_zone("time_zone", time_zone).key)
+    form = tick_format(kind, columns, to_zone("time_zone", time_zone).key, layout)
     if source == "sample":
         if kind != "trades":
             raise ValueError(f"kind is {kind!r}: the sample holds trades")

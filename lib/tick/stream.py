@@ -194,7 +194,7 @@ class TickSource:
     def _of_symbol(self, first_day: date) -> list[TickFile]:
         """Return the files from a day on that may be of the symbol, by their names."""
         files = self.find(first_day)
-        if not self.where or "symbol" not in self.form.names:
+        if not self.where or not self.form.columns["symbol"].names:
             return files
         return of_symbol(files, self.symbol, self.where, lambda f: self._start(f).has_symbols)
 
