@@ -99,12 +99,12 @@ class TickFormat:
     @property
     def wanted(self) -> list[str]:
         """The names that must be there, as the data give them."""
-        return [name for standard in self.required for name in self.columns[standard].names]
+        standard = [name for name in self.required if name in self.columns]
+        return [theirs for name in standard for theirs in self.columns[name].names]
 
     def only(self, *standard: str) -> "TickFormat":
-        """Return the format of these columns alone."""
-        columns = {name: self.columns[name] for name in standard}
-        return replace(self, columns=columns, required=[n for n in self.required if n in standard])
+        """Return the format that looks for these columns alone."""
+        return replace(self, columns={name: self.columns[name] for name in standard})
 
 
 def tick_format(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = "\t;|,"
 MAX_HEADER = 1 << 15
+TEXT = arrow.string()
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 Opener = Callable[[], "AbstractContextManager[NativeFile]"]
 
@@ -62,7 +63,7 @@ def _columns(name: str, line: str, form: TickFormat) -> tuple[str, list[str], bo
         fits = [sign for sign, row in rows.items() if wanted <= {one.casefold() for one in row}]
         sign = fits[0] if fits else max(rows, key=lambda one: len(rows[one]))
         if not fits and any(NUMBER.fullmatch(field) for field in rows[sign]):
-            raise _no_header(name, line, rows[sign])
+            raise _no_header(name, line, len(rows[sign]), form)
         return sign, rows[sign], True
     fits = [sign for sign, row in rows.items() if len(row) == len(given)]
     if not fits:
@@ -82,16 +83,16 @@ def _columns(name: str, line: str, form: TickFormat) -> tuple[str, list[str], bo
 
 
 def _split(line: str, separator: str) -> list[str]:
-    return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+    reader = csv.reader([line], delimiter=separator, skipinitialspace=separator != " ")
+    return [field.strip() for field in next(reader, [])]
 
 
-def _no_header(name: str, line: str, fields: list[str]) -> ValueError:
-    names = ["timestamp", "price", "size", *(f"x{k}" for k in range(4, len(fields) + 1))]
+def _no_header(name: str, line: str, n_columns: int, form: TickFormat) -> ValueError:
+    names = [*form.required, *(f"x{k}" for k in range(n_columns))][:n_columns]
     return ValueError(
         f"{name}, line 1 has values and not names: {line[:100]!r}. If the file has no header, give "
-        f"the names of its {len(fields)} columns in their order, any for those that are not "
-        f'needed, as layout=["names={",".join(names[: len(fields)])}"]; if it has one, say with '
-        "columns what is called how"
+        f"the names of its {n_columns} columns in their order, any for those that are not needed, "
+        f'as layout=["names={",".join(names)}"]; if it has one, say with columns what is called how'
     )
 
 
@@ -101,21 +102,23 @@ def _batches(
     separator: str,
     names: list[str],
     columns: list[str],
+    kind: arrow.DataType = TEXT,
     *,
     has_header: bool,
 ) -> Iterator[arrow.RecordBatch]:
     """Yield `columns` as text."""
     with opened() as text:
+        read = ReadOptions(column_names=names, skip_rows=int(has_header), use_threads=False)
+        types = dict.fromkeys(columns, kind)
+        convert = ConvertOptions(include_columns=columns, column_types=types)
         try:
-            yield from open_csv(
-                text,
-                ReadOptions(column_names=names, skip_rows=int(has_header), use_threads=False),
-                ParseOptions(delimiter=separator),
-                ConvertOptions(
-                    include_columns=columns, column_types=dict.fromkeys(columns, arrow.string())
-                ),
-            )
+            yield from open_csv(text, read, ParseOptions(delimiter=separator), convert)
         except arrow.ArrowInvalid as error:
+            if "UTF8" in str(error):
+                again = _batches(
+                    name, opened, separator, names, columns, arrow.binary(), has_header=has_header
+                )
+                _check_letters(name, again, 1 + has_header)
             raise _unreadable(name, str(error), separator, len(names)) from None
 
 
@@ -129,6 +132,18 @@ def _unreadable(name: str, error: str, separator: str, n_columns: int) -> ValueE
             "Is the line cut short, a field without its quotes, or the separator another one, "
             "as layout=['separator=semicolon']?"
         )
-    if "UTF8" in error:
-        return ValueError(f"{name} has letters that are not in UTF-8: save it as UTF-8 text")
     return ValueError(f"{name} cannot be read as text separated by {separator!r}: {error}")
+
+
+def _check_letters(name: str, batches: Iterator[arrow.RecordBatch], first: int) -> None:
+    """Raise the error about the first value that is not in UTF-8."""
+    for batch in batches:
+        for column in batch.column_names:
+            for at, value in enumerate(batch[column].to_pylist()):
+                if value.decode("utf-8", "replace").encode() != value:
+                    shown = value.decode("latin-1")
+                    raise ValueError(
+                        f"{name}, line {first + at}: {column} is {shown!r}, which is not in UTF-8: "
+                        "save the file as UTF-8 text"
+                    )
+        first += batch.num_rows

@@ -22,9 +22,9 @@ import pyarrow.types as types
 
 US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 DAY_US = 86_400_000_000
-RANGES = {"s": (8, 10), "ms": (11, 13), "us": (14, 16), "ns": (17, 19)}
-"""Numbers since 1970 that are told by their size, in powers of ten: seconds of 1973 to 2286, ...
-Between them lie dates without signs between their parts: 20240304143000 is no number of ms."""
+RANGES = {"s": (3.15e8, 1e10), "ms": (3.15e11, 1e13), "us": (3.15e14, 1e16), "ns": (3.15e17, 1e19)}
+"""Numbers since 1970 that are told by their size: seconds of 1980 to 2286, and so on. Between them
+lie dates without signs between their parts: 20240304143000 is no number of milliseconds."""
 FIRST_US, LAST_US = (
     int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
     for day in (EARLIEST, LATEST)
@@ -37,8 +37,8 @@ TOLD = {
     r"[12]\d{7} \d{9}": "%Y%m%d %H%M%S%f",
     r"[12]\d{7}T\d{6}(\.\d+)?": "%Y%m%dT%H%M%S.%f",
     r"[12]\d{7}T\d{6}(\.\d+)?Z": "%Y%m%dT%H%M%S.%fZ",
-    r"[12]\d{13}": "%Y%m%d%H%M%S",
-    r"[12]\d{16}": "%Y%m%d%H%M%S%f",
+    r"(19|20)\d{12}": "%Y%m%d%H%M%S",
+    r"(19|20)\d{15}": "%Y%m%d%H%M%S%f",
     r"\d{4}-\d\d-\d\d \d\d?:\d\d:\d\d(\.\d+)? UTC": "%Y-%m-%d %H:%M:%S.%f UTC",
     r"\d{4}-\d\d-\d\d \d\d?:\d\d:\d\d(\.\d+)? [+-]\d\d:?\d\d": "%Y-%m-%d %H:%M:%S.%f %z",
     r"\d{4}-\d\d-\d\d \d:\d\d:\d\d(\.\d+)?": "%Y-%m-%d %H:%M:%S.%f",
@@ -198,9 +198,7 @@ class Times:
             times = found if times is None else times.fill_null(found)
             if not times.null_count():
                 break
-        expected = f"a time of the format {self.layout or layout} was expected" + (
-            ", as in the first row" if not self.layout else _proposal(str(column[0]))
-        )
+        expected = f"a time of the format {self.layout or layout} was expected"
         place.require(times.is_not_null(), self.name, column, expected)
         is_utc = re.search(r"(UTC|GMT|Z)$", layout) and not times.dtype.time_zone
         return times.dt.replace_time_zone("UTC") if is_utc else times
@@ -243,14 +241,11 @@ class Times:
         us = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(numbers))
         sizes = numbers.cast(pl.Float64)
         for unit, (above, below) in RANGES.items():
-            inside = sizes.is_between(10.0**above, 10.0**below, closed="left")
+            inside = sizes.is_between(above, below, closed="left")
             us = us.zip_with(~inside, _to_us(numbers.set(~inside, 0), unit))
-        expected = (
-            "seconds, milli-, micro- or nanoseconds since 1970 were expected, of 1973 to 2199: say "
-            'what it is, as layout=["time=ms"], ["time=%Y%m%d%H%M%S"], or ["time=s of day"] with '
-            "the date in the file's name"
-        )
-        place.require(us.is_not_null(), self.name, numbers, expected)
+        if us.null_count():
+            expected = _of_number(numbers.filter(us.is_null())[0])
+            place.require(us.is_not_null(), self.name, numbers, expected)
         return us
 
     def _to_utc(self, times: pl.Series, place: Place) -> pl.Series:
@@ -267,7 +262,7 @@ class Times:
 
 def _unit_of(number: float | None) -> str | None:
     """Return the unit of a number since 1970 by its size."""
-    inside = (u for u, (a, b) in RANGES.items() if number and 10**a <= number < 10**b)
+    inside = (u for u, (a, b) in RANGES.items() if number and a <= number < b)
     return next(inside, None)
 
 
@@ -310,19 +305,38 @@ def _proposal(value: str) -> str:
             '; it has no date: give the column of dates too, as columns=["timestamp=DATE+TIME"], '
             'or, with the date in the file\'s name, layout=["time=%H:%M:%S.%f"]'
         )
+    if re.fullmatch(r"[\d.]+[Ee]\+?\d+", form):
+        return "; it has lost its last digits in a spreadsheet: export it anew, as text"
+    year = re.match(r"(\d{4})-", form)
+    if year and not EARLIEST.year <= int(year[1]) < LATEST.year:
+        return f"; ticks are of {EARLIEST.year} to {LATEST.year}"
     for pattern, directive in SHAPES:
         form = re.sub(pattern, directive, form)
-    if "%p" in form:
-        form = form.replace("%H", "%I")
-    swapped = form.translate(str.maketrans("dm", "md"))
-    right = [one for one in dict.fromkeys((form, swapped)) if _fits(value.strip(), one)]
-    if not right or "%" not in form:
+    form = form.replace("%H", "%I") if "%p" in form else form
+    forms = [form] if "%b" in form or form.startswith("%Y") else [form, _swapped(form)]
+    right = [one for one in forms if _fits(value.strip(), one)]
+    if not right:
         return ': give its format, as layout=["time=%d.%m.%Y %H:%M:%S.%f"]'
     return ": give its format, as " + " or ".join(f'layout=["time={one}"]' for one in right)
 
 
+def _swapped(form: str) -> str:
+    return form.translate(str.maketrans("dm", "md"))
+
+
 def _fits(value: str, form: str) -> bool:
     try:
-        return bool(datetime.strptime(value, form))
-    except ValueError:
+        return "%" in form and bool(datetime.strptime(value, form))
+    except (ValueError, re.error):  # of another form; a part that stands there twice
         return False
+
+
+def _of_number(number: float) -> str:
+    """Return what a message says about a number that is none since 1970 by its size."""
+    since = "seconds, milli-, micro- or nanoseconds since 1970 were expected, of 1980 to 2199"
+    if 0 <= number < DAY_US / 1000:
+        unit = "s" if number < DAY_US / US["s"] else "ms"
+        if unit == "ms" and EARLIEST.year <= number // 10_000 < LATEST.year:
+            return f'{since}; a date alone needs its time of day: columns=["timestamp=DATE+TIME"]'
+        return f'{since}; or, with the date in the file\'s name, layout=["time={unit} of day"]'
+    return f'{since}: say what it is, as layout=["time=ms"] or layout=["time=%Y%m%d%H%M%S"]'

@@ -13,7 +13,7 @@ MISSING = ("", "NA", "N/A", "NAN", "NULL", "NONE")
 UNITS = {"cents": 100, "1/100": 100, "1/1000": 1_000, "1/10000": 10_000, "1/100000": 100_000}
 UNITS |= {"1/1000000": 1_000_000, "1/100000000": 10**8, "1/1000000000": 10**9}
 """How many of a unit make one."""
-KNOWN_SIDES = {"b": 1, "buy": 1, "false": 1, "s": -1, "sell": -1, "a": -1, "ask": -1, "true": -1}
+KNOWN_SIDES = {"b": 1, "buy": 1, "false": 1, "n": 0, "a": -1, "s": -1, "sell": -1, "true": -1}
 """What words mean most often: an example in a message, never taken for granted."""
 
 
@@ -82,23 +82,37 @@ def to_numbers(
 
 
 def tell_decimal(columns: Mapping[str, pl.Series], place: Place) -> str:
-    """Return the decimal sign of columns of text, "" while there is none."""
+    """Return the decimal sign of columns of text, "" while there is none.
+
+    Raises
+    ------
+    ValueError
+        If both signs are there, or all commas may as well stand between thousands.
+    """
     found = {}
-    for sign in ".,":
-        for name, column in columns.items():
+    for name, column in columns.items():
+        for sign in ".,":
             has_sign = column.cast(pl.String).str.contains(sign, literal=True)
             if sign not in found and has_sign.any():
-                found[sign] = (int(has_sign.arg_true()[0]), name, column)
-    if len(found) == 2:
-        at, name, column = found[","]
-        raise place.wrong(
-            at,
-            name,
-            column[at],
-            f"and {place.at(found['.'][0])} has {found['.'][2][found['.'][0]]!r}: is the comma "
-            "the decimal sign or the point? Write one of them, and nothing between thousands",
+                at = int(has_sign.arg_true()[0])
+                found[sign] = (at, name, column[at])
+    if "," not in found:
+        return "".join(found)
+    commas = (column.filter(column.str.contains(",", literal=True)) for column in columns.values())
+    is_thousand = [comma.str.contains(r"^\s*[1-9]\d{0,2}(,\d{3})+\s*$").all() for comma in commas]
+    if "." in found or all(is_thousand):
+        at, name, value = found[","]
+        other = (
+            f"{place.at(found['.'][0])} has {found['.'][2]!r}"
+            if "." in found
+            else "no number has a point"
         )
-    return "".join(found)
+        expected = (
+            f"and {other}: if the comma is the decimal sign and there is no point, give "
+            'layout=["decimal=,"]; write nothing between thousands'
+        )
+        raise place.wrong(at, name, value, expected)
+    return ","
 
 
 def to_sides(
@@ -138,7 +152,7 @@ def _meaning(word: str, values: Mapping[str, str]) -> float | None:
 
 
 def _way_out(words: list[str]) -> str:
-    known = [f'"side.{word}={KNOWN_SIDES.get(word.casefold(), 0)}"' for word in words]
+    known = [f'"side.{word}={KNOWN_SIDES.get(word.casefold(), "?")}"' for word in words]
     is_flag = "true" in map(str.casefold, words)
     flags = " if true says that the buyer was the maker" if is_flag else ""
     return (
