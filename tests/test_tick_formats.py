@@ -214,7 +214,7 @@ def test_units_and_missing_values(put, load):
     lines = [
         f"2024-03-04 14:30:0{k},{price},1" for k, price in enumerate(["-", "NULL", 5001, 5002])
     ]
-    options = {"columns": ["price=price [cents]"], "layout": ["missing=-"]}
+    options = {"columns": ["price=price [cents]"], "layout": ["missing=-"], "max_dropped": 1}
     report, ticks = load(put(lines), **UTC | options)
     assert ticks["price"].to_list() == [50.01, 50.02] and report.days["bad_price"].sum() == 2
 
