@@ -44,6 +44,10 @@ def tables(tmp_path_factory):
             rows = pl.concat(frames).to_arrow()
             made = made or local.create_table("market.mixed", rows.schema)
             made.append(rows)
+        for shift in ("0d", "100y"):
+            rows = days["AAA"][0].select(pl.col("ts").dt.offset_by(shift), "price", "size")
+            made = local.create_table_if_not_exists("market.late", rows.to_arrow().schema)
+            made.append(rows.to_arrow())
         yield
 
 
@@ -88,6 +92,14 @@ def test_iceberg_files_of_several_symbols_are_put_in_order_of_the_one_wanted(tab
     made = pl.concat(list(sample_days(3, n_ticks=50, seed=1))[1:][-n_days:])
     assert ticks.select("ts", "price").equals(made.select("ts", "price"))
     assert report.rows["read"] == sum(report.rows.values()) / 2
+
+
+def test_iceberg_file_of_the_future_is_not_left_out_silently(tables, load, tmp_path):
+    source, columns = "iceberg:local.market.late", ["timestamp=ts"]
+    refuses(
+        tmp_path, source, "row 1: the timestamp is '2125-12-17.* in the future", columns=columns
+    )
+    assert load(source, columns=columns, as_of="2025-12-18")[0].n_ticks == 50
 
 
 @pytest.mark.parametrize("name", ["utc", "local"])

@@ -91,6 +91,13 @@ def test_days_before_those_wanted_are_counted(put, load):
     assert adds_up(report)
 
 
+def test_days_before_those_wanted_are_counted_in_files_of_their_own(put, load, tmp_path):
+    put([f"{at(k, day)},1,1" for day in (7, 8) for k in (0, 1)], "a.csv")
+    put([f"{at(k, 9)},1,1" for k in (1, 2)], "b.csv")  # the first may go on until it begins
+    report, _ = load(str(tmp_path / "raw"), n_days=1)
+    assert report.rows["before_first_day"] == 4 and adds_up(report)
+
+
 def test_rows_of_the_sample_add_up(load):
     options = {"sample": {"n_days": 6, "n_ticks": 50}, "as_of": "2025-12-18", "n_days": 2}
     report, _ = load("sample", **options)
