@@ -156,6 +156,18 @@ def test_files_may_be_years_apart(put, load, tmp_path):
     assert load(str(tmp_path / "raw"))[0].n_ticks == 4
 
 
+@pytest.mark.parametrize("batch_rows", [1, 100])
+def test_change_of_the_unit_is_read_and_one_wrong_unit_is_named(put, load, tmp_path, batch_rows):
+    ms = [1_381_152_600_000 + 1000 * k for k in range(4)]
+    for factors in ((1, 1, 1000, 1000), (1, 1000, 1, 1)):
+        lines = [f"{time * factor},1,1" for time, factor in zip(ms, factors, strict=True)]
+        ticks = load(put(lines), batch_rows=batch_rows)[1]
+        assert ticks["ts"].to_physical().to_list() == [1000 * time for time in ms]
+    lines = [f"{time},1,1" for time in (*ms[:3], ms[3] * 10)]
+    message = refuses(tmp_path, put(lines), "ticks.csv, line 5: .*", batch_rows=batch_rows)
+    assert str(ms[3] * 10) in message or "2407" in message
+
+
 # Rules that drop too much
 
 
@@ -308,6 +320,12 @@ def test_files_with_and_without_symbols_are_not_mixed(put, tmp_path):
     for symbol in ("", "BBB"):
         message = "07.csv has a column of symbols, 2013-10-08.csv has none"
         refuses(tmp_path, str(tmp_path / "raw"), message, symbol=symbol)
+
+
+def test_files_that_are_said_to_be_of_one_instrument_are(put, load, tmp_path):
+    source = put_flat(put, tmp_path, "arca_{}.csv", "bats_{}.csv")
+    assert prices(load, source, columns=["symbol="]) == [1, 2]
+    assert load(source, columns=["symbol="], symbol="SPY")[0].symbol == "SPY"
 
 
 # Any order
