@@ -402,3 +402,12 @@ def test_compact_dates_are_read_from_whole_numbers_of_parquet_too(tmp_path, load
 )
 def test_columns_that_cannot_be_are_refused(put, tmp_path, entry):
     refuses(tmp_path, put(TEXT.encode()), "columns gives", columns=[entry], **UTC)
+
+
+@pytest.mark.parametrize(("number", "unit"), [(2**62, "ms"), (2**63 - 1, "us"), (-(2**62), "us")])
+def test_timestamps_beyond_all_years_are_named_and_never_wrap(tmp_path, number, unit):
+    times = pl.Series([1_709_562_600_000, number]).cast(pl.Datetime(unit))
+    frame = pl.DataFrame({"timestamp": times, "price": 50.0, "size": 1})
+    frame.write_parquet(tmp_path / "x.parquet")
+    message = f"row 2: the timestamp is {number}; ticks are of 1900 to 2200"
+    refuses(tmp_path, str(tmp_path / "x.parquet"), message, **UTC)

@@ -125,7 +125,7 @@ class Times:
             there = pl.from_arrow(column.is_valid())
             place.require(there, self.name, pl.from_arrow(column), "every tick needs a time")
             if types.is_timestamp(column.type):
-                times = pl.from_arrow(column).dt.cast_time_unit("us")
+                times = pl.from_arrow(column)
             elif is_number or types.is_decimal(column.type):
                 times = self._from_numbers(column, place)
             else:
@@ -133,12 +133,17 @@ class Times:
                     f"{place.name}: the timestamps are of type {column.type}; text, numbers since "
                     "1970 or timestamps were expected"
                 )
-        times = self._to_utc(times, place)
-        numbers = times.to_physical()
-        if numbers.min() < FIRST_US or numbers.max() >= LAST_US:
-            expected = f"ticks are of {EARLIEST.year} to {LATEST.year}: is this a time?"
-            place.require(numbers.is_between(FIRST_US, LAST_US - 1), self.name, times, expected)
-        return times
+        shown = times.to_physical() if types.is_timestamp(column.type) else pl.from_arrow(column)
+        self._check_years(times, shown, place)
+        return self._to_utc(times.dt.cast_time_unit("us"), place)
+
+    def _check_years(self, times: pl.Series, shown: pl.Series, place: Place) -> None:
+        """Raise an error about a time of a year without ticks; later units must not overflow."""
+        numbers, unit = times.to_physical(), times.dtype.time_unit
+        least, most = (_from_us(limit, unit) for limit in (FIRST_US, LAST_US))
+        if numbers.min() < least or numbers.max() >= most:
+            expected = f"ticks are of {EARLIEST.year} to {LATEST.year}: is it a time?"
+            place.require(numbers.is_between(least, most - 1), self.name, shown, expected)
 
     def _told(self) -> str:
         """Return the format that the first time shows without doubt, beside ISO 8601; or ""."""
@@ -155,7 +160,7 @@ class Times:
         has_zone = re.search(r":\d\d(\.\d+)?([Zz]|[+-]\d\d(:?\d\d)?)$", self.first)
         return pl.from_arrow(
             self._cast(column, (arrow.timestamp("ns", "UTC" if has_zone else None),), place)
-        ).dt.cast_time_unit("us")
+        )
 
     def _cast(
         self, column: arrow.Array, wanted: Sequence[arrow.DataType], place: Place
@@ -232,7 +237,7 @@ class Times:
     def _check_range(
         self, numbers: pl.Series, unit: str, limits_us: tuple[int, int], place: Place
     ) -> None:
-        low, high = (limit * 1000 if unit == "ns" else limit // US[unit] for limit in limits_us)
+        low, high = (_from_us(limit, unit) for limit in limits_us)
         expected = f"{self.layout} since {'1970' if limits_us[0] else 'midnight'} were expected"
         place.require(numbers.is_between(low, high), self.name, numbers, expected)
 
@@ -271,6 +276,10 @@ def _to_us(numbers: pl.Series, unit: str) -> pl.Series:
     if numbers.dtype.is_float():
         return (numbers / 1000 if unit == "ns" else numbers * US[unit]).round().cast(pl.Int64)
     return numbers // 1000 if unit == "ns" else numbers * US[unit]
+
+
+def _from_us(us: int, unit: str) -> int:
+    return us * 1000 if unit == "ns" else us // US[unit]
 
 
 def _join(columns: Sequence[arrow.Array]) -> arrow.Array:

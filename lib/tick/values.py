@@ -13,6 +13,7 @@ MISSING = ("", "NA", "N/A", "NAN", "NULL", "NONE")
 UNITS = {"cents": 100, "1/100": 100, "1/1000": 1_000, "1/10000": 10_000, "1/100000": 100_000}
 UNITS |= {"1/1000000": 1_000_000, "1/100000000": 10**8, "1/1000000000": 10**9}
 """How many of a unit make one."""
+SIDES = (-1.0, 0.0, 1.0)
 KNOWN_SIDES = {"b": 1, "buy": 1, "false": 1, "n": 0, "a": -1, "s": -1, "sell": -1, "true": -1}
 """What words mean most often: an example in a message, never taken for granted."""
 
@@ -123,30 +124,28 @@ def to_sides(
     missing: Collection[str] = (),
 ) -> pl.Series:
     """Return sides as Int8, null where there is none; `values` says what words mean."""
-    if not values and column.dtype.is_numeric():
-        sides = column.cast(pl.Float64).fill_nan(None)
-        right, column = sides.is_in([-1.0, 0.0, 1.0]) | sides.is_null(), column.cast(pl.String)
-    else:
-        text = as_text(column, missing)
-        words = {word: _meaning(word, values) for word in text.drop_nulls().unique()}
-        sides = text.replace_strict(words, return_dtype=pl.Float64)
-        right, column = sides.is_not_null() | text.is_null(), text
-    if not right.all():
-        words = sorted(column.filter(~right).unique())[:5]
-        place.require(right, name, column, _way_out(words))
-    return sides.cast(pl.Int8)
+    if not values and (column.dtype.is_numeric() or column.dtype == pl.String):
+        sides = column.cast(pl.Float64, strict=False).fill_nan(None)
+        if sides.null_count() == column.null_count() and sides.drop_nulls().is_in(SIDES).all():
+            return sides.cast(pl.Int8)
+    text = as_text(column, missing)
+    meanings = {word: _meaning(word, values) for word in text.drop_nulls().unique()}
+    wrong = sorted(word for word, meaning in meanings.items() if meaning is None)
+    if wrong:
+        place.require(~text.is_in(wrong).fill_null(value=False), name, text, _way_out(wrong[:5]))
+    return text.replace_strict(meanings, return_dtype=pl.Int8).cast(pl.Int8)
 
 
-def _meaning(word: str, values: Mapping[str, str]) -> float | None:
+def _meaning(word: str, values: Mapping[str, str]) -> int | None:
     """Return the side that a word stands for; None if it stands for none."""
     if values:
         folded = {key.casefold(): value for key, value in values.items()}
         side = values.get(word)
         if side is None and len(folded) == len(values):
             side = folded.get(word.casefold())
-        return None if side is None else float(side)
+        return None if side is None else int(side)
     try:
-        return side if (side := float(word)) in (-1, 0, 1) else None
+        return int(float(word)) if float(word) in SIDES else None
     except ValueError:
         return None
 
