@@ -118,6 +118,22 @@ def _open(name: str, opener: Callable[[], BinaryIO], form: TickFormat) -> RawTic
 TWICE = "packed twice, or an archive within another: unpack it"
 
 
+class _Tap:
+    """A stream that ends once it is shut: Arrow reads ahead of what is taken from it."""
+
+    closed, is_shut = False, False
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        """Return so many bytes, fewer at the end."""
+        return b"" if self.is_shut else self.stream.read(n_bytes)
+
+    def close(self) -> None:
+        """Leave the stream to whoever has opened it."""
+
+
 @contextmanager
 def _unpacked(name: str, opener: Callable[[], BinaryIO]) -> Iterator[arrow.NativeFile]:
     """Open a file, and unpack it if it is packed."""
@@ -128,9 +144,13 @@ def _unpacked(name: str, opener: Callable[[], BinaryIO]) -> Iterator[arrow.Nativ
             stream = _member(name, stream)
         elif start.startswith(XZ):
             stream = lzma.LZMAFile(stream)
-        text = arrow.PythonFile(stream, mode="r")
+        tap = _Tap(stream)
+        text = arrow.PythonFile(tap, mode="r")
         packing = next((kind for sign, kind in STREAMS.items() if start.startswith(sign)), None)
-        yield arrow.CompressedInputStream(text, packing) if packing else text
+        try:
+            yield arrow.CompressedInputStream(text, packing) if packing else text
+        finally:
+            tap.is_shut = True
 
 
 def _member(name: str, stream: BinaryIO) -> BinaryIO:

@@ -6,8 +6,9 @@ first line that another reading of it could deny; then the layout is asked for.
 
 import csv
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -107,19 +108,25 @@ def _batches(
     has_header: bool,
 ) -> Iterator[arrow.RecordBatch]:
     """Yield `columns` as text."""
-    with opened() as text:
-        read = ReadOptions(column_names=names, skip_rows=int(has_header), use_threads=False)
-        types = dict.fromkeys(columns, kind)
-        convert = ConvertOptions(include_columns=columns, column_types=types)
-        try:
-            yield from open_csv(text, read, ParseOptions(delimiter=separator), convert)
-        except arrow.ArrowInvalid as error:
-            if "UTF8" in str(error):
-                again = _batches(
-                    name, opened, separator, names, columns, arrow.binary(), has_header=has_header
-                )
-                _check_letters(name, again, 1 + has_header)
-            raise _unreadable(name, str(error), separator, len(names)) from None
+    read = ReadOptions(column_names=names, skip_rows=int(has_header), use_threads=False)
+    parse = ParseOptions(delimiter=separator)
+    types = dict.fromkeys(columns, kind)
+    convert = ConvertOptions(include_columns=columns, column_types=types)
+    reader = iter(())
+    try:
+        with opened() as text:
+            reader = open_csv(text, read, parse, convert)
+            yield from reader
+    except arrow.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            again = _batches(
+                name, opened, separator, names, columns, arrow.binary(), has_header=has_header
+            )
+            _check_letters(name, again, 1 + has_header)
+        raise _unreadable(name, str(error), separator, len(names)) from None
+    finally:
+        with suppress(Exception):  # a thread that still reads would abort the end of the process
+            deque(reader, maxlen=0)
 
 
 def _unreadable(name: str, error: str, separator: str, n_columns: int) -> ValueError:
