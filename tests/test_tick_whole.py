@@ -249,6 +249,11 @@ def test_files_of_a_symbol_are_told_by_their_names(put, load, tmp_path, names):
     [
         ["{}.csv", "{}.csv"],
         ["SPY_{}.csv", "spy_{}.csv"],
+        ["SPY20131007.csv", "SPY20131008.csv"],
+        ["20131007SPY.csv", "20131008SPY.csv"],
+        ["SPY2012-13.csv", "spy2013-10.csv"],
+        ["SPY_2013-10-07T0930.csv", "SPY_2013-10-08T1015.csv"],
+        ["SPY2012.csv", "SPY2013.csv"],
         ["trades_{}.csv", "trades_{}.csv.gz"],
         ["a.csv", "b.csv"],
         ["part-0.csv", "part-1.csv"],
@@ -276,6 +281,8 @@ def test_usual_files_of_one_instrument_are_read_without_a_symbol(put, load, tmp_
         (["BRK_{}.csv", "BRK.B_{}.csv"], "BRK", [1]),
         (["005930_{}.csv", "000660_{}.csv"], "000660", [2]),
         (["F_{}.csv", "T_{}.csv"], "T", [2]),
+        (["AAA20131007.csv", "BBB20131008.csv"], "BBB", [2]),
+        (["ESH4_{}.csv", "ESM4_{}.csv"], "ESM4", [2]),
         (["DAT_ASCII_EURUSD_T_201310.csv", "DAT_ASCII_EURGBP_T_201310.csv"], "EURGBP", [2]),
     ],
 )
@@ -349,6 +356,16 @@ def test_unsorted_ticks_are_sorted_on_request(put, load, tmp_path, batch_rows):
     whole, _ = load(source, sort=True, n_days=2)
     assert report.digest == whole.digest
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".unsorted")]
+
+
+@pytest.mark.parametrize("sort", [False, True])
+def test_day_of_which_a_part_has_sides_is_refused(put, load, tmp_path, sort):
+    put([f"{at(k)},{k + 1},1,1" for k in (0, 1)], "a.csv", f"{HEADER},side")
+    put([f"{at(k)},{k + 1},1" for k in (2, 3)], "b.csv")
+    source = str(tmp_path / "raw")
+    message = 'of 2013-10-07 some ticks have a side .* columns=."side="'
+    refuses(tmp_path, source, message, sort=sort)
+    assert load(source, columns=["side="], sort=sort)[0].n_ticks == 4
 
 
 def test_sorting_keeps_the_order_of_one_moment(put, load):

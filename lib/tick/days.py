@@ -69,6 +69,7 @@ def write_days(
                         days[-1].close()
                     days.append(Day(day, place / f"{day}.parquet", symbol))
                 days[-1].counts.update(read=n_read, outside=n_read - len(inside))
+                check_sides(days[-1].day, days[-1].tail, inside)
                 kept = _clean(days[-1], inside, rules)
                 if len(kept):
                     _write(days[-1], _with_sides(days[-1], kept))
@@ -76,6 +77,15 @@ def write_days(
         if days:
             days[-1].close()
     return days
+
+
+def check_sides(day: date | str, before: pl.DataFrame | None, ticks: pl.DataFrame) -> None:
+    """Raise an error if only a part of a day's ticks has sides."""
+    if before is not None and ("side" in before.columns) != ("side" in ticks.columns):
+        raise ValueError(
+            f"of {day} some ticks have a side and those of another file have none: fill them in, 0 "
+            'for one that is not known; or leave all out with columns=["side="]'
+        )
 
 
 def _cut(batch: pl.DataFrame, session: Session) -> Iterator[tuple[date, pl.DataFrame, int]]:

@@ -13,6 +13,9 @@ from lib.tick.read import TickFile
 
 ENDING = re.compile(r"(\.(csv|txt|tsv|parquet|pq|gz|zip|xz|bz2|zst))+$", re.IGNORECASE)
 UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+DATE = re.compile(
+    r"(?<!\d)\d{4}[-_.]?\d\d[-_.]?\d\d([T_]\d[\d:-]*Z?)?|\d{6,}|(19|20)\d\d([-_.]\d\d)?(?!\d)"
+)
 COMMON = frozenset(
     "tick ticks trade trades quote quotes tob bbo level data dataset file files part parts chunk"
     " batch block piece split shard page row rows table symbol symbols ticker instrument date day"
@@ -46,7 +49,8 @@ def instrument(name: str, symbol: str = "") -> str:
     >>> instrument("005930.csv", symbol="000660")
     '005930'
     """
-    words = re.split(r"[\W_]+", UUID.sub("", ENDING.sub("", name)))
+    name = UUID.sub("", ENDING.sub("", name))
+    words = re.split(r"[\W_]+", name if symbol.isdigit() else DATE.sub(" ", name))
     return ".".join(word for word in words if _says_something(word, symbol))
 
 

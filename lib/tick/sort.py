@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lib.tick.days import check_sides
 from lib.tick.rules import Session
 
 import polars as pl
@@ -42,4 +43,5 @@ def _read(path: Path) -> pl.DataFrame:
         while file.tell() < size:
             with arrow.ipc.open_stream(file) as stream:
                 pieces.append(pl.from_arrow(stream.read_all()))
-    return pl.concat(pieces)
+                check_sides(path.name, pieces[0], pieces[-1])
+    return pl.concat(pieces, how="diagonal")
