@@ -1,0 +1,57 @@
+"""What a source calls its columns, and how its text is written, as a form or a command says it."""
+
+from lib.dialect import Column, Layout, read_columns, read_layout
+
+import pytest
+
+STANDARD = ["timestamp", "price", "side"]
+UNITS = {"price": ["cents"]}
+
+
+def test_columns_say_names_units_parts_meanings_and_what_is_not_there():
+    entries = ["timestamp = DATE+TIME_M", "price=px [cents]", "side.A=-1", "side.B=1"]
+    found = read_columns(entries, STANDARD, UNITS)
+    assert found["timestamp"] == Column(("DATE", "TIME_M"))
+    assert found["price"] == Column(("px",), "cents")
+    assert found["side"] == Column(("side",), "", {"A": "-1", "B": "1"})
+    assert read_columns(["side="], STANDARD, UNITS)["side"].names == ()
+    assert read_columns(["side.A=-1", "side=aggressor"], STANDARD, UNITS)["side"] == Column(
+        ("aggressor",), "", {"A": "-1"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("px", r"columns has 'px': give standard=theirs, as timestamp=theirs; .* price, side"),
+        ("px=price", "the standard columns are timestamp, price, side"),
+        ("price=px [pence]", "unit 'pence', of price there are cents"),
+        ("side=x [m]", "of side there are none to choose from"),
+    ],
+)
+def test_wrong_entry_of_columns_is_named_with_what_there_is(entry, message):
+    with pytest.raises(ValueError, match=message):
+        read_columns([entry], STANDARD, UNITS)
+
+
+def test_layout_says_how_text_is_written():
+    entries = ["names=time, price,size", "separator=tab", "decimal=,", "missing=NULL,-"]
+    found = read_layout([*entries, "time=%d.%m.%Y %H:%M:%S.%f"])
+    assert found == Layout(
+        ("time", "price", "size"), "\t", ",", "%d.%m.%Y %H:%M:%S.%f", ("NULL", "-")
+    )
+    assert read_layout(["time=ms"]).time == "ms" and read_layout([]) == Layout()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("sep=;", "layout has 'sep=;': give names=, separator=, decimal=, time= or missing="),
+        ("time=", "layout has 'time='"),
+        ("time=epoch", "give a format as .* or one of s, ms, us, ns"),
+        ("decimal=;;", "give one character, or of separators one of comma"),
+    ],
+)
+def test_wrong_entry_of_layout_is_named_with_what_there_is(entry, message):
+    with pytest.raises(ValueError, match=message):
+        read_layout([entry])
