@@ -50,6 +50,7 @@ def zipped(data, name="house.txt"):
 SAME = {
     "iso date": PLAIN.replace(b"1/2/2007", b"2007-02-01"),
     "two digits of the year": PLAIN.replace(b"1/2/2007", b"01/02/07"),
+    "year first": PLAIN.replace(b"1/2/2007", b"2007/02/01"),
     "dots": PLAIN.replace(b"1/2/2007", b"1.2.2007"),
     "no seconds": PLAIN.replace(b":00;1", b";1"),
     "tabs": PLAIN.replace(b";", b"\t"),
@@ -59,6 +60,7 @@ SAME = {
     "header in capitals": PLAIN.replace(HEADER.encode(), HEADER.upper().encode()),
     "blanks in the header": PLAIN.replace(b"Voltage;", b" Voltage ;"),
     "quoted header": PLAIN.replace(b"Voltage;", b'"Voltage";'),
+    "breaks of old": PLAIN.replace(b"\n", b"\r"),
     "utf-16": b"\xff\xfe" + PLAIN.decode().encode("utf-16-le"),
     "gzip": gzip.compress(PLAIN),
     "bzip2": bz2.compress(PLAIN),
@@ -143,6 +145,25 @@ def test_every_column_may_have_another_name_and_unit(read):
     assert frame["sub_metering_3_wh"].isna().all() and frame.index[1].hour == 1
 
 
+def test_name_may_hold_its_unit(read):
+    text = mains("2016-11-23 10:00,500", "2016-11-23 11:00,600", header="time,Power [W]")
+    assert read(text, columns=["power_kw=Power [W]"])["power_kw"].tolist() == [0.5, 0.6]
+
+
+def test_index_of_parquet_with_any_name_is_the_time_where_nothing_else_is(tmp_path):
+    frame = pd.DataFrame({"W": [1.0, 2.0]}, pd.date_range("2016-11-23", periods=2, freq="h"))
+    for name in (None, "when", "ts"):
+        frame.rename_axis(name).to_parquet(tmp_path / "p.parquet")
+        found = load_power(str(tmp_path / "p.parquet"), columns=["power_kw=W"])
+        assert found.index.equals(frame.index.astype(found.index.dtype))
+
+
+def test_two_columns_of_whole_times_are_asked_about(read):
+    text = mains("2016-11-23 10:00,2016-11-23 09:00,5", header="datetime,timestamp,W")
+    with pytest.raises(ValueError, match=r"times in 'datetime', 'timestamp': give columns="):
+        read(text, columns=["power_kw=W"])
+
+
 def test_column_that_is_there_may_be_left_out(read):
     frame = read(PLAIN, columns=["voltage_v="])
     assert frame["voltage_v"].isna().all() and frame["current_a"].notna().all()
@@ -176,6 +197,7 @@ def test_format_of_time_is_given(read):
         ("1366322400", 'for s since 1970 give layout=["time=s"] and time_zone='),
         ("1366322400000", 'for ms since 1970 give layout=["time=ms"]'),
         ("20240304143000", 'layout=["time=%Y%m%d%H%M%S"]'),
+        ("2007-02-01 1:00 PM", 'layout=["time=%Y-%m-%d %I:%M %p"]'),
         ("noon", "give its format"),
     ],
 )
@@ -183,6 +205,15 @@ def test_time_of_another_form_is_refused_with_the_format_that_it_may_be(read, va
     with pytest.raises(ValueError, match="line 2, column time") as error:
         read(mains(f"{value},1"), **W)
     assert told in str(error.value)
+
+
+def test_month_first_in_two_columns_is_refused_with_a_format_that_reads_it(read):
+    text = PLAIN.replace(b"1/2/2007", b"12/16/2006")
+    with pytest.raises(ValueError, match=r"line 2, column Date: '12/16/2006'") as error:
+        read(text)
+    assert 'give layout=["time=%m/%d/%Y %H:%M:%S"]' in str(error.value)
+    frame = read(text, layout=["time=%m/%d/%Y %H:%M:%S"])
+    assert frame.index[0] == pd.Timestamp("2006-12-16")
 
 
 def test_one_format_may_say_date_and_time_of_two_columns(read):
@@ -276,6 +307,12 @@ def test_times_with_a_zone_ask_for_that_of_the_house(read, zone):
         read(text, columns=["power_kw=W"])
     assert 'give time_zone="Europe/Paris"' in str(error.value)
     assert read(text, **PARIS).index[0] == pd.Timestamp("2009-07-01 11:00")
+
+
+def test_time_without_a_zone_among_others_with_one_is_named(read):
+    text = mains("2009-07-01T10:00:00Z,1", "2009-07-01T11:00:00,1")
+    with pytest.raises(ValueError, match="line 3, column time: .*others have a zone"):
+        read(text, **PARIS)
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
@@ -379,6 +416,10 @@ REFUSED = {
     "a page": (b"<!DOCTYPE html>", "is HTML or XML.*Fetch it again"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(50), "is packed by zstd"),
     "binary": (b"\x01\x00\x02" * 50, "is neither text nor Parquet"),
+    "a sign of latin-1": (
+        PLAIN.replace(b"240.000", b"240\xb0", 1),
+        "line 2, column Voltage: '240°'",
+    ),
     "no break": (PLAIN[:-1], r"no line break.*echo >> house.csv.*gzip"),
     "gzip cut": (gzip.compress(PLAIN)[:-9], "cut short or damaged"),
     "bzip2 cut": (bz2.compress(PLAIN)[:-9], "cut short or damaged|no rows|empty"),

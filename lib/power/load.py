@@ -9,7 +9,7 @@ from io import BytesIO
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, join
 from lib.power.packed import PARQUET, as_utf8, unpack
 from lib.power.sample import sample_power
-from lib.power.source import UNITS, Source, describe_source
+from lib.power.source import TIME, UNITS, Source, clock_of, describe_source
 from lib.power.sql import read_sql
 from lib.power.table import from_table
 from lib.power.text import read_text
@@ -129,7 +129,13 @@ def read_part(data: bytes, name: str, source: Source) -> Part:
             table = pd.read_parquet(BytesIO(text))
         except (OSError, ArrowInvalid) as error:
             raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
-        if isinstance(table.index, pd.DatetimeIndex) or table.index.name:
-            table = table.rename_axis(table.index.name or "ts").reset_index()
-        return from_table(table, name, source)
+        return from_table(_with_index(table, source), name, source)
     return read_text(as_utf8(text, name), name, source, complete=is_packed)
+
+
+def _with_index(table: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Return a table with its index as a column, where it has a name or is its time."""
+    has_clock = TIME in source.columns or clock_of([str(c).lower() for c in table.columns])
+    if isinstance(table.index, pd.DatetimeIndex) and not has_clock:
+        return table.rename_axis("ts").reset_index()
+    return table.reset_index(allow_duplicates=True) if any(table.index.names) else table

@@ -79,6 +79,8 @@ def as_utf8(data: bytes, name: str) -> bytes:
             raise ValueError(f"{name} is cut short in its UTF-16 text: fetch it again") from None
     if b"\x00" in data[:4096]:
         raise ValueError(f"{name} is neither text nor Parquet: write it as CSV in UTF-8")
+    if b"\n" not in data:
+        return data.replace(b"\r", b"\n")
     return data
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 TIME = "timestamp"
-CLOCKS = ("datetime", "ts", TIME, "time", "date")
+WHOLE_TIMES = ("datetime", "ts", TIME)
+CLOCKS = (*WHOLE_TIMES, "time", "date")
 ALIASES = {name.lower(): column for column, name in COLUMNS.items()}
 MISSING = ["?", "", "NULL", "Null", "null", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN"]
 MISSING += ["None", "unavailable", "unknown"]
@@ -92,17 +93,19 @@ def columns_of(
     lower = [n.strip().lower() for n in names]
 
     def place(column: str, theirs: str) -> int:
-        """Return where `theirs` is, written the same, or else in another case."""
-        for written, wanted in ((names, theirs), (lower, theirs.lower())):
-            if written.count(wanted) == 1:
-                return written.index(wanted)
+        """Return where `theirs` is, written the same, or with its unit, or in another case."""
+        whole = f"{theirs} [{source.columns[column].unit}]"
+        for wanted in (theirs, whole):
+            for written, sought in ((names, wanted), (lower, wanted.lower())):
+                if written.count(sought) == 1:
+                    return written.index(sought)
         there = "more than once" if theirs.lower() in lower else "not"
         raise ValueError(f"columns has {column}={theirs}, which is {there} in {name}; {found}")
 
     given = {c: [place(c, n) for n in one.names] for c, one in source.columns.items()}
     taken = {position for places in given.values() for position in places}
     free = ["" if k in taken else ALIASES.get(n, n) for k, n in enumerate(lower)]
-    clock = [] if TIME in given else _clock(free)
+    clock = [] if TIME in given else clock_of(free)
     if TIME not in given and not clock:
         raise ValueError(
             f"{name} has no time: it needs the columns Date and Time (d/m/yyyy, hh:mm:ss) or one "
@@ -115,6 +118,9 @@ def columns_of(
         missing = ", ".join(f"{COLUMNS[column]} ({column})" for column in absent)
         raise ValueError(f"{name} has no column {missing}; {found}. {_way_out(absent)}")
     ours = [c for c in COLUMNS if c not in given and c not in absent]
+    if len(clock) == 1 and len({*free} & {*WHOLE_TIMES}) > 1:
+        both = ", ".join(repr(n) for n, k in zip(names, free, strict=True) if k in WHOLE_TIMES)
+        raise ValueError(f'{name} has times in {both}: give columns=["timestamp=..."] with one')
     for column in (*clock, *ours):
         if free.count(column) > 1:
             twice = [n for n, k in zip(names, free, strict=True) if k == column]
@@ -129,7 +135,7 @@ def columns_of(
     return times, places
 
 
-def _clock(names: list[str]) -> list[str]:
+def clock_of(names: Sequence[str]) -> list[str]:
     """Return which of the standard names make the time: date and time, or one of them, or none."""
     if {"date", "time"} <= {*names}:
         return ["date", "time"]
@@ -167,9 +173,8 @@ def to_standard(values: np.ndarray, column: str, ts: np.ndarray, source: Source)
     return values
 
 
-def number_hint(value: object, decimal: str) -> str:
+def number_hint(text: str, decimal: str) -> str:
     """Return what may help with a value that is no number."""
-    text = str(value)
     other = "," if decimal == "." else "."
     if re.fullmatch(rf"\s*-?\d*\{other}\d+\s*", text):
         return f'if its numbers are written so give layout=["decimal={other}"]'

@@ -34,20 +34,26 @@ def from_table(
     if frame.empty:
         raise ValueError(f"{name} has no rows")
 
-    def refuse(wrong: np.ndarray, given: pd.Series, wanted: str, hint: Callable) -> None:
+    def refuse(wrong: pd.Series, given: pd.Series, wanted: str, hint: Callable) -> None:
         rows = np.flatnonzero(wrong)
         if len(rows):
-            value = given.iloc[rows[0]]
+            value = str(given.iloc[rows[0]])
             raise ValueError(
                 f"{name}, {row} {first + rows[0]}, column {given.name}: {value!r} is not {wanted} "
-                f"({len(rows):,} such rows); {hint(value)}"
+                f"({len(rows):,} such rows); {hint(value, rows[0])}"
             )
+
+    def whole_time(value: str, position: int) -> str:
+        """Say what helps with the date, or the time of day, of a row."""
+        if len(given) == 1 or given[1] is column:
+            return time_hint(value.strip())
+        return time_hint(" ".join(str(one.iloc[position]).strip() for one in given))
 
     given = joined([frame.iloc[:, position] for position in clock], source)
     times = []
     for column, (parse, wanted) in zip(given, parsers(len(given), source), strict=True):
         times.append(parse(column))
-        refuse(times[-1].isna(), column, wanted, time_hint)
+        refuse(times[-1].isna(), column, wanted, whole_time)
     whole = sum(times[1:], times[0])
     ts = house_clock(whole, source, lambda position: f"{name}, {row} {first + position}")
     values = np.full((len(COLUMNS), len(frame)), np.nan)
@@ -55,10 +61,10 @@ def from_table(
     wanted = f"a number with a decimal {'comma' if decimal == ',' else 'point'}"
     for k, column in enumerate(COLUMNS):
         if column in columns:
-            given = frame.iloc[:, columns[column]]
-            read = _numbers(given, source, decimal)
-            absent = given.isna() | given.astype(str).str.strip().isin(source.missing)
-            refuse(read.isna() & ~absent, given, wanted, lambda value: number_hint(value, decimal))
+            words = frame.iloc[:, columns[column]]
+            read = _numbers(words, source, decimal)
+            absent = words.isna() | words.astype(str).str.strip().isin(source.missing)
+            refuse(read.isna() & ~absent, words, wanted, lambda v, _: number_hint(v, decimal))
             values[k] = to_standard(read.to_numpy(), column, ts, source)
     return Part(name, canonical(ts, values), row, first)
 

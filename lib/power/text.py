@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as arrow
 import pyarrow.csv as arrow_csv
 
+MOST_HEADER = 1 << 16  # bytes
 SEPARATORS = ";\t|,"
 A_DECIMAL_COMMA = re.compile(rb'[;\t|"\s]-?(?:0\d*,\d|\d+,(?:\d{1,2}|\d{4,})(?!\d))')
 """A number with a comma that parts no thousands."""
@@ -45,10 +46,12 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
         Names the line that cannot be read, and why.
     """
     line = data.find(b"\n") + 1
-    header = data[: line or 1 << 16].decode("utf-8-sig", "replace").rstrip("\r\n")
+    header = (
+        data[: min(line or MOST_HEADER, MOST_HEADER)].decode("utf-8-sig", "replace").rstrip("\r\n")
+    )
     separator = source.layout.separator or next((s for s in SEPARATORS if s in header), ",")
     start = 0 if source.layout.names else line
-    fields = source.layout.names or next(csv.reader([header], delimiter=separator), [])
+    fields = source.layout.names or _fields(header, separator)
     names = [field.strip() for field in fields]
     columns_of(names, name, source, f", separated by {separator!r}")
     tail = data[-4096:]
@@ -68,12 +71,13 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
         try:
             table = _table(text, separator, names, written, arrow.float64())
             frame = _frame(table, names, written, name, first)
-        except (arrow.ArrowInvalid, UnicodeDecodeError, _NoTime):
+        except (arrow.ArrowException, UnicodeDecodeError, _NoTime):
             continue  # once more, as text, to say what is wrong and where
         if written.layout.decimal == "," and not source.layout.decimal:
             _require_decimal_comma(data, name)
         return Part(name, frame, "line", first)
     try:
+        text = arrow.py_buffer(_utf8(data[start:end]))
         table = _table(text, separator, names, written, arrow.string())
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{name}, {_with_line(str(error), first)}") from None
@@ -84,6 +88,23 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
 
 class _NoTime(Exception):
     pass
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """Return the fields of one line, quoted or not."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return line.split(separator)
+
+
+def _utf8(data: bytes) -> bytes:
+    """Return text that a message can show; times and numbers are the same in either encoding."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1").encode()
+    return data
 
 
 def _decimals(source: Source, separator: str) -> list[Source]:

@@ -9,9 +9,9 @@ from lib.power.source import Source
 import numpy as np
 import pandas as pd
 
-DAYS = ("%d/%m/%Y", "%Y-%m-%d", "%d/%m/%y", "%d.%m.%Y", "%d.%m.%y")
+DAYS = ("%d/%m/%Y", "%Y-%m-%d", "%d/%m/%y", "%d.%m.%Y", "%d.%m.%y", "%Y/%m/%d")
 TIMES_OF_DAY = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f")
-ISO = r"\s*\d{4}-\d\d-\d\d"
+ISO = r"\d{4}-\d\d-\d\d"
 ZONED = r"[T ]\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$"
 EARLIEST, LATEST = pd.Timestamp(1990, 1, 1), pd.Timestamp(2100, 1, 1)  # of numbers since 1970
 HOUR_US = 3_600_000_000
@@ -87,26 +87,43 @@ def autumn_hint(ts: np.ndarray, row: int) -> str:
     return ""
 
 
-def time_hint(value: object) -> str:
-    """Return what may help with a value that is no time as it is expected."""
-    text = str(value).strip()
-    number = re.fullmatch(r"(\d{10,19})(\.\d+)?", text)
-    if number:
-        unit = {10: "s", 13: "ms", 16: "us", 19: "ns"}.get(len(number[1]))
-        if unit:
-            return f'for {unit} since 1970 give layout=["time={unit}"] and time_zone='
-        return 'give its format, as layout=["time=%Y%m%d%H%M%S"]'
-    parts = re.fullmatch(r"(\d+)([/.-])(\d+)[/.-](\d+)(?:([T ])\d+:\d\d(:\d\d)?(\.\d+)?)?", text)
-    if not parts:
-        return 'give its format, as layout=["time=%d.%m.%Y %H:%M:%S"]'
-    year = "%Y" if len(parts[4]) == 4 else "%y"
-    day = f"%d{parts[2]}%m{parts[2]}{year}"
-    clock = f"{parts[5]}%H:%M" + (":%S" if parts[6] else "") + (".%f" if parts[7] else "")
-    clock = clock if parts[5] else ""
-    first, second = (f'layout=["time={d}{clock}"]' for d in (day, f"%m{day[2]}%d{day[5:]}"))
-    if int(parts[1]) > 12:
-        return f"give {first}"
-    return f"give {second}" if int(parts[3]) > 12 else f"give {first}, or {second}"
+def time_hint(value: str) -> str:
+    """Return what may help with a value, or a date and a time, that is no time as expected."""
+    number = re.fullmatch(r"(\d{10,19})(?:\.\d+)?", value)
+    unit = {10: "s", 13: "ms", 16: "us", 19: "ns"}.get(len(number[1])) if number else None
+    if unit:
+        return f'for {unit} since 1970 give layout=["time={unit}"] and time_zone='
+    if re.search(r"(?:^|[ T])24:", value):
+        return "write midnight as 00:00:00 of the next day"
+    if re.match(ISO, value) and not re.search("(?i)[ap]m$", value):
+        return "others have a zone: give all times with one, or none"
+    formats = _formats(value)
+    if not formats:
+        example = "%Y%m%d%H%M%S" if number else "%d.%m.%Y %H:%M:%S"
+        return f'give its format, as layout=["time={example}"]'
+    return "give " + ", or ".join(f'layout=["time={one}"]' for one in formats)
+
+
+def _formats(value: str) -> list[str]:
+    """Return the formats that a time may have: two where day and month may change places."""
+    found = re.fullmatch(
+        r"(\d+)([/.-])(\d+)[/.-](\d+)(?:([T ]+)\d+:\d\d(:\d\d)?(\.\d+)?( ?[AaPp][Mm])?)?", value
+    )
+    if not found:
+        return []
+    first, sign, second, third, gap, seconds, fraction, half = found.groups()
+    clock = f"{gap}{'%I' if half else '%H'}:%M" if gap else ""
+    clock += (":%S" if seconds else "") + (".%f" if fraction else "")
+    clock += half[:-2] + "%p" if half else ""
+    if len(first) == 4:
+        return [sign.join(("%Y", "%m", "%d")) + clock]
+    year = "%Y" if len(third) == 4 else "%y"
+    orders = [("%d", "%m", year), ("%m", "%d", year)]
+    if int(first) > 12:
+        orders = orders[:1]
+    elif int(second) > 12:
+        orders = orders[1:]
+    return [sign.join(order) + clock for order in orders]
 
 
 def _localized(index: pd.DatetimeIndex, zone: str, place: Callable[[int], str]) -> pd.DatetimeIndex:
@@ -133,7 +150,7 @@ def _since_1970(column: pd.Series, unit: str) -> pd.Series:
 def _times(column: pd.Series) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(column):
         return column
-    text = _text(column)
+    text = _text(column).str.replace(r"^(\d{4})/(\d\d)/(\d\d)", r"\1-\2-\3", regex=True)
     text = text.where(text.str.match(ISO))
     zoned = text.str.contains(ZONED, na=False)
     if zoned.any():
