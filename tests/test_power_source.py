@@ -296,8 +296,18 @@ def test_doubled_row_is_not_explained_by_a_zone(read):
 
 def test_clock_that_is_not_put_back_is_not_taken_for_the_zone_s(read):
     once = [row for k, row in enumerate(AUTUMN) if k != 3]
-    with pytest.raises(ValueError, match=r"line 4: 2009-10-25 02:00:00 is not on the clock of Eur"):
+    with pytest.raises(ValueError, match=r"line 4: .*02:00:00 comes twice .* and once here"):
         read(mains(*once), **PARIS)
+    spring = [f"2009-03-29 0{h}:00,1" for h in (1, 2, 3)]
+    with pytest.raises(ValueError, match=r"line 3: .*02:00:00 is left out by the clock of Europe"):
+        read(mains(*spring), **PARIS)
+
+
+def test_hours_that_come_twice_are_told_apart_by_order_with_gaps_too(read):
+    times = pd.date_range("2009-10-24 22:00", "2010-11-01", freq="30min", tz="UTC").delete([5, 8])
+    local = times.tz_convert("Europe/Paris").tz_localize(None)
+    frame = read(mains(*(f"{t},1" for t in local)), **PARIS).dropna(how="all")
+    assert frame.index.equals((times.tz_localize(None) + pd.Timedelta("1h")).as_unit("us"))
 
 
 @pytest.mark.parametrize("zone", ["Z", "+00:00", "+00", "+0000"])

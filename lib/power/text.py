@@ -81,7 +81,7 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
         table = _table(text, separator, names, written, arrow.string())
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{name}, {_with_line(str(error), first)}") from None
-    if A_DECIMAL_COMMA.search(data) is None or separator == ",":
+    if separator == "," or not A_DECIMAL_COMMA.search(data):
         written = source
     return from_table(table.unify_dictionaries().to_pandas(), name, written, "line", first)
 

@@ -127,16 +127,28 @@ def _formats(value: str) -> list[str]:
 
 
 def _localized(index: pd.DatetimeIndex, zone: str, place: Callable[[int], str]) -> pd.DatetimeIndex:
-    try:
-        return index.tz_localize(zone, ambiguous="infer")
-    except ValueError as error:
-        wrong = np.flatnonzero(index.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").isna())
-        if not len(wrong):
-            raise ValueError(f"{place(0)}: times are none of {zone}: {error}") from None
+    """Return clock times with their zone; an hour that comes twice is first summer, then winter."""
+    absent = index.tz_localize(zone, ambiguous=False, nonexistent="NaT").isna()
+    twice = index.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward").isna()
+    if absent.any():
+        row = int(absent.argmax())
         raise ValueError(
-            f"{place(wrong[0])}: {index[wrong[0]]} is not on the clock of {zone}, or comes twice "
-            "there and once here. Where the clock is not put forward and back leave time_zone empty"
-        ) from None
+            f"{place(row)}: {index[row]} is left out by the clock of {zone} in spring, so this is "
+            'another clock: leave time_zone empty, or give another one, as "UTC"'
+        )
+    rises = np.diff(index.asi8, prepend=index.asi8[0] - 1) > 0
+    is_summer = np.zeros(len(index), dtype=bool)
+    rows = np.flatnonzero(twice)
+    for block in np.split(rows, 1 + np.flatnonzero(np.diff(rows) > 1)) if len(rows) else ():
+        back = block[~rises[block]]
+        if len(back) != 1:
+            raise ValueError(
+                f"{place(block[0])}: the hour of {index[block[0]]} comes twice on the clock of "
+                f"{zone}, and {'once' if not len(back) else 'more than twice'} here. Where the "
+                "clock is not put back leave time_zone empty"
+            )
+        is_summer[block[0] : back[0]] = True
+    return index.tz_localize(zone, ambiguous=is_summer)
 
 
 def _since_1970(column: pd.Series, unit: str) -> pd.Series:
