@@ -317,6 +317,14 @@ def test_times_that_can_be_meant_in_one_way_need_no_word(put, load, first, secon
     assert told(load, path, batch_rows=batch_rows)[0] == [0, 1_000_000]
 
 
+@pytest.mark.parametrize(
+    "clock", ["2024-03-04 14:30:0{} UTC", "20240304T14300{}Z", "2024-03-04 14:30:0{}+00"]
+)
+def test_times_that_name_utc_do_not_take_the_time_zone(put, load, clock):
+    path = put([f"{clock.format(k)},50,1" for k in (0, 1)])
+    assert told(load, path, time_zone="Asia/Tokyo")[0] == [0, 1_000_000]
+
+
 def test_fractions_of_epoch_seconds_are_right_to_the_microsecond(put, load):
     path = put([f"1709562600.{us:06},1,1" for us in (0, 1, 123_457, 999_999)])
     assert told(load, path)[0] == [0, 1, 123_457, 999_999]
