@@ -140,7 +140,8 @@ def _read_source(dataset: str, source: str) -> dict[str, np.ndarray]:
         endings=cifar_files.FILES if is_cifar else [".npz"],
         hint='give "sample" or "keras"',
     )
-    batches = [(name, opened) for name, opened in files if name in cifar_files.FILES]
+    named = [(name.rsplit("/", 1)[-1], opened) for name, opened in files]
+    batches = [(name, opened) for name, opened in named if name in cifar_files.FILES]
     if is_cifar and batches:
         contents = ((name, read_file(opened, source)) for name, opened in batches)
         return _join_batches(contents, shown)
