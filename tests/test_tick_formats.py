@@ -6,8 +6,6 @@ import io
 import json
 import lzma
 import re
-import subprocess
-import sys
 import zipfile
 from datetime import date, time
 from pathlib import Path
@@ -421,24 +419,3 @@ def test_timestamps_beyond_all_years_are_named_and_never_wrap(tmp_path, number, 
     frame.write_parquet(tmp_path / "x.parquet")
     message = f"row 2: the timestamp is {number}; ticks are of 1900 to 2200"
     refuses(tmp_path, str(tmp_path / "x.parquet"), message, **UTC)
-
-
-SLOW = """
-import io, time
-from lib.tick.files import _open
-from lib.tick.read import tick_format
-class Slow(io.BytesIO):
-    def read(self, n_bytes=-1):
-        time.sleep(0.1 * (self.tell() > 1 << 20))
-        return super().read(n_bytes)
-data = b"timestamp,price,size\\n" + b"2024-03-04 14:30:00,50,1\\n" * 300_000
-raw = _open("x.csv", lambda: Slow(data), tick_format("trades", [], "UTC"))
-next(raw.batches(["price"]))
-raise ValueError("refused")
-"""
-
-
-def test_refusal_leaves_no_thread_behind_that_aborts_the_process():
-    words = [sys.executable, "-c", SLOW]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.endswith("ValueError: refused\n")
