@@ -19,7 +19,7 @@ from lib.floors import explain
 from lib.ground import console as user
 from lib.ground import layout
 from lib.ground.parameters import Value, check_values, merge_parameters
-from lib.ground.runs import run_of_airflow
+from lib.ground.runs import run_of_airflow, start_of
 from lib.machine import streams
 from lib.machine.session import SIGNALS, import_papermill
 from lib.pages.summary import PAGE, read_summary, summarise
@@ -178,18 +178,18 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
         except KeyboardInterrupt:
             state = "cancelled"
             scheduling.fail_in_airflow(pipeline, run_id)
-            _wait(lambda: run.path.exists() and summarise(run)["state"] != "running", STOP_S)
+            _wait(lambda: start_of(run) and summarise(run)["state"] != "running", STOP_S)
             scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
     _tell(run, state, console)
     return state
 
 
-def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+def _wait(condition: Callable[[], object], seconds: float) -> bool:
     """Wait until a condition holds, for so many seconds at most; say whether it does."""
     deadline = time.monotonic() + seconds
     while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    return holds
+    return bool(holds)
 
 
 def _wait_until_parsed(pipeline: str) -> None:
