@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+MINUTES = ("up", "new_runs", "whole_runs", "image_runs", "tick_runs", "serving", "faults", "ledger")
+LONGEST = [f"tests/test_{name}.py" for name in MINUTES]  # the others take less than a minute
 FOLDER = Path(tempfile.mkdtemp(prefix="pipelines-"))
 SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all processes of tests
 os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
@@ -31,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(group_of(item.nodeid), []).append(item)
-    by_length = sorted(groups.values(), key=_n_long, reverse=True)
-    items[:] = [item for group in by_length for item in group]
+    by_length = sorted(groups, key=lambda group: _length(group, groups[group]), reverse=True)
+    items[:] = [item for group in by_length for item in groups[group]]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,8 +62,13 @@ def group_of(nodeid: str) -> str:
     return "tests/test_whole_runs.py" if path == "tests/test_opened_notebooks.py" else path
 
 
-def _n_long(items: list[pytest.Item]) -> int:
-    """Return how many of `items` start a kernel, as the cells of a notebook do."""
-    return sum(
+def _length(group: str, items: list[pytest.Item]) -> tuple[int, int]:
+    """Return what the length of a group grows with.
+
+    That is its place among the longest, and the number of `items` that start a kernel, as the
+    cells of a notebook do.
+    """
+    place = LONGEST[::-1].index(group) + 1 if group in LONGEST else 0
+    return place, sum(
         item.get_closest_marker("kernel") is not None or ".ipynb" in item.nodeid for item in items
     )

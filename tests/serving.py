@@ -1,4 +1,8 @@
-"""A model that is served as anyone would serve it, how it is asked, and a run to take it from."""
+"""A model that is served as anyone would serve it, how it is asked, and a run to take it from.
+
+Both ways to serve one give a client of HTTP: from a process of its own, or in this one, which costs
+no start of MLflow and TensorFlow.
+"""
 
 import contextlib
 import json
@@ -8,21 +12,32 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from lib.ground.files import ROOT
 from lib.run import open_run
 
+import httpx
 import pytest
+
+
+@contextlib.contextmanager
+def served_here(model):
+    """Serve `model`, a folder or URI, in this process by MLflow's own application."""
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc import load_model, scoring_server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")  # which the next line leaves set
+        with TestClient(scoring_server.init(load_model(str(model)))) as client:
+            yield client
 
 
 @contextlib.contextmanager
 def served(model, place, **environment):
     """Serve `model`, a folder or URI, from a process where importing this project is an error.
 
-    Gives the address; `place` is a folder for the server's own files.
+    `place` is a folder for the server's own files.
     """
     (place / "path").mkdir()
     (place / "path" / "lib.py").write_text("raise ImportError('the project is not here')\n")
@@ -46,41 +61,36 @@ def served(model, place, **environment):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(f"{url}/ping", process, log)
-        yield url
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            _wait_for(client, process, log)
+            yield client
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def ask(url, content):
-    """Return status and text of the answer to `content`, JSON."""
-    request = urllib.request.Request(
-        f"{url}/invocations", json.dumps(content).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def _wait_for(url, process, log):
+def _wait_for(client, process, log):
     until = time.monotonic() + 180
     while time.monotonic() < until and process.poll() is None:
         try:
-            urllib.request.urlopen(url, timeout=5)
+            client.get("/ping")
             return
-        except OSError:
+        except httpx.TransportError:
             time.sleep(0.3)
     pytest.fail(f"the server does not answer:\n{log.read_text()[-3000:]}")
 
 
-def refusal(url, content):
+def ask(client, content):
+    """Return status and text of the answer to `content`, JSON."""
+    kind = {"Content-Type": "application/json"}
+    answer = client.post("/invocations", content=json.dumps(content), headers=kind)
+    return answer.status_code, answer.text
+
+
+def refusal(client, content):
     """Return what the server says is wrong with `content`: 400, and never a stack trace."""
-    status, text = ask(url, content)
+    status, text = ask(client, content)
     assert status == 400 and "stack_trace" not in text and "Traceback" not in text, text
     return json.loads(text)["message"]
 
@@ -97,22 +107,28 @@ def evaluated(run_dir, **params):
 
     Only kernels, reports and the check of parameters are left out, which others test.
     """
+    unused = set(params)
+    for path in sorted((ROOT / "notebooks" / run_dir.split("/")[0]).glob("*.ipynb")):
+        if not path.stem.endswith("_register"):
+            unused -= executed_here(run_dir, path.stem, **params)
+    assert not unused, f"no notebook has such parameters: {unused}"
+    return open_run(run_dir)
+
+
+def executed_here(run_dir, stage, **params):
+    """Run a stage in this process, with those of `params` that it has; return their names."""
     import matplotlib
     import matplotlib.pyplot as plt
 
     matplotlib.use("Agg")
-    unused = set(params)
-    for path in sorted((ROOT / "notebooks" / run_dir.split("/")[0]).glob("*.ipynb")):
-        if path.stem.endswith("_register"):
-            break
-        names = {"__name__": "__main__"}
-        for cell in json.loads(path.read_text())["cells"]:
-            if cell["cell_type"] != "code":
-                continue
-            exec(compile("".join(cell["source"]), path.stem, "exec"), names)
-            if "parameters" in cell["metadata"].get("tags", ()):
-                unused -= names.keys()
-                names |= {k: v for k, v in params.items() if k in names} | {"run_dir": run_dir}
-        plt.close("all")
-    assert not unused, f"no notebook has such parameters: {unused}"
-    return open_run(run_dir)
+    path = ROOT / "notebooks" / run_dir.split("/")[0] / f"{stage}.ipynb"
+    names, known = {"__name__": "__main__"}, {}
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        exec(compile("".join(cell["source"]), path.stem, "exec"), names)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            known = {name: value for name, value in params.items() if name in names}
+            names |= known | {"run_dir": run_dir}
+    plt.close("all")
+    return known.keys()

@@ -13,6 +13,7 @@ from tests import airflow_reports
 from tests.airflow_reports import RUN, RUN_ID, notebook
 
 import pytest
+from whole_runs import prepare
 
 folder = airflow_reports.folder
 
@@ -74,9 +75,6 @@ with DAG("power", schedule=None, start_date=datetime(2025, 1, 1, tzinfo=UTC)):
 
 SERVER = """
 import sys
-from airflow.utils.db import initdb
-
-initdb()
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
@@ -95,6 +93,7 @@ def airflow(tmp_path, folder):
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "power.py").write_text(DAG)
+    prepare()
     port = services.free_port(8480)
     settings = services.airflow_settings(port) | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
     password = services._airflow_password(settings)

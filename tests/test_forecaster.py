@@ -27,7 +27,7 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pytest
-from serving import ask, refusal, served, split_of
+from serving import ask, refusal, served_here, split_of
 
 OPTIONS: PowerOptions = {
     "horizon": 2,
@@ -295,18 +295,17 @@ OF_THE_SIGNATURE = {
 """What MLflow itself says, before the model sees the history."""
 
 
-@pytest.mark.kernel
 @pytest.mark.parametrize("target", ["level"], indirect=True)
-def test_served_model_answers_as_the_loaded_one_and_says_what_is_wrong(folder, model, tmp_path):
+def test_served_model_answers_as_the_loaded_one_and_says_what_is_wrong(folder, model):
     frame = made_history().reset_index()
     expected = model.predict(frame)
-    with served(folder, tmp_path) as url:
-        status, text = ask(url, split_of(frame))
+    with served_here(folder) as server:
+        status, text = ask(server, split_of(frame))
         assert status == 200, text
         answer = pd.DataFrame(json.loads(text)["predictions"])
         assert pd.to_datetime(answer["ts"]).tolist() == expected["ts"].tolist()
         np.testing.assert_allclose(answer["power_kw"].astype(float), expected["power_kw"])
         for name in BAD.keys() - {"infinite"}:  # which JSON cannot say
             change, message = BAD[name]
-            said = refusal(url, split_of(change(frame)))
+            said = refusal(server, split_of(change(frame)))
             assert re.search(OF_THE_SIGNATURE.get(name, message), said), (name, said)

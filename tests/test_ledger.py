@@ -23,6 +23,7 @@ from lib.registry.ledger import EntryTaken
 import pytest
 from memory_store import MemoryClient
 from mlflow import MlflowException
+from whole_runs import new_store
 
 NUMBERS = count(1)
 SOURCE = "s3://nowhere/model"  # never read; a server takes no path of a run that it does not know
@@ -32,13 +33,16 @@ SOURCE = "s3://nowhere/model"  # never read; a server takes no path of a run tha
 def store(request, tmp_path_factory):
     """A store in memory, and MLflow's own, which takes much longer: the same tests on both."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OUTPUTS_DIR", str(tmp_path_factory.mktemp("store")))
+        folder = tmp_path_factory.mktemp("store")
+        patch.setenv("OUTPUTS_DIR", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(moves, "PAUSE_S", 0.0)
         if request.param == "memory":
             client = MemoryClient()
             patch.setattr(tracking, "open_client", lambda: client)
             patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # which is never asked
+        else:
+            new_store(folder)
         yield tracking.open_client()
 
 
@@ -568,6 +572,7 @@ def test_cut_off_promotion_of_a_version_since_deleted_ends_where_the_alias_is(st
 def server(tmp_path_factory, monkeypatch):
     """An MLflow server on loopback with a store of its own."""
     folder = tmp_path_factory.mktemp("server")
+    new_store(folder)
     port = services.free_port(5600)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]

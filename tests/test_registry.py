@@ -18,6 +18,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from whole_runs import new_store
 
 MODEL = """\
 import mlflow.pyfunc
@@ -34,9 +35,10 @@ mlflow.models.set_model(Zero())
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """One SQLite store for the module: making its tables takes seconds."""
+    """One SQLite store for the module."""
+    folder = tmp_path_factory.mktemp("store")
+    new_store(folder)
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("store")
         patch.setenv("OUTPUTS_DIR", str(folder))
         yield folder
 

@@ -321,8 +321,8 @@ def fail(history):
 @pytest.mark.parametrize(
     ("changes", "model", "message"),
     [
-        ({}, ImportError("no module named 'old'"), "no module named 'old'"),
-        ({}, FileNotFoundError(), "FileNotFoundError()"),
+        ({}, ImportError("no module named 'old'"), "it cannot be loaded: no module named 'old'"),
+        ({}, FileNotFoundError(), "it cannot be loaded: FileNotFoundError()"),
         ({}, fail, "its code is of yesterday"),
         (
             {"test": json.dumps(FACTS | {"task": HOURLY | {"horizon": 3}})},

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving import ask, evaluated, refusal, served, split_of
+from whole_runs import new_store
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
 SMALL = {
@@ -43,8 +44,10 @@ NAMES = {
 @pytest.fixture(scope="module", autouse=True)
 def store(tmp_path_factory):
     """One store for the module."""
+    folder = tmp_path_factory.mktemp("store")
+    new_store(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OUTPUTS_DIR", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("OUTPUTS_DIR", str(folder))
         yield
 
 

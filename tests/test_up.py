@@ -26,7 +26,7 @@ from lib.run import open_run
 
 import psutil
 import pytest
-from whole_runs import wait_for
+from whole_runs import new_store, wait_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 DAGS = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
@@ -51,6 +51,7 @@ def up(tmp_path_factory):
     """All services, started as `make up` starts them, with their log-ins."""
     folder = tmp_path_factory.mktemp("up")
     log = folder / "log"
+    new_store(folder / "outputs")
     patch = pytest.MonkeyPatch()
     patch.setenv("OUTPUTS_DIR", str(folder / "outputs"))  # no unfinished runs of other tests
     patch.setenv("DATA_DIR", str(folder / "data"))

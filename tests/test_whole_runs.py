@@ -7,13 +7,11 @@ run is made again without it.
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from lib import judged, tracking
-from lib.commands import reproduce
 from lib.ground import layout
 from lib.ground.files import ROOT, data_dir, outputs_dir
 from lib.ground.runs import run_folder_name
@@ -24,9 +22,9 @@ from lib.run import open_run
 import mlflow
 import pandas as pd
 import pytest
+from serving import evaluated
 from whole_runs import (
     asset_events,
-    go,
     impatient,
     mlflow_run,
     prepare,
@@ -136,10 +134,10 @@ GATED = "power_gated_sample"
 
 
 @pytest.fixture(scope="module")
-def weak():
+def weak(sample):
     """A run whose model, which has learned for a short time only, is the first of its name."""
     values = {"n_trials": 2, "objective": "regression_l1", "max_rounds": 20}
-    return go(impatient("power"), model_name="power_gated", **values)
+    return resume(impatient("power"), sample, "03_tune", model_name="power_gated", **values)
 
 
 def events(done):
@@ -184,17 +182,6 @@ def test_worse_version_stops_at_staging_and_the_champion_stays(weak, sample, pow
     assert json.loads((run.path / "promotion.json").read_text())["outcome"] == "kept"
 
 
-@pytest.mark.parametrize(("policy", "alias"), [("staging", "staging"), ("never", "")])
-def test_policy_that_stops_before_production_stops(weak, sample, power, policy, alias):
-    before = lifecycle.version(GATED, "@staging").version
-    done, tasks, run = register_again(power, sample, model_name="power_gated", promote=policy)
-    assert done.state == "success" and tasks["promote"].state == "skipped"
-    made = run.read("registration.json")
-    assert (made["alias"], made["policy"]) == (alias, policy)
-    moved = lifecycle.version(GATED, "@staging").version != before
-    assert moved == (policy == "staging") and not events(done)
-
-
 def test_approval_by_command_line_says_how_to_decide(weak, sample, power):
     done, tasks, run = register_again(power, sample, model_name="power_gated", promote="approval")
     assert done.state == "success" and tasks["promote"].state == "skipped"
@@ -205,67 +192,32 @@ def test_approval_by_command_line_says_how_to_decide(weak, sample, power):
 
 
 def test_champion_that_no_longer_loads_leaves_the_decision_to_a_person(weak, sample, power):
-    name = "power_lost"
-    first = register_again(power, weak[2], model_name=name)
-    assert first[1]["promote"].state == "success"
-    version = lifecycle.version(f"{name}_sample", "@production")
-    folder = Path(tracking.open_client().get_model_version_download_uri(version.name, 1))
+    champion = lifecycle.champion(GATED)
+    client = tracking.open_client()
+    folder = Path(client.get_model_version_download_uri(GATED, str(champion)))
     (folder / "MLmodel").write_text("damaged")
-    done, tasks, run = register_again(power, sample, model_name=name)
+    done, tasks, run = register_again(power, sample, model_name="power_gated")
     assert done.state == "success" and tasks["promote"].state == "skipped"
     decision = run.read("gate.json")
     assert decision["outcome"] == "undecided" and "cannot be loaded" in decision["reason"]
-    assert lifecycle.champion(version.name) == 1
+    assert lifecycle.champion(GATED) == champion
     assert "cannot be loaded" in (run.path / "report.html").read_text()
 
 
-# Runs made again, real data, faults -----------------------------------------------------------
-
-
-def test_run_is_made_again_to_the_last_digit(weak, tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
-    prepare(tmp_path)
-    shutil.copytree(weak[2].path.path, tmp_path / "power/then")
-    start = tmp_path / "power/then/run.json"
-    if "+" in json.loads(start.read_text())["commit"]:
-        start.unlink()  # where somebody works on the files, take them as they are
-    status = reproduce.main("power/then")
-    said = capfd.readouterr().out
-    assert status == 0 and "REPRODUCED: all" in said, said
-    table = said.partition("difference\n")[2].partition("REPRODUCED")[0]
-    assert {line.split()[-1] for line in table.splitlines()} == {"0"}, said
+# Real data, faults -----------------------------------------------------------
 
 
 @pytest.mark.real
 @pytest.mark.skipif(not HOURLY.exists(), reason="no real data")
-def test_real_hourly_data_reach_the_registry_under_the_real_name(power):
-    done, _, run = go(power, source=str(HOURLY), n_trials=4, n_models=2, min_voltage_v=0)
-    assert done.state == "success"
+def test_real_hourly_data_reach_the_registry_under_the_real_name():
+    asked = {"source": str(HOURLY), "n_trials": 4, "n_models": 2, "min_voltage_v": 0.0}
+    run = evaluated("power/real", **asked)
     metrics = run.read("metrics.json")
     assert metrics["rmse"] < 0.74 * metrics["persistence_rmse"]
     assert metrics["persistence_rmse"] == pytest.approx(0.591, abs=0.002)
-    registered = run.read("registration.json")
-    assert registered["name"] == "household_power_lightgbm"
+    name = "household_power_lightgbm"
+    assert lifecycle.register(run, name)["name"] == name
     assert mlflow_run(run).data.tags["source"].endswith("household_power_hourly.csv.gz")
-
-
-def test_truncated_input_file_fails_the_first_stage_with_file_and_reason(power, tmp_path):
-    from lib.power.sample import sample_power
-
-    from power_data import write_uci_text
-
-    path = tmp_path / "power.txt"
-    write_uci_text(sample_power(n_days=40, seed=1), path)
-    path.write_bytes(path.read_bytes()[:-20])
-    before = n_versions("household_power_lightgbm")
-    done, tasks, run = go(power, source=str(path))
-    assert done.state == "failed"
-    assert tasks["01_load"].try_number == 1, "an error of the notebook's own is not tried again"
-    state, page = report(run, "01_load")
-    assert state == "failed" and "power.txt" in page
-    assert "failed" in tasks["02_features"].state
-    assert n_versions("household_power_lightgbm") == before
-    assert mlflow_run(run).info.status == "FAILED"
 
 
 def test_model_below_its_floor_is_red_and_not_registered(power, weak):

@@ -23,34 +23,46 @@ from lib.run import open_run
 import psutil
 import pytest
 
-NOW = object()
 TOY = ROOT / "tests" / "toy"  # a pipeline of two short stages, for `PIPELINES_DIR`
 
 
 def prepare(folder=None):
-    """Make Airflow's database below `folder`, by default where runs go, once for all tests.
+    """Make the databases of Airflow and MLflow below `folder`, by default where runs go."""
+    place = state_dir() if folder is None else Path(folder)
+    new_store(place)
+    ready = place / ".airflow" / "ready"
+    if not ready.exists():
+        _copy(".airflow/airflow.db", services.prepare, place)
+        ready.touch()
 
-    Every other one is a copy: to make it takes as long as a run.
+
+def new_store(folder):
+    """Make MLflow's database below `folder`, if there is none."""
+    if not Path(folder, "mlflow.db").exists():
+        _copy("mlflow.db", tracking.open_client, Path(folder))
+
+
+def _copy(file, make, place):
+    """Put a database below `place`: a copy of one that is made once, by `make`, for all tests.
+
+    To make one takes as long as a run.
     """
     shared = Path(os.environ["PIPELINES_SHARED"])
-    with (shared / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not (shared / "made").exists():
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = shared / f"{Path(file).stem}.made"
+        if not made.exists():
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("OUTPUTS_DIR", str(shared / "making"))
-                services.prepare()
-            (shared / "making" / ".airflow").rename(shared / "made")
-    place = (state_dir() if folder is None else Path(folder)) / ".airflow"
-    if not (place / "ready").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        with (
-            closing(sqlite3.connect(shared / "made" / "airflow.db")) as made,
-            closing(sqlite3.connect(place / "airflow.db")) as copy,
-        ):
-            made.backup(copy)  # in contrast to a copied file, open connections take notice
-        (place / "ready").touch()
-    if folder is None:
-        services.prepare()
+                patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+                make()
+            made.touch()
+    (place / file).parent.mkdir(parents=True, exist_ok=True)
+    with (
+        closing(sqlite3.connect(shared / "making" / file)) as source,
+        closing(sqlite3.connect(place / file)) as copy,
+    ):
+        source.backup(copy)  # in contrast to a copied file, open connections take notice
 
 
 def impatient(pipeline):
@@ -63,13 +75,16 @@ def impatient(pipeline):
     return dag
 
 
-def go(dag, *, logical_date=NOW, **params):
-    """Run `dag` and return the state of the run, its tasks and its folder."""
+def go(dag, *, until=None, **params):
+    """Run `dag` and return the state of the run, its tasks and its folder.
+
+    Where a stage `until` is given, what follows it is taken for done.
+    """
     from lib.dag.dagrun import configuration
 
     known = configuration(dag.dag_id, {k: v for k, v in params.items() if k != "horizont"})
-    date = {} if logical_date is NOW else {"logical_date": logical_date}
-    done = dag.test(run_conf=known | params, **date)
+    left_out = "|".join(name for name in dag.task_dict if until and name > until)
+    done = dag.test(run_conf=known | params, mark_success_pattern=left_out or None)
     tasks = {t.task_id: t for t in done.get_task_instances()}
     run = open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
     return done, tasks, run

@@ -79,14 +79,14 @@ def against_production(run: Run, name: str) -> dict:
         champion = described(found)
         require_comparable(champion, run.pipeline, facts)
         try:
-            said = predict(run.pipeline, champion.model, rows_of_run(run)[0], frame.index)
+            said = predict(run.pipeline, _loaded(champion), rows_of_run(run)[0], frame.index)
         except MissingPart as missing:
             said = _judged_before(champion, frame, missing)
             notes.append(f"{missing}, so both are compared on the rows that both have judged")
         kept, mine, theirs = shared_rows(test, candidate, said)
     except UnfinishedStage:
         raise
-    except Exception as error:  # whatever old code raises, or a missing package
+    except Exception as error:  # its own code, on input of today
         problems.append(f"{who} cannot be judged on this test: {str(error) or repr(error)}")
     else:
         result |= {"test": kept, "candidate": mine, "champion_predictions": theirs}
@@ -97,6 +97,13 @@ def against_production(run: Run, name: str) -> dict:
         elif n_left_out:
             notes.append(f"{told}: both are judged on the others")
     return result | {"notes": notes, "problem": "; ".join(problems)}
+
+
+def _loaded(champion: Version) -> object:
+    try:
+        return champion.model
+    except Exception as error:  # whatever old code raises, or a missing package
+        raise NotComparable(f"it cannot be loaded: {str(error) or repr(error)}") from error
 
 
 def _judged_before(champion: Version, frame: pd.DataFrame, missing: MissingPart) -> np.ndarray:
