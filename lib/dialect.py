@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|"}
 EPOCHS = ("s", "ms", "us", "ns")
+OF_DAY = ("s of day", "ms of day", "us of day", "ns of day")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Layout:
     separator, decimal : str
         Single characters; "" to be told from the text.
     time : str
-        Format of `datetime.strptime`, or ``s``, ``ms``, ``us``, ``ns`` since 1970; "" where times
-        are ISO 8601.
+        Format of `datetime.strptime`, or ``s``, ``ms``, ``us``, ``ns`` since 1970, or ``s of day``
+        and so on since midnight; "" where times are ISO 8601.
     missing : tuple of str
         What stands for a missing value, besides what always does.
     """
@@ -142,10 +143,10 @@ def read_layout(entries: Sequence[str]) -> Layout:
 
 
 def _time_format(value: str, entry: str) -> str:
-    if value not in EPOCHS and "%" not in value:
+    if value not in (*EPOCHS, *OF_DAY) and "%" not in value:
         raise ValueError(
             f"layout has {entry!r}: give a format as %d.%m.%Y %H:%M:%S, or one of "
-            f"{', '.join(EPOCHS)} for numbers since 1970"
+            f"{', '.join(EPOCHS)} for numbers since 1970, with ' of day' for those since midnight"
         )
     return value
 

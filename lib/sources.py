@@ -4,6 +4,7 @@ Nothing is parsed here. A source may hold a password or a key, so everything tha
 raised shows `redact(source)` instead.
 """
 
+import posixpath
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,8 @@ def list_files(
     Returns
     -------
     list of (str, callable)
-        In order of the paths. The callable opens the file as a stream of bytes.
+        In order of the paths; in the names stand the folders that are not the same for all, and
+        `folder`. The callable opens the file as a stream of bytes.
 
     Raises
     ------
@@ -86,12 +88,20 @@ def list_files(
         except Exception as error:  # every file system and protocol has errors of its own
             raise _unreadable(error, place, shown) from None
         if found:
-            names = [redact(file.rsplit("/", 1)[-1]) for file in found]
+            names = [redact(name) for name in _names(found, folder)]
             opens = [partial(system.open, file, "rb") for file in found]
             return list(zip(names, opens, strict=True))
     if "://" in source:
         raise ValueError(f"no file matches {shown}: correct the address")
     raise _nothing_found(source, hint)
+
+
+def _names(paths: list[str], folder: str) -> list[str]:
+    """Return paths without the folders that all have, except for `folder`."""
+    parents = [path.split("/")[:-1] for path in paths]
+    n_same = len(posixpath.commonprefix(parents))
+    n_same -= bool(folder) and parents[0][:n_same][-1:] == [folder]
+    return ["/".join(path.split("/")[n_same:]) for path in paths]
 
 
 def read_file(opened: Callable[[], BinaryIO], source: str) -> bytes:

@@ -141,6 +141,9 @@ def mirror(
     _log_models(client, run, known, fresh)
     written = {name for r in fresh.values() if r["state"] == "finished" for name in r["writes"]}
     measured = read_object(run.path / "metrics.json") if "metrics.json" in written else {}
+    if "dataset.json" in written:  # where the rows of the source are
+        facts = read_object(run.path / "dataset.json").items()
+        measured |= {name: value for name, value in facts if name.startswith("rows_")}
     stamp, model = int(time.time() * 1000), known.get("model_id")
     client.log_batch(
         known["run_id"],

@@ -64,6 +64,7 @@ def make_run(store, model, request):
         index = pd.date_range("2025-01-01", periods=3, freq="h", name="ts")
         stage.write("raw.parquet", pd.DataFrame({"power_kw": [1.0, 2.0, np.nan]}, index=index))
         facts = {"name": "house", "source": source, "digest": "f" * 64, "n_rows": 3}
+        facts["rows_read"] = 5
         stage.write("dataset.json", facts)
         stage.finish()
         stage = open_run(run_dir, stage="04_train")
@@ -278,7 +279,7 @@ def test_mirror_logs_parameters_metrics_data_notebooks_and_model(make_run):
     found = client.get_run(known["run_id"])
     assert found.info.status == "FINISHED"
     assert found.data.params == {"source": "file.csv", "horizon": "1"}
-    wanted = {"rmse": 0.4, "persistence_rmse": 0.6, "05_evaluate_seconds": 2.5}
+    wanted = {"rmse": 0.4, "persistence_rmse": 0.6, "05_evaluate_seconds": 2.5, "rows_read": 5}
     assert found.data.metrics == wanted
     for tag in ("pipeline", "run_dir", "source", "data_digest"):
         assert found.data.tags[tag]

@@ -25,7 +25,8 @@ REAL = data_dir() / "tick"
 
 def test_impossible_prices_and_sizes_are_counted_by_their_first_reason(put, load):
     values = ["100,1", ",1", "0,1", "-1,0", "nan,1", "inf,1", "100,0", "100,", "100,-5", "100,2"]
-    report, ticks = load(put([f"{at(k)},{value}" for k, value in enumerate(values)]))
+    path = put([f"{at(k)},{value}" for k, value in enumerate(values)])
+    report, ticks = load(path, max_dropped=1)
     row = report.days.iloc[0]
     assert (row["bad_price"], row["bad_size"], row["kept"]) == (5, 3, 2)
     assert ticks["size"].to_list() == [1, 2]
@@ -33,7 +34,8 @@ def test_impossible_prices_and_sizes_are_counted_by_their_first_reason(put, load
 
 def test_quotes_have_the_middle_price_and_crossed_ones_are_dropped(put, load):
     lines = [f"{at(0)},1.0,1.5", f"{at(1)},2.0,1.0", f"{at(2)},1.5,1.5", f"{at(3)},,1.5"]
-    report, ticks = load(put(lines, header="timestamp,bid,ask"), kind="quotes", max_deviation=1)
+    options = {"kind": "quotes", "max_deviation": 1, "max_dropped": 1}
+    report, ticks = load(put(lines, header="timestamp,bid,ask"), **options)
     assert ticks["price"].to_list() == [1.25, 1.5] and ticks["size"].to_list() == [1, 1]
     assert ticks.select("bid", "ask").rows() == [(1.0, 1.5), (1.5, 1.5)]
     row = report.days.iloc[0]
@@ -75,7 +77,8 @@ def test_wrong_first_print_does_not_cost_the_good_ones_after_it(put, load):
 
 def test_new_price_level_is_good_once_it_is_half_of_the_window(put, load):
     prices = [100.0] * 60 + [102.0] * 60
-    report, _ = load(put([f"{at(k)},{price},1" for k, price in enumerate(prices)]))
+    path = put([f"{at(k)},{price},1" for k, price in enumerate(prices)])
+    report, _ = load(path, max_dropped=0.21)
     assert report.days["outliers"].tolist() == [25]
 
 
@@ -83,7 +86,7 @@ def test_new_price_level_is_good_once_it_is_half_of_the_window(put, load):
 def test_median_is_of_the_tick_and_the_fifty_before_it(put, load, batch_rows):
     prices = [100.0] * 26 + [101.0] * 25 + [100.7]  # in 51 ticks 100.7 is the middle one
     path = put([f"{at(k)},{price},1" for k, price in enumerate(prices)])
-    ticks = load(path, max_deviation=0.001, batch_rows=batch_rows)[1]
+    ticks = load(path, max_deviation=0.001, max_dropped=1, batch_rows=batch_rows)[1]
     assert ticks["price"][-1] == 100.7
 
 
@@ -91,8 +94,8 @@ def test_nothing_of_the_future_decides_whether_a_tick_stays(put, load):
     rng = np.random.default_rng(1)
     prices = 100 * np.exp(0.006 * rng.standard_normal(200))
     lines = [f"{at(k)},{price},1" for k, price in enumerate(prices)]
-    whole = load(put(lines))[1]
-    start = load(put(lines[:120]), batch_rows=1)[1]
+    whole = load(put(lines), max_dropped=1)[1]
+    start = load(put(lines[:120]), batch_rows=1, max_dropped=1)[1]
     assert len(start) < 90
     assert start.equals(whole[: len(start)])
 
@@ -176,7 +179,7 @@ def test_cleaning_equals_the_naive_loop_wherever_batches_are_cut(
     ]
     counts, expected = naive(lines, drop_repeats=drop_repeats, max_deviation=0.005)
     (tmp_path / "x.csv").write_text("\n".join([HEADER, *lines, ""]))
-    options = {"drop_repeats": drop_repeats, "batch_rows": batch_rows}
+    options = {"drop_repeats": drop_repeats, "batch_rows": batch_rows, "max_dropped": 1}
     if len(expected) < 2:
         refuses(tmp_path, str(tmp_path / "x.csv"), "Two or more are needed", **options)
         return
@@ -185,6 +188,7 @@ def test_cleaning_equals_the_naive_loop_wherever_batches_are_cut(
     by_day = {day: count for day, count in sorted(counts.items()) if day >= first}
     found = report.days[list(COUNTS)].astype(int).to_dict("index")
     assert found == by_day
+    assert report.rows["read"] == len(lines) == sum(report.rows.values()) / 2
     ticks = pl.concat(list(iter_ticks(tmp_path / "clean")))
     local = ticks["ts"].dt.convert_time_zone("America/New_York").dt.strftime("%Y-%m-%d %H:%M:%S")
     assert list(zip(local, ticks["price"], ticks["size"], ticks["side"], strict=True)) == expected

@@ -34,6 +34,20 @@ def tables(tmp_path_factory):
                 made = made or local.create_table(f"market.{name}", rows.schema)
                 made.append(rows[25:])
                 made.append(rows[:25])
+        # two files of both symbols, of which the second begins first, but not for BBB
+        made = None
+        for parts in ((("AAA", 2), ("BBB", 1)), (("AAA", 0), ("BBB", 2))):
+            frames = [
+                days[name][k].select(time="ts", price="price", size="size", symbol=pl.lit(name))
+                for name, k in parts
+            ]
+            rows = pl.concat(frames).to_arrow()
+            made = made or local.create_table("market.mixed", rows.schema)
+            made.append(rows)
+        for shift in ("0d", "100y"):
+            rows = days["AAA"][0].select(pl.col("ts").dt.offset_by(shift), "price", "size")
+            made = local.create_table_if_not_exists("market.late", rows.to_arrow().schema)
+            made.append(rows.to_arrow())
         yield
 
 
@@ -69,6 +83,23 @@ def test_iceberg_days_are_read_in_order_whatever_the_order_of_the_files(tables, 
     ticks = load("iceberg:local.market.utc", **options)[1]
     made = pl.concat(list(sample_days(3, n_ticks=50, seed=0)))
     assert ticks.select("ts", "price").equals(made.select("ts", "price"))
+
+
+@pytest.mark.parametrize("n_days", [0, 1, 2])
+def test_iceberg_files_of_several_symbols_are_put_in_order_of_the_one_wanted(tables, load, n_days):
+    options = {"columns": ["timestamp=time"], "symbol": "BBB", "n_days": n_days}
+    report, ticks = load("iceberg:local.market.mixed", **options)
+    made = pl.concat(list(sample_days(3, n_ticks=50, seed=1))[1:][-n_days:])
+    assert ticks.select("ts", "price").equals(made.select("ts", "price"))
+    assert report.rows["read"] == sum(report.rows.values()) / 2
+
+
+def test_iceberg_file_of_the_future_is_not_left_out_silently(tables, load, tmp_path):
+    source, columns = "iceberg:local.market.late", ["timestamp=ts"]
+    refuses(
+        tmp_path, source, "row 1: the timestamp is '2125-12-17.* in the future", columns=columns
+    )
+    assert load(source, columns=columns, as_of="2025-12-18")[0].n_ticks == 50
 
 
 @pytest.mark.parametrize("name", ["utc", "local"])

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from mlflow.pyfunc import PyFuncModel
 
-OPTIONS = ("symbol", "columns", "time_zone", "session", "session_zone", "drop_repeats")
-OPTIONS += ("max_deviation", "seed")
+OPTIONS = ("symbol", "columns", "layout", "time_zone", "session", "session_zone")
+OPTIONS += ("drop_repeats", "max_deviation", "max_dropped", "sort", "seed")
 
 
 def load_rows(source: str, options: Mapping[str, "Value"], model: "PyFuncModel") -> Rows:

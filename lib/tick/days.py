@@ -49,9 +49,12 @@ class Day:
 
 
 def write_days(
-    batches: Iterable[pl.DataFrame], place: Path, rules: Rules, first_day: date
+    batches: Iterable[pl.DataFrame], place: Path, rules: Rules, first_day: date, counts: Counter
 ) -> list[Day]:
-    """Clean ticks that come in order and write those from `first_day` on, a file for each day."""
+    """Clean ticks that come in order and write those from `first_day` on, a file for each day.
+
+    The others are counted in `counts`, as ``before_first_day``.
+    """
     place.mkdir()
     days: list[Day] = []
     try:
@@ -59,12 +62,14 @@ def write_days(
             symbol = batch["symbol"][0] if "symbol" in batch.columns else ""
             for day, inside, n_read in _cut(batch, rules.session):
                 if day < first_day:
+                    counts["before_first_day"] += n_read
                     continue
                 if not days or days[-1].day != day:
                     if days:
                         days[-1].close()
                     days.append(Day(day, place / f"{day}.parquet", symbol))
                 days[-1].counts.update(read=n_read, outside=n_read - len(inside))
+                check_sides(days[-1].day, days[-1].tail, inside)
                 kept = _clean(days[-1], inside, rules)
                 if len(kept):
                     _write(days[-1], _with_sides(days[-1], kept))
@@ -72,6 +77,15 @@ def write_days(
         if days:
             days[-1].close()
     return days
+
+
+def check_sides(day: date | str, before: pl.DataFrame | None, ticks: pl.DataFrame) -> None:
+    """Raise an error if only a part of a day's ticks has sides."""
+    if before is not None and ("side" in before.columns) != ("side" in ticks.columns):
+        raise ValueError(
+            f"of {day} some ticks have a side and those of another file have none: fill them in, 0 "
+            'for one that is not known; or leave all out with columns=["side="]'
+        )
 
 
 def _cut(batch: pl.DataFrame, session: Session) -> Iterator[tuple[date, pl.DataFrame, int]]:

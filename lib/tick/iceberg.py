@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def iceberg_finder(
-    name: str, symbol: str, form: TickFormat, end_us: int
+    name: str, symbol: str, form: TickFormat, end_us: int | None
 ) -> Callable[[int], list[TickFile]]:
     """Return a function of a time that lists the data files with ticks from then to `end_us`.
 
@@ -33,8 +33,8 @@ def iceberg_finder(
     symbol : str
         Symbol wanted; "" for all, or where the table has no column of symbols.
     form : TickFormat
-    end_us : int
-        Us since 1970, UTC; this moment is not included.
+    end_us : int, optional
+        Us since 1970, UTC; this moment is not included. Without it there is no end.
 
     Raises
     ------
@@ -48,23 +48,26 @@ def iceberg_finder(
     """
     table = _load(name)
     columns = [field.name for field in table.schema().fields]
-    time_column = check_columns(name, columns, form)["timestamp"]
+    present = check_columns(name, columns, form)
+    time_column, *others = present["timestamp"]
+    if others:
+        raise ValueError(f"{name}: the times of an Iceberg table must be in one column")
     to_clock, to_instant = _clock(table, name, time_column, form.time_zone)
+    symbol_column = present["symbol"][0] if symbol and "symbol" in present else ""
 
     def find(begin_us: int) -> list[TickFile]:
         from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan
 
-        wanted = And(
-            GreaterThanOrEqual(time_column, to_clock(begin_us)),
-            LessThan(time_column, to_clock(end_us)),
-        )
-        if symbol and form.names["symbol"] in columns:
-            wanted = And(wanted, EqualTo(form.names["symbol"], symbol))
+        wanted = GreaterThanOrEqual(time_column, to_clock(begin_us))
+        if end_us is not None:
+            wanted = And(wanted, LessThan(time_column, to_clock(end_us)))
+        if symbol_column:
+            wanted = And(wanted, EqualTo(symbol_column, symbol))
         return [
             TickFile(
                 task.file.file_path.rsplit("/", 1)[-1],
                 partial(_open, table, columns, wanted, task),
-                first_us=_first(task, table, time_column, to_instant),
+                first_us=_first(task, table, time_column, symbol_column, to_instant),
             )
             for task in table.scan(wanted).plan_files()
         ]
@@ -104,18 +107,34 @@ def _clock(
 
 
 def _first(
-    task: "FileScanTask", table: "Table", column: str, to_instant: Callable[[int], int]
+    task: "FileScanTask",
+    table: "Table",
+    column: str,
+    symbol_column: str,
+    to_instant: Callable[[int], int],
 ) -> int | None:
-    """Return the first time in a data file by its statistics, us since 1970; None without them."""
+    """Return the first time in a data file by its statistics, us since 1970.
+
+    None without them, or where they are of several symbols.
+    """
     from pyiceberg.conversions import from_bytes
 
+    least, most = task.file.lower_bounds or {}, task.file.upper_bounds or {}
+    if symbol_column:
+        symbols = table.schema().find_field(symbol_column).field_id
+        if symbols not in least or least[symbols] != most.get(symbols):
+            return None
     field = table.schema().find_field(column)
-    least = (task.file.lower_bounds or {}).get(field.field_id)
-    return None if least is None else to_instant(from_bytes(field.field_type, least))
+    first = least.get(field.field_id)
+    return None if first is None else to_instant(from_bytes(field.field_type, first))
 
 
 def _open(
-    table: "Table", columns: list[str], wanted: "BooleanExpression", task: "FileScanTask"
+    table: "Table",
+    columns: list[str],
+    wanted: "BooleanExpression",
+    task: "FileScanTask",
+    _: TickFormat,
 ) -> RawTicks:
     def batches(names: list[str]) -> Iterator["arrow.RecordBatch"]:
         from pyiceberg.io.pyarrow import ArrowScan

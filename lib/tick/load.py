@@ -7,11 +7,11 @@ result does not depend on how they were cut.
 """
 
 import hashlib
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from lib.ground.console import redact
@@ -26,6 +26,24 @@ import polars as pl
 import pyarrow.parquet as parquet
 
 DROPPED = ("outside", "bad_price", "bad_size", "crossed", "outliers")
+RULES = {
+    "bad_price": (
+        "prices that are missing or not positive",
+        "give the column that holds prices, as columns=['price=...']",
+    ),
+    "bad_size": (
+        "sizes that are missing or not positive",
+        "give the column that holds sizes, as columns=['size=...']",
+    ),
+    "crossed": (
+        "a bid above its ask",
+        "exchange them if they are the wrong way round, columns=['bid=...', 'ask=...']",
+    ),
+    "outliers": (
+        "prices further than max_deviation = {} from the rolling median",
+        "give a larger max_deviation if the price moves so fast, 10 to keep them all",
+    ),
+}
 COUNTS = ("read", *DROPPED[:-1], "same_time", "repeats", "outliers", "kept")
 
 
@@ -48,6 +66,10 @@ class TickReport:
         SHA-256 of the kept values, the same on every platform.
     n_ticks : int
         Ticks kept, of all days.
+    rows : dict of str to int
+        Rows ``read``, of all files that were opened for their ticks, and where each of them is:
+        of ``other_symbols``, ``after_as_of``, ``before_first_day``, dropped for one of the reasons
+        above, or ``kept``. They add up.
     """
 
     days: pd.DataFrame
@@ -55,6 +77,7 @@ class TickReport:
     kind: str
     digest: str
     n_ticks: int
+    rows: dict[str, int]
 
 
 def load_ticks(
@@ -64,6 +87,7 @@ def load_ticks(
     kind: str = "trades",
     symbol: str = "",
     columns: Sequence[str] = (),
+    layout: Sequence[str] = (),
     time_zone: str = "America/New_York",
     session: str = "09:30-16:00",
     session_zone: str = "America/New_York",
@@ -71,6 +95,8 @@ def load_ticks(
     n_days: int = 0,
     drop_repeats: bool = False,
     max_deviation: float = 0.005,
+    max_dropped: float = 0.2,
+    sort: bool = False,
     seed: int = 0,
     sample: Mapping[str, int] | None = None,
 ) -> TickReport:
@@ -82,13 +108,16 @@ def load_ticks(
         One of
 
         - ``"sample"``: made-up trades, see `lib.tick.sample`;
-        - a path, glob or URL (any fsspec scheme) of CSV, plain or gzip, or Parquet files;
+        - a path, glob or URL (any fsspec scheme) of text (CSV and such, plain or packed) or
+          Parquet files;
         - a folder, path or URL, of such files, or one with such a folder for each symbol;
         - ``"iceberg:<catalog>.<namespace>.<table>"``, by pyiceberg's own configuration of catalogs.
 
         A relative path is looked up in ``DATA_DIR`` and then in the repository. Files are put in
-        order of their first ticks and may not overlap. The one date in a file's name, if there is
-        one, must be that of its ticks: by it files are left out unopened.
+        order of the symbol's first ticks and may not overlap. The one date in a file's name, if
+        there is one, must be that of its ticks: by it files are left out unopened. Files without a
+        column of symbols are of the instrument that their names or folders say, see
+        `lib.tick.names`.
     folder : Path
         Where the files go, named ``2013-10-07.parquet``. Made here: it must not exist.
     kind : {"trades", "quotes"}
@@ -96,19 +125,24 @@ def load_ticks(
         Both may have ``side`` (1 the buyer took, -1 the seller, 0 not known) and ``symbol``. Other
         columns are not read.
     symbol : str
-        The symbol to take where there are several.
+        The symbol to take where there are several, in a column or in the names of files.
     columns : sequence of str
-        What the data call the columns, where it is something else: ``["timestamp=time"]``.
+        What the data call the columns, where it is something else: ``["timestamp=time"]``, their
+        unit, and what sides are called, see `lib.dialect.read_columns`.
+    layout : sequence of str
+        How text is written, where it does not show: ``["names=timestamp,price,size"]`` without a
+        header, ``["time=%d.%m.%Y %H:%M:%S.%f"]``, see `lib.dialect.read_layout`.
     time_zone : str
-        Zone (IANA) of the timestamps that do not name theirs. Integers are milli-, micro- or
-        nanoseconds since 1970, UTC.
+        Zone (IANA) of the timestamps that do not name theirs. Numbers are seconds, milli-, micro-
+        or nanoseconds since 1970, UTC, by their size.
     session : str
         Hours that count, ``HH:MM-HH:MM``: the first moment does, the last does not. ``24:00`` is
         the end of the day.
     session_zone : str
         Zone of the session and of the dates of the days.
     as_of : str
-        The last day that may be seen, ISO 8601; "" for the newest.
+        The last day that may be seen, ISO 8601: later ticks are left out and counted. "" for the
+        newest; then a tick of the future, by the clock of this machine, is an error.
     n_days : int
         How many days to take, the last ones up to `as_of` that have ticks; 0 for all.
     drop_repeats : bool
@@ -119,6 +153,13 @@ def load_ticks(
         a fraction, are dropped. In SPY of October 2013 and EUR/USD of May 2014 the market itself
         never moved it beyond 0.0025, not even at the news of US payrolls; beyond 0.005 there were
         only prints off the market, most of them large blocks at an earlier day's price.
+    max_dropped : float
+        Largest share of the session's ticks, as a fraction, that one rule may drop (bad prices, bad
+        sizes, crossed quotes, ticks far from the median); more is an error, because such a rule or
+        the data are not what was thought.
+    sort : bool
+        Whether to sort ticks that are not in order of time. It takes space on disk for all ticks
+        read, beside `folder`, and memory for those of one day.
     seed, sample : int, mapping
         Of the sample, see `lib.tick.sample.sample_days`; other sources do not use them.
 
@@ -130,8 +171,9 @@ def load_ticks(
     ------
     ValueError
         If the source is not found or damaged, breaks a rule (not in order of time, files that
-        overlap, several symbols, a missing column, a value of the wrong type), or leaves less
-        than two ticks; or if an option is out of its range.
+        overlap, several symbols, a missing column, a value of the wrong type, a time that cannot
+        be, more ticks dropped than `max_dropped`), or leaves less than two ticks; or if an option
+        is out of its range.
 
     Notes
     -----
@@ -145,24 +187,27 @@ def load_ticks(
     than `max_deviation` counts as good once it makes up half of the window.
     """
     clock = make_session(session, session_zone)
-    rules = Rules(clock, to_day(as_of), drop_repeats, max_deviation)
-    form = tick_format(kind, columns, to_zone("time_zone", time_zone).key)
+    rules = Rules(clock, to_day(as_of), drop_repeats, max_deviation, max_dropped)
+    form = tick_format(kind, columns, to_zone("time_zone", time_zone).key, layout)
     if source == "sample":
         if kind != "trades":
             raise ValueError(f"kind is {kind!r}: the sample holds trades")
         made = (frame.drop("day") for frame in sample_days(seed=seed, **(sample or {})))
-        seen = (frame for frame in made if frame["ts"].to_physical()[0] < rules.end)
-        days = write_days(seen, folder, rules, EARLIEST)
+        counts = Counter()
+        days = write_days(_sample_up_to(made, rules, counts), folder, rules, EARLIEST, counts)
     else:
-        days = _load_last(find_ticks(source, symbol, form, rules), folder, n_days)
+        ticks = find_ticks(source, symbol, form, rules, sort=sort)
+        days, counts = _load_last(ticks, folder, n_days), ticks.counts
     kept = [day for day in days if day.counts["kept"]][-n_days:]
+    _check_dropped([day for day in days if not kept or day.day >= kept[0].day], source, rules)
     if sum(day.counts["kept"] for day in kept) < 2:
-        raise _too_few(days, source, f"{session} {session_zone}", rules.last_day)
+        raise _too_few(days, source, f"{session} {session_zone}", as_of)
     for day in days:
-        if day.counts["kept"] and day.day < kept[0].day:
-            day.path.unlink()
+        if day.day < kept[0].day:
+            day.path.unlink(missing_ok=True)
+            counts["before_first_day"] += day.counts["read"]
     shown = [day for day in days if day.day >= kept[0].day]
-    return _report(shown, symbol or kept[0].symbol, kind)
+    return _report(shown, symbol or kept[0].symbol, kind, _rows(shown, counts, rules))
 
 
 def iter_ticks(folder: Path) -> Iterator[pl.DataFrame]:
@@ -180,7 +225,8 @@ def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
     dict
         ``name`` (``spy_trades``; ``trades_sample`` for made-up ones), ``source`` (without secrets),
         ``digest``, ``n_rows``, ``n_dropped``, ``n_days``, ``start`` and ``end`` (ISO 8601, UTC,
-        first and last tick), ``symbol`` and ``kind``.
+        first and last tick), ``symbol`` and ``kind``; and where the rows of the source are, as
+        ``rows_read``, ``rows_after_as_of`` …, those that there are.
     """
     days = report.days[report.days["kept"] > 0]
     ending = "_sample" if source == "sample" else ""
@@ -196,7 +242,7 @@ def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
         "end": days["last"].iloc[-1].isoformat(),
         "symbol": report.symbol,
         "kind": report.kind,
-    }
+    } | {f"rows_{name}": n_rows for name, n_rows in report.rows.items() if n_rows}
 
 
 def _load_last(source: TickSource, place: Path, n_days: int) -> list[Day]:
@@ -208,14 +254,54 @@ def _load_last(source: TickSource, place: Path, n_days: int) -> list[Day]:
     n_tried = n_days
     while True:
         first_day = source.first_day(n_tried)
-        days = write_days(source.ticks(first_day), place, source.rules, first_day)
+        ticks = source.ticks(first_day, place.parent)
+        days = write_days(ticks, place, source.rules, first_day, source.counts)
         if first_day == EARLIEST or sum(day.counts["kept"] > 0 for day in days) >= n_days:
             return days
         shutil.rmtree(place)
         n_tried *= 2
 
 
-def _report(days: list[Day], symbol: str, kind: str) -> TickReport:
+def _sample_up_to(
+    made: Iterator[pl.DataFrame], rules: Rules, counts: Counter
+) -> Iterator[pl.DataFrame]:
+    """Yield the days of the sample that may be seen, and count their rows."""
+    for frame in made:
+        counts["rows"] += len(frame)
+        if rules.is_open or frame["ts"].to_physical()[0] < rules.end:
+            yield frame
+        else:
+            counts["after_as_of"] += len(frame)
+
+
+def _rows(days: list[Day], counts: Counter, rules: Rules) -> dict[str, int]:
+    """Return where each row read is: left out, dropped from the days that are shown, or kept."""
+    total = sum((day.counts for day in days), Counter())
+    dropped = [*DROPPED[:-1], *["repeats"] * rules.drop_repeats, DROPPED[-1]]
+    left_out = ("other_symbols", "after_as_of", "before_first_day")
+    return (
+        {"read": counts["rows"]}
+        | {name: counts[name] for name in left_out}
+        | {name: total[name] for name in (*dropped, "kept")}
+    )
+
+
+def _check_dropped(days: list[Day], source: str, rules: Rules) -> None:
+    """Raise an error if one rule has dropped more of the session's ticks than it may."""
+    total = sum((day.counts for day in days), Counter())
+    n_inside = total["read"] - total["outside"]
+    for name, (meaning, change) in RULES.items():
+        share = total[name] / max(n_inside, 1)
+        if share > rules.max_dropped:
+            raise ValueError(
+                f"{redact(source)}: the rule {name!r} ({meaning.format(rules.max_deviation)}) "
+                f"drops {total[name]:,} of {n_inside:,} ticks of the session, a share of "
+                f"{share:.3f}, more than max_dropped = {rules.max_dropped}: "
+                f"{change}; or max_dropped={math.ceil(100 * share) / 100} to drop them all"
+            )
+
+
+def _report(days: list[Day], symbol: str, kind: str, rows: dict[str, int]) -> TickReport:
     table = pd.DataFrame([{name: day.counts[name] for name in COUNTS} for day in days])
     table["longest_gap_s"] = [day.gap_us / 1e6 for day in days]
     for name in ("first", "last"):
@@ -228,16 +314,15 @@ def _report(days: list[Day], symbol: str, kind: str) -> TickReport:
         for name, one in day.hashes.items()
     ]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    return TickReport(table, symbol, kind, digest, int(table["kept"].sum()))
+    return TickReport(table, symbol, kind, digest, int(table["kept"].sum()), rows)
 
 
-def _too_few(days: list[Day], source: str, session: str, last_day: date) -> ValueError:
+def _too_few(days: list[Day], source: str, session: str, as_of: str) -> ValueError:
     """Return the error about a source of which fewer than two ticks are left, and why."""
     total = sum((day.counts for day in days), Counter())
     if not total["read"]:
-        return ValueError(
-            f"{redact(source)} has no tick up to as_of = {last_day}: give a later day"
-        )
+        limit = f" up to as_of = {as_of}: give a later day" if as_of else ""
+        return ValueError(f"{redact(source)} has no tick{limit}")
     dropped = [f", {total[name]:,} {name.replace('_', ' ')}" for name in DROPPED if total[name]]
     left = "one tick only" if total["kept"] else "no tick"
     return ValueError(

@@ -4,24 +4,28 @@ Nothing is dropped here, and no type is guessed from the first rows. A value tha
 column must be is an error that names file, line and value.
 """
 
-import math
-import re
+import lzma
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from zipfile import BadZipFile
 
+from lib.dialect import Column, Layout, read_columns, read_layout
 from lib.ground.console import redact
+from lib.tick.times import Times, check_format
+from lib.tick.values import UNITS, Place, as_text, called, tell_decimal, to_numbers, to_sides
 
 import polars as pl
 import pyarrow as arrow
-import pyarrow.types as types
 
 BATCH_ROWS = 250_000  # most rows held at once
 KINDS = {"trades": ["timestamp", "price", "size"], "quotes": ["timestamp", "bid", "ask"]}
 OPTIONAL = ["side", "symbol"]
-EPOCH_UNITS = {1e11: None, 1e14: "ms", 1e17: "us", 1e20: "ns"}
-"""Unit of an integer timestamp by the least size above it: milliseconds of 1973 to 5138, ..."""
+PRICED = ["price", "bid", "ask", "size"]
+MIN_FLAGS = 100
+"""Rows from which on sides of 0 and 1, of which none is -1, are taken for a flag."""
+DAMAGED = (arrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class RawTicks:
         Takes the columns wanted; gives batches of them in order.
     row, first_row : str, int
         How a row is called, and its first number: a CSV file's first row is line 2.
+    decimal : str
+        The decimal sign of numbers in text; "" to be told from them.
     may_be_empty : bool
         Whether it is no mistake when there are no rows.
     """
@@ -43,6 +49,7 @@ class RawTicks:
     batches: Callable[[list[str]], Iterator[arrow.RecordBatch]]
     row: str = "row"
     first_row: int = 1
+    decimal: str = "."
     may_be_empty: bool = False
 
 
@@ -55,6 +62,7 @@ class TickFile:
     name : str
         As people know it.
     open : callable
+        Takes the format.
     day : date, optional
         The one date in its name.
     first_us : int, optional
@@ -62,7 +70,7 @@ class TickFile:
     """
 
     name: str
-    open: Callable[[], RawTicks]
+    open: Callable[["TickFormat"], RawTicks]
     day: date | None = None
     first_us: int | None = None
 
@@ -73,51 +81,61 @@ class TickFormat:
 
     Attributes
     ----------
-    names : dict of str to str
-        A file's own name of every standard column.
+    columns : dict of str to Column
+        What every standard column is in the data.
     required : list of str
         Standard columns that must be there.
     time_zone : str
         Zone of the times that do not say theirs.
+    layout : Layout
+        How text is written.
     """
 
-    names: dict[str, str]
+    columns: dict[str, Column]
     required: list[str]
     time_zone: str
+    layout: Layout
+
+    @property
+    def wanted(self) -> list[str]:
+        """The names that must be there, as the data give them."""
+        standard = [name for name in self.required if name in self.columns]
+        return [theirs for name in standard for theirs in self.columns[name].names]
+
+    def only(self, *standard: str) -> "TickFormat":
+        """Return the format that looks for these columns alone."""
+        return replace(self, columns={name: self.columns[name] for name in standard})
 
 
-def tick_format(kind: str, columns: Sequence[str], time_zone: str) -> TickFormat:
-    """Return the format of `kind` with the names that `columns` gives, ``standard=theirs`` each.
+def tick_format(
+    kind: str, columns: Sequence[str], time_zone: str, layout: Sequence[str] = ()
+) -> TickFormat:
+    """Return the format of `kind` with what `columns` and `layout` say, see `lib.dialect`.
 
     Raises
     ------
     ValueError
-        If a standard name is unknown, or an entry does not have this form.
+        If an entry has another form, or says what cannot be.
     """
-    names = {name: name for name in [*KINDS[kind], *OPTIONAL]}
-    required = list(KINDS[kind])
-    for entry in columns:
-        name, _, theirs = (part.strip() for part in entry.partition("="))
-        if name not in names or not theirs:
+    standard = [*KINDS[kind], *OPTIONAL]
+    given = read_columns(columns, standard, dict.fromkeys(PRICED, UNITS))
+    for name, column in given.items():
+        most = 2 if name == "timestamp" else 1
+        if len(column.names) > most or (name in KINDS[kind] and not column.names):
             raise ValueError(
-                f"columns has {entry!r}: give standard=theirs, as in timestamp=time; the standard "
-                f"columns of {kind} are {', '.join(names)}"
+                f"columns gives {name} as {'+'.join(column.names)!r}: {kind} need one column for "
+                "it; only the timestamp may be of two, as timestamp=DATE+TIME"
             )
-        names[name] = theirs
-        required += [name] * (name in OPTIONAL)
-    return TickFormat(names, required, time_zone)
-
-
-def first_time(file: TickFile, form: TickFormat) -> float:
-    """Return when the first row of `file` was, us since 1970 UTC, reading as little as possible.
-
-    It is infinite when there is no row and that is no mistake.
-    """
-    if file.first_us is not None:
-        return file.first_us
-    only_time = replace(form, names={"timestamp": form.names["timestamp"]}, required=["timestamp"])
-    batches = read_ticks(file, only_time)
-    return next((int(batch["ts"].to_physical()[0]) for _, batch in batches), math.inf)
+        if column.values and (name != "side" or {*column.values.values()} - {"-1", "0", "1"}):
+            raise ValueError(
+                f"columns gives values of {name}, {dict(column.values)}: only those of side may be "
+                "given, each as 1, -1 or 0, as in side.A=-1"
+            )
+    text = read_layout(layout)
+    check_format(text.time)
+    optional = [name for name in OPTIONAL if name in given and given[name].names]
+    every = {name: given.get(name, Column((name,))) for name in standard}
+    return TickFormat(every, KINDS[kind] + optional, time_zone, text)
 
 
 def read_ticks(file: TickFile, form: TickFormat) -> Iterator[tuple["Place", pl.DataFrame]]:
@@ -137,158 +155,128 @@ def read_ticks(file: TickFile, form: TickFormat) -> Iterator[tuple["Place", pl.D
     ValueError
         If the file is empty or damaged, a column is missing, or a value cannot be what it must be.
     """
-    n_rows, first = 0, None
+    n_rows = 0
     try:
-        raw = file.open()
-        present = check_columns(file.name, raw.columns, form)
-        for batch in _cut(raw.batches(list(present.values()))):
+        raw = file.open(form)
+        rows = _Rows(file, form, raw)
+        for batch in _cut(raw.batches(rows.names)):
             place = Place(file.name, raw.row, raw.first_row + n_rows)
-            columns = {}
-            for name, theirs in present.items():
-                column = batch.column(theirs)
-                if name == "timestamp":
-                    first = column[0] if first is None else first
-                    columns["ts"] = _times(column, first, place, form.time_zone)
-                elif name == "symbol":
-                    columns[name] = pl.from_arrow(column).cast(pl.String)
-                elif name == "side":
-                    columns[name] = _sides(pl.from_arrow(column), place)
-                else:
-                    columns[name] = _numbers(pl.from_arrow(column), place, theirs)
             n_rows += batch.num_rows
-            yield place, pl.DataFrame(columns).with_row_index("row")
-    except (arrow.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            yield place, rows.convert(batch, place).with_row_index("row")
+    except DAMAGED as error:
         raise ValueError(
             f"{file.name} cannot be read, it may be cut short or damaged ({redact(str(error))}): "
             "fetch it again"
         ) from None
     if not n_rows and not raw.may_be_empty:
         raise ValueError(f"{file.name} holds no rows: was it written to the end? Fetch it again")
+    rows.check_flags(n_rows)
 
 
-def check_columns(name: str, columns: list[str], form: TickFormat) -> dict[str, str]:
-    """Return the file's own name of the standard columns that it has."""
-    for standard in form.required:
-        if form.names[standard] not in columns:
+class _Rows:
+    """What makes batches of one file into ticks, and remembers how the file is written."""
+
+    def __init__(self, file: TickFile, form: TickFormat, raw: RawTicks) -> None:
+        self.form, self.raw, self.decimal = form, raw, form.layout.decimal or raw.decimal
+        self.present = check_columns(file.name, raw.columns, form)
+        name = called("the timestamp", "+".join(self.present["timestamp"]), "timestamp")
+        self.times = Times(form.layout.time, form.time_zone, file.day, name)
+        self.sides: list[int] | None = None  # the least and the largest
+        self.name = file.name
+
+    @property
+    def names(self) -> list[str]:
+        """The columns to read."""
+        return list(dict.fromkeys(name for names in self.present.values() for name in names))
+
+    def convert(self, batch: arrow.RecordBatch, place: Place) -> pl.DataFrame:
+        """Return the ticks of a batch."""
+        missing = self.form.layout.missing
+        priced = {name: self._column(batch, name) for name in PRICED if name in self.present}
+        if not self.decimal:
+            self.decimal = tell_decimal({self._called(n): c for n, c in priced.items()}, place)
+        columns = {}
+        for name, theirs in self.present.items():
+            if name == "timestamp":
+                columns["ts"] = self.times.read([batch.column(one) for one in theirs], place)
+            elif name == "symbol":
+                columns[name] = self._column(batch, name).cast(pl.String)
+            elif name == "side":
+                columns[name] = self._sides(batch, place)
+            else:
+                column, unit = priced[name], self.form.columns[name].unit
+                numbers = to_numbers(column, place, self._called(name), self.decimal, missing)
+                columns[name] = numbers / UNITS[unit] if unit else numbers
+        return pl.DataFrame(
+            {name: column for name, column in columns.items() if column is not None}
+        )
+
+    def check_flags(self, n_rows: int) -> None:
+        """Raise an error about a flag that is taken for sides."""
+        values = self.form.columns.get("side", Column(())).values
+        if self.sides == [0, 1] and not values and n_rows >= MIN_FLAGS:
             raise ValueError(
-                f"{name} has no column {form.names[standard]!r} for {standard}, it has "
-                f"{', '.join(columns)}: say what it is called there with columns=['{standard}=...']"
+                f"{self.name}: {self._called('side')} is 0 or 1 in {n_rows:,} rows and never -1, "
+                'like a flag: say what they mean, as columns=["side.1=-1", "side.0=1"] if 1 says '
+                'that the buyer was the maker, or leave the column out with columns=["side="]'
             )
-    return {standard: theirs for standard, theirs in form.names.items() if theirs in columns}
+
+    def _column(self, batch: arrow.RecordBatch, name: str) -> pl.Series:
+        return pl.from_arrow(batch.column(self.present[name][0]))
+
+    def _called(self, name: str) -> str:
+        return called(name, self.present[name][0])
+
+    def _sides(self, batch: arrow.RecordBatch, place: Place) -> pl.Series | None:
+        """Return sides, 0 where one is missing; None where the file has none at all."""
+        column, layout = self._column(batch, "side"), self.form.layout
+        values = self.form.columns["side"].values
+        sides = to_sides(column, place, self._called("side"), values, layout.missing)
+        if self.sides is None:
+            if sides.null_count() == len(sides) and not self._has_sides():
+                return None
+            self.sides = [1, -1]
+        sides = sides.fill_null(0)
+        self.sides = [min(self.sides[0], sides.min()), max(self.sides[1], sides.max())]
+        return sides
+
+    def _has_sides(self) -> bool:
+        """Look ahead for one: whether the column counts must not depend on the first batch."""
+        batches = self.raw.batches(list(self.present["side"]))
+        texts = (as_text(pl.from_arrow(b.column(0)), self.form.layout.missing) for b in batches)
+        return any(text.null_count() < len(text) for text in texts)
+
+
+def check_columns(
+    name: str, columns: Sequence[str], form: TickFormat
+) -> dict[str, tuple[str, ...]]:
+    """Return what the data call the standard columns that they have; case does not matter."""
+    present = {}
+    for standard, column in form.columns.items():
+        found = [_find(theirs, columns, name) for theirs in column.names]
+        if standard in form.required and None in found:
+            theirs = column.names[found.index(None)]
+            raise ValueError(
+                f"{name} has no column {theirs!r} for {standard}, it has {', '.join(columns)}: "
+                f"say what it is called there with columns=['{standard}=...']"
+            )
+        if found and None not in found:
+            present[standard] = tuple(found)
+    return present
+
+
+def _find(theirs: str, columns: Sequence[str], name: str) -> str | None:
+    same = [one for one in columns if one == theirs]
+    same = same or [one for one in columns if one.casefold() == theirs.casefold()]
+    if len(same) > 1:
+        raise ValueError(
+            f"{name} has {len(same)} columns {theirs!r}, {', '.join(same)}: rename them, or name "
+            "the one to take with columns"
+        )
+    return same[0] if same else None
 
 
 def _cut(batches: Iterator[arrow.RecordBatch]) -> Iterator[arrow.RecordBatch]:
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
-
-
-# Values --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a batch lies, to name its rows."""
-
-    name: str
-    row: str
-    first_row: int
-
-    def at(self, position: int) -> str:
-        """Name the row at `position` of the batch."""
-        return f"{self.name}, {self.row} {self.first_row + position}"
-
-    def wrong(self, position: int, column: str, value: object, expected: str) -> ValueError:
-        """Return the error about the value at `position` of the batch."""
-        return ValueError(f"{self.at(position)}: {column} is {value!r}; {expected}")
-
-    def require(self, right: pl.Series, column: str, values: pl.Series, expected: str) -> None:
-        """Raise the error about the first of `values` that is not right."""
-        if not right.all():
-            at = int((~right).arg_true()[0])
-            value = values[at]
-            shown = str(value) if values.dtype.is_temporal() and value is not None else value
-            raise self.wrong(at, column, shown, expected)
-
-
-def _numbers(column: pl.Series, place: Place, name: str) -> pl.Series:
-    """Return a column as Float64; nothing, or blanks, is null."""
-    numbers = column.cast(pl.Float64, strict=False)
-    if numbers.null_count() > column.null_count():
-        blank = column.cast(pl.String).str.strip_chars() == ""
-        right = numbers.is_not_null() | column.is_null() | blank
-        place.require(right, name, column, "a number was expected: correct or remove it")
-    return numbers
-
-
-def _sides(column: pl.Series, place: Place) -> pl.Series:
-    """Return sides as Int8; nothing is 0, not known."""
-    sides = _numbers(column, place, "side").fill_null(0)
-    expected = "1 (the buyer took), -1 (the seller) or 0 (not known) was expected"
-    place.require(sides.is_in([-1.0, 0.0, 1.0]), "side", column, expected)
-    return sides.cast(pl.Int8)
-
-
-def _times(column: arrow.Array, first: arrow.Scalar, place: Place, time_zone: str) -> pl.Series:
-    """Return times as us, UTC, from text, integers since 1970 or timestamps of any kind.
-
-    The `first` value of the file says how those after it are to be read.
-    """
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if types.is_string(column.type) or types.is_large_string(column.type):
-        if re.fullmatch(r"\d+", str(first)):
-            expected = "an integer was expected, as in the first row"
-            column = _cast(column, arrow.int64(), place, expected)
-        else:
-            has_zone = re.search(r"\d([Zz]|[+-]\d\d:?\d\d)$", str(first))
-            zone = "with" if has_zone else "without"
-            expected = f"a time as 2013-10-07 09:30:00.123 was expected, {zone} a zone"
-            wanted = arrow.timestamp("ns", "UTC" if has_zone else None)
-            column = _cast(column, wanted, place, expected)
-    there = pl.from_arrow(column.is_valid())
-    place.require(there, "the timestamp", pl.from_arrow(column), "every tick needs a time")
-    if types.is_integer(column.type):
-        times = _from_epoch(pl.from_arrow(column).cast(pl.Int64), int(str(first)), place)
-    elif types.is_timestamp(column.type):
-        times = pl.from_arrow(column).dt.cast_time_unit("us")
-    else:
-        raise ValueError(
-            f"{place.name}: the timestamps are of type {column.type}; text, integers since 1970 or "
-            "timestamps were expected"
-        )
-    return _to_utc(times, place, time_zone)
-
-
-def _cast(column: arrow.Array, wanted: arrow.DataType, place: Place, expected: str) -> arrow.Array:
-    """Cast with Arrow, which is fast and does not say what it cannot cast: look for that then."""
-    try:
-        return column.cast(wanted)
-    except arrow.ArrowInvalid:
-        for at, value in enumerate(column):
-            try:
-                value.cast(wanted)
-            except arrow.ArrowInvalid:
-                raise place.wrong(at, "the timestamp", str(value), expected) from None
-        raise
-
-
-def _from_epoch(numbers: pl.Series, first: int, place: Place) -> pl.Series:
-    """Return integers since 1970 as UTC times; the size of the first tells ms, us and ns apart."""
-    unit = next((unit for above, unit in EPOCH_UNITS.items() if first < above), None)
-    if unit is None:
-        expected = "milli-, micro- or nanoseconds since 1970 were expected"
-        raise place.wrong(0, "the timestamp", first, expected)
-    return numbers.cast(pl.Datetime(unit, "UTC")).dt.cast_time_unit("us")
-
-
-def _to_utc(times: pl.Series, place: Place, time_zone: str) -> pl.Series:
-    if times.dtype.time_zone:
-        return times.dt.convert_time_zone("UTC")
-    local = times.dt.replace_time_zone(time_zone, ambiguous="null", non_existent="null")
-    expected = (
-        f"the clocks of {time_zone} show this time twice or never, when they are changed: give "
-        "times with their zone, or the right time_zone"
-    )
-    place.require(local.is_not_null(), "the timestamp", times, expected)
-    return local.dt.convert_time_zone("UTC")

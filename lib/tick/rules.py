@@ -43,11 +43,18 @@ class Rules:
     last_day: date
     drop_repeats: bool
     max_deviation: float
+    max_dropped: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no last day is given: whatever there is may be seen."""
+        return self.last_day == LATEST
 
     @property
     def end(self) -> int:
-        """The first moment that may not be seen, us since 1970."""
-        return self.session.instant(self.last_day + ONE_DAY)
+        """The first moment that may not be seen, us since 1970; if open, that cannot be yet."""
+        last_day = datetime.now(self.session.zone).date() if self.is_open else self.last_day
+        return self.session.instant(last_day + ONE_DAY)
 
 
 def make_session(text: str, zone: str) -> Session:

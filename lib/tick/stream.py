@@ -1,25 +1,61 @@
 """One stream of raw ticks in order of time, from as few files as the days wanted need.
 
-What breaks a rule is an error that names file, line and time: ticks out of order, files that
-overlap, several symbols, a date in a file's name that is not that of its ticks.
+Every row of the files that are read is counted: as a tick of the stream, or with the reason why it
+is none. What breaks a rule is an error that names file, line and time: ticks out of order, files
+that overlap, several symbols, a time that cannot be, a date in a file's name that is not that of
+its ticks.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
+from typing import NamedTuple
 
 from lib.tick.files import find_tick_files
 from lib.tick.iceberg import iceberg_finder
-from lib.tick.read import Place, TickFile, TickFormat, first_time, read_ticks
+from lib.tick.names import NO_SYMBOL, is_of, of_symbol
+from lib.tick.read import Place, TickFile, TickFormat, read_ticks
 from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc
+from lib.tick.sort import sort_ticks
 
 import numpy as np
 import polars as pl
 
 ICEBERG = "iceberg:"
+LONGEST_GAP_US = 366 * 86_400_000_000
+"""Between two ticks of one file; a longer one is a wrong time more likely than a pause."""
 
 
-@dataclass(frozen=True)
+class Start(NamedTuple):
+    """What reading the first rows of a file has told.
+
+    Attributes
+    ----------
+    first_us : float
+        Time of the first tick wanted, us since 1970 UTC; infinite where there is none.
+    has_symbols : bool
+        Whether there is a column of symbols.
+    n_rows : int
+        Rows read to know that; all of the file where no tick of it is wanted.
+    """
+
+    first_us: float
+    has_symbols: bool
+    n_rows: int
+
+
+class Before(NamedTuple):
+    """The last tick so far: its time (us since 1970 UTC), file, and place for people."""
+
+    us: int = -(1 << 62)
+    file: str = ""
+    place: str = ""
+
+
+@dataclass
 class TickSource:
     """Where ticks come from, and which of them are wanted.
 
@@ -31,64 +67,173 @@ class TickSource:
         The one to take; "" where there is one only.
     form : TickFormat
     rules : Rules
+    sort : bool
+        Whether ticks may be in any order, and are sorted.
+    where : str
+        The path or address, which may name the symbol; "" where no file has a name that counts.
+    counts : Counter
+        Of the last stream: ``rows`` read, and of them ``other_symbols`` and ``after_as_of``.
     """
 
     find: Callable[[date], list[TickFile]]
     symbol: str
     form: TickFormat
     rules: Rules
+    sort: bool = False
+    where: str = ""
+    counts: Counter = field(default_factory=Counter)
+    _symbols: set[str] = field(default_factory=set)
+    _starts: dict[str, Start] = field(default_factory=dict)
 
     def first_day(self, n_days: int) -> date:
         """Return the earliest of the last `n_days` days on which a file seems to begin."""
-        if not n_days:
+        if not n_days or self.sort:
             return EARLIEST
         day_of, last_day = self.rules.session.day_of, self.rules.last_day
-        begins = {f.day or day_of(first_time(f, self.form)) for f in self.find(EARLIEST)}
+        files = self._of_symbol(EARLIEST)
+        if len(files) <= n_days:
+            return EARLIEST
+        firsts = [(f.day, 0 if f.day else self._start(f).first_us) for f in files]
+        begins = {day or day_of(first_us) for day, first_us in firsts if first_us < math.inf}
         days = sorted(day for day in begins if day <= last_day)
         return days[-n_days] if len(days) > n_days else EARLIEST
 
-    def ticks(self, first_day: date) -> Iterator[pl.DataFrame]:
-        """Yield the ticks from `first_day` to the last day, in order of time and of one symbol."""
-        last_us, last_place, seen = -(1 << 62), "", set()
-        for file in self._needed(first_day):
-            for place, batch in read_ticks(file, self.form):
-                later = np.append(batch["ts"].to_physical().to_numpy() >= self.rules.end, True)
-                n_before = int(later.argmax())
-                is_last, batch = n_before < len(batch), batch[:n_before]
-                if "symbol" in batch.columns:
-                    seen |= set(batch["symbol"].unique())
-                    batch = _one_symbol(batch, self.symbol, seen, place)
-                if len(batch):
-                    _check_order(batch, place, last_us, last_place)
-                    self._check_date(batch, file)
-                    last_us, last_place = batch["ts"].to_physical()[-1], place.at(batch["row"][-1])
-                    yield batch
-                if is_last:
-                    break
-        if self.symbol and seen and self.symbol not in seen:
+    def ticks(self, first_day: date, scratch: Path) -> Iterator[pl.DataFrame]:
+        """Yield the ticks from `first_day` to the last day, in order of time and of one symbol.
+
+        Sorting needs space in the folder `scratch`.
+        """
+        self.counts.clear()
+        files = self._of_symbol(first_day) if self.sort else self._needed(first_day)
+        ticks = self._in_order(files)
+        yield from sort_ticks(ticks, self.rules.session, scratch) if self.sort else ticks
+        if self.symbol and self._symbols and self.symbol not in self._symbols:
             raise ValueError(
-                f"there is no tick of symbol {self.symbol!r}, but of {_some(seen)}: correct symbol"
+                f"there is no tick of symbol {self.symbol!r}, but of {_some(self._symbols)}: "
+                "correct symbol"
+            )
+
+    def _in_order(self, files: list[TickFile]) -> Iterator[pl.DataFrame]:
+        """Yield the ticks wanted of files, and count the other rows; check their order."""
+        before, kinds = Before(), {}
+        for file in files:
+            for place, rows in read_ticks(file, self.form):
+                kinds.setdefault("symbol" in rows.columns, file.name)
+                self._check_kinds(kinds)
+                batch = self._wanted(rows, place)
+                self.counts.update(rows=len(rows), other_symbols=len(rows) - len(batch))
+                self._check_future(batch, place)
+                if len(batch) and not self.sort:
+                    before = _check_order(batch, place, before, self.rules.end)
+                batch = self._up_to_end(batch)
+                if len(batch):
+                    self._check_date(batch, file)
+                    yield batch
+
+    def _check_kinds(self, kinds: dict[bool, str]) -> None:
+        """Raise an error about files with and without symbols, unless the names tell these."""
+        if len(kinds) > 1 and not (self.symbol and is_of(kinds[False], self.symbol)):
+            raise ValueError(
+                f"{kinds[True]} has a column of symbols, {kinds[False]} has none: of which "
+                f"instrument its ticks are cannot be told. Leave it out; or {NO_SYMBOL}"
+            )
+
+    def _wanted(self, rows: pl.DataFrame, place: Place) -> pl.DataFrame:
+        """Return the rows of the symbol; without it there may have been one only."""
+        if "symbol" not in rows.columns:
+            return rows
+        self._symbols |= set(rows["symbol"].unique())
+        if self.symbol:
+            return rows.filter(pl.col("symbol") == self.symbol)
+        if len(self._symbols) > 1:
+            raise ValueError(
+                f"{place.name} holds ticks of several symbols, {_some(self._symbols)}: "
+                "give symbol='...' for one"
+            )
+        return rows
+
+    def _up_to_end(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Return the ticks that may be seen, and count the others."""
+        is_late = batch["ts"].to_physical() >= self.rules.end
+        self.counts["after_as_of"] += int(is_late.sum())
+        return batch.filter(~is_late) if is_late.any() else batch
+
+    def _check_future(self, batch: pl.DataFrame, place: Place) -> None:
+        """Raise an error about a tick of the future, unless a last day says what is seen."""
+        times, end = batch["ts"].to_physical(), self.rules.end
+        if self.rules.is_open and len(times) and times.max() >= end:
+            at = int((times >= end).arg_true()[0])
+            moment = utc(times[at])
+            raise place.wrong(
+                batch["row"][at],
+                "the timestamp",
+                str(moment),
+                "which is in the future: correct or remove it, or the time_zone; or give as_of, "
+                f"the last day that may be seen: as_of='{moment.date() + ONE_DAY}' takes it",
             )
 
     def _needed(self, first_day: date) -> list[TickFile]:
         """Return the files that may hold ticks wanted, in order of their first ticks."""
-        timed = [(first_time(file, self.form), file) for file in self.find(first_day)]
-        timed = sorted((p for p in timed if p[0] < self.rules.end), key=lambda pair: pair[0])
+        files = self._of_symbol(first_day)
+        if len(files) == 1:
+            return files
+        for start in map(self._start, files):
+            if start.first_us == math.inf:
+                self.counts.update(rows=start.n_rows, other_symbols=start.n_rows)
+        timed = [(self._start(file).first_us, file) for file in files]
+        timed = sorted((p for p in timed if p[0] < self._end), key=lambda pair: pair[0])
         opening = self.rules.session.instant(first_day, self.rules.session.opening)
-        ends = [*(first for first, _ in timed[1:]), np.inf]
+        ends = [*(first for first, _ in timed[1:]), math.inf]
         return [file for (_, file), end in zip(timed, ends, strict=False) if end > opening]
+
+    @property
+    def _end(self) -> float:
+        """The moment from which on files are not read; where no day is the last, there is none."""
+        return math.inf if self.rules.is_open else self.rules.end
+
+    def _of_symbol(self, first_day: date) -> list[TickFile]:
+        """Return the files from a day on that may be of the symbol, by their names."""
+        files = self.find(first_day)
+        if not self.where or not self.form.columns["symbol"].names:
+            return files
+        return of_symbol(files, self.symbol, self.where, lambda f: self._start(f).has_symbols)
+
+    def _start(self, file: TickFile) -> Start:
+        """Return what the first rows of a file tell, reading as few as possible."""
+        if file.first_us is not None:
+            return Start(file.first_us, has_symbols=False, n_rows=0)
+        if file.name not in self._starts:
+            self._starts[file.name] = self._read_start(file)
+        return self._starts[file.name]
+
+    def _read_start(self, file: TickFile) -> Start:
+        n_rows, has_symbols = 0, False
+        for place, rows in read_ticks(file, self.form.only("timestamp", "symbol")):
+            n_rows, has_symbols = n_rows + len(rows), "symbol" in rows.columns
+            batch = self._wanted(rows, place)
+            self._check_future(batch, place)
+            if len(batch):
+                if not self.sort:  # by its first tick a file may be left out
+                    _check_order(batch, place, Before(), self.rules.end)
+                return Start(int(batch["ts"].to_physical()[0]), has_symbols, n_rows)
+        return Start(math.inf, has_symbols, n_rows)
 
     def _check_date(self, batch: pl.DataFrame, file: TickFile) -> None:
         """Raise an error if ticks are not of the date in their file's name, in whatever zone."""
-        for instant in batch["ts"].to_physical()[[0, -1]].to_list():
-            if file.day and abs(self.rules.session.day_of(instant) - file.day) > ONE_DAY:
+        if file.day is None:
+            return
+        times = batch["ts"].to_physical()
+        for instant in (times.min(), times.max()):
+            if abs(self.rules.session.day_of(instant) - file.day) > ONE_DAY:
                 raise ValueError(
                     f"{file.name} has a tick of {utc(instant)}: the date in a file's name "
                     "must be that of its ticks, because files are chosen by it. Rename the file"
                 )
 
 
-def find_ticks(source: str, symbol: str, form: TickFormat, rules: Rules) -> TickSource:
+def find_ticks(
+    source: str, symbol: str, form: TickFormat, rules: Rules, *, sort: bool = False
+) -> TickSource:
     """Return where the ticks of `source` are; no file is opened yet.
 
     Raises
@@ -97,8 +242,9 @@ def find_ticks(source: str, symbol: str, form: TickFormat, rules: Rules) -> Tick
         If there is nothing.
     """
     if source.startswith(ICEBERG):
-        table = iceberg_finder(source.removeprefix(ICEBERG), symbol, form, rules.end)
-        return TickSource(lambda day: table(rules.session.instant(day)), symbol, form, rules)
+        end = None if rules.is_open else rules.end
+        table = iceberg_finder(source.removeprefix(ICEBERG), symbol, form, end)
+        return TickSource(lambda day: table(rules.session.instant(day)), symbol, form, rules, sort)
     files = find_tick_files(source, symbol)
 
     def find(first_day: date) -> list[TickFile]:
@@ -106,33 +252,36 @@ def find_ticks(source: str, symbol: str, form: TickFormat, rules: Rules) -> Tick
         first, last = first_day - ONE_DAY, rules.last_day + ONE_DAY
         return [file for file in files if file.day is None or first <= file.day <= last]
 
-    return TickSource(find, symbol, form, rules)
-
-
-def _one_symbol(batch: pl.DataFrame, symbol: str, seen: set[str], place: Place) -> pl.DataFrame:
-    """Return the rows of `symbol`; without it there may have been one only."""
-    if symbol:
-        return batch.filter(pl.col("symbol") == symbol)
-    if len(seen) > 1:
-        raise ValueError(
-            f"{place.name} holds ticks of several symbols, {_some(seen)}: give symbol='...' for one"
-        )
-    return batch
+    return TickSource(find, symbol, form, rules, sort, source)
 
 
 def _some(names: set[str]) -> str:
     return ", ".join(sorted(map(str, names))[:5])
 
 
-def _check_order(batch: pl.DataFrame, place: Place, last_us: int, last_place: str) -> None:
-    """Raise an error if a tick is earlier than the one before, in the same file or the last."""
-    times = np.insert(batch["ts"].to_physical().to_numpy(), 0, last_us)
-    wrong = np.flatnonzero(times[1:] < times[:-1])
+def _check_order(batch: pl.DataFrame, place: Place, before: Before, end: int) -> Before:
+    """Return the last tick of a batch; raise an error if one is earlier than that before it.
+
+    In one file none before `end` may be much later either: that is a wrong time.
+    """
+    times = np.insert(batch["ts"].to_physical().to_numpy(), 0, before.us)
+    steps = np.diff(times)
+    is_far = (steps > LONGEST_GAP_US) & (times[1:] < end)
+    is_far[0] &= before.file == place.name
+    wrong = np.flatnonzero((steps < 0) | is_far)
     if len(wrong):
         at = int(wrong[0])
-        before = place.at(batch["row"][at - 1]) if at else last_place
+        last = place.at(batch["row"][at - 1]) if at else before.place
+        here, now, then = place.at(batch["row"][at]), utc(times[at + 1]), utc(times[at])
+        if is_far[at]:
+            raise ValueError(
+                f"{here}: {now} is {steps[at] // 86_400_000_000} days after {then} in {last}: one "
+                "of both times is wrong, correct or remove it. If both are right, put what is so "
+                "far apart into files of its own"
+            )
         raise ValueError(
-            f"{place.at(batch['row'][at])}: {utc(times[at + 1])} is before "
-            f"{utc(times[at])} in {before}; the ticks of a file must be in order of time, "
-            "and files that are read together must not overlap: sort them, or leave one out"
+            f"{here}: {now} is before {then} in {last}; the ticks of a file must be in order of "
+            "time, and files that are read together must not overlap: leave one out, or give "
+            "sort=True, which sorts them, a day at a time in memory"
         )
+    return Before(int(times[-1]), place.name, place.at(batch["row"][-1]))

@@ -1,0 +1,351 @@
+"""Times of ticks as us since 1970, UTC, from text, numbers and timestamps of any kind.
+
+What the first time of a file shows without doubt is told by it: ISO 8601 with or without a zone, a
+year first, numbers since 1970 by their size. Everything else has its format in the layout. Each
+later time must be written in the same way; one that cannot be read, or is of no year in which ticks
+were traded, is an error with its place.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from lib.dialect import EPOCHS, OF_DAY
+from lib.tick.rules import EARLIEST, LATEST
+from lib.tick.values import Place
+
+import polars as pl
+import pyarrow as arrow
+import pyarrow.compute as compute
+import pyarrow.types as types
+
+US = {"s": 1_000_000, "ms": 1_000, "us": 1}
+DAY_US = 86_400_000_000
+RANGES = {"s": (3.15e8, 1e10), "ms": (3.15e11, 1e13), "us": (3.15e14, 1e16), "ns": (3.15e17, 1e19)}
+"""Numbers since 1970 that are told by their size: seconds of 1980 to 2286, and so on. Between them
+lie dates without signs between their parts: 20240304143000 is no number of milliseconds."""
+FIRST_US, LAST_US = (
+    int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
+    for day in (EARLIEST, LATEST)
+)
+TOLD = {
+    r"\d{4}/\d\d/\d\d \d\d?:\d\d:\d\d(\.\d+)?": "%Y/%m/%d %H:%M:%S.%f",
+    r"\d{4}\.\d\d\.\d\d \d\d?:\d\d:\d\d(\.\d+)?": "%Y.%m.%d %H:%M:%S.%f",
+    r"[12]\d{7} \d\d?:\d\d:\d\d(\.\d+)?": "%Y%m%d %H:%M:%S.%f",
+    r"[12]\d{7} \d{6}": "%Y%m%d %H%M%S",
+    r"[12]\d{7} \d{9}": "%Y%m%d %H%M%S%f",
+    r"[12]\d{7}T\d{6}(\.\d+)?": "%Y%m%dT%H%M%S.%f",
+    r"[12]\d{7}T\d{6}(\.\d+)?Z": "%Y%m%dT%H%M%S.%fZ",
+    r"(19|20)\d{12}": "%Y%m%d%H%M%S",
+    r"(19|20)\d{15}": "%Y%m%d%H%M%S%f",
+    r"\d{4}-\d\d-\d\d \d\d?:\d\d:\d\d(\.\d+)? UTC": "%Y-%m-%d %H:%M:%S.%f UTC",
+    r"\d{4}-\d\d-\d\d \d\d?:\d\d:\d\d(\.\d+)? [+-]\d\d:?\d\d": "%Y-%m-%d %H:%M:%S.%f %z",
+    r"\d{4}-\d\d-\d\d \d:\d\d:\d\d(\.\d+)?": "%Y-%m-%d %H:%M:%S.%f",
+}
+"""Formats that can be meant in one way only, besides those of ISO 8601 that Arrow reads."""
+SHAPES = (
+    (r"\b\d{4}([-./])\d\d?\1\d\d?", r"%Y\1%m\1%d"),
+    (r"\b\d\d?([-./])\d\d?\1\d{4}", r"%d\1%m\1%Y"),
+    (r"\b\d\d?([-./])\d\d?\1\d\d\b", r"%d\1%m\1%y"),
+    (r"\b\d\d?:\d\d:\d\d", "%H:%M:%S"),
+    (r"\b\d\d?:\d\d\b", "%H:%M"),
+    (r"(?<=%S)([.,:])\d{1,6}\b", r"\1%f"),
+    (r"\b\d{8}\b", "%Y%m%d"),
+    (r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "%b"),
+    (r"\b[12]\d{3}\b", "%Y"),
+    (r"\b\d\d?\b", "%d"),
+    (r"\b[AaPp][Mm]\b", "%p"),
+    (r"[+-]\d\d:?\d\d$", "%z"),
+)
+"""Which parts of a time may be which, for a proposal in a message."""
+
+
+def check_format(layout: str) -> None:
+    """Raise an error if a format of times cannot be read here.
+
+    Raises
+    ------
+    ValueError
+        Says what is wrong with it.
+    """
+    if layout in ("", *EPOCHS, *OF_DAY):
+        return
+    if "%Z" in layout:
+        raise ValueError(
+            f"layout has time={layout!r}: names of zones are not read. Write UTC as it stands in "
+            "the data; or leave the name out of the data and give time_zone"
+        )
+    try:
+        pl.Series(["x"]).str.to_datetime(_variants(layout, "")[0], strict=False)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"layout has time={layout!r}, which is no format of times ({reason}): give one as "
+            "%d.%m.%Y %H:%M:%S.%f"
+        ) from None
+
+
+@dataclass
+class Times:
+    """The reader of the times of one file.
+
+    Attributes
+    ----------
+    layout : str
+        Format or unit, see `lib.dialect.Layout`; "" to tell it by the first time.
+    time_zone : str
+        Zone of the times that do not say theirs.
+    day : date, optional
+        The date in the file's name, for times of day alone.
+    name : str
+        What messages call the column.
+    first : str
+        The first time of the file; "" before it is read.
+    """
+
+    layout: str
+    time_zone: str
+    day: date | None
+    name: str = "the timestamp"
+    first: str = ""
+
+    def read(self, columns: Sequence[arrow.Array], place: Place) -> pl.Series:
+        """Return times as us, UTC; a date and a time of day are two columns."""
+        column = columns[0] if len(columns) == 1 else _join(columns)
+        if types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        self.first = self.first or str(column[0])
+        is_number = types.is_integer(column.type) or types.is_floating(column.type)
+        if is_number and ("%" in self.layout or self._told()):
+            column = column.cast(arrow.string())
+        if types.is_string(column.type) or types.is_large_string(column.type):
+            times = self._from_text(column, place)
+        else:
+            there = pl.from_arrow(column.is_valid())
+            place.require(there, self.name, pl.from_arrow(column), "every tick needs a time")
+            if types.is_timestamp(column.type):
+                times = pl.from_arrow(column)
+            elif is_number or types.is_decimal(column.type):
+                times = self._from_numbers(column, place)
+            else:
+                raise ValueError(
+                    f"{place.name}: the timestamps are of type {column.type}; text, numbers since "
+                    "1970 or timestamps were expected"
+                )
+        shown = times.to_physical() if types.is_timestamp(column.type) else pl.from_arrow(column)
+        self._check_years(times, shown, place)
+        return self._to_utc(times.dt.cast_time_unit("us"), place)
+
+    def _check_years(self, times: pl.Series, shown: pl.Series, place: Place) -> None:
+        """Raise an error about a time of a year without ticks; later units must not overflow."""
+        numbers, unit = times.to_physical(), times.dtype.time_unit
+        least, most = (_from_us(limit, unit) for limit in (FIRST_US, LAST_US))
+        if numbers.min() < least or numbers.max() >= most:
+            expected = f"ticks are of {EARLIEST.year} to {LATEST.year}: is it a time?"
+            place.require(numbers.is_between(least, most - 1), self.name, shown, expected)
+
+    def _told(self) -> str:
+        """Return the format that the first time shows without doubt, beside ISO 8601; or ""."""
+        matches = (form for pattern, form in TOLD.items() if re.fullmatch(pattern, self.first))
+        return next(matches, "")
+
+    def _from_text(self, column: arrow.Array, place: Place) -> pl.Series:
+        layout = self.layout or self._told()
+        if "%" in layout:
+            return self._by_format(pl.from_arrow(column), layout, place)
+        if layout or re.fullmatch(r"[+-]?\d+(\.\d*)?", self.first):
+            numbers = self._cast(column, (arrow.int64(), arrow.float64()), place)
+            return self._from_numbers(numbers, place)
+        has_zone = re.search(r":\d\d(\.\d+)?([Zz]|[+-]\d\d(:?\d\d)?)$", self.first)
+        return pl.from_arrow(
+            self._cast(column, (arrow.timestamp("ns", "UTC" if has_zone else None),), place)
+        )
+
+    def _cast(
+        self, column: arrow.Array, wanted: Sequence[arrow.DataType], place: Place
+    ) -> arrow.Array:
+        """Cast with Arrow, which is fast and does not say what it cannot cast: look for that."""
+        for one in wanted:
+            try:
+                cast = column.cast(one)
+            except arrow.ArrowInvalid:
+                continue
+            if not cast.null_count:
+                return cast
+        for at, value in enumerate(column):
+            try:
+                is_right = value.is_valid and value.cast(wanted[-1]) is not None
+            except arrow.ArrowInvalid:
+                is_right = False
+            if not is_right:
+                raise place.wrong(at, self.name, value.as_py(), self._expected(str(value), wanted))
+        raise ValueError(f"{place.name}: {self.name} cannot be read")  # never: one was wrong
+
+    def _expected(self, value: str, wanted: Sequence[arrow.DataType]) -> str:
+        if arrow.types.is_integer(wanted[0]):
+            return "a number was expected, as in the first row"
+        if value == self.first:
+            return f"a time as 2013-10-07 09:30:00.123 was expected{_proposal(value)}"
+        zone = "with" if wanted[0].tz else "without"
+        return f"a time as 2013-10-07 09:30:00.123 was expected, {zone} a zone like the first row"
+
+    def _by_format(self, column: pl.Series, layout: str, place: Place) -> pl.Series:
+        """Return the times of a format, with the zone UTC if they have one."""
+        text = column.str.strip_chars()
+        if not re.search(r"%[dejDFx]", layout):
+            layout = f"%Y-%m-%d {layout}"
+            text = f"{self._the_day(place)} " + text
+        first = text.drop_nulls().first() or ""
+        times = None
+        for variant in _variants(layout, first):
+            found = text.str.to_datetime(variant, time_unit="us", strict=False)
+            times = found if times is None else times.fill_null(found)
+            if not times.null_count():
+                break
+        expected = f"a time of the format {self.layout or layout} was expected"
+        place.require(times.is_not_null(), self.name, column, expected)
+        is_utc = re.search(r"(UTC|GMT|Z)$", layout) and not times.dtype.time_zone
+        return times.dt.replace_time_zone("UTC") if is_utc else times
+
+    def _the_day(self, place: Place) -> date:
+        if self.day is None:
+            raise ValueError(
+                f"{place.name} has times of day and no date in its name: give the column of dates "
+                'too, as columns=["timestamp=DATE+TIME"], or put the date into the name, as '
+                "2013-10-07"
+            )
+        return self.day
+
+    def _from_numbers(self, column: arrow.Array, place: Place) -> pl.Series:
+        """Return numbers since 1970 as UTC times, or since midnight as times of the clock."""
+        numbers = pl.from_arrow(column)
+        numbers = numbers.cast(pl.Int64 if numbers.dtype.is_integer() else pl.Float64)
+        unit, _, of_day = self.layout.partition(" ")
+        if of_day:
+            self._check_range(numbers, unit, (0, DAY_US), place)
+            midnight = pl.Series([self._the_day(place)]).cast(pl.Datetime("us")).to_physical()[0]
+            return (_to_us(numbers, unit) + midnight).cast(pl.Datetime("us"))
+        units = {_unit_of(numbers.min()), _unit_of(numbers.max())}
+        if unit:
+            self._check_range(numbers, unit, (FIRST_US, LAST_US), place)
+        elif len(units) == 1 and None not in units:
+            unit = units.pop()
+        us = _to_us(numbers, unit) if unit else self._each_by_size(numbers, place)
+        return us.cast(pl.Datetime("us", "UTC"))
+
+    def _check_range(
+        self, numbers: pl.Series, unit: str, limits_us: tuple[int, int], place: Place
+    ) -> None:
+        low, high = (_from_us(limit, unit) for limit in limits_us)
+        expected = f"{self.layout} since {'1970' if limits_us[0] else 'midnight'} were expected"
+        place.require(numbers.is_between(low, high), self.name, numbers, expected)
+
+    def _each_by_size(self, numbers: pl.Series, place: Place) -> pl.Series:
+        """Return us of numbers of which each is told by its size: some files change the unit."""
+        us = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(numbers))
+        sizes = numbers.cast(pl.Float64)
+        for unit, (above, below) in RANGES.items():
+            inside = sizes.is_between(above, below, closed="left")
+            us = us.zip_with(~inside, _to_us(numbers.set(~inside, 0), unit))
+        if us.null_count():
+            expected = _of_number(numbers.filter(us.is_null())[0])
+            place.require(us.is_not_null(), self.name, numbers, expected)
+        return us
+
+    def _to_utc(self, times: pl.Series, place: Place) -> pl.Series:
+        if times.dtype.time_zone:
+            return times.dt.convert_time_zone("UTC")
+        local = times.dt.replace_time_zone(self.time_zone, ambiguous="null", non_existent="null")
+        expected = (
+            f"the clocks of {self.time_zone} show this time twice or never, when they are changed: "
+            "give times with their zone, or the right time_zone"
+        )
+        place.require(local.is_not_null(), self.name, times, expected)
+        return local.dt.convert_time_zone("UTC")
+
+
+def _unit_of(number: float | None) -> str | None:
+    """Return the unit of a number since 1970 by its size."""
+    inside = (u for u, (a, b) in RANGES.items() if number and a <= number < b)
+    return next(inside, None)
+
+
+def _to_us(numbers: pl.Series, unit: str) -> pl.Series:
+    """Return numbers of a unit as whole microseconds; nanoseconds are cut."""
+    if numbers.dtype.is_float():
+        return (numbers / 1000 if unit == "ns" else numbers * US[unit]).round().cast(pl.Int64)
+    return numbers // 1000 if unit == "ns" else numbers * US[unit]
+
+
+def _from_us(us: int, unit: str) -> int:
+    return us * 1000 if unit == "ns" else us // US[unit]
+
+
+def _join(columns: Sequence[arrow.Array]) -> arrow.Array:
+    """Return dates and times of day as one text."""
+    texts = []
+    for column in columns:
+        whole = column.cast(arrow.date32()) if types.is_timestamp(column.type) else column
+        texts.append(whole.cast(arrow.string()))
+    return compute.binary_join_element_wise(*texts, " ")
+
+
+def _variants(layout: str, first: str) -> list[str]:
+    """Return what a format of Python is in polars, which has one for each length of fraction.
+
+    The one of the `first` time comes first. The last takes every length, and four times as long.
+    """
+    layout = layout.replace("%z", "%#z")
+    if "%f" not in layout:
+        return [layout]
+    lengths = [layout.replace("%f", f"%{length}f") for length in (3, 6, 9)]
+    if ".%f" in layout:
+        lengths.append(layout.replace(".%f", "%.f"))
+    one = pl.Series([first])
+    return sorted(lengths, key=lambda form: one.str.to_datetime(form, strict=False).null_count())
+
+
+def _proposal(value: str) -> str:
+    """Return how a message goes on that asks for the format of a time, with one if it is seen."""
+    form = value.strip()
+    if re.match(r"\d\d?:\d\d", form):
+        return (
+            '; it has no date: give the column of dates too, as columns=["timestamp=DATE+TIME"], '
+            'or, with the date in the file\'s name, layout=["time=%H:%M:%S.%f"]'
+        )
+    if re.fullmatch(r"[\d.]+[Ee]\+?\d+", form):
+        return "; it has lost its last digits in a spreadsheet: export it anew, as text"
+    year = re.match(r"(\d{4})-", form)
+    if year and not EARLIEST.year <= int(year[1]) < LATEST.year:
+        return f"; ticks are of {EARLIEST.year} to {LATEST.year}"
+    for pattern, directive in SHAPES:
+        form = re.sub(pattern, directive, form)
+    form = form.replace("%H", "%I") if "%p" in form else form
+    forms = [form] if "%b" in form or form.startswith("%Y") else [form, _swapped(form)]
+    right = [one for one in forms if _fits(value.strip(), one)]
+    if not right:
+        return ': give its format, as layout=["time=%d.%m.%Y %H:%M:%S.%f"]'
+    return ": give its format, as " + " or ".join(f'layout=["time={one}"]' for one in right)
+
+
+def _swapped(form: str) -> str:
+    return form.translate(str.maketrans("dm", "md"))
+
+
+def _fits(value: str, form: str) -> bool:
+    try:
+        return "%" in form and bool(datetime.strptime(value, form))
+    except (ValueError, re.error):  # of another form; a part that stands there twice
+        return False
+
+
+def _of_number(number: float) -> str:
+    """Return what a message says about a number that is none since 1970 by its size."""
+    since = "seconds, milli-, micro- or nanoseconds since 1970 were expected, of 1980 to 2199"
+    if 0 <= number < DAY_US / 1000:
+        unit = "s" if number < DAY_US / US["s"] else "ms"
+        if unit == "ms" and EARLIEST.year <= number // 10_000 < LATEST.year:
+            return f'{since}; a date alone needs its time of day: columns=["timestamp=DATE+TIME"]'
+        return f'{since}; or, with the date in the file\'s name, layout=["time={unit} of day"]'
+    return f'{since}: say what it is, as layout=["time=ms"] or layout=["time=%Y%m%d%H%M%S"]'

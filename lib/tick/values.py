@@ -1,0 +1,161 @@
+"""Values of ticks as numbers and signs. What cannot be one is an error with its place.
+
+Nothing is cast that only looks like a number to a machine: not a truth value, not a date.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+MISSING = ("", "NA", "N/A", "NAN", "NULL", "NONE")
+"""Words that stand for no value, in any case."""
+UNITS = {"cents": 100, "1/100": 100, "1/1000": 1_000, "1/10000": 10_000, "1/100000": 100_000}
+UNITS |= {"1/1000000": 1_000_000, "1/100000000": 10**8, "1/1000000000": 10**9}
+"""How many of a unit make one."""
+SIDES = (-1.0, 0.0, 1.0)
+KNOWN_SIDES = {"b": 1, "buy": 1, "false": 1, "n": 0, "a": -1, "s": -1, "sell": -1, "true": -1}
+"""What words mean most often: an example in a message, never taken for granted."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a batch lies, to name its rows."""
+
+    name: str
+    row: str
+    first_row: int
+
+    def at(self, position: int) -> str:
+        """Name the row at `position` of the batch."""
+        return f"{self.name}, {self.row} {self.first_row + position}"
+
+    def wrong(self, position: int, column: str, value: object, expected: str) -> ValueError:
+        """Return the error about the value at `position` of the batch."""
+        return ValueError(f"{self.at(position)}: {column} is {value!r}; {expected}")
+
+    def require(self, right: pl.Series, column: str, values: pl.Series, expected: str) -> None:
+        """Raise the error about the first of `values` that is not right."""
+        if not right.all():
+            at = int((~right).arg_true()[0])
+            value = values[at]
+            shown = str(value) if values.dtype.is_temporal() and value is not None else value
+            raise self.wrong(at, column, shown, expected)
+
+
+def called(standard: str, theirs: str, plain: str = "") -> str:
+    """Return what a message calls a column that the data call `theirs`."""
+    return standard if theirs == (plain or standard) else f"{standard} ({theirs})"
+
+
+def as_text(column: pl.Series, missing: Collection[str]) -> pl.Series:
+    """Return a column as text without blanks around it; what stands for no value is null."""
+    if column.dtype.is_float() and (column.is_nan() | (column % 1 == 0)).all():
+        column = column.fill_nan(None).cast(pl.Int64)  # whole numbers, where some are missing
+    text = column.cast(pl.String).str.strip_chars()
+    absent = text.str.to_uppercase().is_in(MISSING) | text.is_in(list(missing))
+    return text.set(absent, None)
+
+
+def to_numbers(
+    column: pl.Series, place: Place, name: str, decimal: str, missing: Collection[str] = ()
+) -> pl.Series:
+    """Return a column as Float64; nothing, blanks, or what stands for no value, is null."""
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null, pl.Categorical)):
+        raise ValueError(f"{place.name}: {name} is of type {column.dtype}; numbers were expected")
+    if decimal == "," and column.dtype == pl.String:
+        with_point = column.str.contains(".", literal=True).fill_null(value=False)
+        expected = "a number with a decimal comma was expected, and no point, as in those before"
+        place.require(~with_point, name, column, expected)
+        numbers = column.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+    else:
+        numbers = column.cast(pl.Float64, strict=False)
+    if numbers.null_count() > column.null_count():
+        text = as_text(column, missing)
+        written = text.str.replace(",", ".", literal=True) if decimal == "," else text
+        numbers = written.cast(pl.Float64, strict=False)
+        expected = 'a number was expected: correct or remove it, or say with layout=["missing=..."]'
+        expected += " that it stands for no value"
+        if "," in (text.filter(text.is_not_null() & numbers.is_null()).first() or ""):
+            expected += ', or with layout=["decimal=,"] that its comma is a decimal sign'
+        place.require(numbers.is_not_null() | text.is_null(), name, column, expected)
+    return numbers
+
+
+def tell_decimal(columns: Mapping[str, pl.Series], place: Place) -> str:
+    """Return the decimal sign of columns of text, "" while there is none.
+
+    Raises
+    ------
+    ValueError
+        If both signs are there, or all commas may as well stand between thousands.
+    """
+    found = {}
+    for name, column in columns.items():
+        for sign in ".,":
+            has_sign = column.cast(pl.String).str.contains(sign, literal=True)
+            if sign not in found and has_sign.any():
+                at = int(has_sign.arg_true()[0])
+                found[sign] = (at, name, column[at])
+    if "," not in found:
+        return "".join(found)
+    commas = (column.filter(column.str.contains(",", literal=True)) for column in columns.values())
+    is_thousand = [comma.str.contains(r"^\s*[1-9]\d{0,2}(,\d{3})+\s*$").all() for comma in commas]
+    if "." in found or all(is_thousand):
+        at, name, value = found[","]
+        other = (
+            f"{place.at(found['.'][0])} has {found['.'][2]!r}"
+            if "." in found
+            else "no number has a point"
+        )
+        expected = (
+            f"and {other}: if the comma is the decimal sign and there is no point, give "
+            'layout=["decimal=,"]; write nothing between thousands'
+        )
+        raise place.wrong(at, name, value, expected)
+    return ","
+
+
+def to_sides(
+    column: pl.Series,
+    place: Place,
+    name: str,
+    values: Mapping[str, str],
+    missing: Collection[str] = (),
+) -> pl.Series:
+    """Return sides as Int8, null where there is none; `values` says what words mean."""
+    if not values and (column.dtype.is_numeric() or column.dtype == pl.String):
+        sides = column.cast(pl.Float64, strict=False).fill_nan(None)
+        if sides.null_count() == column.null_count() and sides.drop_nulls().is_in(SIDES).all():
+            return sides.cast(pl.Int8)
+    text = as_text(column, missing)
+    meanings = {word: _meaning(word, values) for word in text.drop_nulls().unique()}
+    wrong = sorted(word for word, meaning in meanings.items() if meaning is None)
+    if wrong:
+        place.require(~text.is_in(wrong).fill_null(value=False), name, text, _way_out(wrong[:5]))
+    return text.replace_strict(meanings, return_dtype=pl.Int8).cast(pl.Int8)
+
+
+def _meaning(word: str, values: Mapping[str, str]) -> int | None:
+    """Return the side that a word stands for; None if it stands for none."""
+    if values:
+        folded = {key.casefold(): value for key, value in values.items()}
+        side = values.get(word)
+        if side is None and len(folded) == len(values):
+            side = folded.get(word.casefold())
+        return None if side is None else int(side)
+    try:
+        return int(float(word)) if float(word) in SIDES else None
+    except ValueError:
+        return None
+
+
+def _way_out(words: list[str]) -> str:
+    known = [f'"side.{word}={KNOWN_SIDES.get(word.casefold(), "?")}"' for word in words]
+    is_flag = "true" in map(str.casefold, words)
+    flags = " if true says that the buyer was the maker" if is_flag else ""
+    return (
+        "1 (the buyer took), -1 (the seller) or 0 (not known) was expected: say what each value "
+        f"means, as columns=[{', '.join(known)}]{flags}, or leave the column out with "
+        'columns=["side="]; then sides follow the changes of the price'
+    )
