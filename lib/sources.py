@@ -39,7 +39,12 @@ def find_file(path: str, *, hint: str = "") -> Path:
 
 
 def list_files(
-    source: str, *, folder: str = "", endings: Sequence[str] = (), hint: str = ""
+    source: str,
+    *,
+    folder: str = "",
+    endings: Sequence[str] = (),
+    hint: str = "",
+    deep: bool = False,
 ) -> list[tuple[str, Callable[[], BinaryIO]]]:
     """Return the name of every file that `source` stands for, and how to open it; read nothing.
 
@@ -54,6 +59,9 @@ def list_files(
         refused.
     hint : str
         What else the caller takes, for the message about a path where nothing is.
+    deep : bool
+        Of a folder take all files, those of the folders in it too; they are named by their path
+        within it.
 
     Returns
     -------
@@ -75,6 +83,10 @@ def list_files(
             is_web = place.startswith("http")  # which knows neither folders nor globs
             if system.isfile(path):
                 found = [path]
+            elif deep and not is_web and system.isdir(path):
+                found = sorted(system.find(path))
+                if not found:
+                    raise ValueError(f"{shown} is an empty folder: name one that holds the data")
             elif not is_web and system.isdir(path):
                 found = _files_in(system, path, shown, folder, endings)
             elif not is_web and any(sign in path for sign in "*["):
@@ -86,7 +98,7 @@ def list_files(
         except Exception as error:  # every file system and protocol has errors of its own
             raise _unreadable(error, place, shown) from None
         if found:
-            names = [redact(file.rsplit("/", 1)[-1]) for file in found]
+            names = [redact(_name_in(path, file) if deep else _base(file)) for file in found]
             opens = [partial(system.open, file, "rb") for file in found]
             return list(zip(names, opens, strict=True))
     if "://" in source:
@@ -121,6 +133,16 @@ def _files_in(
             f"no file in the folder {shown} ends in {', '.join(endings)}{within}: name one of them"
         )
     return found
+
+
+def _name_in(path: str, file: str) -> str:
+    """Return what a file is called in the folder `path`, with its folders where `path` is one."""
+    within = file.removeprefix(path.rstrip("/") + "/")
+    return within if within != file else _base(file)
+
+
+def _base(file: str) -> str:
+    return file.rsplit("/", 1)[-1]
 
 
 def _places(source: str) -> list[Path]:
