@@ -94,10 +94,10 @@ def test_check_sum_at_the_end_of_an_archive_is_looked_at(put, objects):
 def test_missing_batch_is_named_in_archive_and_folder(put, tmp_path, objects, name):
     files = batches_of(objects)
     del files[name]
-    refuses("cifar10", put(tar_of(files), "x.tar"), f"has no {name}: CIFAR-10 is data_batch_1, ")
+    refuses("cifar10", put(tar_of(files), "x.tar"), f"has no {name}: CIFAR is data_batch_1, ")
     for other, data in files.items():
         put(data, f"{FOLDER}/{other}")
-    refuses("cifar10", str(tmp_path / FOLDER), f"has no {name}: CIFAR-10 is ")
+    refuses("cifar10", str(tmp_path / FOLDER), f"has no {name}: CIFAR is ")
 
 
 def test_link_in_place_of_a_batch_is_not_followed(put, objects):

@@ -131,7 +131,7 @@ def test_size_cuts_out_the_middle(fill, rng):
     put(path, "a/x.png", packed.getvalue())
     images = load_images("cifar10", path, size=32)
     seen = [*images.x_train, *images.x_test]
-    assert seen[0].shape == (32, 32, 3) and any((x == 200).all() for x in seen)
+    assert seen[0].shape == (32, 32, 3) and any((x[:, 2:-2] == 200).all() for x in seen)
     with pytest.raises(ValueError, match="size is 8: give 16 to 96"):
         load_images("cifar10", path, size=8)
 

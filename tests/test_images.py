@@ -188,7 +188,7 @@ def test_no_message_shows_a_key_of_a_url():
         ("mnist", "x_test", lambda x: x[:, 2:26, 2:26], r"of .24, 24.: .* size=24"),
         ("cifar10", "x_train", lambda x: x[..., 0], r"is grey, .* run PIPELINE=mnist"),
         ("cifar10", "x_train", lambda x: x.transpose(0, 3, 1, 2), r"give x.transpose.0, 2, 3, 1."),
-        ("mnist", "x_train", lambda x: x / 255, "none above 1: .* raw pixels, .* x . 255"),
+        ("mnist", "x_train", lambda x: x / 255, "none above 1: .* raw pixels, .*x . 255"),
         (
             "mnist",
             "x_train",
