@@ -133,6 +133,32 @@ def test_left_out_times_count_as_missing_rows(model, target):
     assert in_gap.isna().all() if target == "difference" else in_gap.notna().all()
 
 
+def test_house_of_one_meter_is_forecast_from_its_power_alone(tmp_path):
+    history = made_history()
+    mains = history[["power_kw"]].reindex(columns=list(COLUMNS))
+    x = power_features(mains, **OPTIONS).dropna(axis=1, how="all")
+    y = forward_value(mains["power_kw"], OPTIONS["horizon"])
+    booster = lgb.train(PARAMS, lgb.Dataset(x[y.notna()], y[y.notna()]), 20)
+    spec = make_spec(x.columns, OPTIONS, per_day=24, target="level", columns=["power_kw"])
+    save_forecaster(tmp_path / "model", [booster], spec)
+    model = load_packed(tmp_path / "model")
+    assert list(model.metadata.signature.inputs.input_dict()) == ["ts", "power_kw"]
+    assert not [name for name in spec["features"] if "voltage" in name or "_wh" in name]
+    found = model.predict(history[["power_kw"]].reset_index())["power_kw"]
+    np.testing.assert_allclose(found[N_NEEDED:], booster.predict(x)[N_NEEDED:], rtol=1e-12)
+    pd.testing.assert_series_equal(model.predict(history.reset_index())["power_kw"], found)
+    with pytest.raises(Exception, match="power_kw"):
+        model.predict(history[["voltage_v"]].reset_index())
+
+
+def test_house_that_feeds_in_is_forecast_below_zero_but_not_below_its_least():
+    x = power_features(made_history(), **OPTIONS)
+    negative = lgb.train(PARAMS, lgb.Dataset(x, np.full(len(x), -3.0)), 5)
+    for least, expected in ((0.0, 0.0), (-2.0, -2.0), (-20.0, -3.0)):
+        spec = make_spec(x.columns, OPTIONS, per_day=24, target="level", least_kw=least)
+        np.testing.assert_allclose(forecast([negative], spec, x), expected)
+
+
 def test_integers_are_taken_for_numbers(model):
     history = made_history().reset_index().assign(sub_metering_1_wh=0)
     as_float = model.predict(history.astype({"sub_metering_1_wh": float}))

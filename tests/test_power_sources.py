@@ -59,8 +59,15 @@ def test_parquet_is_read_with_times_as_index_or_column(tmp_path, as_index):
 
 def test_parquet_times_with_a_zone_are_refused(tmp_path):
     minutes(5).tz_localize("Europe/Paris").to_parquet(tmp_path / "p.parquet")
-    with pytest.raises(ValueError, match="carry a zone"):
+    with pytest.raises(ValueError, match=r'row 1: times carry a zone .* give time_zone="Europe'):
         load_power(str(tmp_path / "p.parquet"))
+    found = load_power(str(tmp_path / "p.parquet"), time_zone="Europe/Paris")
+    pd.testing.assert_frame_equal(found, minutes(5))
+
+
+def test_parquet_index_of_times_needs_no_name(tmp_path):
+    minutes(5).rename_axis(None).to_parquet(tmp_path / "p.parquet")
+    pd.testing.assert_frame_equal(load_power(str(tmp_path / "p.parquet")), minutes(5))
 
 
 def test_glob_puts_files_in_order_of_time(tmp_path):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from mlflow.pyfunc import PyFuncModel
 
-OPTIONS = ("max_missing", "sample_days", "seed")
+OPTIONS = ("max_missing", "sample_days", "seed", "columns", "layout", "time_zone")
+OPTIONS += ("min_power_kw", "max_power_kw", "bin_s")
 
 
 def load_rows(source: str, options: Mapping[str, "Value"], model: "PyFuncModel") -> Rows:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lib.frames import frame_digest, grid_step
 from lib.ground.console import redact
 from lib.power.columns import COLUMNS, METERS
+from lib.power.times import autumn_hint
 
 import numpy as np
 import pandas as pd
@@ -19,19 +20,38 @@ import pandas as pd
 RESOLUTIONS = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 TIME_TYPE = "datetime64[us]"
 
-LIMITS = {
-    "power_kw": (0.0, 100.0),
-    "reactive_power_kvar": (-100.0, 100.0),
-    "voltage_v": (0.0, 1000.0),
-    "current_a": (0.0, 400.0),
-}
-"""Inclusive limits of the instantaneous columns.
+POWER_KW = (0.0, 100.0)
+"""Limits of a house that does not feed in.
 
-Households are on low voltage, which IEC 60038 ends at 1000 V. 100 kW is well above the largest
-household connection (36 kVA in France) and below the power of one kettle given in watts by
-mistake; 400 A is 100 kW at 250 V. Reactive power is signed on some meters. The sub-meters may
-show no more than 100 kW for the length of one row.
+100 kW is well above the largest household connection (36 kVA in France) and below the power of one
+kettle given in watts by mistake.
 """
+
+
+def limits(
+    step_us: int, power_kw: tuple[float, float] = POWER_KW
+) -> dict[str, tuple[float, float]]:
+    """Return inclusive limits of every column.
+
+    Households are on low voltage, which IEC 60038 ends at 1000 V. 400 A is 100 kW at 250 V.
+    Reactive power is signed on some meters. The sub-meters may show no more than the largest power
+    for the length of one row.
+
+    Parameters
+    ----------
+    step_us : int
+        Length of a row in microseconds.
+    power_kw : tuple of float
+        Least and largest power of the house.
+    """
+    most = max(map(abs, power_kw))
+    most_wh = 1000 * most * step_us / RESOLUTIONS["hour"]
+    return {
+        "power_kw": power_kw,
+        "reactive_power_kvar": (-most, most),
+        "voltage_v": (0.0, 1000.0),
+        "current_a": (0.0, 4 * most),
+    } | dict.fromkeys(METERS, (0.0, most_wh))
 
 
 @dataclass(frozen=True)
@@ -62,8 +82,13 @@ def canonical(ts: np.ndarray, values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(values.T, index=index, columns=list(COLUMNS), copy=False)
 
 
-def join(parts: Sequence[Part]) -> pd.DataFrame:
-    """Put the parts in order of time, check every row and lay all on one regular grid."""
+def join(
+    parts: Sequence[Part], power_kw: tuple[float, float] = POWER_KW, bin_s: int = 0
+) -> pd.DataFrame:
+    """Put the parts in order of time, check every row and lay all on one regular grid.
+
+    Readings at no fixed times become their means over `bin_s` seconds, where that is not 0.
+    """
     parts = sorted(parts, key=lambda part: part.frame.index[0])
     frame = pd.concat([part.frame for part in parts]) if len(parts) > 1 else parts[0].frame
     ends = np.cumsum([len(part.frame) for part in parts])
@@ -73,13 +98,18 @@ def join(parts: Sequence[Part]) -> pd.DataFrame:
         return parts[k].place(position - int(ends[k] - len(parts[k].frame)))
 
     ts = _microseconds(frame)
-    step = _step(frame.index, ts, place)
-    _check_limits(frame, step, place)
+    _require_rising(frame.index, ts, place, equal=bool(bin_s))
+    step = bin_s * 1_000_000 or _step(frame.index, ts, place)
+    _check_limits(frame, limits(step, power_kw), place)
+    if bin_s:
+        frame = _binned(frame, ts, step)
+        ts = _microseconds(frame)
     n_grid = int((ts[-1] - ts[0]) // step) + 1
     if n_grid > 20 * len(ts):
         gap = int(np.argmax(np.diff(ts)))
+        where = parts[0].name if bin_s else place(gap + 1)
         raise ValueError(
-            f"{place(gap + 1)}: {frame.index[gap + 1]} follows {frame.index[gap]}, and the gaps "
+            f"{where}: {frame.index[gap + 1]} follows {frame.index[gap]}, and the gaps "
             f"together are {n_grid - len(ts):,} rows beside {len(ts):,} readings: is a date "
             "wrong? Read the stretches apart if not"
         )
@@ -92,12 +122,12 @@ def join(parts: Sequence[Part]) -> pd.DataFrame:
 # Checks ---------------------------------------------------------------------------------------
 
 
-def check_power(frame: pd.DataFrame) -> pd.DataFrame:
+def check_power(frame: pd.DataFrame, power_kw: tuple[float, float] = POWER_KW) -> pd.DataFrame:
     """Return `frame` if it is a canonical power frame; name the rows that break a rule if not.
 
-    Seven float64 columns in the order of `COLUMNS`, each within `LIMITS` (sub-meters: 0 Wh to what
-    100 kW give in one row) or missing; the index ``ts`` is datetime64[us], strictly increasing and
-    regular: a time without a reading is a row of NaN.
+    Seven float64 columns in the order of `COLUMNS`, each within `limits` or missing; the index
+    ``ts`` is datetime64[us], strictly increasing and regular: a time without a reading is a row of
+    NaN. What a house does not measure is a column of NaN.
 
     Raises
     ------
@@ -109,23 +139,42 @@ def check_power(frame: pd.DataFrame) -> pd.DataFrame:
     found = {frame.index.name: str(frame.index.dtype)} | frame.dtypes.astype(str).to_dict()
     if list(found.items()) != list(wanted.items()):
         raise ValueError(f"the index and the columns must be {wanted}, in this order, not {found}")
-    n_absent = len(join([Part("the frame", frame)])) - len(frame)
+    n_absent = len(join([Part("the frame", frame)], power_kw)) - len(frame)
     if n_absent:
         raise ValueError(f"a time without a reading must be a row of NaN: {n_absent:,} are absent")
     return frame
 
 
-def _step(index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str]) -> int:
-    """Return the length of a row in microseconds; times must rise by whole rows."""
+def _require_rising(
+    index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str], *, equal: bool
+) -> None:
+    """Refuse times that do not rise, or, where readings are binned, that fall."""
     if len(ts) < 2:
         raise ValueError(f"{place(0)}: one reading alone has no resolution; give two or more")
-    steps = np.diff(ts)
-    back = 1 + np.flatnonzero(steps <= 0)
+    back = 1 + np.flatnonzero(np.diff(ts) < (0 if equal else 1))
     if len(back):
         raise ValueError(
             f"{place(back[0])}: {index[back[0]]} follows {index[back[0] - 1]} ({len(back):,} such "
             "rows): times must rise, and files that are read together must not overlap"
+            f"{autumn_hint(ts, int(back[0]))}"
         )
+
+
+def _binned(frame: pd.DataFrame, ts: np.ndarray, step: int) -> pd.DataFrame:
+    """Return means of kW, kVAr, V and A, and sums of Wh, over rows of one length.
+
+    A row with less than half as many readings as is usual is missing.
+    """
+    groups = frame.groupby(ts // step)
+    values, counts = groups.mean(), groups.size()
+    values[list(METERS)] = groups[list(METERS)].sum(min_count=1)
+    values[counts < 0.5 * counts.median()] = np.nan
+    return canonical((values.index.to_numpy() * step).view(TIME_TYPE), values.to_numpy().T)
+
+
+def _step(index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str]) -> int:
+    """Return the length of a row in microseconds; times must be whole rows apart."""
+    steps = np.diff(ts)
     step = int(steps[0])
     if (steps == step).all():
         return step
@@ -135,26 +184,43 @@ def _step(index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str]) 
         raise ValueError(
             f"{place(int(off[0]))}: {index[off[0]]} is off the grid: rows are "
             f"{pd.Timedelta(step, 'us')} apart from {index[0]} on ({len(off):,} such rows). "
-            "Round the times, or give readings of one resolution"
+            "Give readings of one resolution, or, of readings at no fixed times, the means of "
+            "so many seconds, as bin_s=60"
         )
     return step
 
 
-def _check_limits(frame: pd.DataFrame, step: int, place: Callable[[int], str]) -> None:
+def _check_limits(
+    frame: pd.DataFrame, wanted: dict[str, tuple[float, float]], place: Callable[[int], str]
+) -> None:
     """Raise one error that names every limit that is broken, with its first three rows."""
-    most_wh = 1000 * LIMITS["power_kw"][1] * step / RESOLUTIONS["hour"]
     broken = []
-    for column, (low, high) in (LIMITS | dict.fromkeys(METERS, (0.0, most_wh))).items():
+    for column, (low, high) in wanted.items():
         values = frame[column].to_numpy()
         rows = np.flatnonzero((values < low) | (values > high))
         if len(rows):
             where = [f"{place(row)}: {frame.index[row]} has {values[row]:g}" for row in rows[:3]]
             broken.append(
                 f"{column} must be from {low:g} to {high:g}, and is not in {len(rows):,} rows: "
-                f"{'; '.join(where)}"
+                f"{'; '.join(where)}{_limit_hint(column, values[rows[0]])}"
             )
     if broken:
         raise ValueError("; ".join(broken))
+
+
+def _limit_hint(column: str, value: float) -> str:
+    """Return which parameter helps with a value beyond the limits."""
+    if column != "power_kw":
+        return f'. For a column of another meaning give columns=["{column}="]'
+    if value < 0:
+        return (
+            ". For a house that feeds in give min_power_kw=-20, or what it may be; for a number "
+            'that stands for a missing value, as it is written, layout=["missing=-1"]'
+        )
+    return (
+        '. For another unit give columns=["power_kw=<name> [W]"], for a larger connection '
+        "max_power_kw"
+    )
 
 
 def _microseconds(frame: pd.DataFrame) -> np.ndarray:

@@ -3,15 +3,15 @@
 See `lib.power.frame` for what that frame is and what is checked.
 """
 
-import gzip
-import zipfile
-import zlib
+from collections.abc import Sequence
 from io import BytesIO
 
-from lib.power.frame import RESOLUTIONS, Part, aggregate_power, join
+from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, join
+from lib.power.packed import PARQUET, as_utf8, unpack
 from lib.power.sample import sample_power
+from lib.power.source import TIME, UNITS, Source, clock_of, describe_source
 from lib.power.sql import read_sql
-from lib.power.table import CLOCKS, from_table
+from lib.power.table import from_table
 from lib.power.text import read_text
 from lib.power.uci import TEXT, fetch_uci
 from lib.sources import list_files, read_file
@@ -23,6 +23,12 @@ from pyarrow import ArrowInvalid
 def load_power(
     source: str,
     *,
+    columns: Sequence[str] = (),
+    layout: Sequence[str] = (),
+    time_zone: str = "",
+    min_power_kw: float = POWER_KW[0],
+    max_power_kw: float = POWER_KW[1],
+    bin_s: int = 0,
     resolution: str = "native",
     seed: int = 0,
     sample_days: int = 430,
@@ -39,9 +45,11 @@ def load_power(
         - ``"uci"``: UCI's archive 235, downloaded once, see `fetch_uci`;
         - a path, glob or URL (``https://``, ``s3://``, ``memory://``, any fsspec scheme) of
 
-          - UCI text: separated by semicolons, ``Date`` (day first) and ``Time``, ``?`` or nothing
-            where a value is missing; plain, ``.gz``, or one text file in a ``.zip``;
-          - CSV with an ISO 8601 ``datetime`` (or ``ts``) column instead, plain or packed alike;
+          - text with a header, ``Date`` (day first, or ISO 8601) and ``Time``, or one column
+            ``datetime`` (``ts``, ``timestamp``, ``time``, ``date``) in ISO 8601, without a zone;
+            separated by semicolons, commas, tabs or ``|``, with a decimal point, or a comma where
+            it parts no columns; ``?``, ``NULL``, ``NA`` and the like or nothing where a value is
+            missing; plain, ``.gz``, ``.bz2``, ``.xz``, or one text file in a ``.zip``;
           - Parquet with either kind of time column, or with the times as its index.
 
           A relative path is looked up in ``DATA_DIR`` and then in the repository. The files of a
@@ -49,6 +57,20 @@ def load_power(
         - ``"sql:<SQLAlchemy URL>#<table or SELECT>"``, see `read_sql`.
 
         Columns go by UCI's names, in any case, or by the canonical ones; others are left out.
+    columns, layout : sequence of str
+        What else its columns are called or measured in, which are not there, and how its text is
+        written, see `lib.dialect`; the standard names are those of `COLUMNS` and ``timestamp``,
+        the units those of `lib.power.source.UNITS`. The sample and UCI's archive need none.
+        With `columns`, those of the seven that are neither named nor found are missing throughout;
+        without it they are an error.
+    time_zone : str
+        IANA zone of the house, for times that carry a zone, count from 1970, or repeat an hour in
+        autumn: its standard time is kept all year.
+    min_power_kw, max_power_kw : float
+        What the power may be; below 0 for a house that feeds in.
+    bin_s : int
+        Of readings at no fixed times, the length in seconds of the rows that their means become;
+        0 for readings that keep a step.
     resolution : {"native", "minute", "hour", "day"}
         Length of a row, see `aggregate_power`.
     seed : int
@@ -76,45 +98,44 @@ def load_power(
     if resolution not in ("native", *RESOLUTIONS):
         choices = ", ".join(("native", *RESOLUTIONS))
         raise ValueError(f"resolution is {resolution!r}: give one of {choices}")
+    written, power_kw = describe_source(columns, layout, time_zone), (min_power_kw, max_power_kw)
+    if bin_s and any(UNITS[c][one.unit][2] for c, one in written.columns.items() if one.unit):
+        raise ValueError(
+            "bin_s is for readings of power at no fixed times; energy by the row needs rows of one "
+            "length: give bin_s=0"
+        )
     if source == "sample":
         frame = sample_power(sample_days, seed=seed)
     elif source.startswith("sql:"):
-        frame = join([read_sql(source)])
+        frame = join([read_sql(source, written)], power_kw, bin_s)
     elif source == "uci":
-        frame = join([read_text(fetch_uci(), TEXT)])
+        frame = join([read_text(fetch_uci(), TEXT, Source())], power_kw)
     else:
         files = list_files(source, hint='give "sample" or "uci"')
-        frame = join([read_part(read_file(opened, source), name) for name, opened in files])
+        parts = [read_part(read_file(opened, source), name, written) for name, opened in files]
+        frame = join(parts, power_kw, bin_s)
     if resolution == "native":
         return frame
     return aggregate_power(frame, resolution, max_missing=max_missing)
 
 
-def read_part(data: bytes, name: str) -> Part:
+def read_part(data: bytes, name: str, source: Source) -> Part:
     """Read the content of one file, of whatever format its first bytes say it is."""
     if not data:
         raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
-    try:
-        if data.startswith(b"PAR1"):
-            table = pd.read_parquet(BytesIO(data))
-            has_index = {*table.index.names} & {*CLOCKS}
-            return from_table(table.reset_index() if has_index else table, name)
-        if data.startswith(b"PK\x03\x04"):
-            data = _unzip(data, name)
-        elif data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-    except (EOFError, zlib.error, zipfile.BadZipFile, OSError, RuntimeError, ArrowInvalid) as error:
-        raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
-    return read_text(data, name)
+    text, is_packed = unpack(data, name)
+    if text.startswith(PARQUET):
+        try:
+            table = pd.read_parquet(BytesIO(text))
+        except (OSError, ArrowInvalid) as error:
+            raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
+        return from_table(_with_index(table, source), name, source)
+    return read_text(as_utf8(text, name), name, source, complete=is_packed)
 
 
-def _unzip(data: bytes, name: str) -> bytes:
-    """Return the one text file in a zip archive; its check sum is checked on the way."""
-    with zipfile.ZipFile(BytesIO(data)) as archive:
-        members = [m for m in archive.namelist() if m.lower().endswith((".txt", ".csv"))]
-        members = [m for m in members if not m.startswith("__MACOSX/")]
-        if len(members) != 1:
-            raise ValueError(
-                f"{name} must hold one .txt or .csv file and holds {members or archive.namelist()}"
-            )
-        return archive.read(members[0])
+def _with_index(table: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Return a table with its index as a column, where it has a name or is its time."""
+    has_clock = TIME in source.columns or clock_of([str(c).lower() for c in table.columns])
+    if isinstance(table.index, pd.DatetimeIndex) and not has_clock:
+        return table.rename_axis("ts").reset_index()
+    return table.reset_index(allow_duplicates=True) if any(table.index.names) else table

@@ -44,6 +44,10 @@ class Spec(TypedDict):
         Whether the boosters give kW, or kW above the last known row.
     features : list of str
         The boosters' columns, in order.
+    columns : list of str
+        The measured columns that the house has; others count as missing.
+    least_kw : float
+        No forecast is lower: 0, or what a house that feeds in may reach.
     """
 
     options: PowerOptions
@@ -51,10 +55,12 @@ class Spec(TypedDict):
     needed_rows: int
     target: str
     features: list[str]
+    columns: list[str]
+    least_kw: float
 
 
 def forecast(boosters: Sequence[lgb.Booster], spec: Spec, features: pd.DataFrame) -> np.ndarray:
-    """Return the mean forecast of the boosters, never below zero.
+    """Return the mean forecast of the boosters, never below the least power of the house.
 
     Parameters
     ----------
@@ -74,7 +80,7 @@ def forecast(boosters: Sequence[lgb.Booster], spec: Spec, features: pd.DataFrame
     power_kw = np.mean([np.asarray(booster.predict(x)) for booster in boosters], axis=0)
     if spec["target"] == "difference":
         power_kw = power_kw + features[f"{POWER}_lag_0"].to_numpy(dtype=np.float64)
-    return np.maximum(power_kw, 0.0)
+    return np.maximum(power_kw, spec["least_kw"])
 
 
 class PowerForecaster(PythonModel):
@@ -98,10 +104,10 @@ class PowerForecaster(PythonModel):
         ----------
         context : mlflow.pyfunc.PythonModelContext
             Not used: everything was read when the model was loaded.
-        model_input : pandas.DataFrame of shape (n, 8)
-            ``ts``, the start of each row's interval in naive local clock time, and the measured
-            columns of `lib.power.columns.COLUMNS`, in order of time. Times may be left out:
-            they count as missing.
+        model_input : pandas.DataFrame of shape (n, 1 + n_columns)
+            ``ts``, the start of each row's interval in naive local clock time, and the columns of
+            `lib.power.columns.COLUMNS` that the house of the training had, in order of time.
+            Times may be left out: they count as missing.
         params : dict, optional
             None are known.
 
@@ -119,7 +125,7 @@ class PowerForecaster(PythonModel):
         """
         spec = self.spec
         step = pd.Timedelta(seconds=spec["step_s"])
-        given = _indexed(model_input)
+        given = _indexed(model_input, spec["columns"])
         history = _on_grid(given, step)
         features = power_features(history, **spec["options"])
         ts = given.index
@@ -129,7 +135,15 @@ class PowerForecaster(PythonModel):
         return pd.DataFrame({TIME: ts + ahead, POWER: power_kw.loc[ts].to_numpy()})
 
 
-def make_spec(features: Sequence[str], options: PowerOptions, *, per_day: int, target: str) -> Spec:
+def make_spec(
+    features: Sequence[str],
+    options: PowerOptions,
+    *,
+    per_day: int,
+    target: str,
+    columns: Sequence[str] = tuple(COLUMNS),
+    least_kw: float = 0.0,
+) -> Spec:
     """Return the settings of a forecaster.
 
     Parameters
@@ -142,6 +156,10 @@ def make_spec(features: Sequence[str], options: PowerOptions, *, per_day: int, t
         Rows per day of the history, see `lib.power.features.rows_per_day`.
     target : {"level", "difference"}
         Whether the boosters were trained on kW, or on kW above the last known row.
+    columns : sequence of str, default all
+        The measured columns that the house has.
+    least_kw : float, default 0
+        What the power cannot fall below.
 
     Returns
     -------
@@ -153,6 +171,8 @@ def make_spec(features: Sequence[str], options: PowerOptions, *, per_day: int, t
         needed_rows=needed_rows(per_day, options),
         target=target,
         features=list(features),
+        columns=list(columns),
+        least_kw=least_kw,
     )
 
 
@@ -179,37 +199,38 @@ def save_forecaster(path: Path, boosters: Sequence[lgb.Booster], spec: Spec) -> 
             ["packaging", "power.columns", "power.features", "power.model"],
             "power.model.PowerForecaster",
             artifacts={"spec": folder / "spec.json", "boosters": folder / "boosters"},
-            signature=signature(),
+            signature=signature(spec["columns"]),
             packages=(*NEEDED, "holidays") if spec["options"]["country"] else NEEDED,
         )
 
 
-def signature() -> ModelSignature:
+def signature(columns: Sequence[str]) -> ModelSignature:
     """Return the columns and types of a forecaster's input and output.
 
     ``ts`` is declared as of any type, and `PowerForecaster.predict` reads it: of a column that is
     declared as times MLflow's server takes numbers for nanoseconds, and names no row that is wrong.
     """
-    measured = [ColSpec(DataType.double, name) for name in COLUMNS]
+    measured = [ColSpec(DataType.double, name) for name in columns]
     answer = [ColSpec(DataType.datetime, TIME), ColSpec(DataType.double, POWER)]
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), TIME), *measured]), outputs=Schema(answer)
     )
 
 
-def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the measured columns as numbers, with their times as index."""
-    missing = [name for name in (TIME, *COLUMNS) if name not in frame.columns]
+def _indexed(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the measured columns as numbers, with their times as index; others are NaN."""
+    missing = [name for name in (TIME, *columns) if name not in frame.columns]
     if missing:
-        raise BadInput(f"column {missing[0]!r} is missing: give {TIME} and {', '.join(COLUMNS)}")
+        raise BadInput(f"column {missing[0]!r} is missing: give {TIME} and {', '.join(columns)}")
     if pd.api.types.is_numeric_dtype(frame[TIME]):
         raise BadInput(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
     ts = pd.to_datetime(frame[TIME], errors="coerce", format="ISO8601")
     _refuse(ts.isna(), frame[TIME], "time like 2007-01-31T18:00:00")
-    history = frame[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
+    history = frame[list(columns)].apply(pd.to_numeric, errors="coerce")
     for name, read in history.items():
         _refuse((read.isna() & frame[name].notna()) | np.isinf(read), frame[name], "number")
-    return history.astype(np.float64).set_axis(pd.DatetimeIndex(ts, name=TIME), axis=0)
+    history = history.reindex(columns=list(COLUMNS)).astype(np.float64)
+    return history.set_axis(pd.DatetimeIndex(ts, name=TIME), axis=0)
 
 
 def _refuse(wrong: pd.Series, given: pd.Series, wanted: str) -> None:

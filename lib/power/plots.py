@@ -59,7 +59,8 @@ def plot_forecast(truth: pd.Series, forecasts: pd.DataFrame, *, ax: Axes | None 
     for colour, name in zip(COLOURS, forecasts.columns, strict=False):
         ax.plot(forecasts.index, forecasts[name], color=colour, linewidth=1.2, label=words(name))
     ax.set(xlabel="time", ylabel="power (kW)")
-    ax.set_ylim(bottom=0, top=1.25 * float(np.nanmax(truth)))
+    low, high = min(0.0, float(np.nanmin(truth))), float(np.nanmax(truth))
+    ax.set_ylim(bottom=1.25 * low, top=high + 0.25 * max(abs(high), -low))
     ax.legend(fontsize="small", ncols=len(forecasts.columns) + 1)
     date_axis(ax)
     return ax

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lib.ground.console import redact
 from lib.power.frame import Part
+from lib.power.source import Source
 from lib.power.table import from_table
 from lib.sources import find_file, without_secrets
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 
-def read_sql(source: str) -> Part:
+def read_sql(source: str, written: Source) -> Part:
     """Read a table or a query of a SQL database, without changing anything in it.
 
     Parameters
@@ -33,6 +34,8 @@ def read_sql(source: str) -> Part:
         A password is best left out of the URL: either the driver finds it (for PostgreSQL
         ``PGPASSWORD`` or ``~/.pgpass``), or the URL names an environment variable in its place,
         ``sql:postgresql+psycopg://reader:${POWER_PASSWORD}@db.example/energy#readings``.
+    written : lib.power.source.Source
+        What its columns are, and how text in them is written.
 
     Notes
     -----
@@ -61,7 +64,7 @@ def read_sql(source: str) -> Part:
         reason = str(getattr(cause, "orig", None) or cause)
         reason = without_secrets(reason, source, "<url>", url.password)
         raise ValueError(f"{redact(source)} cannot be read: {reason}") from None
-    part = from_table(frame, redact(source))
+    part = from_table(frame, redact(source), written)
     return Part(part.name, part.frame.sort_index(kind="stable"), "row in order of time")
 
 

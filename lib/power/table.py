@@ -4,123 +4,76 @@ from collections.abc import Callable
 
 from lib.power.columns import COLUMNS
 from lib.power.frame import Part, canonical
+from lib.power.source import Source, columns_of, number_hint, to_standard
+from lib.power.times import house_clock, joined, parsers, time_hint
 
 import numpy as np
 import pandas as pd
 
-ALIASES = {name.lower(): column for column, name in COLUMNS.items()}
-CLOCKS = ("datetime", "ts")
-MISSING = ["?", ""]
 
-
-def columns_of(names: list[str], name: str, layout: str = "") -> tuple[list[int], list[int]]:
-    """Return the positions of the time column, or of date and time, and of the seven values."""
-    known = [ALIASES.get(n.lower(), n.lower()) for n in names]
-    found = f"found {', '.join(map(repr, names))}{layout}"
-    two = {"date", "time"} <= {*known}
-    clock = ["date", "time"] if two else [c for c in CLOCKS if c in known][:1]
-    if not clock:
-        raise ValueError(
-            f"{name} has no time: it needs the columns Date and Time (d/m/yyyy, hh:mm:ss) or one "
-            f"column datetime; {found}"
-        )
-    missing = [f"{COLUMNS[column]} ({column})" for column in COLUMNS if column not in known]
-    if missing:
-        raise ValueError(f"{name} has no column {', '.join(missing)}; {found}")
-    for column in (*clock, *COLUMNS):
-        if known.count(column) > 1:
-            twice = [n for n, k in zip(names, known, strict=True) if k == column]
-            raise ValueError(f"{name} has {column} more than once: {', '.join(map(repr, twice))}")
-    return [known.index(c) for c in clock], [known.index(c) for c in COLUMNS]
-
-
-def from_table(frame: pd.DataFrame, name: str, row: str = "row", first: int = 1) -> Part:
+def from_table(
+    frame: pd.DataFrame, name: str, source: Source, row: str = "row", first: int = 1
+) -> Part:
     """Take times and values out of a table whose columns are typed or text.
 
     Parameters
     ----------
     frame : DataFrame of shape (n_rows, n_columns)
-        Dates are text as d/m/yyyy or typed, times of day text as hh:mm:ss or typed, times text as
-        ISO 8601 or typed, all without a zone; numbers may be text with a decimal point.
+        Times and numbers are typed, or text as `source` says, or as can be told from it.
     name, row, first
         How to name a row in a message, see `lib.power.frame.Part`.
+    source : Source
+        What its columns are, and how its text is written.
 
     Raises
     ------
     ValueError
         Names the row, the column and the value that cannot be read.
     """
-    clock, columns = columns_of([str(column) for column in frame.columns], name)
+    clock, columns = columns_of([str(column) for column in frame.columns], name, source)
     if frame.empty:
         raise ValueError(f"{name} has no rows")
 
-    def read(position: int, parse: Callable[[pd.Series], pd.Series], wanted: str) -> np.ndarray:
-        given = frame.iloc[:, position]
-        read = parse(given)
-        wrong = np.flatnonzero(read.isna())
-        if parse is _numbers:
-            found = given.iloc[wrong]
-            wrong = wrong[found.notna() & ~found.isin(MISSING)]
-        if len(wrong):
+    def refuse(wrong: pd.Series, given: pd.Series, wanted: str, hint: Callable) -> None:
+        rows = np.flatnonzero(wrong)
+        if len(rows):
+            value = str(given.iloc[rows[0]])
             raise ValueError(
-                f"{name}, {row} {first + wrong[0]}, column {frame.columns[position]}: "
-                f"{given.iloc[wrong[0]]!r} is not {wanted} ({len(wrong):,} such rows)"
+                f"{name}, {row} {first + rows[0]}, column {given.name}: {value!r} is not {wanted} "
+                f"({len(rows):,} such rows); {hint(value, rows[0])}"
             )
-        return read.to_numpy()
 
-    if len(clock) == 2:
-        day = read(clock[0], _days, "a date as d/m/yyyy, day first")
-        ts = day + read(clock[1], _times_of_day, "a time of day as hh:mm:ss, 00:00:00 to 23:59:59")
-    else:
-        ts = read(clock[0], _times, "a naive local time as yyyy-mm-dd hh:mm:ss")
-    values = np.empty((len(COLUMNS), len(frame)))
-    for k, position in enumerate(columns):
-        values[k] = read(
-            position, _numbers, "a number with a decimal point; a missing value is ? or nothing"
-        )
+    def whole_time(value: str, position: int) -> str:
+        """Say what helps with the date, or the time of day, of a row."""
+        if len(given) == 1 or given[1] is column:
+            return time_hint(value.strip())
+        return time_hint(" ".join(str(one.iloc[position]).strip() for one in given))
+
+    given = joined([frame.iloc[:, position] for position in clock], source)
+    times = []
+    for column, (parse, wanted) in zip(given, parsers(len(given), source), strict=True):
+        times.append(parse(column))
+        refuse(times[-1].isna(), column, wanted, whole_time)
+    whole = sum(times[1:], times[0])
+    ts = house_clock(whole, source, lambda position: f"{name}, {row} {first + position}")
+    values = np.full((len(COLUMNS), len(frame)), np.nan)
+    decimal = source.layout.decimal or "."
+    wanted = f"a number with a decimal {'comma' if decimal == ',' else 'point'}"
+    for k, column in enumerate(COLUMNS):
+        if column in columns:
+            words = frame.iloc[:, columns[column]]
+            read = _numbers(words, source, decimal)
+            absent = words.isna() | words.astype(str).str.strip().isin(source.missing)
+            refuse(read.isna() & ~absent, words, wanted, lambda v, _: number_hint(v, decimal))
+            values[k] = to_standard(read.to_numpy(), column, ts, source)
     return Part(name, canonical(ts, values), row, first)
 
 
-def _numbers(column: pd.Series) -> pd.Series:
+def _numbers(column: pd.Series, source: Source, decimal: str) -> pd.Series:
     if not pd.api.types.is_float_dtype(column):
-        column = pd.to_numeric(column.replace(dict.fromkeys(MISSING)), errors="coerce")
+        column = column.replace(dict.fromkeys(source.missing))
+        if decimal != "." and not pd.api.types.is_numeric_dtype(column):
+            text = column.astype("string")
+            column = text.mask(text.str.contains(".", regex=False)).str.replace(decimal, ".")
+        column = pd.to_numeric(column, errors="coerce")
     return column.astype(np.float64)
-
-
-def _times(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        raise ValueError(
-            f"the times of column {column.name} carry a zone ({column.dtype.tz}) and must be local "
-            "clock time without one: convert them, in SQL with AT TIME ZONE 'Europe/Paris'"
-        )
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return column
-    has_zone = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)$")
-    is_number = pd.api.types.is_numeric_dtype(column)
-    return pd.to_datetime(column.mask(has_zone | is_number), format="ISO8601", errors="coerce")
-
-
-def _days(column: pd.Series) -> pd.Series:
-    def parse(texts: pd.Series) -> pd.Series:
-        days = pd.to_datetime(texts, format="%d/%m/%Y", errors="coerce")
-        return days.fillna(pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce"))
-
-    return _each_once(column, parse)
-
-
-def _times_of_day(column: pd.Series) -> pd.Series:
-    def parse(texts: pd.Series) -> pd.Series:
-        return pd.to_datetime(texts, format="%H:%M:%S", errors="coerce") - pd.Timestamp(1900, 1, 1)
-
-    return _each_once(column, parse)
-
-
-def _each_once(column: pd.Series, parse: Callable[[pd.Series], pd.Series]) -> pd.Series:
-    """Parse each distinct value once: a date is one of hundreds, a time of day one of 1,440."""
-    codes, values = pd.factorize(column, use_na_sentinel=False)
-    parsed = parse(pd.Series(values, dtype=object).astype(str).str.strip())
-    return pd.Series(parsed.to_numpy()[codes])
-
-
-CLOCK_PARSERS = {1: [_times], 2: [_days, _times_of_day]}
-"""How the columns of a clock are parsed, by how many there are; what is no time becomes NaT."""

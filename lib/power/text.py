@@ -4,86 +4,178 @@ Arrow reads the whole text on all cores, dates and times of day as dictionaries.
 the file is assumed, and a line counts only if it has all its fields.
 """
 
+import csv
+import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from lib.power.columns import COLUMNS
 from lib.power.frame import Part, canonical
-from lib.power.table import CLOCK_PARSERS, MISSING, columns_of, from_table
+from lib.power.source import Source, columns_of, to_standard
+from lib.power.table import from_table
+from lib.power.times import house_clock, joined, parsers
 
 import numpy as np
 import pandas as pd
 import pyarrow as arrow
 import pyarrow.csv as arrow_csv
 
+MOST_HEADER = 1 << 16  # bytes
+SEPARATORS = ";\t|,"
+A_DECIMAL_COMMA = re.compile(rb'[;\t|"\s]-?(?:0\d*,\d|\d+,(?:\d{1,2}|\d{4,})(?!\d))')
+"""A number with a comma that parts no thousands."""
 
-def read_text(data: bytes, name: str) -> Part:
+
+def read_text(data: bytes, name: str, source: Source, *, complete: bool = False) -> Part:
     """Read the text of a file called `name`.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    name : str
+        For messages.
+    source : Source
+        What its columns are, and how it is written.
+    complete : bool
+        Whether a check sum has said so: a last line without a break is then a line.
 
     Raises
     ------
     ValueError
         Names the line that cannot be read, and why.
     """
-    start = data.find(b"\n") + 1
-    header = data[: start or 1 << 16].decode("utf-8-sig", "replace").rstrip("\r\n")
-    separator = ";" if ";" in header else ","
-    names = [field.strip().strip('"') for field in header.split(separator)]
-    columns_of(names, name, f", separated by {separator!r}")
+    line = data.find(b"\n") + 1
+    header = (
+        data[: min(line or MOST_HEADER, MOST_HEADER)].decode("utf-8-sig", "replace").rstrip("\r\n")
+    )
+    separator = source.layout.separator or next((s for s in SEPARATORS if s in header), ",")
+    start = 0 if source.layout.names else line
+    fields = source.layout.names or _fields(header, separator)
+    names = [field.strip() for field in fields]
+    columns_of(names, name, source, f", separated by {separator!r}")
     tail = data[-4096:]
-    if not tail.endswith(b"\n"):
+    if not complete and not tail.endswith(b"\n"):
         last = tail[tail.rfind(b"\n") + 1 :][:200].decode("utf-8", "replace")
         raise ValueError(
             f"{name}: the last line {last!r} has no line break, so the file may be cut short. "
-            "Fetch it again, or end the line if the file is complete"
+            f"Fetch it again, or, if the file is complete, end the line (echo >> {name}) or pack "
+            "it (gzip), which keeps a check sum"
         )
     end = len(data) - len(tail) + len(tail.rstrip(b"\r\n"))
     if end <= start:
         raise ValueError(f"{name} has a header and no rows: was it written to the end?")
-    text = arrow.py_buffer(data)[:end]
-    try:
-        frame = _frame(_table(text, separator, names, arrow.float64()))
-    except ValueError:  # as Arrow's errors are: once more, as text, to say what is wrong and where
+    text = arrow.py_buffer(data)[start:end]
+    first = 1 if source.layout.names else 2
+    for written in _decimals(source, separator):
         try:
-            table = _table(text, separator, names, arrow.string())
-        except ValueError as error:
-            said = f"{name}, {error}".replace("CSV parse error: Row #", "line ")
-            raise ValueError(said) from None
-        return from_table(table.unify_dictionaries().to_pandas(), name, "line", 2)
-    return Part(name, frame, "line", 2)
+            table = _table(text, separator, names, written, arrow.float64())
+            frame = _frame(table, names, written, name, first)
+        except (arrow.ArrowException, UnicodeDecodeError, _NoTime):
+            continue  # once more, as text, to say what is wrong and where
+        if written.layout.decimal == "," and not source.layout.decimal:
+            _require_decimal_comma(data, name)
+        return Part(name, frame, "line", first)
+    try:
+        text = arrow.py_buffer(_utf8(data[start:end]))
+        table = _table(text, separator, names, written, arrow.string())
+    except arrow.ArrowInvalid as error:
+        raise ValueError(f"{name}, {_with_line(str(error), first)}") from None
+    if separator == "," or not A_DECIMAL_COMMA.search(data):
+        written = source
+    return from_table(table.unify_dictionaries().to_pandas(), name, written, "line", first)
+
+
+class _NoTime(Exception):
+    pass
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """Return the fields of one line, quoted or not."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return line.split(separator)
+
+
+def _utf8(data: bytes) -> bytes:
+    """Return text that a message can show; times and numbers are the same in either encoding."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1").encode()
+    return data
+
+
+def _decimals(source: Source, separator: str) -> list[Source]:
+    """Return the sources to try: a comma may be a decimal sign where it parts no columns."""
+    if source.layout.decimal or separator == ",":
+        return [source]
+    return [source, replace(source, layout=replace(source.layout, decimal=","))]
+
+
+def _require_decimal_comma(data: bytes, name: str) -> None:
+    if not A_DECIMAL_COMMA.search(data):
+        raise ValueError(
+            f"{name}: a comma in its numbers may be a decimal sign or part thousands, every one "
+            'stands before three digits. Give layout=["decimal=,"] if it is a decimal comma'
+        )
+
+
+def _with_line(said: str, first: int) -> str:
+    """Return Arrow's words with the line as an editor counts it."""
+    found = re.sub(r"CSV parse error: Row #(\d+)", lambda m: f"line {int(m[1]) + first - 1}", said)
+    return found if len(found) < 300 else f"{found[:300]}..."
 
 
 def _table(
-    text: arrow.Buffer, separator: str, names: list[str], number: arrow.DataType
+    text: arrow.Buffer, separator: str, names: list[str], source: Source, number: arrow.DataType
 ) -> arrow.Table:
     """Return the times, as dictionaries, and the columns of numbers."""
-    clock, columns = columns_of(names, "")
-    types = {names[i]: arrow.dictionary(arrow.int32(), arrow.string()) for i in clock}
-    types |= {names[i]: number for i in columns}
+    clock, columns = columns_of(names, "", source)
+    unique = [f"{k} {n}" if names.count(n) > 1 else n for k, n in enumerate(names)]
+    types = {unique[i]: arrow.dictionary(arrow.int32(), arrow.string()) for i in clock}
+    types |= {unique[i]: number for i in columns.values()}
     return arrow_csv.read_csv(
         arrow.BufferReader(text),
         read_options=arrow_csv.ReadOptions(
-            column_names=names, skip_rows=1, use_threads=number != arrow.string()
+            column_names=unique, use_threads=number != arrow.string()
         ),
         parse_options=arrow_csv.ParseOptions(delimiter=separator, ignore_empty_lines=False),
         convert_options=arrow_csv.ConvertOptions(
-            column_types=types, include_columns=list(types), null_values=MISSING, check_utf8=False
+            column_types=types,
+            include_columns=list(types),
+            null_values=source.missing,
+            check_utf8=False,
+            decimal_point=source.layout.decimal or ".",
         ),
     )
 
 
-def _frame(table: arrow.Table) -> pd.DataFrame:
+def _frame(
+    table: arrow.Table, names: list[str], source: Source, name: str, first: int
+) -> pd.DataFrame:
     """Return canonical rows, each distinct time parsed once."""
-    n_clock = len(table.columns) - len(COLUMNS)
-    parts = []
-    for column, parse in zip(table.columns[:n_clock], CLOCK_PARSERS[n_clock], strict=True):
-        words = column.combine_chunks()
-        parsed = parse(words.dictionary.to_pandas()).to_numpy()
-        parts.append(parsed[words.indices.to_numpy()])
-    ts = sum(parts[1:], parts[0])
-    if np.isnat(ts).any():
-        raise ValueError("a time cannot be read")
-    values = np.empty((len(COLUMNS), len(table)))
-    numbers = table.columns[n_clock:]
+    clock, columns = columns_of(names, "", source)
+    given = [column.combine_chunks() for column in table.columns[: len(clock)]]
+    if len(given) == 2 and source.layout.time:
+        whole = joined([column.to_pandas() for column in given], source)[0]
+        times = [parsers(1, source)[0][0](whole)]
+    else:
+        times = []
+        for column, (parse, _) in zip(given, parsers(len(given), source), strict=True):
+            parsed = parse(column.dictionary.to_pandas())
+            times.append(parsed.take(column.indices.to_numpy()).reset_index(drop=True))
+    whole = sum(times[1:], times[0])
+    if whole.isna().any():
+        raise _NoTime
+    ts = house_clock(whole, source, lambda position: f"{name}, line {first + position}")
+    values = np.full((len(COLUMNS), len(table)), np.nan)
+    rows = [values[list(COLUMNS).index(column)] for column in columns]
+    numbers = table.columns[len(clock) :]
     with ThreadPoolExecutor(arrow.cpu_count()) as threads:
-        list(threads.map(lambda row, column: np.copyto(row, column.to_numpy()), values, numbers))
+        list(threads.map(lambda row, column: np.copyto(row, column.to_numpy()), rows, numbers))
+    for row, column in zip(rows, columns, strict=True):
+        if column in source.columns:
+            row[:] = to_standard(row, column, ts, source)
     return canonical(ts, values)

@@ -1,0 +1,181 @@
+"""How a house's readings are written: which column is which, in which unit, and of which zone."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lib.dialect import EPOCHS, Column, Layout, read_columns, read_layout
+from lib.power.columns import COLUMNS
+
+import numpy as np
+import pandas as pd
+
+TIME = "timestamp"
+WHOLE_TIMES = ("datetime", "ts", TIME)
+CLOCKS = (*WHOLE_TIMES, "time", "date")
+ALIASES = {name.lower(): column for column, name in COLUMNS.items()}
+MISSING = ["?", "", "NULL", "Null", "null", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN"]
+MISSING += ["None", "unavailable", "unknown"]
+ENERGY = {"Wh": (1, 1, 0), "kWh": (1000, 1, 0), "W": (1, 1, 1), "kW": (1000, 1, 1)}
+UNITS: dict[str, dict[str, tuple[int, int, int]]] = {
+    "power_kw": {"kW": (1, 1, 0), "W": (1, 1000, 0), "kWh": (1, 1, -1), "Wh": (1, 1000, -1)},
+    "reactive_power_kvar": {"kVAr": (1, 1, 0), "VAr": (1, 1000, 0)},
+    "voltage_v": {"V": (1, 1, 0)},
+    "current_a": {"A": (1, 1, 0), "mA": (1, 1000, 0)},
+    **{column: ENERGY for column in COLUMNS if column.endswith("_wh")},
+}
+"""What makes a unit the standard one: times, divided by, times the hours of a row to the power of.
+
+Wh and kWh of a power are energy by the row, W and kW of a sub-meter its mean power.
+"""
+N_SHOWN, LONGEST = 20, 40  # names that a message shows, and how much of each
+
+
+@dataclass(frozen=True)
+class Source:
+    """How readings are written; without entries what can be told from them."""
+
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
+    time_zone: str = ""
+
+    @property
+    def missing(self) -> list[str]:
+        """Words that stand for a missing value."""
+        return [*MISSING, *self.layout.missing]
+
+
+def describe_source(columns: Sequence[str], layout: Sequence[str], time_zone: str) -> Source:
+    """Return what the parameters of the notebook say of a source.
+
+    Raises
+    ------
+    ValueError
+        If an entry has another form, or there is no such format of times or zone.
+    """
+    found = read_columns(columns, [*COLUMNS, TIME], UNITS)
+    for name, column in found.items():
+        if column.values:
+            raise ValueError(
+                f"columns has {name}.{next(iter(column.values))}=: numbers of power are read as "
+                'they are; for what stands for a missing value give layout=["missing=..."]'
+            )
+        most = 2 if name == TIME else 1
+        if len(column.names) > most or (name in ("power_kw", TIME) and not column.names):
+            raise ValueError(
+                f"columns has {name}={'+'.join(column.names)}: give the name of one column"
+                + (", or date+time for two" if name == TIME else "")
+            )
+    written = read_layout(layout)
+    try:
+        if written.time and written.time not in EPOCHS:
+            pd.to_datetime(pd.Series(["x"]), format=written.time, errors="coerce")
+    except ValueError as error:
+        raise ValueError(f"layout has 'time={written.time}': {error}") from None
+    try:
+        pd.Timestamp(0).tz_localize(time_zone or None)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(
+            f"time_zone is {time_zone!r}: give a name of the IANA data base, as Europe/Paris or UTC"
+        ) from None
+    return Source(found, written, time_zone)
+
+
+def columns_of(
+    names: list[str], name: str, source: Source, said: str = ""
+) -> tuple[list[int], dict[str, int]]:
+    """Return the positions of the time column, or of date and time, and of each value there is.
+
+    Without entries in `columns` a source must have all seven: one that has other names would else
+    be read without them.
+    """
+    found = f"found {shown(names)}{said}"
+    lower = [n.strip().lower() for n in names]
+
+    def place(column: str, theirs: str) -> int:
+        """Return where `theirs` is, written the same, or with its unit, or in another case."""
+        whole = f"{theirs} [{source.columns[column].unit}]"
+        for wanted in (theirs, whole):
+            for written, sought in ((names, wanted), (lower, wanted.lower())):
+                if written.count(sought) == 1:
+                    return written.index(sought)
+        there = "more than once" if theirs.lower() in lower else "not"
+        raise ValueError(f"columns has {column}={theirs}, which is {there} in {name}; {found}")
+
+    given = {c: [place(c, n) for n in one.names] for c, one in source.columns.items()}
+    taken = {position for places in given.values() for position in places}
+    free = ["" if k in taken else ALIASES.get(n, n) for k, n in enumerate(lower)]
+    clock = [] if TIME in given else clock_of(free)
+    if TIME not in given and not clock:
+        raise ValueError(
+            f"{name} has no time: it needs the columns Date and Time (d/m/yyyy, hh:mm:ss) or one "
+            f'column datetime; {found}. Give columns=["timestamp=..."] with its name, or, where '
+            'the first line is no header, layout=["names=timestamp,power_kw"]'
+        )
+    absent = [column for column in COLUMNS if column not in {*given, *free}]
+    is_described = source.columns or source.layout.names
+    if absent and (not is_described or "power_kw" in absent):
+        missing = ", ".join(f"{COLUMNS[column]} ({column})" for column in absent)
+        raise ValueError(f"{name} has no column {missing}; {found}. {_way_out(absent)}")
+    ours = [c for c in COLUMNS if c not in given and c not in absent]
+    if len(clock) == 1 and len({*free} & {*WHOLE_TIMES}) > 1:
+        both = ", ".join(repr(n) for n, k in zip(names, free, strict=True) if k in WHOLE_TIMES)
+        raise ValueError(f'{name} has times in {both}: give columns=["timestamp=..."] with one')
+    for column in (*clock, *ours):
+        if free.count(column) > 1:
+            twice = [n for n, k in zip(names, free, strict=True) if k == column]
+            raise ValueError(f"{name} has {column} more than once: {', '.join(map(repr, twice))}")
+    places = {column: free.index(column) for column in ours}
+    places |= {column: at[0] for column, at in given.items() if column != TIME and at}
+    times = given.get(TIME) or [free.index(c) for c in clock]
+    used = [*times, *places.values()]
+    twice = [names[k] for k in used if used.count(k) > 1]
+    if twice:
+        raise ValueError(f"columns takes {twice[0]!r} of {name} for two things: give one of them")
+    return times, places
+
+
+def clock_of(names: Sequence[str]) -> list[str]:
+    """Return which of the standard names make the time: date and time, or one of them, or none."""
+    if {"date", "time"} <= {*names}:
+        return ["date", "time"]
+    return [c for c in CLOCKS if c in names][:1]
+
+
+def _way_out(absent: list[str]) -> str:
+    """Return what to give for columns that have other names or are not there."""
+    if "power_kw" in absent:
+        return (
+            'Give columns=["power_kw=<name> [kW]"] with its name and unit, one of '
+            f"{', '.join(UNITS['power_kw'])} (the last two of energy by the row), and others "
+            "alike; what is then not found counts as not measured"
+        )
+    entries = ", ".join(f'"{column}="' for column in absent)
+    return f"Give columns=[{entries}], with the name after = where it has another one"
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return names for a message, of a file that may be no table at all."""
+    short = [repr(n if len(n) <= LONGEST else f"{n[:LONGEST]}...") for n in names[:N_SHOWN]]
+    more = [f"and {len(names) - N_SHOWN} more"] if len(names) > N_SHOWN else []
+    return ", ".join([*short, *more])
+
+
+def to_standard(values: np.ndarray, column: str, ts: np.ndarray, source: Source) -> np.ndarray:
+    """Return the values of a column in its standard unit."""
+    unit = source.columns[column].unit if column in source.columns else ""
+    times, divisor, per_hours = UNITS[column][unit] if unit else (1, 1, 0)
+    if (times, divisor) != (1, 1):
+        values = values * times / divisor
+    if per_hours and len(ts) > 1:
+        step = pd.Series(np.diff(ts.astype("datetime64[us]").view(np.int64))).mode()[0]
+        values = values * (step / 3_600_000_000) ** per_hours
+    return values
+
+
+def number_hint(text: str, decimal: str) -> str:
+    """Return what may help with a value that is no number."""
+    other = "," if decimal == "." else "."
+    if re.fullmatch(rf"\s*-?\d*\{other}\d+\s*", text):
+        return f'if its numbers are written so give layout=["decimal={other}"]'
+    return f'if it stands for a missing value give layout=["missing={text[:LONGEST]}"]'

@@ -1,0 +1,478 @@
+"""Other houses' files: what is read as it is, what by a parameter, what each refusal says."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import re
+import sqlite3
+import zipfile
+
+from lib.ground.files import ROOT
+from lib.power.columns import COLUMNS
+from lib.power.load import load_power
+
+import numpy as np
+import pandas as pd
+import pytest
+from power_data import HEADER, uci
+
+ROWS = ("1/2/2007;00:00:00", "1/2/2007;00:01:00", "1/2/2007;00:02:00")
+PLAIN = uci(*ROWS)
+COMMA = PLAIN.replace(b".", b",")
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write bytes or text below a temporary folder and read it as a house's file."""
+
+    def load(data, name="house.csv", **given):
+        (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
+        return load_power(str(tmp_path / name), **given)
+
+    return load
+
+
+def mains(*rows, header="time,W"):
+    return "\n".join([header, *rows, ""])
+
+
+def zipped(data, name="house.txt"):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, data)
+    return stream.getvalue()
+
+
+# What can be told without doubt
+
+SAME = {
+    "iso date": PLAIN.replace(b"1/2/2007", b"2007-02-01"),
+    "two digits of the year": PLAIN.replace(b"1/2/2007", b"01/02/07"),
+    "year first": PLAIN.replace(b"1/2/2007", b"2007/02/01"),
+    "dots": PLAIN.replace(b"1/2/2007", b"1.2.2007"),
+    "no seconds": PLAIN.replace(b":00;1", b";1"),
+    "tabs": PLAIN.replace(b";", b"\t"),
+    "pipes": PLAIN.replace(b";", b"|"),
+    "decimal comma": COMMA,
+    "decimal comma beside tabs": COMMA.replace(b";", b"\t"),
+    "header in capitals": PLAIN.replace(HEADER.encode(), HEADER.upper().encode()),
+    "blanks in the header": PLAIN.replace(b"Voltage;", b" Voltage ;"),
+    "quoted header": PLAIN.replace(b"Voltage;", b'"Voltage";'),
+    "breaks of old": PLAIN.replace(b"\n", b"\r"),
+    "utf-16": b"\xff\xfe" + PLAIN.decode().encode("utf-16-le"),
+    "gzip": gzip.compress(PLAIN),
+    "bzip2": bz2.compress(PLAIN),
+    "xz": lzma.compress(PLAIN),
+    "zip": zipped(PLAIN),
+    "gzip without the last break": gzip.compress(PLAIN[:-1]),
+    "xz without the last break": lzma.compress(PLAIN[:-1]),
+    "zip without the last break": zipped(PLAIN[:-1]),
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_what_is_written_another_way_is_read_the_same(read, kind):
+    pd.testing.assert_frame_equal(read(SAME[kind]), read(PLAIN, "plain.csv"))
+
+
+@pytest.mark.parametrize("word", ["?", "", "NULL", "Null", "null", "NA", "NaN", "nan", "N/A"])
+def test_word_for_nothing_is_a_missing_value(read, word):
+    frame = read(PLAIN.replace(b"00:01:00;1.000", f"00:01:00;{word}".encode()))
+    assert frame["power_kw"].isna().tolist() == [False, True, False]
+    assert frame["voltage_v"].notna().all()
+
+
+def test_column_called_timestamp_time_or_date_holds_whole_times(read):
+    rest = ";".join(COLUMNS.values())
+    for name in ("timestamp", "Time", "date", "ts", "DateTime"):
+        rows = [f"2007-02-01 0{h}:00:00;1;0;240;4;0;1;2" for h in range(3)]
+        frame = read(mains(*rows, header=f"{name};{rest}"))
+        assert frame.index[2] == pd.Timestamp("2007-02-01 02:00")
+
+
+# Columns, units, and what is not there
+
+W = {"columns": ["power_kw=W [W]"]}
+HOURS = [f"2016-11-23 1{h}:00:00,{500 + h}" for h in range(5)]
+
+
+def test_mains_alone_are_enough_and_the_rest_is_missing(read):
+    frame = read(mains(*HOURS), **W)
+    assert frame["power_kw"].tolist() == [0.5, 0.501, 0.502, 0.503, 0.504]
+    assert frame.drop(columns="power_kw").isna().all(axis=None) and list(frame) == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("unit", "minutes", "value", "expected"),
+    [
+        ("kW", 30, 0.5, 0.5),
+        ("W", 30, 500, 0.5),
+        ("kWh", 30, 0.25, 0.5),
+        ("Wh", 15, 125, 0.5),
+        ("kWh", 60, 0.5, 0.5),
+    ],
+)
+def test_unit_of_the_mains_becomes_kw(read, unit, minutes, value, expected):
+    times = pd.date_range("2013-01-01", periods=4, freq=f"{minutes}min")
+    frame = read(mains(*(f"{t},{value}" for t in times)), columns=[f"power_kw=w [{unit}]"])
+    np.testing.assert_allclose(frame["power_kw"], expected, rtol=1e-12)
+
+
+def test_unit_of_energy_takes_the_row_s_length_where_rows_are_absent(read):
+    times = pd.date_range("2013-01-01", periods=9, freq="30min").delete([2, 3, 6])
+    frame = read(mains(*(f"{t},0.25" for t in times)), columns=["power_kw=W [kWh]"])
+    assert frame["power_kw"].dropna().tolist() == [0.5] * 6 and len(frame) == 9
+
+
+def test_every_column_may_have_another_name_and_unit(read):
+    rows = [f"2007-02-01;0{h}:00;1000;100;240;4000;1;0.5;9" for h in range(2)]
+    frame = read(
+        mains(*rows, header="Day;Hour;P;Q;U;I;K;L;X"),
+        columns=[
+            "timestamp=Day+Hour",
+            "power_kw=P [W]",
+            "reactive_power_kvar=Q [VAr]",
+            "voltage_v=U",
+            "current_a=I [mA]",
+            "sub_metering_1_wh=K [W]",
+            "sub_metering_2_wh=L [kWh]",
+            "sub_metering_3_wh=",
+        ],
+    )
+    assert frame.iloc[0].iloc[:6].tolist() == [1, 0.1, 240, 4, 1, 500]
+    assert frame["sub_metering_3_wh"].isna().all() and frame.index[1].hour == 1
+
+
+def test_name_may_hold_its_unit(read):
+    text = mains("2016-11-23 10:00,500", "2016-11-23 11:00,600", header="time,Power [W]")
+    assert read(text, columns=["power_kw=Power [W]"])["power_kw"].tolist() == [0.5, 0.6]
+
+
+def test_index_of_parquet_with_any_name_is_the_time_where_nothing_else_is(tmp_path):
+    frame = pd.DataFrame({"W": [1.0, 2.0]}, pd.date_range("2016-11-23", periods=2, freq="h"))
+    for name in (None, "when", "ts"):
+        frame.rename_axis(name).to_parquet(tmp_path / "p.parquet")
+        found = load_power(str(tmp_path / "p.parquet"), columns=["power_kw=W"])
+        assert found.index.equals(frame.index.astype(found.index.dtype))
+
+
+def test_two_columns_of_whole_times_are_asked_about(read):
+    text = mains("2016-11-23 10:00,2016-11-23 09:00,5", header="datetime,timestamp,W")
+    with pytest.raises(ValueError, match=r"times in 'datetime', 'timestamp': give columns="):
+        read(text, columns=["power_kw=W"])
+
+
+def test_column_that_is_there_may_be_left_out(read):
+    frame = read(PLAIN, columns=["voltage_v="])
+    assert frame["voltage_v"].isna().all() and frame["current_a"].notna().all()
+
+
+def test_misspelt_column_is_not_taken_for_one_that_is_not_measured(read):
+    with pytest.raises(ValueError, match=r"no column Voltage \(voltage_v\)") as error:
+        read(PLAIN.replace(b"Voltage", b"Volts"))
+    assert 'columns=["voltage_v="]' in str(error.value)
+
+
+# Layout
+
+
+def test_format_of_time_is_given(read):
+    text = mains("23.11.2016 10:00,1", "23.11.2016 11:00,2")
+    with pytest.raises(ValueError, match=r"line 2, column time: '23.11.2016 10:00'") as error:
+        read(text, **W)
+    told = 'layout=["time=%d.%m.%Y %H:%M"]'
+    assert told in str(error.value)
+    frame = read(text, **W, layout=["time=%d.%m.%Y %H:%M"])
+    assert frame.index[1] == pd.Timestamp("2016-11-23 11:00")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("16/12/2006 17:24", 'give layout=["time=%d/%m/%Y %H:%M"]'),
+        ("12/16/2006 17:24:00", 'give layout=["time=%m/%d/%Y %H:%M:%S"]'),
+        ("1/2/06 17:24", '"time=%d/%m/%y %H:%M"], or layout=["time=%m/%d/%y %H:%M"]'),
+        ("1366322400", 'for s since 1970 give layout=["time=s"] and time_zone='),
+        ("1366322400000", 'for ms since 1970 give layout=["time=ms"]'),
+        ("20240304143000", 'layout=["time=%Y%m%d%H%M%S"]'),
+        ("2007-02-01 1:00 PM", 'layout=["time=%Y-%m-%d %I:%M %p"]'),
+        ("noon", "give its format"),
+    ],
+)
+def test_time_of_another_form_is_refused_with_the_format_that_it_may_be(read, value, told):
+    with pytest.raises(ValueError, match="line 2, column time") as error:
+        read(mains(f"{value},1"), **W)
+    assert told in str(error.value)
+
+
+def test_month_first_in_two_columns_is_refused_with_a_format_that_reads_it(read):
+    text = PLAIN.replace(b"1/2/2007", b"12/16/2006")
+    with pytest.raises(ValueError, match=r"line 2, column Date: '12/16/2006'") as error:
+        read(text)
+    assert 'give layout=["time=%m/%d/%Y %H:%M:%S"]' in str(error.value)
+    frame = read(text, layout=["time=%m/%d/%Y %H:%M:%S"])
+    assert frame.index[0] == pd.Timestamp("2006-12-16")
+
+
+def test_one_format_may_say_date_and_time_of_two_columns(read):
+    rows = ["Feb 1 2007;1:30 PM;5", "Feb 1 2007;2:30 PM;5"]
+    given = {"columns": ["power_kw=P", "timestamp=D+T"], "layout": ["time=%b %d %Y %I:%M %p"]}
+    assert read(mains(*rows, header="D;T;P"), **given).index[0] == pd.Timestamp("2007-02-01 13:30")
+
+
+def test_file_without_a_header_gets_names(read):
+    rows = "".join(f"{row}\n" for row in HOURS)
+    with pytest.raises(ValueError, match="has no time") as error:
+        read(rows)
+    assert 'layout=["names=timestamp,power_kw"]' in str(error.value)
+    frame = read(rows.replace(",5", ",0.5"), layout=["names=timestamp,power_kw"])
+    assert len(frame) == 5 and frame["voltage_v"].isna().all()
+    with pytest.raises(ValueError, match="line 6, column power_kw: 'x' is not a number"):
+        read(rows + "2016-11-23 15:00:00,x\n", layout=["names=timestamp,power_kw"])
+
+
+def test_separator_and_missing_value_are_given(read):
+    text = mains("2016-11-23T10:00 -", "2016-11-23T11:00 3", header="time W")
+    frame = read(text, **W, layout=["separator=space", "missing=-"])
+    assert frame["power_kw"].isna().tolist() == [True, False]
+
+
+def test_number_for_a_missing_value_is_named_and_given(read):
+    text = mains(*HOURS, "2016-11-23 15:00:00,-999")
+    with pytest.raises(ValueError, match=r"has -0.999") as error:
+        read(text, **W)
+    assert "line 7" in str(error.value)
+    assert read(text, **W, layout=["missing=-999"])["power_kw"].isna().sum() == 1
+
+
+def test_comma_that_may_part_thousands_is_asked_for(read):
+    text = mains("2016-11-23 10:00;1,234", "2016-11-23 11:00;2,345", header="time;W")
+    with pytest.raises(ValueError, match="may be a decimal sign or part thousands"):
+        read(text, **W)
+    assert read(text, columns=["power_kw=W"], layout=["decimal=,"])["power_kw"].iloc[0] == 1.234
+
+
+def test_point_and_comma_in_one_file_are_refused_by_line(read):
+    text = mains("2016-11-23 10:00;0,5", "2016-11-23 11:00;1.25", header="time;W")
+    with pytest.raises(
+        ValueError, match="line 3, column W: '1.25' is not a number with a decimal c"
+    ):
+        read(text, **W)
+
+
+# Zones, and the hour that comes twice
+
+AUTUMN = [f"2009-10-25 {h:02}:00:00,1" for h in (0, 1, 2, 2, 3, 4)]
+PARIS = {"columns": ["power_kw=W"], "time_zone": "Europe/Paris"}
+
+
+def test_hour_that_comes_twice_is_explained_and_read_with_a_zone(read):
+    with pytest.raises(ValueError, match=r"line 5: .*02:00:00 follows .*02:00:00") as error:
+        read(mains(*AUTUMN), columns=["power_kw=W"])
+    assert 'time_zone="Europe/Paris"' in str(error.value)
+    frame = read(mains(*AUTUMN), **PARIS)
+    assert len(frame) == 6 and frame.notna().sum()["power_kw"] == 6
+    assert frame.index[0] == pd.Timestamp("2009-10-24 23:00")  # standard time all year
+    assert frame.index[-1] == pd.Timestamp("2009-10-25 04:00")
+
+
+def test_minutes_of_the_hour_that_comes_twice_are_all_there(read):
+    times = pd.date_range("2009-10-24 22:00", "2009-10-25 05:00", freq="min", tz="UTC")
+    local = times.tz_convert("Europe/Paris").tz_localize(None)
+    text = mains(*(f"{t},1" for t in local))
+    with pytest.raises(ValueError, match="time_zone="):
+        read(text, columns=["power_kw=W"])
+    assert read(text, **PARIS)["power_kw"].notna().sum() == len(times)
+
+
+def test_doubled_row_is_not_explained_by_a_zone(read):
+    rows = [f"2009-10-25 00:{m:02},1" for m in (0, 1, 2, 2, 3)]
+    with pytest.raises(ValueError, match="follows") as error:
+        read(mains(*rows), columns=["power_kw=W"])
+    assert "time_zone" not in str(error.value)
+
+
+def test_clock_that_is_not_put_back_is_not_taken_for_the_zone_s(read):
+    once = [row for k, row in enumerate(AUTUMN) if k != 3]
+    with pytest.raises(ValueError, match=r"line 4: .*02:00:00 comes twice .* and once here"):
+        read(mains(*once), **PARIS)
+    spring = [f"2009-03-29 0{h}:00,1" for h in (1, 2, 3)]
+    with pytest.raises(ValueError, match=r"line 3: .*02:00:00 is left out by the clock of Europe"):
+        read(mains(*spring), **PARIS)
+
+
+def test_hours_that_come_twice_are_told_apart_by_order_with_gaps_too(read):
+    times = pd.date_range("2009-10-24 22:00", "2010-11-01", freq="30min", tz="UTC").delete([5, 8])
+    local = times.tz_convert("Europe/Paris").tz_localize(None)
+    frame = read(mains(*(f"{t},1" for t in local)), **PARIS).dropna(how="all")
+    assert frame.index.equals((times.tz_localize(None) + pd.Timedelta("1h")).as_unit("us"))
+
+
+@pytest.mark.parametrize("zone", ["Z", "+00:00", "+00", "+0000"])
+def test_times_with_a_zone_ask_for_that_of_the_house(read, zone):
+    text = mains(*(f"2009-07-01T1{h}:00:00{zone},1" for h in range(3)))
+    with pytest.raises(ValueError, match="line 2: times carry a zone") as error:
+        read(text, columns=["power_kw=W"])
+    assert 'give time_zone="Europe/Paris"' in str(error.value)
+    assert read(text, **PARIS).index[0] == pd.Timestamp("2009-07-01 11:00")
+
+
+def test_time_without_a_zone_among_others_with_one_is_named(read):
+    text = mains("2009-07-01T10:00:00Z,1", "2009-07-01T11:00:00,1")
+    with pytest.raises(ValueError, match="line 3, column time: .*others have a zone"):
+        read(text, **PARIS)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_numbers_since_1970_are_read_in_their_unit(read, unit, scale):
+    first = 1366322400
+    text = mains(*(f"{(first + 600 * k) * scale},1" for k in range(3)))
+    given = {"columns": ["power_kw=W"], "layout": [f"time={unit}"]}
+    frame = read(text, **given, time_zone="UTC")
+    assert frame.index[0] == pd.Timestamp(first, unit="s") and len(frame) == 3
+    with pytest.raises(ValueError, match=r"line 2: .* numbers since 1970"):
+        read(text, **given)
+    other = "ms" if unit == "s" else "s"
+    with pytest.raises(ValueError, match=f"is not a number of {other} since 1970"):
+        read(text, columns=["power_kw=W"], layout=[f"time={other}"], time_zone="UTC")
+
+
+# Power beyond that of a house
+
+
+def test_house_that_feeds_in_is_read_by_a_parameter(read):
+    text = mains("2016-11-23 10:00,1", "2016-11-23 11:00,-2")
+    with pytest.raises(ValueError, match=r"line 3: .* has -2.*feeds in give min_power_kw"):
+        read(text, columns=["power_kw=W"])
+    frame = read(text, columns=["power_kw=W"], min_power_kw=-5.0)
+    assert frame["power_kw"].tolist() == [1, -2]
+
+
+def test_larger_connection_is_read_by_a_parameter(read):
+    text = mains("2016-11-23 10:00,250", "2016-11-23 11:00,260")
+    with pytest.raises(ValueError, match=r"columns=\[\"power_kw=<name> \[W\]\"\].* max_power_kw"):
+        read(text, columns=["power_kw=W"])
+    assert len(read(text, columns=["power_kw=W"], max_power_kw=500.0)) == 2
+
+
+# Readings at no fixed times
+
+
+def test_readings_at_no_fixed_times_become_means(read):
+    times = pd.Timestamp("2013-10-09 13:00") + pd.to_timedelta(
+        [1, 9, 17, 58, 61, 69, 130, 190], "s"
+    )
+    watts = [100, 200, 300, 400, 500, 700, 900, 1100]
+    text = mains(*(f"{t},{w}" for t, w in zip(times, watts, strict=True)))
+    with pytest.raises(ValueError, match=r"line 5: .* is off the grid.*bin_s=60"):
+        read(text, **W)
+    frame = read(text, **W, bin_s=60)
+    assert frame.index.minute.tolist() == [0, 1, 2, 3]
+    assert frame["power_kw"].tolist() == [0.25, 0.6, 0.9, 1.1]
+
+
+def test_row_of_few_readings_and_row_of_none_are_missing(read):
+    times = [f"2013-10-09 13:{m:02}:{s:02},100" for m in (0, 1, 2, 5) for s in range(0, 60, 6)]
+    frame = read(mains(*(t for t in times if ":02:" not in t or ":00," in t)), **W, bin_s=60)
+    assert frame["power_kw"].notna().tolist() == [True, True, False, False, False, True]
+
+
+def test_binned_limits_and_order_are_those_of_the_lines(read):
+    rows = ["2013-10-09 13:00:01,5", "2013-10-09 13:00:01,500000", "2013-10-09 13:00:09,5"]
+    with pytest.raises(ValueError, match="line 3: .* has 500"):
+        read(mains(*rows), **W, bin_s=60)
+    with pytest.raises(ValueError, match="line 3: .*13:00:01 follows .*13:00:09"):
+        read(mains(rows[2], rows[0]), **W, bin_s=60)
+    with pytest.raises(ValueError, match="energy by the row needs rows of one length"):
+        read(mains(*rows), columns=["power_kw=W [kWh]"], bin_s=60)
+
+
+# The houses that the README names
+
+HOUSES = {
+    "IDEAL": "2016-08-16 14:16:29,387\n2016-08-16 14:16:31,391\n2016-08-16 14:17:30,400\n",
+    "REFIT": "Time,Unix,Aggregate,Appliance1,Issues\n2013-10-09 14:06:17,1381323977,387,74,0\n"
+    "2013-10-09 14:06:31,1381323991,391,75,0\n2013-10-09 14:07:17,1381324037,400,75,0\n",
+    "UK-DALE": "1381323977 387\n1381323991.5 391\n1381324037 400\n",
+    "London": "LCLid,stdorToU,DateTime,KWH/hh (per half hour) \n"
+    "MAC2,Std,2012-10-12 00:30:00.0000000, 0.1945 \n"
+    "MAC2,Std,2012-10-12 01:00:00.0000000, 0.2 \nMAC2,Std,2012-10-12 01:30:00.0000000,Null\n",
+}
+
+
+@pytest.mark.parametrize("house", HOUSES)
+def test_command_of_the_readme_reads_lines_as_the_house_s(read, house):
+    text = (ROOT / "notebooks" / "power" / "README.md").read_text("utf-8")
+    (command,) = re.findall(
+        rf"# {house}\b[^\n]*\nmake run PIPELINE=power PARAMS='(.*?)'", text, re.S
+    )
+    given = json.loads(command)
+    given.pop("source")
+    given = {name: value for name, value in given.items() if name not in ("country", "model_name")}
+    frame = read(HOUSES[house], **given)
+    assert frame["power_kw"].iloc[:2].tolist() == [0.389, 0.4] and frame["voltage_v"].isna().all()
+
+
+# Refusals
+
+REFUSED = {
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(50), "is HDF5, not text or Parquet"),
+    "SQLite": (b"SQLite format 3\x00" + bytes(50), "is a SQLite database.*sql:sqlite:///"),
+    "Excel": (zipped(b"", "[Content_Types].xml"), "is an Excel workbook: save its sheet as CSV"),
+    "old Excel": (b"\xd0\xcf\x11\xe0" + bytes(50), "is an Excel workbook"),
+    "JSON": (b'[{"time": 1}]', "is JSON"),
+    "a page": (b"<!DOCTYPE html>", "is HTML or XML.*Fetch it again"),
+    "zstd": (b"\x28\xb5\x2f\xfd" + bytes(50), "is packed by zstd"),
+    "binary": (b"\x01\x00\x02" * 50, "is neither text nor Parquet"),
+    "a sign of latin-1": (
+        PLAIN.replace(b"240.000", b"240\xb0", 1),
+        "line 2, column Voltage: '240°'",
+    ),
+    "no break": (PLAIN[:-1], r"no line break.*echo >> house.csv.*gzip"),
+    "gzip cut": (gzip.compress(PLAIN)[:-9], "cut short or damaged"),
+    "bzip2 cut": (bz2.compress(PLAIN)[:-9], "cut short or damaged|no rows|empty"),
+    "xz cut": (lzma.compress(PLAIN)[:-9], "cut short or damaged"),
+    "one row": (uci(ROWS[0]), "one reading alone has no resolution"),
+    "a long header": (b"x" * 9000 + b"\n", r"has no time.*found 'x{40}\.\.\.'"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refusal_says_what_it_is_and_shows_no_dump(read, kind):
+    data, message = REFUSED[kind]
+    with pytest.raises(ValueError, match=message) as error:
+        read(data)
+    assert len(str(error.value)) < 700 and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"columns": ["power=W"]}, "the standard columns are power_kw.*timestamp"),
+        ({"columns": ["power_kw=W [MW]"]}, "of power_kw there are kW, W, kWh, Wh"),
+        (
+            {"columns": ["power_kw=Watt [W]"]},
+            r"power_kw=Watt, which is not in house.csv; found 'ti",
+        ),
+        ({"columns": ["power_kw="]}, "give the name of one column"),
+        ({"columns": ["power_kw=W", "current_a=W"]}, "takes 'W' of house.csv for two things"),
+        ({"columns": ["timestamp=a+b+c"]}, r"or date\+time for two"),
+        ({"columns": ["power_kw.A=1"]}, r"layout=\[\"missing="),
+        ({"layout": ["time=%Q"]}, "layout has 'time=%Q'"),
+        ({"time_zone": "Paris"}, "IANA"),
+    ],
+)
+def test_parameter_that_cannot_be_is_refused(read, given, message):
+    with pytest.raises(ValueError, match=message):
+        read(mains(*HOURS), **given)
+
+
+def test_sql_takes_the_same_words(tmp_path):
+    with sqlite3.connect(tmp_path / "p.db") as connection:
+        frame = pd.DataFrame({"at": ["2016-11-23 11:00", "2016-11-23 10:00"], "W": [500, 400]})
+        frame.to_sql("mains", connection, index=False)
+    source = f"sql:sqlite:///{tmp_path}/p.db#mains"
+    found = load_power(source, columns=["power_kw=W [W]", "timestamp=at"])
+    assert found["power_kw"].tolist() == [0.4, 0.5]
