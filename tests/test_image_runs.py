@@ -166,10 +166,7 @@ def test_resnet20_learns_and_is_kept_as_a_model(prepared):
 def test_backbone_of_others_gets_a_head_and_is_then_trained_whole(prepared, weights):
     asked = {"model": "vgg16", "weights": weights, "backbone_size": 32, "views": "one"}
     asked |= {"batch_size": 25, "head_epochs": 2, "epochs": 1}
-    try:
-        stage(prepared, "03_train", **asked)
-    except Exception as error:  # a backbone of random weights may not learn: that is said last
-        assert "nothing was learned" in str(error)
+    stage(prepared, "03_train", **asked)  # a backbone of random weights may not learn: no error
     run = open_run(prepared)
     history = pd.read_csv(io.BytesIO((run.path / "history.csv").read_bytes()))
     assert history["phase"].tolist() == ["head", "head", "whole"]

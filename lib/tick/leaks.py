@@ -59,12 +59,12 @@ def autoregression(
     return pd.Series(unit * (x.to_numpy() @ found), bars.index)
 
 
-def begun_days(bars: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Return every day up to a bar of its second half that is drawn at random: as it stood then."""
+def begun_days(bars: pd.DataFrame, *, seed: int = 0) -> np.ndarray:
+    """Mark the bars of every day up to one of its second half that is drawn at random."""
     rng = np.random.default_rng(seed)
     sizes = bars.groupby("day", sort=False).size()
     kept = pd.Series([int(rng.integers(n - n // 2, n + 1 - (n > 1))) for n in sizes], sizes.index)
-    return bars[bars.groupby("day", sort=False).cumcount() < bars["day"].map(kept)]
+    return (bars.groupby("day", sort=False).cumcount() < bars["day"].map(kept)).to_numpy()
 
 
 def shuffled_days(bars: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -120,8 +120,8 @@ def examine(
         If the model has no forecast for a bar of the shuffled days that has a target.
     """
     begun = begun_days(bars, seed=seed)
-    whole = pd.Series(np.asarray(forecast(bars)), bars.index)
-    before, now = whole.loc[begun.index].to_numpy(), np.asarray(forecast(begun))
+    whole = np.asarray(forecast(bars))
+    before, now = whole[begun], np.asarray(forecast(bars[begun]))
     is_made = np.isfinite(before)
     moved = np.where(np.isfinite(now), np.abs(now - before), np.inf)[is_made]
     mixed = shuffled_days(bars, seed=seed)
