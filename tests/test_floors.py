@@ -73,7 +73,7 @@ def test_floor_that_was_missed_names_the_parameter_that_sets_it(
     tmp_path, monkeypatch, parameter, metric, larger
 ):
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
-    values = {parameter: 0.5, "min_other": 0.5, "max_other": 0.5}
+    values = dict.fromkeys([parameter[:-4], parameter, "min_other", "max_other"], 0.5)
     run = replace(open_run("wine/dev", stage="04_evaluate"), parameters=values)
     said = floors.verdict(run, {metric: 0.4 if larger else 0.6}, {metric: 0.5})
     assert said.endswith(f"FAILED (the parameter {parameter} sets this floor)")
