@@ -49,7 +49,7 @@ def missing(pipeline):
     found = []
     for name, wanted in FUNCTIONS.items():
         try:
-            takes = list(inspect.signature(rows._part(pipeline, name)).parameters)
+            takes = list(inspect.signature(rows.part(pipeline, name)).parameters)
         except rows.MissingPart as error:
             found.append(str(error))
         else:

@@ -439,6 +439,13 @@ def test_pipeline_without_a_module_is_gated_by_the_rows_that_both_have_judged(
     assert decision["rows"][0]["champion"] == 0.75
 
 
+def test_pipeline_without_a_module_is_gated_though_the_champion_no_longer_loads(
+    against, wines, wine_registry
+):
+    result = against(wine_registry, ImportError("no module named 'old'"), run=wines["after"])
+    assert result["problem"] == ""
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("moved", "no forecast for 100 of 200 rows: too few"), ("apart", "judged none of the 3 rows")],

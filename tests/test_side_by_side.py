@@ -275,7 +275,7 @@ def loaded(monkeypatch):
         asked.update(source=source, options=options, model=model)
         return power_rows()
 
-    monkeypatch.setattr(rows_module, "_part", lambda pipeline, name: load_rows)
+    monkeypatch.setattr(rows_module, "part", lambda pipeline, name: load_rows)
     return asked
 
 

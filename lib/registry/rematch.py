@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from lib import judged, tracking
 from lib.ground.runs import is_by_hand
 from lib.registry.paired import Test
-from lib.registry.rows import MissingPart, NotComparable, predict, rows_of_run
+from lib.registry.rows import MissingPart, NotComparable, part, predict, rows_of_run
 from lib.registry.standing import (
     SAMPLE,
     Version,
@@ -79,6 +79,7 @@ def against_production(run: Run, name: str) -> dict:
         champion = described(found)
         require_comparable(champion, run.pipeline, facts)
         try:
+            part(run.pipeline, "predict")  # before rows are read and a model is loaded for it
             said = predict(run.pipeline, _loaded(champion), rows_of_run(run)[0], frame.index)
         except MissingPart as missing:
             said = _judged_before(champion, frame, missing)

@@ -112,7 +112,7 @@ def load_rows(version: "Version", source: str = "", *, seed: int = 0) -> Rows:
     options = require_test(version)["options"] | ({"seed": seed} if source else {})
     if not source and not version.source:
         raise ValueError(f"{version.words} does not name the data it was trained on: give source")
-    load = _part(version.pipeline, "load_rows")
+    load = part(version.pipeline, "load_rows")
     return load(source or version.source, options, version.model)
 
 
@@ -139,7 +139,7 @@ def predict(pipeline: str, model: "PyFuncModel", rows: Rows, keys: pd.Index) -> 
     ValueError
         If it returns another number of rows.
     """
-    found = np.asarray(_part(pipeline, "predict")(model, rows, keys), dtype=np.float64)
+    found = np.asarray(part(pipeline, "predict")(model, rows, keys), dtype=np.float64)
     if len(found) != len(keys):
         raise ValueError(
             f"predict of lib/pipelines/{pipeline}.py returned {len(found)} rows for {len(keys)} "
@@ -150,11 +150,11 @@ def predict(pipeline: str, model: "PyFuncModel", rows: Rows, keys: pd.Index) -> 
 
 def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     """Return the columns that drift looks at, by key; raises `MissingPart` as `load_rows`."""
-    return _part(pipeline, "watched")(rows)
+    return part(pipeline, "watched")(rows)
 
 
-def _part(pipeline: str, name: str) -> Callable:
-    """Return a function of the pipeline's own module."""
+def part(pipeline: str, name: str) -> Callable:
+    """Return a function of the pipeline's own module; raises `MissingPart` if there is none."""
     file = f"lib/pipelines/{pipeline}.py"
     if not pipeline.isidentifier():
         raise MissingPart(f"{pipeline!r} is no name of a pipeline: use letters, digits and _")
