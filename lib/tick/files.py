@@ -59,6 +59,9 @@ OTHERS = {
     b"PK\x05\x06": "an empty zip archive: fetch it again",
 }
 """What is known by its first bytes and not read, and what to do then."""
+TWICE = "packed twice, or an archive within another: unpack it"
+OTHERS |= dict.fromkeys([ZIP, XZ, PARQUET, *STREAMS], TWICE)
+MAX_HEADER = 1 << 15
 
 
 def find_tick_files(source: str, symbol: str) -> list[TickFile]:
@@ -103,19 +106,16 @@ def _open(name: str, opener: Callable[[], BinaryIO], form: TickFormat) -> RawTic
         raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
     opened = partial(_unpacked, name, opener)
     with opened() as text:
-        start = text.read(16)
-    for sign, kind in {**OTHERS, **dict.fromkeys([ZIP, XZ, PARQUET, *STREAMS], TWICE)}.items():
+        start = text.read(MAX_HEADER)
+    for sign, kind in OTHERS.items():
         if start.startswith(sign):
             raise ValueError(f"{name} seems to be {kind}")
-    if b"\0" in start:
+    if b"\0" in start[:16]:
         raise ValueError(
             f"{name} is neither text in UTF-8 nor Parquet, by its first bytes; is it UTF-16? Save "
             "it as one of them"
         )
-    return read_text(name, opened, form)
-
-
-TWICE = "packed twice, or an archive within another: unpack it"
+    return read_text(name, opened, start, form)
 
 
 class _Tap:

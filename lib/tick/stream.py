@@ -20,12 +20,13 @@ from lib.tick.names import NO_SYMBOL, is_of, of_symbol
 from lib.tick.read import Place, TickFile, TickFormat, read_ticks
 from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc
 from lib.tick.sort import sort_ticks
+from lib.tick.times import DAY_US
 
 import numpy as np
 import polars as pl
 
 ICEBERG = "iceberg:"
-LONGEST_GAP_US = 366 * 86_400_000_000
+LONGEST_GAP_US = 366 * DAY_US
 """Between two ticks of one file; a longer one is a wrong time more likely than a pause."""
 
 
@@ -275,7 +276,7 @@ def _check_order(batch: pl.DataFrame, place: Place, before: Before, end: int) ->
         here, now, then = place.at(batch["row"][at]), utc(times[at + 1]), utc(times[at])
         if is_far[at]:
             raise ValueError(
-                f"{here}: {now} is {steps[at] // 86_400_000_000} days after {then} in {last}: one "
+                f"{here}: {now} is {steps[at] // DAY_US} days after {then} in {last}: one "
                 "of both times is wrong, correct or remove it. If both are right, put what is so "
                 "far apart into files of its own"
             )

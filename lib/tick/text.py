@@ -21,22 +21,19 @@ if TYPE_CHECKING:
     from pyarrow import NativeFile
 
 SEPARATORS = "\t;|,"
-MAX_HEADER = 1 << 15
 TEXT = arrow.string()
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 Opener = Callable[[], "AbstractContextManager[NativeFile]"]
 
 
-def read_text(name: str, opened: Opener, form: TickFormat) -> RawTicks:
-    """Return the ticks of a text, of which `opened` gives the bytes.
+def read_text(name: str, opened: Opener, start: bytes, form: TickFormat) -> RawTicks:
+    """Return the ticks of a text that begins with `start`, of which `opened` gives all bytes.
 
     Raises
     ------
     ValueError
         If its first line cannot be read, or has no header and no names are given.
     """
-    with opened() as text:
-        start = text.read(MAX_HEADER)
     line = re.split(rb"\r\n|\r|\n", start)[0]
     try:
         header = line.decode("utf-8-sig")
