@@ -15,7 +15,6 @@ SUFFIX = ".chart.json"
 SCHEMA = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 KINDS = tuple(SCHEMA["definitions"]["kind"]["enum"])
 MAX_ROWS = SCHEMA["definitions"]["values"]["maxItems"]  # of a chart; more are thinned
-MAX_TEXT = SCHEMA["definitions"]["text"]["maxLength"]
 MAX_VALUES = 60_000  # of all series, about 7 bytes each
 MAX_NOTES = 300_000  # letters
 MAX_BYTES = 2**20  # of a file

@@ -42,6 +42,8 @@ def unpack(data: bytes, name: str) -> tuple[bytes, bool]:
         for start, module in PACKED.items():
             if data.startswith(start):
                 return module.decompress(data), True
+    except _NoText:
+        raise
     except (
         EOFError,
         zlib.error,
@@ -52,8 +54,6 @@ def unpack(data: bytes, name: str) -> tuple[bytes, bool]:
         NotImplementedError,
         ValueError,
     ) as error:
-        if isinstance(error, _NoText):
-            raise ValueError(str(error)) from None
         if "password" in str(error):
             raise ValueError(f"{name} is protected by a password: unpack it") from None
         raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
