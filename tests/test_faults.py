@@ -187,6 +187,7 @@ def test_run_folder_on_s3_holds_the_same_run(bucket, tmp_path):
     """Runs a copy of the project, whose databases and scratch files lie beside it."""
     for part in ("lib", "plugins"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Makefile", tmp_path)
     prepare(tmp_path / "outputs")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLFLOW"))}
     environment |= {"OUTPUTS_DIR": f"s3://{bucket}/outputs", "PYTHONPATH": str(tmp_path)}
