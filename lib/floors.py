@@ -20,9 +20,12 @@ def verdict(
 ) -> str:
     """Write ``verdict.json``, which the register stage obeys, and return it in words.
 
-    Parameters and errors are those of `check`.
+    Parameters and errors are those of `check`. Where a parameter of the stage is the floor, a check
+    names it as ``parameter``: ``max_rmse`` of ``rmse``, ``min_accuracy`` of ``accuracy_low``.
     """
     found = check(metrics, floors, minimum=minimum, maximum=maximum)
+    for one in found["checks"]:
+        one |= _set_by(run.parameters, one)
     run.write("verdict.json", found)
     return explain(found)
 
@@ -95,8 +98,22 @@ def explain(verdict: dict) -> str:
     for one in verdict["checks"]:
         sign = ">=" if one["greater_is_better"] else "<="
         outcome = "passed" if one["passed"] else "FAILED"
+        if not one["passed"] and one.get("parameter"):
+            outcome += f" (the parameter {one['parameter']} sets this floor)"
         value = "missing" if one["value"] is None else f"{one['value']:.4g}"
         clauses.append(
             f"{one['metric']} = {value}, required {sign} {one['threshold']:g}: {outcome}"
         )
     return "; ".join(clauses) or "no check was made"
+
+
+def _set_by(parameters: Mapping[str, object], one: Mapping) -> dict[str, str]:
+    """Return the parameter that holds the threshold of a check, {} where none is called so."""
+    prefix = "min_" if one["greater_is_better"] else "max_"
+    named = [
+        name
+        for name, value in parameters.items()
+        if name.startswith(prefix) and name.removeprefix(prefix) in one["metric"]
+        if value == one["threshold"]
+    ]
+    return {"parameter": max(named, key=len)} if named else {}

@@ -15,6 +15,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 TRUTH = "0.35"
+MOST_NAMED = 30  # classes that an axis names
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 
 
@@ -129,7 +130,8 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], *, ax: Axes | Non
     """Plot how often each class is taken for each other.
 
     The colour is the share of the true class, on a scale that sets small shares apart; the numbers
-    are rows, and none are written where there are none.
+    are rows, and none are written where there are none, nor beside more than 30 classes, of which
+    only some are named.
 
     Parameters
     ----------
@@ -148,14 +150,15 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], *, ax: Axes | Non
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     norm = PowerNorm(0.4, vmin=0, vmax=1)
     image = ax.imshow(share, cmap="Blues", norm=norm, aspect="auto")
-    for row, column in np.argwhere(matrix):
+    for row, column in np.argwhere(matrix) if len(classes) <= MOST_NAMED else ():
         colour = "white" if norm(share[row, column]) > 0.6 else "black"
         style = {"ha": "center", "va": "center", "fontsize": 7}
         ax.text(column, row, f"{matrix[row, column]}", color=colour, **style)
-    at = np.arange(len(classes))
-    turned = 90 if max(len(name) for name in classes) > 2 else 0
-    ax.set_xticks(at, classes, rotation=turned, fontsize="small")
-    ax.set_yticks(at, classes, fontsize="small")
+    at = np.arange(0, len(classes), -(-len(classes) // MOST_NAMED))
+    shown = [classes[k] if len(classes[k]) < 20 else f"{classes[k][:18]}…" for k in at]
+    turned = 90 if max(len(name) for name in shown) > 2 else 0
+    ax.set_xticks(at, shown, rotation=turned, fontsize="small")
+    ax.set_yticks(at, shown, fontsize="small")
     ax.set(xlabel="predicted", ylabel="truth")
     bar = ax.figure.colorbar(
         image, ax=ax, ticks=[0, 0.01, 0.1, 0.5, 1], fraction=0.05, pad=0.02, aspect=40

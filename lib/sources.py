@@ -40,7 +40,12 @@ def find_file(path: str, *, hint: str = "") -> Path:
 
 
 def list_files(
-    source: str, *, folder: str = "", endings: Sequence[str] = (), hint: str = ""
+    source: str,
+    *,
+    folder: str = "",
+    endings: Sequence[str] = (),
+    hint: str = "",
+    deep: bool = False,
 ) -> list[tuple[str, Callable[[], BinaryIO]]]:
     """Return the name of every file that `source` stands for, and how to open it; read nothing.
 
@@ -55,6 +60,9 @@ def list_files(
         refused.
     hint : str
         What else the caller takes, for the message about a path where nothing is.
+    deep : bool
+        Of a folder take all files, those of the folders in it too; they are named by their path
+        within it.
 
     Returns
     -------
@@ -77,6 +85,10 @@ def list_files(
             is_web = place.startswith("http")  # which knows neither folders nor globs
             if system.isfile(path):
                 found = [path]
+            elif deep and not is_web and system.isdir(path):
+                found = sorted(system.find(path))
+                if not found:
+                    raise ValueError(f"{shown} is an empty folder: name one that holds the data")
             elif not is_web and system.isdir(path):
                 found = _files_in(system, path, shown, folder, endings)
             elif not is_web and any(sign in path for sign in "*["):
@@ -88,7 +100,8 @@ def list_files(
         except Exception as error:  # every file system and protocol has errors of its own
             raise _unreadable(error, place, shown) from None
         if found:
-            names = [redact(name) for name in _names(found, folder)]
+            names = [_name_in(path, file) for file in found] if deep else _names(found, folder)
+            names = [redact(name) for name in names]
             opens = [partial(system.open, file, "rb") for file in found]
             return list(zip(names, opens, strict=True))
     if "://" in source:
@@ -131,6 +144,16 @@ def _files_in(
             f"no file in the folder {shown} ends in {', '.join(endings)}{within}: name one of them"
         )
     return found
+
+
+def _name_in(path: str, file: str) -> str:
+    """Return what a file is called in the folder `path`, with its folders where `path` is one."""
+    within = file.removeprefix(path.rstrip("/") + "/")
+    return within if within != file else _base(file)
+
+
+def _base(file: str) -> str:
+    return file.rsplit("/", 1)[-1]
 
 
 def _places(source: str) -> list[Path]:

@@ -88,6 +88,17 @@ def batches_of(arrays, write=pickle.dumps):
     return files | {"test_batch": batch(arrays["x_test"], arrays["y_test"], write)}
 
 
+def idx_files(arrays):
+    """What MNIST's four files hold, by their names."""
+    files = {}
+    for part, word in (("train", "train"), ("test", "t10k")):
+        for key, name in (("x", "images-idx3"), ("y", "labels-idx1")):
+            array = arrays[f"{key}_{part}"]
+            head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+            files[f"{word}-{name}-ubyte"] = head + array.tobytes()
+    return files
+
+
 def tar_of(files, folder=FOLDER):
     """A plain tar archive of names and bytes, in their order, or of TarInfo without bytes."""
     packed = io.BytesIO()

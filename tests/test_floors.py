@@ -1,5 +1,7 @@
 """Floors: each is checked in its metric's direction, and one that cannot be is named."""
 
+from dataclasses import replace
+
 from lib import floors
 from lib.run import open_run
 
@@ -56,3 +58,31 @@ def test_verdict_is_kept_and_comes_back_in_words(tmp_path, monkeypatch):
     run = open_run("wine/dev", stage="04_evaluate")
     said = floors.verdict(run, {"rmse": 0.4}, {"rmse": 0.5})
     assert said == floors.explain(run.read("verdict.json")) == "rmse = 0.4, required <= 0.5: passed"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "metric", "larger"),
+    [
+        ("max_rmse_vs_persistence", "rmse_vs_persistence", False),
+        ("min_planted_share", "planted_share_of_best", True),
+        ("max_calibration_error", "expected_calibration_error", False),
+        ("min_accuracy", "accuracy", True),
+    ],
+)
+def test_floor_that_was_missed_names_the_parameter_that_sets_it(
+    tmp_path, monkeypatch, parameter, metric, larger
+):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    values = dict.fromkeys([parameter[:-4], parameter, "min_other", "max_other"], 0.5)
+    run = replace(open_run("wine/dev", stage="04_evaluate"), parameters=values)
+    said = floors.verdict(run, {metric: 0.4 if larger else 0.6}, {metric: 0.5})
+    assert said.endswith(f"FAILED (the parameter {parameter} sets this floor)")
+    assert run.read("verdict.json")["checks"][0]["parameter"] == parameter
+    passed = floors.verdict(run, {metric: 0.5}, {metric: 0.5})
+    assert passed.endswith("passed")
+
+
+def test_floor_that_no_parameter_sets_names_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    run = replace(open_run("wine/dev", stage="04_evaluate"), parameters={"max_rmse": 0.7})
+    assert floors.verdict(run, {"rmse": 0.6}, {"rmse": 0.5}).endswith("0.5: FAILED")

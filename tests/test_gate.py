@@ -62,11 +62,11 @@ def decide(verdict=PASSED, champion=CHAMPION, rows=(BETTER,), **options):
         ({"champion": CHAMPION | {"own": True}}, "not_better", "is this very model"),
         ({}, "better", "better by +0.0078 (+0.0051 to +0.0104)"),
         ({"margin": 0.005}, "better", "better by +0.0078 (+0.0051 to +0.0104)"),
-        ({"margin": 0.0051}, "not_better", "not surely by more than 0.0051"),
-        ({"rows": [CLOSE]}, "not_better", "not surely by more than 0"),
+        ({"margin": 0.0051}, "not_better", "not surely by more than margin = 0.0051"),
+        ({"rows": [CLOSE]}, "not_better", "not surely by more than margin = 0"),
         ({"rows": [WORSE]}, "not_better", "worse by 0.0078 (0.0051 to 0.0104)"),
         ({"rows": [BETTER | dict.fromkeys(("difference", "low", "high"), 0.0)]}, "not_better", ""),
-        ({"rows": [BETTER | {"high": 0.0}]}, "not_better", "not surely by more than 0"),
+        ({"rows": [BETTER | {"high": 0.0}]}, "not_better", "not surely by more than margin = 0"),
         ({"rows": [ACCURACY]}, "better", "McNemar's p = 0.012"),
         ({"rows": [ACCURACY | {"p_value": 0.06}]}, "not_better", "p = 0.06, not below 0.05"),
         ({"rows": [ACCURACY | {"p_value": 0.05}]}, "not_better", "not below 0.05"),
@@ -92,7 +92,7 @@ def test_words_name_values_version_and_interval():
     )
     assert gate.words(decide(rows=[CLOSE])) == (
         "Not better: rmse 0.4312 kW against 0.4324 of version 4, better by +0.0012 "
-        "(\N{MINUS SIGN}0.0010 to +0.0034), not surely by more than 0."
+        "(\N{MINUS SIGN}0.0010 to +0.0034), not surely by more than margin = 0."
     )
     asked = gate.words(decide(problem="version 4 has learned from this test"))
     assert asked == "Undecided, a person must decide: version 4 has learned from this test."

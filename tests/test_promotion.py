@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 from lib.dag import promotion
 from lib.dag.form import model_asset, promotion_task
-from lib.dag.promotion import PromotionOperator, question, read_decision
+from lib.dag.promotion import DECISION, PromotionOperator, question
+from lib.ground.files import read_object
 from lib.registry import lifecycle
 from lib.run import open_run
 
@@ -31,6 +32,10 @@ ROWS = [
         "passed": True,
     }
 ]
+
+
+def read_decision(run):
+    return read_object(run.path / DECISION)
 
 
 def gate(outcome="better", champion=1):

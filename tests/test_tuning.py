@@ -1,6 +1,8 @@
-"""Tuning: one shared Dataset, pruning, a study that survives a kill, threads that share it."""
+"""Tuning: one shared Dataset, the same trials with any number of threads and after any kill."""
 
+import math
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -8,7 +10,7 @@ import time
 
 from lib.ground.files import ROOT
 from lib.power import tuning
-from lib.power.study import DONE, FoldPruner, open_study
+from lib.power.study import open_study
 from lib.power.trials import history_chart, parameter_importance, trials_frame
 from lib.power.tuning import score, shared_datasets, tune
 from lib.splits import time_folds
@@ -55,10 +57,11 @@ def path(tmp_path):
 
 
 def done(study):
-    return [(t.params, t.value) for t in study.trials if t.state in DONE]
+    return [(t.number, t.params, t.value, t.state, t.intermediate_values) for t in study.trials]
 
 
 def load(path):
+    """Return the last study of a journal."""
     backend = optuna.storages.journal.JournalFileBackend(str(path))
     storage = optuna.storages.JournalStorage(backend)
     name = optuna.get_all_study_names(storage)[-1]
@@ -107,7 +110,7 @@ def test_search_finds_more_leaves_and_repeats_itself(data, folds, tmp_path):
     first = tune(*data, folds, tmp_path / "a.log", n_trials=12)
     second = tune(*data, folds, tmp_path / "b.log", n_trials=12)
     assert done(first) == done(second)
-    assert len({tuple(params.items()) for params, _ in done(first)}) == 12
+    assert len({tuple(trial.params.items()) for trial in first.trials}) == 12
     assert first.best_params["num_leaves"] > 4
     assert first.best_value < np.std(data[1])
 
@@ -194,21 +197,51 @@ def test_default_space_holds_the_start_and_the_grid_which_is_small():
     assert np.prod([len(values) for values in DEFAULTS["GRID"].values()]) == 36
 
 
-def test_resumed_search_continues_as_if_never_interrupted(data, folds, tmp_path):
-    whole = tune(*data, folds, tmp_path / "whole.log", n_trials=14)
-    path = tmp_path / "killed.log"
-    tune(*data, folds, path, n_trials=5)
-    half = load(path)
-    half.ask(fixed_distributions=SPACE)
-    with path.open("ab") as file:
-        file.write(b'{"op_code": 5, "worker_')
-    (tmp_path / "killed.log.lock").symlink_to(path)
-    began = time.monotonic()
-    resumed = tune(*data, folds, path, n_trials=14)
-    assert time.monotonic() - began < 20, "waited for the lock of a dead process"
-    assert done(resumed) == done(whole)
-    assert [t.state for t in resumed.trials].count(TrialState.FAIL) == 1
-    assert len(done(resumed)) == 14
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+@pytest.mark.parametrize("n_workers", [2, 3])
+def test_any_number_of_workers_gives_the_trials_of_one_in_whatever_order_they_end(
+    data, folds, path, monkeypatch, sampler, n_workers
+):
+    train = tuning._train
+
+    def train_now_fast_now_slowly(*args):
+        time.sleep(random.choice([0, 0, 0.02]))
+        return train(*args)
+
+    monkeypatch.setattr(tuning, "GRID", {"num_leaves": (2, 4, 8, 12), "lambda_l2": (0.1, 1, 2, 9)})
+    alone = tune(*data, folds, path, n_trials=30, sampler=sampler)
+    monkeypatch.setattr(tuning, "_train", train_now_fast_now_slowly)
+    path = path.with_name("together.log")
+    together = tune(*data, folds, path, n_trials=30, sampler=sampler, n_workers=n_workers)
+    assert {trial.state for trial in alone.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert done(together) == done(alone)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_search_killed_at_any_place_continues_as_if_never_interrupted(data, folds, path, sampler):
+    options = {"n_trials": 22, "sampler": sampler}
+    whole = done(tune(*data, folds, path, **options))
+    journal = path.read_bytes()
+    lock = path.with_name("study.log.lock")
+    for n_workers, part in enumerate((0.02, 0.3, 0.55, 0.9), start=1):
+        path.write_bytes(journal[: round(part * len(journal))])
+        lock.symlink_to(path)
+        began = time.monotonic()
+        assert done(tune(*data, folds, path, n_workers=n_workers, **options)) == whole
+        assert time.monotonic() - began < 20, "waited for the lock of a dead process"
+
+
+def test_search_of_more_trials_begins_with_those_of_fewer(data, folds, path):
+    fewer = done(tune(*data, folds, path, n_trials=15, n_workers=2))
+    more = done(tune(*data, folds, path, n_trials=24, n_workers=2))
+    assert more[:15] == fewer
+    assert more == done(tune(*data, folds, path.with_name("more.log"), n_trials=24))
+
+
+def test_search_that_ran_out_of_time_has_the_first_trials_of_one_that_did_not(data, folds, path):
+    timed = done(tune(*data, folds, path, n_trials=10_000, timeout_s=0.3, n_workers=2))
+    untimed = tune(*data, folds, path.with_name("untimed.log"), n_trials=len(timed))
+    assert timed == done(untimed)
 
 
 def test_finished_search_is_returned_without_another_trial(data, folds, path):
@@ -235,28 +268,9 @@ def test_search_of_other_data_or_settings_begins_beside_the_first(
     assert done(again)[:2] == first and len(done(again)) == 3
 
 
-def test_pruner_keeps_the_best_quarter_at_the_same_fold():
-    study = optuna.create_study(pruner=FoldPruner(0.25))
-
-    def trial(*means, complete=True):
-        asked = study.ask()
-        for step, mean in enumerate(means, start=1):
-            asked.report(mean, step)
-        if complete:
-            study.tell(asked, means[-1])
-        return asked
-
-    for mean in (1.0, 2.0, 3.0, 4.0):
-        assert not trial(9.0, complete=False).should_prune()
-        trial(mean, mean + 10)
-    assert trial(1.5, complete=False).should_prune() is False
-    assert trial(2.5, complete=False).should_prune() is True
-    assert trial(0.5, 12.5, complete=False).should_prune() is True
-
-
 def test_second_process_on_the_same_study_is_refused(data, folds, path):
     with (
-        open_study(path, "any", keep=1.0),
+        open_study(path, "any"),
         pytest.raises(RuntimeError, match="another process is tuning in .*study.log"),
     ):
         tune(*data, folds, path, n_trials=1)
@@ -294,31 +308,20 @@ def test_search_killed_in_the_middle_of_its_trials_resumes(data, folds, tmp_path
     search.wait()
     search.stdout.close()
     before = done(load(path))
-    study = tune(*data, folds, path, n_trials=len(before) + 2)
+    n_trials = len(before) + 2
+    monkeypatch.setattr(tuning, "REPORT_EVERY_S", 60)
+    study = tune(*data, folds, path, n_trials=n_trials)
     assert len(before) >= 1 and done(study)[: len(before)] == before
-    assert len(done(study)) == len(before) + 2
-    assert not [t for t in study.trials if t.state == TrialState.RUNNING]
+    assert done(study) == done(tune(*data, folds, tmp_path / "alone.log", n_trials=n_trials))
 
 
-def test_two_threads_finish_every_combination_once_with_the_values_of_one(
-    data, folds, path, monkeypatch
-):
-    monkeypatch.setattr(tuning, "KEEP", 1.0)
-    study = tune(*data, folds, path, n_workers=2, sampler="grid")
-    alone = tune(*data, folds, path.with_name("alone.log"), sampler="grid")
-    by_params = [sorted((tuple(p.items()), v) for p, v in done(s)) for s in (study, alone)]
-    assert by_params[0] == by_params[1]
-    assert len({params for params, _ in by_params[0]}) == len(study.trials) == 6
-
-
-def test_combination_whose_training_was_killed_is_tried_again(data, folds, path):
-    tune(*data, folds, path, n_trials=2, sampler="grid")
-    half = load(path)
-    half.enqueue_trial({"num_leaves": 8, "lambda_l2": 10.0}, skip_if_exists=True)
-    killed = half.ask(fixed_distributions=SPACE)
-    study = tune(*data, folds, path, n_trials=50, sampler="grid")
-    assert study.trials[killed.number].state == TrialState.FAIL
-    assert len({tuple(params.items()) for params, _ in done(study)}) == len(done(study)) == 6
+def test_training_without_a_number_is_worse_than_any(data, folds, path, monkeypatch):
+    train = tuning._train
+    values = iter([(math.nan, 1)] * len(folds))
+    monkeypatch.setattr(tuning, "_train", lambda *args: next(values, None) or train(*args))
+    study = tune(*data, folds, path, n_trials=6)
+    assert study.trials[0].value == math.inf
+    assert study.best_value < np.std(data[1])
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])

@@ -5,8 +5,9 @@ has the database (`make up`), the run is triggered, followed and, on an interrup
 """
 
 import signal
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import FrameType
@@ -19,15 +20,13 @@ from lib.floors import explain
 from lib.ground import console as user
 from lib.ground import layout
 from lib.ground.parameters import Value, check_values, merge_parameters
-from lib.ground.runs import run_of_airflow, start_of
+from lib.ground.runs import run_of_airflow
 from lib.machine import streams
 from lib.machine.session import SIGNALS, import_papermill
-from lib.pages.summary import PAGE, read_summary, summarise
+from lib.pages.summary import PAGE, summarise
 from lib.run import Run
 
 import_papermill()  # before Airflow, which is then quicker to import
-
-from lib.dag.promotion import read_decision  # noqa: E402
 
 from airflow.sdk import DAG  # noqa: E402
 from airflow.sdk.listener import get_listener_manager  # noqa: E402
@@ -39,6 +38,7 @@ POLL_S = 1.0
 SCHEDULER_S = 60.0  # a scheduler that has not reported for so long is gone
 PARSED_S = 120.0
 STOP_S = 20.0
+REASON_CHARACTERS = 500
 WORDS = {"success": "ok", "skipped": "skipped", "up_for_retry": "FAILED", "failed": "FAILED"}
 
 
@@ -178,18 +178,18 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
         except KeyboardInterrupt:
             state = "cancelled"
             scheduling.fail_in_airflow(pipeline, run_id)
-            _wait(lambda: start_of(run) and summarise(run)["state"] != "running", STOP_S)
+            _wait(lambda: run.path.exists() and summarise(run)["state"] != "running", STOP_S)
             scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
     _tell(run, state, console)
     return state
 
 
-def _wait(condition: Callable[[], object], seconds: float) -> bool:
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
     """Wait until a condition holds, for so many seconds at most; say whether it does."""
     deadline = time.monotonic() + seconds
     while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    return bool(holds)
+    return holds
 
 
 def _wait_until_parsed(pipeline: str) -> None:
@@ -271,6 +271,27 @@ def _tell_task(task: "TaskInstance", account: Account) -> None:
         account.end(task.task_id, WORDS[task.state], seconds=took)
 
 
+def _facts(summary: Mapping, *, failed: bool) -> dict[str, str]:
+    """Return what there is to say of a run that has ended, by name, whatever it has left."""
+    facts = {}
+    known, model, decision = (summary[key] for key in ("mlflow", "registration", "promotion"))
+    if known.get("tracking_uri") == tracking.tracking_uri():
+        facts["MLflow"] = f"run {known.get('run_id')} in {known['tracking_uri']}"
+    if model:
+        name, version, uri = (model.get(key, "?") for key in ("name", "version", "uri"))
+        facts["model"] = f"{name} version {version}, {uri}"
+    if summary["verdict"]:
+        facts["verdict"] = explain(summary["verdict"])
+    reason = textwrap.shorten(summary["reason"], REASON_CHARACTERS, placeholder=" …")
+    if failed and summary["state"] != "refused":
+        facts["failed"] = reason or "Airflow's log says why"
+    elif reason and not summary["verdict"]:
+        facts["result"] = reason
+    if decision:
+        facts["promote"] = f"{decision.get('outcome', '?')}: {decision.get('reason', '')}"
+    return facts
+
+
 def _tell(run: Run, state: str, console: TextIO) -> None:
     """Print where the report, the MLflow run and the model are, and what became of the model."""
     page = run.path / PAGE
@@ -279,16 +300,6 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
         console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
         facts["go on"] = "`make up`, and in Airflow clear the stopped task; or start a new run"
     else:
-        summary = read_summary(run)
-        if known := tracking.link(run):
-            facts["MLflow"] = f"run {known['run_id']} in {tracking.tracking_uri()}"
-        if model := summary["registration"]:
-            facts["model"] = f"{model['name']} version {model['version']}, {model['uri']}"
-        if summary["verdict"]:
-            facts["verdict"] = explain(summary["verdict"])
-        elif summary["reason"]:
-            facts["result"] = summary["reason"].splitlines()[0]
-        if decision := read_decision(run):
-            facts["promote"] = f"{decision['outcome']}: {decision['reason']}"
+        facts |= _facts(summarise(run), failed=state == "failed")
     for name, fact in facts.items():
         console.write(f"  {name:<8} {fact}\n")

@@ -167,7 +167,6 @@ class NotebookOperator(PapermillOperator):
     def _tell_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
         """Tell page and MLflow of a failure; a second one on the way is added to the first."""
         notebook = run.path / f"{self.stage}.ipynb"
-        publish_page(run)  # at once: a task that is told to stop is killed after seconds
         try:
             if not notebook.exists():
                 _report_refusal(Path(self.input_nb), notebook, error)

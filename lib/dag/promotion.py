@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
 from lib.dag.operator import interrupt_is_final, publish_page, runs_without_server
-from lib.ground.files import now, read_object, write_json
+from lib.ground.files import now, write_json
 from lib.ground.runs import run_of_airflow
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
 
@@ -181,11 +181,6 @@ class _Case:
         write_json(self.run.path / DECISION, said)
         tracking.log_page(self.run, DECISION)
         publish_page(self.run, complete=True)
-
-
-def read_decision(run: "Run") -> dict:
-    """Return the content of `promotion.json`; {} if there is none."""
-    return read_object(run.path / DECISION)
 
 
 def question(run: "Run", registered: dict, gate: dict) -> tuple[str, str]:

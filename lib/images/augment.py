@@ -85,7 +85,7 @@ class ImageBatches:
         if not 1 <= batch_size * multiple <= len(x):
             raise ValueError(
                 f"a step takes batch_size x multiple = {batch_size} x {multiple} images, and there "
-                f"are {len(x)}: lower batch_size, or take more images"
+                f"are {len(x)}: lower batch_size, or take more images (n_train, less n_validation)"
             )
         self.x, self.y, self.n_classes = x, np.asarray(y), n_classes
         self.batch_size, self.sizes, self.multiple, self.seed = batch_size, sizes, multiple, seed

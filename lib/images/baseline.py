@@ -38,7 +38,10 @@ def fit_pixel_baseline(x: np.ndarray, y: np.ndarray) -> "Pipeline":
     from threadpoolctl import threadpool_limits
 
     if not np.array_equal(np.unique(y), np.arange(max(y) + 1)):
-        raise ValueError(f"y holds the classes {np.unique(y)}: give 0, 1, ... with none left out")
+        raise ValueError(
+            f"y holds the classes {np.unique(y)}: give 0, 1, ... with none left out, "
+            "or draw more of them (n_baseline)"
+        )
     regression = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000)  # L-BFGS draws nothing
     with threadpool_limits(1):  # its products are small, and threads that wait for each other slow
         return make_pipeline(FunctionTransformer(_pixels), regression).fit(x, y)

@@ -1,19 +1,23 @@
-"""Labelled images in ten classes, MNIST and CIFAR-10: read and check them.
+"""Labelled images, whoever made them: read and check them.
 
 `load_images` is the one entry: for sample data, the files that Keras downloads, and files of one's
-own it returns the same `ImageSet` of raw uint8 arrays. Nothing is scaled, repaired or guessed: what
-breaks a rule is an error that names the file, what was expected and what was found.
+own it returns the same `ImageSet` of raw uint8 arrays. Nothing is scaled or guessed, and all of it
+is read: what breaks a rule is an error that names the file, what was found and what to give.
 """
 
-from collections.abc import Iterable
-from io import BytesIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from lib.dialect import read_columns
 from lib.ground.console import redact
 from lib.ground.files import data_dir
-from lib.images import cifar_files
+from lib.images import cifar_files, pictures
+from lib.images.files import Found, members, read_arrays, unpacked
+from lib.images.roles import STANDARD, Pair, pairs_of
+from lib.images.rules import Options, image_set
 from lib.images.sample import sample_digits, sample_objects
-from lib.images.sets import ARRAYS, CLASSES, SHAPES, ImageSet, images_digest, take_images
+from lib.images.sets import ImageSet, images_digest, take_images
 from lib.sources import list_files, read_file
 
 import numpy as np
@@ -30,14 +34,31 @@ KERAS_FILES = {
 }
 """URL and SHA-256 of what `keras.datasets` downloads."""
 
+GREY = {"mnist": True, "cifar10": False}
+"""Whether the images of a pipeline are grey; others are red, green, blue."""
+
+BESIDE = (".txt", ".md", ".rst", ".html", ".htm", ".json", ".xml", ".yaml", ".yml", ".pdf", ".log")
+"""Files that may lie beside images and are no images."""
+
 
 # Loading --------------------------------------------------------------------------------------
 
 
 def load_images(
-    dataset: str, source: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0
+    dataset: str,
+    source: str,
+    *,
+    n_train: int = 0,
+    n_test: int = 0,
+    seed: int = 0,
+    columns: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    test_share: float = 0.2,
+    test_seed: int = 0,
+    size: int = 0,
+    transpose: bool = False,
 ) -> ImageSet:
-    """Load MNIST, CIFAR-10 or something of the same form.
+    """Load MNIST, CIFAR-10, or images of one's own: grey ones in the first form, else colours.
 
     MNIST: 60,000 + 10,000 handwritten digits, Y. LeCun and C. Cortes, CC BY-SA 3.0. CIFAR-10:
     50,000 + 10,000 small photographs, A. Krizhevsky, "Learning Multiple Layers of Features from
@@ -46,18 +67,20 @@ def load_images(
     Parameters
     ----------
     dataset : {"mnist", "cifar10"}
-        Which form: grey 28 x 28, or colour 32 x 32.
+        Which form: grey, or colour.
     source : str
         One of
 
         - ``"sample"``: a small stand-in that needs no network, see `lib.images.sample`;
         - ``"keras"``: the very file that ``keras.datasets`` downloads, see `fetch_keras`;
-        - a path or URL (``https://``, ``s3://``, any fsspec scheme) of
+        - a path, glob or URL (``https://``, ``s3://``, any fsspec scheme) of
 
-          - Keras' ``.npz``: arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``. Images may
-            have a last axis of one channel for MNIST, and labels one of length one;
-          - for CIFAR-10 also the official Python archive, as ``.tar`` or packed by gzip, bzip2 or
-            xz, or the folder ``cifar-10-batches-py`` in it; see `lib.images.cifar_files`.
+          - arrays: ``.npz``, idx, ``.npy``, MATLAB; one file, or a folder or glob of the files of
+            one set. Names say what they are, see `lib.images.roles`;
+          - CSV, with a label and the pixels of a grey image in each line;
+          - a folder for each class, of PNG or JPEG, see `lib.images.pictures`;
+          - CIFAR-10 or CIFAR-100, for Python or as binary version, see `lib.images.cifar_files`;
+          - any of these packed by gzip, bzip2 or xz, or in a zip or tar archive.
 
         A relative path is looked up in ``DATA_DIR`` and then in the repository.
     n_train, n_test : int
@@ -65,6 +88,19 @@ def load_images(
         each class by its share, and stay in their order.
     seed : int
         Of the draw, and of the sample.
+    columns : sequence of str
+        What arrays or a column of labels are called, see `lib.dialect.read_columns`:
+        ``["x_train=photos", "y_train=kinds"]``, ``["label=class"]``.
+    classes : sequence of str
+        Names of the classes in order of the labels that there are; by default those that the source
+        names, or the labels.
+    test_share, test_seed : float, int
+        Where the source has no test part: which share of it is kept for it, see
+        `lib.images.sets.split_test`.
+    size : int
+        Height and width to bring images to, of which the middle square is taken; 0 for as they are.
+    transpose : bool
+        Whether rows and columns are swapped, as EMNIST's are.
 
     Returns
     -------
@@ -73,16 +109,30 @@ def load_images(
     Raises
     ------
     ValueError
-        If the source is not found, damaged or cut short, or holds anything but uint8 images of the
-        right shape, integer labels 0 to 9 for all of them and all ten classes in both parts; or if
-        it has fewer images than asked for.
+        If the source is not found, damaged or cut short, or holds anything but whole pixels from 0
+        to 255 of square images of one size, 16 to 96, with a label for each, 2 to 200 different
+        ones that are in both parts; or if it has fewer images than asked for.
     """
     if source == "sample":
         sample = sample_digits if dataset == "mnist" else sample_objects
         return sample(n_train, n_test, seed)
+    if size and not pictures.LEAST_SIDE <= size <= pictures.MOST_SIDE:
+        raise ValueError(
+            f"size is {size}: give {pictures.LEAST_SIDE} to {pictures.MOST_SIDE} pixels, or 0 for "
+            "images as they are"
+        )
     place = str(fetch_keras(dataset)) if source == "keras" else source
     shown = redact(place)
-    images = _checked(dataset, _read_source(dataset, place), shown)
+    options = Options(
+        is_grey=GREY[dataset],
+        classes=tuple(classes),
+        test_share=test_share,
+        test_seed=test_seed,
+        size=size,
+        transpose=transpose,
+    )
+    parts, names = _read_source(place, columns, options)
+    images = image_set(parts, names, options, shown)
     return take_images(images, n_train, n_test, seed=seed, name=shown)
 
 
@@ -94,7 +144,7 @@ def describe_images(images: ImageSet, dataset: str, source: str) -> dict[str, st
     dict
         ``name`` (`dataset`, and ``_sample`` for a sample), ``source`` (without secrets), ``digest``
         (`images_digest`), ``n_rows`` (images of both parts), ``n_train``, ``n_test``,
-        ``n_classes``.
+        ``n_classes``; ``notes``, if there are any.
     """
     return {
         "name": f"{dataset}_sample" if source == "sample" else dataset,
@@ -104,7 +154,7 @@ def describe_images(images: ImageSet, dataset: str, source: str) -> dict[str, st
         "n_train": len(images.y_train),
         "n_test": len(images.y_test),
         "n_classes": len(images.classes),
-    }
+    } | ({"notes": "; ".join(images.notes)} if images.notes else {})
 
 
 def fetch_keras(dataset: str) -> Path:
@@ -131,101 +181,113 @@ def fetch_keras(dataset: str) -> Path:
         ) from error
 
 
-def _read_source(dataset: str, source: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, whatever its name, or of a folder of batches."""
-    shown, is_cifar = redact(source), dataset == "cifar10"
-    files = list_files(
-        source,
-        folder=cifar_files.FOLDER if is_cifar else "",
-        endings=cifar_files.FILES if is_cifar else [".npz"],
-        hint='give "sample" or "keras"',
-    )
-    named = [(name.rsplit("/", 1)[-1], opened) for name, opened in files]
-    batches = [(name, opened) for name, opened in named if name in cifar_files.FILES]
-    if is_cifar and batches:
-        contents = ((name, read_file(opened, source)) for name, opened in batches)
-        return _join_batches(contents, shown)
+# Forms ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a source: its path in it, what messages call it, and how to read it."""
+
+    path: str
+    place: str
+    read: Callable[[], bytes]
+
+
+def _read_source(
+    source: str, columns: Sequence[str], options: Options
+) -> tuple[dict[str, Pair], dict[int, str]]:
+    """Return images and labels of each part, and the names of the labels as far as known."""
+    shown = redact(source)
+    entries = _entries(source, shown)
+    cifar = cifar_files.read_set([(entry.path, entry.read) for entry in entries], shown)
+    if cifar:
+        arrays, names = cifar
+        return {part: _named(*arrays[part], shown, part) for part in arrays}, dict(enumerate(names))
+    shots = [e for e in entries if e.path.lower().endswith(pictures.ENDINGS)]
+    if shots and (len(entries) > 1 or "/" in shots[0].path):
+        _refuse_others(entries, shots, shown)
+        files = [(entry.path, entry.read) for entry in shots]
+        parts, names = pictures.read_pictures(files, shown, options.size)
+        return parts, dict(enumerate(names))
+    return _read_arrays(entries, columns, shown)
+
+
+def _entries(source: str, shown: str) -> list[Entry]:
+    """Return the files that a source is, of an archive those in it."""
+    listed = list_files(source, hint='give "sample" or "keras"', deep=True)
+    files = [(path, opened) for path, opened in listed if not _is_litter(path)]
+    if not files:
+        raise ValueError(f"{shown} holds no file of images: name a folder that does")
     if len(files) > 1:
-        raise ValueError(f"{shown} is {len(files)} files, {files[0][0]} and others: name one")
-    content = read_file(files[0][1], source)
-    if is_cifar and not content.startswith(b"PK"):
-        return _join_batches(cifar_files.iter_members(content, shown), shown)
+        return [_entry(path, f"{shown}: {path}", opened, source) for path, opened in files]
+    path, opened = files[0]
+    content = unpacked(read_file(opened, source), shown)
+    inside = members(content, shown)
+    if inside is None:
+        return [Entry(path, shown, lambda: content)]
+    return [
+        Entry(inner, f"{shown}: {inner}", lambda data=data: data)
+        for inner, data in inside
+        if not _is_litter(inner)
+    ]
+
+
+def _entry(path: str, place: str, opened: Callable, source: str) -> Entry:
+    return Entry(path, place, lambda: read_file(opened, source))
+
+
+def _is_litter(path: str) -> bool:
+    """Whether a file is one that operating systems leave behind."""
+    parts = path.split("/")
+    hidden = any(part.startswith(".") and part.strip(".") for part in parts)
+    return hidden or "__MACOSX" in parts or parts[-1] in ("Thumbs.db", "desktop.ini")
+
+
+def _refuse_others(entries: Sequence[Entry], shots: Sequence[Entry], shown: str) -> None:
+    """Raise where something lies among pictures that may be one too."""
+    seen = {entry.path for entry in shots}
+    for entry in entries:
+        if entry.path not in seen and not entry.path.lower().endswith((*BESIDE, ".csv", ".mat")):
+            raise ValueError(
+                f"{entry.place} is no PNG or JPEG, as the {len(shots):,} others in {shown}: save "
+                "it as one, or take it out"
+            )
+
+
+def _read_arrays(
+    entries: Sequence[Entry], columns: Sequence[str], shown: str
+) -> tuple[dict[str, Pair], dict[int, str]]:
+    given = read_columns(columns, STANDARD, {})
+    label = given["label"].names[0] if "label" in given and given["label"].names else ""
+    arrays: list[Found] = []
+    names: dict[int, str] = {}
+    for entry in entries:
+        if entry.path.lower().endswith("mapping.txt"):
+            names = _mapped(entry.read(), entry.place)
+        elif len(entries) == 1 or not _is_beside(entry.path):
+            content = unpacked(entry.read(), entry.place)
+            arrays += read_arrays(entry.path, content, entry.place, label)
+    parts, found = pairs_of(arrays, given, shown)
+    return parts, names or dict(enumerate(found))
+
+
+def _is_beside(path: str) -> bool:
+    base = path.rsplit("/", 1)[-1].upper()
+    return path.lower().endswith(BESIDE) or base in ("README", "LICENSE", "LICENCE")
+
+
+def _mapped(content: bytes, place: str) -> dict[int, str]:
+    """Return the names of EMNIST's labels: lines of a label and the code of its letter."""
+    lines = content.decode("utf-8", errors="replace").split("\n")
     try:
-        with np.load(BytesIO(content), allow_pickle=False) as file:
-            return {key: np.asarray(file[key]) for key in ARRAYS}
-    except Exception as error:  # a damaged zip or header may raise nearly anything
+        rows = [line.split() for line in lines if line.strip()]
+        return {int(row[0]): chr(int(row[1])) for row in rows}
+    except (ValueError, IndexError, OverflowError) as error:
         raise ValueError(
-            f"{shown} is cut short, damaged or no .npz of the arrays {', '.join(ARRAYS)} "
-            f"({error!r}): fetch it again, or give a file of these arrays"
+            f"{place} must hold a label and the code of its letter in each line ({error}): fetch "
+            "it again, or take it out and give the names by classes"
         ) from error
 
 
-def _join_batches(contents: Iterable[tuple[str, bytes]], name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of the batches, the training ones in order of their numbers."""
-    batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for file, content in contents:
-        place = f"{name}: {file}"
-        if file in batches:
-            raise ValueError(f"{place} is there twice: which one is meant? Fetch the file again")
-        x, y = cifar_files.read_batch(content, place)
-        batches[file] = x, _check_labels(y, len(x), f"{place}: labels")
-    missing = [file for file in cifar_files.FILES if file not in batches]
-    if missing:
-        raise ValueError(
-            f"{name} has no {', '.join(missing)}: CIFAR-10 is {', '.join(cifar_files.FILES)}. Was "
-            "it cut short? Fetch it again"
-        )
-    x_test, y_test = batches.pop(cifar_files.TEST_FILE)
-    x_train, y_train = (
-        np.concatenate([batches[file][k] for file in cifar_files.TRAIN_FILES]) for k in (0, 1)
-    )
-    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-
-
-# Rules ----------------------------------------------------------------------------------------
-
-
-def _checked(dataset: str, arrays: dict[str, np.ndarray], name: str) -> ImageSet:
-    """Return the set that the arrays are, once sure that they keep every rule."""
-    parts: dict[str, np.ndarray] = {}
-    for part in ("train", "test"):
-        place = f"{name}: x_{part}"
-        x = _check_images(arrays[f"x_{part}"], SHAPES[dataset], place)
-        y = _check_labels(arrays[f"y_{part}"], len(x), f"{name}: y_{part}")
-        absent = np.flatnonzero(np.bincount(y, minlength=10) == 0)
-        if len(absent):
-            names = ", ".join(f"{label} ({CLASSES[dataset][label]})" for label in absent)
-            raise ValueError(f"{name}: y_{part} must hold all ten classes and has no {names}")
-        parts |= {f"x_{part}": x, f"y_{part}": y}
-    return ImageSet(**parts, classes=CLASSES[dataset])
-
-
-def _check_images(x: np.ndarray, shape: tuple[int, ...], place: str) -> np.ndarray:
-    """Return the images in one piece of memory, without a last axis of one channel."""
-    if len(shape) == 2 and x.shape[1:] == (*shape, 1):
-        x = x[..., 0]
-    if x.dtype != np.uint8 or x.ndim != len(shape) + 1 or x.shape[1:] != shape:
-        raise ValueError(
-            f"{place} must be uint8 of shape (n, {', '.join(map(str, shape))}), raw pixels from 0 "
-            f"to 255, not {x.dtype} of shape {x.shape}"
-        )
-    if x.max(initial=0) <= 1:
-        raise ValueError(
-            f"{place} must hold pictures of pixels from 0 to 255, and has none above 1: give the "
-            "raw pixels, before they are scaled"
-        )
-    return np.ascontiguousarray(x)
-
-
-def _check_labels(y: np.ndarray, n_images: int, place: str) -> np.ndarray:
-    """Return the labels as uint8 of shape (n,)."""
-    y = y[:, 0] if y.shape[1:] == (1,) else y
-    if y.shape != (n_images,) or y.dtype.kind not in "iu":
-        raise ValueError(
-            f"{place} must be integers from 0 to 9, one for each of the {n_images} images, not "
-            f"{y.dtype} of shape {y.shape}"
-        )
-    wrong = np.flatnonzero((y < 0) | (y > 9))
-    if len(wrong):
-        raise ValueError(f"{place} must be from 0 to 9: row {wrong[0]} has {y[wrong[0]]}")
-    return y.astype(np.uint8)
+def _named(x: np.ndarray, y: np.ndarray, shown: str, part: str) -> Pair:
+    return Found("", "x", x, f"{shown}: x_{part}"), Found("", "y", y, f"{shown}: y_{part}")

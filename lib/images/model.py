@@ -33,6 +33,7 @@ with warnings.catch_warnings():
 
 if TYPE_CHECKING:
     import keras
+    from mlflow.pyfunc import PyFuncModel
 
 IMAGES, LABEL = "images", "label"
 MODULES = ("backend", "images.model", "packaging")
@@ -104,7 +105,7 @@ class ImageClassifier(PythonModel):
         pixels = _pixels(images, self.spec["image_shape"])
         probabilities = _in_batches(self.network, pixels).astype(np.float64)
         classes = self.spec["classes"]
-        found = pd.DataFrame(probabilities, columns=_columns(classes))
+        found = pd.DataFrame(probabilities, columns=probability_columns(classes))
         found.insert(0, LABEL, [classes[k] for k in probabilities.argmax(axis=1)])
         return found
 
@@ -171,15 +172,21 @@ def save_image_classifier(
 
 def image_signature(classes: Sequence[str]) -> ModelSignature:
     """Return the tensor that a classifier takes, of any shape, and the columns that it gives."""
-    columns = [ColSpec(DataType.double, name) for name in _columns(classes)]
+    columns = [ColSpec(DataType.double, name) for name in probability_columns(classes)]
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(object), (-1,), IMAGES)]),
         outputs=Schema([ColSpec(DataType.string, LABEL), *columns]),
     )
 
 
-def _columns(classes: Sequence[str]) -> list[str]:
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """Return the columns of a classifier's answer that hold the probabilities of the classes."""
     return [f"probability_{name.replace(' ', '_')}" for name in classes]
+
+
+def output_columns(model: "PyFuncModel") -> list[str]:
+    """Return the columns of probabilities of a loaded classifier, in order of its classes."""
+    return [name for name in model.metadata.signature.outputs.input_names() if name != LABEL]
 
 
 def _check_model(file: Path, spec: ImageSpec) -> None:

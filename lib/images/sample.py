@@ -6,7 +6,7 @@ the seed: pictures are made in whole numbers, so that they are the same on any m
 
 from collections.abc import Callable
 
-from lib.images.sets import CLASSES, ImageSet, check_count, split_validation, take_images
+from lib.images.sets import ImageSet, check_count, split_validation, take_images
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def sample_digits(n_train: int = 0, n_test: int = 0, seed: int = 0) -> ImageSet:
     digits = load_digits()
     x, y = _enlarge(digits.images.astype(np.int64)), digits.target.astype(np.uint8)
     train, test = split_validation(y, N_TEST_DIGITS, seed=seed)
-    images = ImageSet(x[train], y[train], x[test], y[test], CLASSES["mnist"])
+    images = ImageSet(x[train], y[train], x[test], y[test], tuple("0123456789"))
     return take_images(images, n_train, n_test, seed=seed, name="the sample of mnist")
 
 
@@ -102,8 +102,8 @@ def sample_objects(n_train: int = 0, n_test: int = 0, seed: int = 0) -> ImageSet
         ``columns`` and ``diagonals`` (stripes), ``checkers``, ``rings``, ``disc``, ``square``,
         ``triangle``, ``cross``, ``dots``.
     """
-    check_count("n_train", n_train)
-    check_count("n_test", n_test)
+    check_count("n_train", n_train, len(PATTERNS))
+    check_count("n_test", n_test, len(PATTERNS))
     x_train, y_train = _paint(n_train or N_TRAIN_OBJECTS, np.random.default_rng([seed, 0]))
     x_test, y_test = _paint(n_test or N_TEST_OBJECTS, np.random.default_rng([seed, 1]))
     return ImageSet(x_train, y_train, x_test, y_test, tuple(PATTERNS))

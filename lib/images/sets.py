@@ -9,13 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-SHAPES = {"mnist": (28, 28), "cifar10": (32, 32, 3)}
-CLASSES = {
-    "mnist": tuple("0123456789"),
-    "cifar10": tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
-}
-"""The names of the classes, in order of their labels."""
-
+LEAST_CLASSES, MOST_CLASSES = 2, 200
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -25,12 +19,14 @@ class ImageSet:
 
     Attributes
     ----------
-    x_train, x_test : ndarray of shape (n, 28, 28) or (n, 32, 32, 3), uint8
-        Raw pixels, 0 to 255: grey for MNIST, where ink is bright; red, green, blue for CIFAR-10.
+    x_train, x_test : ndarray of shape (n, side, side) or (n, side, side, 3), uint8
+        Raw pixels, 0 to 255: grey, or red, green, blue.
     y_train, y_test : ndarray of shape (n,), uint8
         Labels, positions in `classes`.
     classes : tuple of str
-        Names of the ten classes.
+        Names of the classes, 2 to 200; each is in both parts.
+    notes : tuple of str
+        What was done on the way from the source, a sentence each.
     """
 
     x_train: np.ndarray
@@ -38,6 +34,12 @@ class ImageSet:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Images and labels by their names."""
+        return {name: getattr(self, name) for name in ARRAYS}
 
 
 # Draws ---------------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def take_images(
     parts: dict[str, np.ndarray] = {}
     for salt, (part, n_rows) in enumerate({"train": n_train, "test": n_test}.items()):
         x, y = getattr(images, f"x_{part}"), getattr(images, f"y_{part}")
-        check_count(f"n_{part}", n_rows)
+        check_count(f"n_{part}", n_rows, len(images.classes))
         if n_rows > len(y):
             raise ValueError(
                 f"{name} has {len(y):,} {part} images: n_{part} is {n_rows:,}, give that many or "
@@ -69,10 +71,93 @@ def take_images(
     return replace(images, **parts)
 
 
-def check_count(name: str, n_rows: int) -> None:
+def check_count(name: str, n_rows: int, n_classes: int) -> None:
     """Raise unless `n_rows` is 0, for all, or enough for an image of every class."""
-    if n_rows and n_rows < 10:
-        raise ValueError(f"{name} is {n_rows}: give at least 10, one of each class, or 0 for all")
+    if n_rows and n_rows < n_classes:
+        raise ValueError(
+            f"{name} is {n_rows}: give at least {n_classes}, one of each class, or 0 for all"
+        )
+
+
+def split_test(
+    x: np.ndarray, y: np.ndarray, share: float, *, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say which images of a set without a test are kept to test with.
+
+    What is in an image decides, and `seed`: an image stays in its part when others are added, and
+    all images that are the same in every pixel are in one part. A class that would be missing in a
+    part gets the image that was nearest to it.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n, ...) and (n,)
+        Images and their labels.
+    share : float
+        Of the images to test with, a fraction.
+    seed : int
+        Of the choice.
+
+    Returns
+    -------
+    train, test : ndarray of int64
+        Row numbers, ascending; together every row once.
+
+    Raises
+    ------
+    ValueError
+        If both parts cannot have an image of each class; names the label.
+    """
+    salted = [hashlib.sha256(b"%d|" % seed + digest).digest() for digest in _image_digests(x)]
+    place = np.array([int.from_bytes(digest[:8]) for digest in salted]) / 2.0**64
+    is_test = place < share
+    for label in np.unique(y):
+        mine = place[y == label]
+        if not is_test[y == label].any():
+            is_test |= place == mine.min()
+        elif is_test[y == label].all():
+            is_test &= place != mine.max()
+    for label in np.unique(y):
+        if len(np.unique(is_test[y == label])) < 2:
+            raise ValueError(
+                f"label {label} has no two different images, one to learn from and one to test "
+                "with: give more images of it, or leave it out"
+            )
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def draw_rows(y: np.ndarray, n_rows: int, *, seed: int) -> np.ndarray:
+    """Return at most `n_rows` row numbers drawn at random, with at least one of every class.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), integer
+        Labels.
+    n_rows : int
+        How many; at least as many as there are classes are drawn.
+    seed : int
+        Of the draw.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(y))[:n_rows]
+    n_classes = len(np.unique(y))
+    if len(np.unique(y[drawn])) == n_classes:
+        return drawn
+    return _draw(y, max(n_rows, n_classes), n_left=0, seed=[seed])
+
+
+def first_of_each(y: np.ndarray, n_classes: int, *, most: int = 60) -> np.ndarray:
+    """Return rows of the first images of each class: three where there are few classes, or one.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), integer
+        Labels, from 0.
+    n_classes : int
+    most : int, default 60
+        Rows; where there are more classes, the last ones are left out.
+    """
+    n_each = 3 if 3 * n_classes <= most else 1
+    rows = [np.flatnonzero(y == label)[:n_each] for label in range(min(n_classes, most))]
+    return np.concatenate(rows)
 
 
 def split_validation(
@@ -137,7 +222,7 @@ def count_images(images: ImageSet) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame of shape (10, 2)
+    DataFrame of shape (n_classes, 2)
         Columns ``train`` and ``test``; index ``class``, names in order of the labels.
     """
     n_classes = len(images.classes)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lib.images.load import describe_images, load_images
+from lib.images.model import output_columns, probability_columns
 from lib.images.watched import image_columns, image_keys
-from lib.registry.rows import Rows
+from lib.registry.rows import NotComparable, Rows
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,35 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 
+TAKEN = ("n_train", "n_test", "seed", "columns", "classes", "test_share", "test_seed", "size")
+TAKEN += ("transpose",)
+"""Parameters of the load stage that say how a source is read."""
+
+
 def load_images_of(
     pipeline: str, source: str, options: Mapping[str, "Value"], model: "PyFuncModel"
 ) -> Rows:
-    """Return the test images of a source of the pipeline."""
-    given = {name: options[name] for name in ("n_train", "n_test", "seed") if name in options}
-    images = load_images(pipeline, source, **given)
+    """Return the test images of a source of the pipeline, their classes numbered as the model's.
+
+    Raises
+    ------
+    lib.registry.rows.NotComparable
+        If the source has a class that the model does not know; names both.
+    ValueError
+        If the source cannot be read.
+    """
+    images = load_images(pipeline, source, **{n: options[n] for n in TAKEN if n in options})
+    known = output_columns(model)
+    columns = probability_columns(images.classes)
+    unknown = [name for name, own in zip(images.classes, columns, strict=True) if own not in known]
+    if unknown:
+        raise NotComparable(
+            f"{source} has the classes {', '.join(unknown)}, which the model does not know; it "
+            f"knows {', '.join(known)}"
+        )
     keys = image_keys(images.x_test)
-    truth = pd.Series(images.y_test, keys, dtype=np.int64)
+    number = np.array([known.index(column) for column in columns])
+    truth = pd.Series(number[images.y_test], keys, dtype=np.int64)
     return Rows(images.x_test, keys, truth, describe_images(images, pipeline, source))
 
 

@@ -376,14 +376,19 @@ def needed_rows(per_day: int, options: PowerOptions) -> int:
 
     `per_day` is what `rows_per_day` says of the history.
     """
-    lags, windows, horizon = options["lags"], options["windows"], options["horizon"]
-    reach = [max(LOAD_LAGS) + 1, *LOAD_WINDOWS, *(lag + 1 for lag in lags), *windows]
-    reach.append(max(_changes(per_day)) + 1)
-    for period, n_periods in ((per_day, options["days"]), (7 * per_day, options["weeks"])):
-        if n_periods:
-            last = first_known_period(horizon, period) + n_periods - 1
-            reach.append(last * period - horizon + 1)
-    return max(reach)
+    return max(reaches(per_day, options).values())
+
+
+def reaches(per_day: int, options: PowerOptions) -> dict[str, int]:
+    """Return how many rows back each option reaches; "" stands for what no option moves."""
+    horizon = options["horizon"]
+    found = {"": max(max(LOAD_LAGS) + 1, *LOAD_WINDOWS, max(_changes(per_day)) + 1)}
+    found["lags"] = max(options["lags"], default=0) + 1
+    found["windows"] = max(options["windows"], default=0)
+    for name, period in (("days", per_day), ("weeks", 7 * per_day)):
+        last = first_known_period(horizon, period) + options[name] - 1
+        found[name] = last * period - horizon + 1 if options[name] else 0
+    return found
 
 
 def _changes(per_day: int) -> list[int]:

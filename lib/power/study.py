@@ -9,14 +9,10 @@ from pathlib import Path
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a bare kernel
     import optuna
-    from optuna.trial import FrozenTrial, TrialState
-
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-N_STARTUP = 4  # trials that must have been complete before any is pruned
 
 
 @contextmanager
-def open_study(path: Path, name: str, *, keep: float) -> Iterator[optuna.Study]:
+def open_study(path: Path, name: str) -> Iterator[optuna.Study]:
     """Open or begin a study in a file and hold it; Optuna logs only warnings from now on.
 
     Parameters
@@ -25,8 +21,6 @@ def open_study(path: Path, name: str, *, keep: float) -> Iterator[optuna.Study]:
         Journal file, on a local disk; made if missing. It may hold several studies.
     name : str
         A digest of what the trials of the study have in common.
-    keep : float
-        See `FoldPruner`.
 
     Raises
     ------
@@ -48,47 +42,9 @@ def open_study(path: Path, name: str, *, keep: float) -> Iterator[optuna.Study]:
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name=name,
-            pruner=FoldPruner(keep),
             load_if_exists=True,
         )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
         yield study
-
-
-def n_done(study: optuna.Study) -> int:
-    """Return how many trials are complete or pruned."""
-    return len(study.get_trials(deepcopy=False, states=DONE))
-
-
-class FoldPruner(optuna.pruners.BasePruner):
-    """Prune a trial whose mean RMSE so far is not among the best of those that got as far.
-
-    Folds differ in difficulty, so a trial is compared with other trials at the same fold, never
-    with itself at an earlier one, as Optuna's percentile pruner would.
-
-    Parameters
-    ----------
-    keep : float
-        Fraction of the trials that goes on after each fold.
-    """
-
-    def __init__(self, keep: float) -> None:
-        self.keep = keep
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Tell whether `trial` should stop after the fold it reported last."""
-        step = trial.last_step
-        trials = study.get_trials(deepcopy=False, states=DONE)
-        n_complete = sum(other.state == TrialState.COMPLETE for other in trials)
-        if step is None or n_complete < N_STARTUP:
-            return False
-        seen = [
-            other.intermediate_values[step] for other in trials if step in other.intermediate_values
-        ]
-        value = trial.intermediate_values[step]
-        n_better = sum(other < value for other in seen)
-        return n_better >= self.keep * (len(seen) + 1)
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -1,9 +1,6 @@
 """What a study of `lib.power.tuning` shows: its trials, and which parameter mattered."""
 
-import math
-
 from lib.charts import lines
-from lib.power.study import DONE
 
 import optuna
 import pandas as pd
@@ -14,18 +11,17 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
     """Return one row per trial: state, mean RMSE over the folds it saw, their count, parameters.
 
     The value of a pruned trial is the mean over the folds it saw: compare it with trials that saw
-    as many. Failed trials (their process was killed) have no value.
+    as many.
     """
     rows = [
         {
             "number": trial.number,
             "state": trial.state.name.lower(),
-            "rmse": trial.value if trial.state in DONE else math.nan,
+            "rmse": trial.value,
             "n_folds": len(trial.intermediate_values),
             **trial.params,
         }
         for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.WAITING
     ]
     return pd.DataFrame(rows).set_index("number")
 

@@ -3,10 +3,10 @@
 `tune` takes the rows of training and validation only, in order of time, and returns an Optuna study
 whose best trial has the lowest mean RMSE over the folds. The rows are binned once: every fold of
 every trial is a subset of one LightGBM Dataset. A trial that falls behind the others after a fold
-is pruned. The study lives in a journal file, so that a killed search continues where it stopped;
-with one worker it then gives the same trials as a search that was never interrupted. With several
-workers the order in which trials end, and with it what the sampler learns from, depends on the
-machine. Workers are threads: LightGBM works outside of Python's lock.
+is pruned. The study lives in a journal file, so that a killed search continues where it stopped.
+The same seed gives the same trials, whatever the number of workers, and whether or not the search
+was killed on the way; `lib.power.search` says how. Where a time is set, it depends on the machine
+how many there are, and nothing else. Workers are threads: LightGBM works outside of Python's lock.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from lib.power.study import DONE, n_done, open_study
+from lib.power.search import AHEAD, Attempt, Params, search
+from lib.power.study import open_study
 from lib.splits import Fold
 
 import lightgbm as lgb
@@ -27,7 +28,7 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-Params = dict[str, int | float | str | bool]
+Draw = Callable[[Sequence[Attempt]], Params]
 FIXED: Params = {
     "objective": "regression",
     "metric": "rmse",
@@ -168,17 +169,18 @@ def tune(
         See `lib.splits.time_folds`. Scored in the order given; the cheapest first prunes soonest.
     study_path : Path
         Journal file, on a local disk; made if missing. A search of the same data and settings goes
-        on in it, any other begins beside it.
+        on in it, any other begins beside it. It holds trials that have ended, in order of number.
     sampler : {"tpe", "grid"}, default "tpe"
         Optuna's tree-structured Parzen estimator in `SPACE`, or every combination of `GRID` once,
         in an order drawn by the seed.
     n_trials : int, default 50
-        Finished trials in the study at the end, complete and pruned, those of earlier calls
-        included. A grid ends when it is through.
+        Trials in the study at the end, complete and pruned, those of earlier calls included. A
+        grid ends when it is through.
     timeout_s : float, optional
         Start no trial after so many seconds of this call; those under way are finished.
     n_workers : int, default 1
-        Threads that train, each a trial of its own with one thread of LightGBM.
+        Threads that train, each a fold of a trial with one thread of LightGBM. More than
+        `lib.power.search.AHEAD` find no work.
     objective : str, default "regression"
         Loss of LightGBM; trials are judged by RMSE whatever it is.
     learning_rate : float, default 0.1
@@ -205,37 +207,36 @@ def tune(
         "max_bin": MAX_BIN,
         "seed": seed,
     }
-    settings = (folds, params, MAX_ROUNDS, PATIENCE, KEEP, sampler, SPACE, START, GRID)
-    with open_study(study_path, _digest(x, y, settings), keep=KEEP) as study:
+    settings = (folds, params, MAX_ROUNDS, PATIENCE, KEEP, AHEAD, sampler, SPACE, START, GRID)
+    with open_study(study_path, _digest(x, y, settings)) as study:
         study.set_user_attr("params", params)
-        n_left = _queue(study, sampler, n_trials, seed)
-        if n_left > 0:
+        draw, n_trials = _sampler(sampler, n_trials, seed)
+        finished = [_attempt(trial) for trial in study.get_trials(deepcopy=False)]
+        if len(finished) < n_trials:
             whole = lgb.Dataset(x, y, params={**params, "num_threads": n_workers}).construct()
             free = [shared_datasets(whole, folds) for _ in range(n_workers)]
-            errors: list[Exception] = []
 
-            def value(trial: optuna.Trial) -> float:
+            def score_fold(chosen: Params, place: int) -> float:
                 datasets = free.pop()
                 try:
-                    return _score_trial(trial, params, datasets)
-                except lgb.basic.LightGBMError as error:
-                    said = f"trial {trial.number} with {trial.params} failed: {error}"
-                    errors.append(RuntimeError(said))
-                    raise errors[-1] from error
+                    trained = {**params, **chosen, "num_threads": 1}
+                    return _train(trained, *datasets[place], MAX_ROUNDS, PATIENCE)[0]
                 finally:
                     free.append(datasets)
 
-            progress = _progress(n_done(study) + n_left, report)
-            _reseed(study, seed)
-            study.optimize(
-                value,
-                n_trials=n_left,
-                timeout=timeout_s,
-                n_jobs=n_workers,
-                callbacks=[lambda study, _: _reseed(study, seed), progress],
-            )
-            if errors:  # Optuna raises none of the last trials of several threads
-                raise errors[0]
+            progress = _progress(n_trials, report)
+            for trial in search(
+                finished,
+                draw,
+                score_fold,
+                n_trials=n_trials,
+                n_folds=len(folds),
+                n_workers=n_workers,
+                keep=KEEP,
+                timeout_s=timeout_s,
+            ):
+                study.add_trial(_frozen(trial))
+                progress(study, trial.number + 1)
     return study
 
 
@@ -289,67 +290,82 @@ def rescale(
     return {**params, "num_boost_round": round(float(np.mean(rounds)))}, rmse
 
 
-def _queue(study: optuna.Study, sampler: str, n_trials: int, seed: int) -> int:
-    """Queue the start of TPE, or the combinations a grid still lacks; return the trials to make."""
-    states = (*DONE, TrialState.WAITING)
-    known = [
-        trial.system_attrs.get("fixed_params", trial.params)
-        for trial in study.get_trials(deepcopy=False, states=states)
-    ]
-    queue = [START]
-    if sampler == "grid":
-        grid = list(product(*GRID.values()))
-        order = np.random.default_rng(seed).permutation(len(grid))
-        queue = [dict(zip(GRID, grid[k], strict=True)) for k in order]
-        n_trials = min(n_trials, len(grid))
-    lacking = [params for params in queue if params not in known]
-    for params in lacking[: max(n_trials - len(known), 0)]:
-        study.enqueue_trial(params)
-    return n_trials - n_done(study)
+def _sampler(name: str, n_trials: int, seed: int) -> tuple[Draw, int]:
+    """Return what draws the parameters of a trial, and how many trials there can be."""
+    if name == "tpe":
+        return _tpe(seed), n_trials
+    grid = list(product(*GRID.values()))
+    order = np.random.default_rng(seed).permutation(len(grid))
+    points = [dict(zip(GRID, grid[k], strict=True)) for k in order]
+    return lambda trials: points[len(trials)], min(n_trials, len(points))
+
+
+def _tpe(seed: int) -> Draw:
+    """Return what draws by TPE, from the results that `lib.power.search` lets it know.
+
+    A study in memory is told of those alone. Draws depend on the seed, the number of the trial and
+    that study, so a search that goes on begins with asking and telling again what has been.
+    """
+    seen, asked = optuna.create_study(), []
+
+    def draw(trials: Sequence[Attempt]) -> Params:
+        for number in range(len(asked), len(trials) + 1):
+            if number >= AHEAD:
+                _tell(seen, asked[number - AHEAD], trials[number - AHEAD])
+            if number < len(trials):
+                seen.enqueue_trial(trials[number].params)
+            elif number == 0:
+                seen.enqueue_trial(START)
+            draws = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            seen.sampler = optuna.samplers.TPESampler(seed=draws, multivariate=True)
+            asked.append(seen.ask(fixed_distributions=SPACE))
+        return asked[-1].params
+
+    return draw
+
+
+def _tell(study: optuna.Study, asked: optuna.Trial, trial: Attempt) -> None:
+    """Tell a study what became of a trial that it was asked for."""
+    for n_folds, mean in enumerate(trial.means, start=1):
+        asked.report(mean, n_folds)
+    value = trial.means[-1] if trial.state == TrialState.COMPLETE else None
+    study.tell(asked, value, trial.state)
+
+
+def _frozen(trial: Attempt) -> FrozenTrial:
+    """Return a trial that has ended as Optuna keeps it."""
+    return optuna.trial.create_trial(
+        state=trial.state,
+        value=trial.means[-1],
+        params=trial.params,
+        distributions=SPACE,
+        intermediate_values=dict(enumerate(trial.means, start=1)),
+    )
+
+
+def _attempt(trial: FrozenTrial) -> Attempt:
+    """Return a trial that Optuna has kept."""
+    means = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+    return Attempt(trial.number, trial.params, trial.state, means)
 
 
 def _progress(
     n_trials: int, report: Callable[[str], object]
-) -> Callable[[optuna.Study, FrozenTrial], None]:
-    """Return a callback of `optuna.Study.optimize` that says now and then how far a search is."""
+) -> Callable[[optuna.Study, int], None]:
+    """Return what says now and then how far a search is."""
     began = reported = time.monotonic()
 
-    def say(study: optuna.Study, _: FrozenTrial) -> None:
+    def say(study: optuna.Study, n_ended: int) -> None:
         nonlocal reported
         now = time.monotonic()
         if now - reported >= REPORT_EVERY_S:
             reported = now
             report(
-                f"trial {n_done(study)}/{n_trials} · best RMSE {study.best_value:.4f} · "
+                f"trial {n_ended}/{n_trials} · best RMSE {study.best_value:.4f} · "
                 f"{now - began:.0f} s elapsed"
             )
 
     return say
-
-
-def _reseed(study: optuna.Study, seed: int) -> None:
-    """Make the draws of the next trial depend on the seed and its place alone."""
-    place = len(study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING)))
-    draws = np.random.SeedSequence([seed, place]).generate_state(1)
-    study.sampler = optuna.samplers.TPESampler(seed=int(draws[0]), multivariate=True)
-
-
-def _score_trial(
-    trial: optuna.Trial, params: Params, datasets: list[tuple[lgb.Dataset, lgb.Dataset]]
-) -> float:
-    """Return the mean RMSE over the folds, unless the trial is pruned on the way."""
-    for name, where in SPACE.items():
-        is_int = isinstance(where, IntDistribution)
-        suggest = trial.suggest_int if is_int else trial.suggest_float
-        suggest(name, where.low, where.high, log=where.log)
-    params = {**params, **trial.params, "num_threads": 1}
-    rmse: list[float] = []
-    for train, valid in datasets:
-        rmse.append(_train(params, train, valid, MAX_ROUNDS, PATIENCE)[0])
-        trial.report(float(np.mean(rmse)), len(rmse))
-        if len(rmse) < len(datasets) and trial.should_prune():
-            raise optuna.TrialPruned
-    return float(np.mean(rmse))
 
 
 def _train(

@@ -394,7 +394,7 @@ def _compared(row: Mapping, champion: Mapping, margin: float) -> str:
         by, *ends = (signed(value, places) for value in (by, low, high))
         text += f", better by {by} ({' to '.join(ends)})"
         if not low > margin:
-            text += f", not surely by more than {margin:g}"
+            text += f", not surely by more than margin = {margin:g}"
     if row["p_value"] is not None:
         text += f"; McNemar's p = {row['p_value']:.2g}"
         text += "" if row["p_value"] < alpha(LEVEL) else f", not below {alpha(LEVEL):g}"

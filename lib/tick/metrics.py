@@ -26,7 +26,7 @@ def return_metrics(y_true: np.ndarray, y_pred: np.ndarray, close: np.ndarray) ->
 
     The price forecast is ``close * exp(forecast * 1e-4)``. Persistence forecasts that the price
     stays as it is, a return of 0. Where prices are nearly a martingale it is nearly the best there
-    is: a ``price_rmse_vs_persistence`` far below 1 is the sign of a leak before it is one of skill.
+    is; `lib.tick.leaks` tells whether what is far below 1 is skill.
 
     Parameters
     ----------
