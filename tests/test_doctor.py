@@ -83,6 +83,7 @@ def test_a_check_that_fails_itself_is_a_problem_and_ends_no_other(monkeypatch, c
     assert "PROBLEM  breaks" in told and "ok       two" in told and "geheim" not in told
 
 
+@pytest.mark.slow
 def test_packages_that_differ_from_the_lock_are_named(monkeypatch, tmp_path):
     lock = tmp_path / "requirements.lock"
     monkeypatch.setattr(doctor, "LOCK", lock)

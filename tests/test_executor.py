@@ -105,6 +105,7 @@ def test_watcher_starts_at_once_and_leaves_a_finished_execution_alone(tmp_path):
     assert output.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_papermill_is_imported_without_storage_back_ends():
     code = (
         "import sys; from lib.machine.session import import_papermill; import_papermill(); "

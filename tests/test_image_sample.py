@@ -200,6 +200,7 @@ def flat(x):
     return x.reshape(len(x), -1) / np.float32(255)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_linear_model_of_the_pixels_learns_next_to_nothing(objects):
     model = LogisticRegression(max_iter=15, C=0.01)

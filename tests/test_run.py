@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.slow)])
 def outputs(request, tmp_path, monkeypatch):
     """An outputs folder on every kind of file system that is promised to work."""
     if request.param == "local":

@@ -70,7 +70,7 @@ def test_opened_notebook_is_a_valid_notebook(outputs, tmp_path):
         nbformat.validate(nbformat.read(open_stage("power/r1", stage, tmp_path), as_version=4))
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.slow)])
 def anywhere(request, tmp_path, monkeypatch):
     """An outputs folder on every kind of file system that is promised to work."""
     place = {"local": str(tmp_path / "outputs"), "memory": f"memory://{tmp_path.name}"}
