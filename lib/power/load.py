@@ -6,8 +6,9 @@ See `lib.power.frame` for what that frame is and what is checked.
 from collections.abc import Sequence
 from io import BytesIO
 
+from lib.formats import PARQUET
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, join
-from lib.power.packed import PARQUET, as_utf8, unpack
+from lib.power.packed import as_utf8, unpack
 from lib.power.sample import sample_power
 from lib.power.source import TIME, UNITS, Source, clock_of, describe_source
 from lib.power.sql import read_sql
