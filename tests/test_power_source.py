@@ -421,7 +421,10 @@ def test_command_of_the_readme_reads_lines_as_the_house_s(read, house):
 
 REFUSED = {
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(50), "is HDF5, not text or Parquet"),
-    "SQLite": (b"SQLite format 3\x00" + bytes(50), "is a SQLite database, not text or Parquet: give .*sql:sqlite:///"),
+    "SQLite": (
+        b"SQLite format 3\x00" + bytes(50),
+        "is a SQLite database, not text or Parquet: give .*sql:sqlite:///",
+    ),
     "Excel": (zipped(b"", "[Content_Types].xml"), "is an Excel workbook.*: save it as CSV"),
     "old Excel": (b"\xd0\xcf\x11\xe0" + bytes(50), "is an Excel workbook"),
     "JSON": (b'[{"time": 1}]', "is JSON"),

@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import BinaryIO
@@ -65,9 +66,11 @@ def date_in_name(name: str) -> date | None:
 def _open(name: str, opener: Callable[[], BinaryIO], form: TickFormat) -> RawTicks:
     """Tell what a file is by its first bytes, and which columns it has."""
     with opener() as stream:
-        start = stream.read(len(PARQUET))
+        start = stream.read(len(XZ))
         if start.startswith(PARQUET):
-            return RawTicks(parquet.read_schema(stream).names, partial(_read_parquet, opener))
+            names, batches = parquet.read_schema(stream).names, partial(_read_parquet, opener)
+            return RawTicks(names, batches, facts={"format": "Parquet"})
+    packed = {"packed by": packing(start)} if packing(start) else {}
     if not start:
         raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
     opened = partial(_unpacked, name, opener)
@@ -78,7 +81,8 @@ def _open(name: str, opener: Callable[[], BinaryIO], form: TickFormat) -> RawTic
         opened = partial(_unpacked, name, opener, encoding="utf-16")
         with opened() as text:
             start = text.read(MAX_HEADER)
-    return read_text(name, opened, start, form)
+    raw = read_text(name, opened, start, form)
+    return replace(raw, facts={**raw.facts, **packed})
 
 
 class _Tap:
