@@ -78,7 +78,7 @@ def test_notebook_as_it_was_opened_has_nothing_to_keep(project, opened, capsys):
 
 
 def test_change_of_code_is_written_alone_and_outputs_are_cleared(project, opened, capsys):
-    edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
+    edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     before = cells(project / COMMITTED)
     keep.main(str(opened.relative_to(project)), apply=True)
     after = cells(project / COMMITTED)
@@ -92,7 +92,8 @@ def test_change_of_code_is_written_alone_and_outputs_are_cleared(project, opened
     printed = capsys.readouterr().out
     assert "modified /cells/9/source" in printed and "make notebooks PIPELINE=power" in printed
     shown = [line for line in printed.splitlines() if line.startswith(("+", "-"))]
-    assert [("0.6 *" in line, "0.5 *" in line) for line in shown] == [(False, True), (True, False)]
+    found = [("0.6 *" in line, "min_judged *" in line) for line in shown]
+    assert found == [(False, True), (True, False)]
 
 
 def test_change_of_prose_keeps_the_outputs_and_the_bytes_of_all_else(project, opened, capsys):
@@ -141,7 +142,7 @@ def test_cells_that_came_went_and_moved_are_shown_and_written(project, opened, c
 def test_change_that_somebody_made_meanwhile_is_kept_beside_mine(project, opened, capsys):
     edit(project / COMMITTED, "evaluate-05", "run.local", "run . local")
     edit(opened, "evaluate-05", "made.loc[split", "made . loc[split")
-    edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
+    edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     keep.main("latest", apply=True)
     source = "".join(cells(project / COMMITTED)["evaluate-05"]["source"])
     assert "run . local" in source and "made . loc[split" in source
@@ -150,8 +151,8 @@ def test_change_that_somebody_made_meanwhile_is_kept_beside_mine(project, opened
 
 
 def test_same_lines_changed_by_both_are_refused_and_nothing_is_written(project, opened):
-    edit(project / COMMITTED, "evaluate-10", "0.5 * n_test", "0.4 * n_test")
-    edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
+    edit(project / COMMITTED, "evaluate-10", "min_judged * n_test", "0.4 * n_test")
+    edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     before = (project / COMMITTED).read_bytes()
     with pytest.raises(ValueError, match=r"has changed since .*: cells/9/source/1\. Nothing"):
         keep.main("latest", apply=True)
@@ -162,7 +163,7 @@ def test_cell_deleted_there_and_changed_here_is_refused(project, opened):
     notebook = outcome.read_notebook(UPath(project / COMMITTED))
     notebook["cells"] = [c for c in notebook["cells"] if c["id"] != "evaluate-10"]
     (project / COMMITTED).write_text(json.dumps(notebook))
-    edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
+    edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     with pytest.raises(ValueError, match="in the same place as the opened notebook: cells"):
         keep.main("latest", apply=True)
 
@@ -181,7 +182,7 @@ def test_kept_change_can_be_changed_and_kept_again(project, opened, capsys):
 
 
 def test_change_of_others_alone_is_nothing_to_keep_and_stays(project, opened, capsys):
-    edit(project / COMMITTED, "evaluate-10", "0.5 * n_test", "0.4 * n_test")
+    edit(project / COMMITTED, "evaluate-10", "min_judged * n_test", "0.4 * n_test")
     before = (project / COMMITTED).read_bytes()
     keep.main("latest", apply=True)
     assert "nothing to keep" in capsys.readouterr().out
@@ -189,7 +190,7 @@ def test_change_of_others_alone_is_nothing_to_keep_and_stays(project, opened, ca
 
 
 def test_committed_notebook_that_changes_while_one_is_asked_is_left(project, opened):
-    edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
+    edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     found = keep.propose(opened)
     edit(project / COMMITTED, "evaluate-11", "Watch", "Mind")
     before = (project / COMMITTED).read_bytes()
@@ -208,14 +209,14 @@ def test_person_at_a_terminal_is_asked(project, opened, monkeypatch, capsys, ans
             return answer
 
     monkeypatch.setattr("sys.stdin", Terminal())
-    edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
+    edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     keep.main("latest", apply=False)
     assert f"Write this into {COMMITTED}? [y/N]" in capsys.readouterr().out
     assert ("0.6 * n_test" in (project / COMMITTED).read_text()) is written
 
 
 def test_where_nobody_can_be_asked_it_is_shown_and_nothing_is_written(project, opened, capsys):
-    edit(opened, "evaluate-10", "0.5 * n_test", "0.6 * n_test")
+    edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     assert cli.main(["keep"]) == 0
     printed = capsys.readouterr().out
     assert "0.6 * n_test" in printed and "nothing was written; APPLY=1 writes it" in printed
@@ -253,7 +254,7 @@ def test_notebook_that_was_not_opened_from_a_run_is_refused(project, opened):
 def test_parameters_cell_that_airflow_could_not_read_is_refused(project, opened):
     before = (project / COMMITTED).read_bytes()
     edit(opened, "evaluate-02", "block_length: int = 0", "block_length = 0")
-    with pytest.raises(ValueError, match="parameters cell line 3: expected `name: type"):
+    with pytest.raises(ValueError, match="parameters cell line 4: expected `name: type"):
         keep.main("latest", apply=True)
     assert (project / COMMITTED).read_bytes() == before
 

@@ -184,7 +184,7 @@ def test_stage_that_was_not_executed_gets_what_the_run_knows_of_its_parameters(o
     assert "source" not in assigned(path), "the stage has no such parameter"
     note = sources(path)[0]
     assert "the cells are of `notebooks/power/05_evaluate.ipynb`" in note
-    assert "defaults are taken: block_length, n_explained, n_resamples." in note
+    assert "defaults are taken: block_length, min_judged, n_explained, n_resamples." in note
     assert "Not finished in the run: 03_tune, 04_train" in note
 
 

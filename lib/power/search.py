@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from optuna.trial import TrialState
+from lib.power.study import TrialState
 
 Params = dict[str, int | float | str | bool]
 AHEAD = 8  # trials that may be under way at once, so no more threads than that find work

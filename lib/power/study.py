@@ -9,6 +9,9 @@ from pathlib import Path
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a bare kernel
     import optuna
+    from optuna.trial import TrialState
+
+__all__ = ["TrialState", "open_study"]
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """What a study of `lib.power.tuning` shows: its trials, and which parameter mattered."""
 
 from lib.charts import lines
+from lib.power.study import TrialState
 
 import optuna
 import pandas as pd
-from optuna.trial import TrialState
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:

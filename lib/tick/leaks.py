@@ -139,26 +139,21 @@ def examine(
     }
 
 
-def refuse(found: Mapping[str, float]) -> None:
-    """Raise if what `examine` has found is a leak.
-
-    Raises
-    ------
-    ValueError
-        Says which test has told it, with its numbers.
-    """
+def leak(found: Mapping[str, float]) -> str:
+    """Return which test of `examine` has told a leak, with its numbers; "" if none has."""
     if not found["most_moved"] <= TOLERANCE:
-        raise ValueError(
+        return (
             "a leak: a forecast changes when the bars after it are taken away, by "
             f"{found['most_moved']:.3g} deviations of all forecasts. Some feature of the model "
             "looks ahead"
         )
     if found["shuffled_rank_ic_low"] > 0:
-        raise ValueError(
+        return (
             "a leak: with the bars of each day in random order, where nothing can be known, the "
             f"rank IC is still {found['shuffled_rank_ic']:.3f} ({_ends(found)}). The forecasts "
             "know the bar that comes"
         )
+    return ""
 
 
 def words(found: Mapping[str, float], model: float, plain: float, *, n_lags: int = N_LAGS) -> str:
