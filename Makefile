@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # Arguments are what is typed after `make`; the environment of the shell is not asked for them.
 PIPELINE :=
 PARAMS := {}
+SOURCE :=
+ALL :=
 TASK :=
 RUN :=
 STAGE :=
@@ -23,7 +25,7 @@ AT :=
 AIRFLOW_PORT :=
 MLFLOW_PORT :=
 LAB_PORT :=
-export PIPELINE PARAMS TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT
+export PIPELINE PARAMS SOURCE TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT
 export AIRFLOW_PORT MLFLOW_PORT LAB_PORT
 
 # These would make every import slow, or let another environment leak in.
@@ -35,7 +37,7 @@ CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given 
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: help install run look new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -54,6 +56,9 @@ $(VENV)/ready: requirements.lock
 
 run: $(VENV)/ready  ## train all pipelines on sample data, or run one | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']
 	@$(CLI) run --params="$$PARAMS" -- $(PIPELINE)
+
+look: $(VENV)/ready  ## say what a source is as a pipeline reads it, and how to run on it; ALL=1 counts every row | SOURCE=<file> PIPELINE=power [PARAMS='{"time_zone": "UTC"}'] [ALL=1]
+	@$(CLI) look --pipeline="$$PIPELINE" --params="$$PARAMS" $(if $(call yes,$(ALL)),--all) -- "$$SOURCE"
 
 up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ctrl-C | [AIRFLOW_PORT=8080] [MLFLOW_PORT=5000] [LAB_PORT=8888]
 	@$(CLI) up --airflow-port="$$AIRFLOW_PORT" --mlflow-port="$$MLFLOW_PORT" --lab-port="$$LAB_PORT"

@@ -6,6 +6,7 @@ What cannot be read is a ValueError that names file, column and row.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from lib.frames import frame_digest
 from lib.ground.console import redact
 from lib.ground.directions import closest
 from lib.judged import numbered, time_keys
+from lib.looks import names_look
 from lib.sources import list_files, read_file
 
 import numpy as np
@@ -91,6 +93,11 @@ def load_table(
     return found.set_axis(numbered([f"{digest:016x}" for digest in digests]), axis=0)
 
 
+def table_loader(pipeline: str, **options: object) -> Callable[..., pd.DataFrame]:
+    """Return `load_table` with what is the same for all sources of a pipeline."""
+    return names_look(pipeline)(partial(load_table, **options))
+
+
 def describe_table(table: pd.DataFrame, source: str, *, name: str, target: str) -> dict:
     """Return what there is to know about a table before its values, for ``dataset.json``.
 
@@ -155,12 +162,14 @@ def split_rows(
     return pd.Series(np.take(PARTS, np.searchsorted(borders, place)), table.index, dtype="str")
 
 
-def unlearned(table: pd.DataFrame, model: "PyFuncModel") -> pd.DataFrame:
-    """Return the rows that a model has not learned from, as far as it knows.
+def unlearned(table: pd.DataFrame, model: "PyFuncModel | None") -> pd.DataFrame:
+    """Return the rows that a model has not learned from, as far as it knows; all without one.
 
     Of the very data that it was trained on these are the rows of its test, of other data all: its
     metadata hold ``digest`` of the data and ``split``, what `split_rows` was given.
     """
+    if model is None:
+        return table
     learned = model.metadata.metadata
     if frame_digest(table) != learned["digest"]:
         return table

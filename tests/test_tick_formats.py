@@ -130,13 +130,12 @@ def test_zip_of_several_tables_is_refused_with_their_names(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (TEXT.encode("utf-16"), "UTF-16: save it in UTF-8"),
         (TEXT.encode("utf-16-le"), "is it UTF-16"),
         (TEXT.replace("size", "größe").encode("latin-1"), "text in UTF-8, by its first line"),
-        (b'{"price": 1}', "seems to be JSON"),
-        (b"<!DOCTYPE html>", "a web page: fetch the file itself"),
-        (b"\x89HDF\r\n\x1a\n", "HDF5: write it as Parquet"),
-        (bytes(range(256)), "is neither text in UTF-8 nor Parquet"),
+        (b'{"price": 1}', "is JSON"),
+        (b"<!DOCTYPE html>", "is a web page, .*: fetch the file itself"),
+        (b"\x89HDF\r\n\x1a\n", "is HDF5, .*: write its table as Parquet"),
+        (bytes(range(256)), "is neither text nor Parquet"),
         (gzip.compress(gzip.compress(TEXT.encode(), mtime=0), mtime=0), "packed twice"),
         (f"\n{TEXT}".encode(), "line 1 is empty"),
     ],

@@ -44,7 +44,7 @@ def run(pipelines: list[str], params: str) -> int:
         If `params` is no JSON object, or no notebook declares a parameter of that name, type and
         domain. Nothing has been started then.
     """
-    values, names = _json_object(params), choose(pipelines)
+    values, names = json_object(params), choose(pipelines)
     started = time.monotonic()
     services.prepare()
     os.environ.update(services.airflow_settings())
@@ -88,7 +88,8 @@ def choose(asked: list[str]) -> list[str]:
     return asked or [name for name in layout.pipelines(ending="_register") if name in known]
 
 
-def _json_object(text: str) -> dict:
+def json_object(text: str) -> dict:
+    """Return the parameters that were typed as JSON; raises a ValueError if they are none."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 from lib.images.load import describe_images, load_images
 from lib.images.model import output_columns, probability_columns
+from lib.images.sets import count_duplicates, count_images
 from lib.images.watched import image_columns, image_keys
+from lib.looks import Look
 from lib.registry.rows import NotComparable, Rows
 
 import numpy as np
@@ -47,6 +49,21 @@ def load_images_of(
     number = np.array([known.index(column) for column in columns])
     truth = pd.Series(number[images.y_test], keys, dtype=np.int64)
     return Rows(images.x_test, keys, truth, describe_images(images, pipeline, source))
+
+
+def look_at(pipeline: str, source: str, options: Mapping[str, "Value"], most_rows: int = 0) -> Look:
+    """Look at images as they will be used; all of them are read."""
+    images = load_images(pipeline, source, **{n: options[n] for n in TAKEN if n in options})
+    n_train, n_test = len(images.y_train), len(images.y_test)
+    repeats = count_duplicates(images)
+    odd = list(images.notes)
+    if repeats["across"]:
+        odd.append(f"{repeats['across']:,} test images are training images too: see max_repeats")
+    counts = count_images(images)
+    facts = {"images": f"{images.x_train.dtype} of shape {images.x_train.shape[1:]}"}
+    facts["classes"] = f"{len(images.classes)}: {', '.join(images.classes)}"[:200]
+    rows = {"read": n_train + n_test, "train": n_train, "test": n_test}
+    return Look(facts, pd.DataFrame(), counts, rows, odd)
 
 
 def predict(model: "PyFuncModel", rows: Rows, keys: pd.Index) -> np.ndarray:

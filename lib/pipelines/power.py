@@ -8,6 +8,7 @@ from lib.judged import time_keys, times
 from lib.power.features import measured
 from lib.power.frame import RESOLUTIONS, describe_power
 from lib.power.load import load_power
+from lib.power.look import look_at_power as look
 from lib.power.watched import power_columns
 from lib.registry.rows import NotComparable, Rows
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lib.ground.parameters import Value
 
     from mlflow.pyfunc import PyFuncModel
+
+__all__ = ["load_rows", "look", "predict", "rows_of", "watched"]
 
 OPTIONS = ("max_missing", "sample_days", "seed", "columns", "layout", "time_zone")
 OPTIONS += ("min_power_kw", "max_power_kw", "bin_s")

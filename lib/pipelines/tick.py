@@ -10,6 +10,7 @@ from lib.registry.rows import Rows
 from lib.tick.bars import to_bars
 from lib.tick.indicators import forward_return
 from lib.tick.load import describe_ticks, iter_ticks, load_ticks
+from lib.tick.look import look_at_ticks as look
 from lib.tick.watched import bar_columns
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lib.ground.parameters import Value
 
     from mlflow.pyfunc import PyFuncModel
+
+__all__ = ["load_rows", "look", "predict", "watched"]
 
 OPTIONS = ("symbol", "columns", "layout", "time_zone", "session", "session_zone")
 OPTIONS += ("drop_repeats", "max_deviation", "max_dropped", "sort", "seed")

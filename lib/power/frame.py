@@ -239,9 +239,11 @@ def describe_power(frame: pd.DataFrame, source: str) -> dict[str, str | int]:
         ``name`` (``household_power``, or ``household_power_sample`` for made-up readings),
         ``source`` (without secrets), ``digest`` (`frame_digest`), ``n_rows``, ``n_missing`` (rows
         without power), ``start`` and ``end`` (ISO 8601, first and last row), ``freq`` (ISO 8601
-        duration of a row).
+        duration of a row); and where the rows of the source are, as ``rows_read``, ``rows_kept``
+        …, where `load_power` has counted them.
     """
-    return {
+    rows = {f"rows_{name}": n_rows for name, n_rows in frame.attrs.get("rows", {}).items()}
+    return rows | {
         "name": "household_power_sample" if source == "sample" else "household_power",
         "source": redact(source),
         "digest": frame_digest(frame),
@@ -250,6 +252,28 @@ def describe_power(frame: pd.DataFrame, source: str) -> dict[str, str | int]:
         "start": frame.index[0].isoformat(),
         "end": frame.index[-1].isoformat(),
         "freq": grid_step(frame).isoformat(),
+    }
+
+
+def count_rows(parts: Sequence[Part], frame: pd.DataFrame) -> dict[str, int]:
+    """Return where the rows of `parts` are in the `frame` that was made of them; they add up.
+
+    Returns
+    -------
+    dict
+        ``read``, and of these ``without_power``, with power but in a row of the frame with
+        ``too_few_readings``, and ``kept``.
+    """
+    ts = np.concatenate([_microseconds(part.frame) for part in parts])
+    has_power = np.concatenate([part.frame["power_kw"].notna() for part in parts])
+    into = (ts[has_power] - _microseconds(frame)[0]) // (grid_step(frame) // pd.Timedelta("1us"))
+    n_kept = int(frame["power_kw"].notna().to_numpy()[into].sum())
+    n_power = int(has_power.sum())
+    return {
+        "read": len(ts),
+        "without_power": len(ts) - n_power,
+        "too_few_readings": n_power - n_kept,
+        "kept": n_kept,
     }
 
 

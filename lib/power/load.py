@@ -6,8 +6,10 @@ See `lib.power.frame` for what that frame is and what is checked.
 from collections.abc import Sequence
 from io import BytesIO
 
-from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, join
-from lib.power.packed import PARQUET, as_utf8, unpack
+from lib.formats import PARQUET
+from lib.looks import names_look
+from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, count_rows, join
+from lib.power.packed import as_utf8, unpack
 from lib.power.sample import sample_power
 from lib.power.source import TIME, UNITS, Source, clock_of, describe_source
 from lib.power.sql import read_sql
@@ -20,6 +22,7 @@ import pandas as pd
 from pyarrow import ArrowInvalid
 
 
+@names_look("power")
 def load_power(
     source: str,
     *,
@@ -86,6 +89,7 @@ def load_power(
         float64 columns `COLUMNS`: ``power_kw`` (kW), ``reactive_power_kvar`` (kVAr),
         ``voltage_v`` (V), ``current_a`` (A), ``sub_metering_1_wh`` to ``sub_metering_3_wh`` (Wh
         per row). Index ``ts``: datetime64[us], naive local time, the start of the row's interval.
+        Its ``attrs["rows"]`` say where each row of the source is, see `count_rows`.
 
     Raises
     ------
@@ -105,18 +109,19 @@ def load_power(
             "length: give bin_s=0"
         )
     if source == "sample":
-        frame = sample_power(sample_days, seed=seed)
+        parts = [Part(source, sample_power(sample_days, seed=seed))]
     elif source.startswith("sql:"):
-        frame = join([read_sql(source, written)], power_kw, bin_s)
+        parts = [read_sql(source, written)]
     elif source == "uci":
-        frame = join([read_text(fetch_uci(), TEXT, Source())], power_kw)
+        parts, bin_s = [read_text(fetch_uci(), TEXT, Source())], 0
     else:
         files = list_files(source, hint='give "sample" or "uci"')
         parts = [read_part(read_file(opened, source), name, written) for name, opened in files]
-        frame = join(parts, power_kw, bin_s)
-    if resolution == "native":
-        return frame
-    return aggregate_power(frame, resolution, max_missing=max_missing)
+    frame = parts[0].frame if source == "sample" else join(parts, power_kw, bin_s)
+    if resolution != "native":
+        frame = aggregate_power(frame, resolution, max_missing=max_missing)
+    frame.attrs["rows"] = count_rows(parts, frame)
+    return frame
 
 
 def read_part(data: bytes, name: str, source: Source) -> Part:
@@ -129,11 +134,11 @@ def read_part(data: bytes, name: str, source: Source) -> Part:
             table = pd.read_parquet(BytesIO(text))
         except (OSError, ArrowInvalid) as error:
             raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
-        return from_table(_with_index(table, source), name, source)
+        return from_table(with_index(table, source), name, source)
     return read_text(as_utf8(text, name), name, source, complete=is_packed)
 
 
-def _with_index(table: pd.DataFrame, source: Source) -> pd.DataFrame:
+def with_index(table: pd.DataFrame, source: Source) -> pd.DataFrame:
     """Return a table with its index as a column, where it has a name or is its time."""
     has_clock = TIME in source.columns or clock_of([str(c).lower() for c in table.columns])
     if isinstance(table.index, pd.DatetimeIndex) and not has_clock:

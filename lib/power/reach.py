@@ -51,7 +51,7 @@ def check_rows(
     furthest = {k: v for k, v in sorted(reach.items(), key=lambda item: -item[1]) if k and v > 1}
     told = ", ".join(f"{k} {v:,} rows ({v / per_day:.3g} days)" for k, v in furthest.items())
     enough = _least_rows(options, max(reach.values()), fractions, min_rows)
-    better = _fitting(n_rows, per_day, options, fractions, min_rows)
+    better = fitting(index, options, fractions, min_rows)
     found = ", ".join(f"{name} {n:,}" for name, n in parts.items())
     way = f"PARAMS='{json.dumps(better)}' would do" if better else "No lower value would do"
     raise ValueError(
@@ -85,10 +85,11 @@ def _least_rows(
     return max(math.ceil(wanted.get(k, own) / share) for k, share in shares.items()) + 1
 
 
-def _fitting(
-    n_rows: int, per_day: int, options: PowerOptions, fractions: dict[str, float], min_rows: int
+def fitting(
+    index: pd.DatetimeIndex, options: PowerOptions, fractions: dict[str, float], min_rows: int
 ) -> dict:
-    """Return the parameters to change so that the rows are enough; {} if none are."""
+    """Return the parameters to change so that the rows are enough; {} if none are, or none need."""
+    n_rows, per_day = len(index), rows_per_day(index)
     least = math.ceil(100 * (min_rows + options["horizon"] + 1) / n_rows) / 100
     larger = {name: max(least, value) for name, value in fractions.items()}
     if larger["valid_fraction"] > MOST_VALID or larger["test_fraction"] > MOST_TEST:

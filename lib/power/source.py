@@ -116,7 +116,8 @@ def columns_of(
     is_described = source.columns or source.layout.names
     if absent and (not is_described or "power_kw" in absent):
         missing = ", ".join(f"{COLUMNS[column]} ({column})" for column in absent)
-        raise ValueError(f"{name} has no column {missing}; {found}. {_way_out(absent)}")
+        others = [n for n, ours in zip(names, free, strict=True) if ours not in (*clock, *COLUMNS)]
+        raise ValueError(f"{name} has no column {missing}; {found}. {_way_out(absent, others)}")
     ours = [c for c in COLUMNS if c not in given and c not in absent]
     if len(clock) == 1 and len({*free} & {*WHOLE_TIMES}) > 1:
         both = ", ".join(repr(n) for n, k in zip(names, free, strict=True) if k in WHOLE_TIMES)
@@ -142,11 +143,12 @@ def clock_of(names: Sequence[str]) -> list[str]:
     return [c for c in CLOCKS if c in names][:1]
 
 
-def _way_out(absent: list[str]) -> str:
+def _way_out(absent: list[str], others: list[str]) -> str:
     """Return what to give for columns that have other names or are not there."""
     if "power_kw" in absent:
+        name = others[0] if len(others) == 1 else "<name>"
         return (
-            'Give columns=["power_kw=<name> [kW]"] with its name and unit, one of '
+            f'Give columns=["power_kw={name} [kW]"] with its name and unit, one of '
             f"{', '.join(UNITS['power_kw'])} (the last two of energy by the row), and others "
             "alike; what is then not found counts as not measured"
         )

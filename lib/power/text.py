@@ -45,14 +45,7 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
     ValueError
         Names the line that cannot be read, and why.
     """
-    line = data.find(b"\n") + 1
-    header = (
-        data[: min(line or MOST_HEADER, MOST_HEADER)].decode("utf-8-sig", "replace").rstrip("\r\n")
-    )
-    separator = source.layout.separator or next((s for s in SEPARATORS if s in header), ",")
-    start = 0 if source.layout.names else line
-    fields = source.layout.names or _fields(header, separator)
-    names = [field.strip() for field in fields]
+    separator, names, start = read_header(data, source)
     columns_of(names, name, source, f", separated by {separator!r}")
     tail = data[-4096:]
     if not complete and not tail.endswith(b"\n"):
@@ -86,11 +79,22 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
     return from_table(table.unify_dictionaries().to_pandas(), name, written, "line", first)
 
 
+def read_header(data: bytes, source: Source) -> tuple[str, list[str], int]:
+    """Return the separator, the names of the columns, and where the first row begins."""
+    line = data.find(b"\n") + 1
+    header = (
+        data[: min(line or MOST_HEADER, MOST_HEADER)].decode("utf-8-sig", "replace").rstrip("\r\n")
+    )
+    separator = source.layout.separator or next((s for s in SEPARATORS if s in header), ",")
+    fields = source.layout.names or fields_of(header, separator)
+    return separator, [field.strip() for field in fields], 0 if source.layout.names else line
+
+
 class _NoTime(Exception):
     pass
 
 
-def _fields(line: str, separator: str) -> list[str]:
+def fields_of(line: str, separator: str) -> list[str]:
     """Return the fields of one line, quoted or not."""
     try:
         return next(csv.reader([line], delimiter=separator), [])

@@ -9,10 +9,12 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import BinaryIO
 
+from lib.formats import PARQUET, UTF16, XZ, ZIP, packing, require_text, table_in
 from lib.sources import list_files
 from lib.tick.read import RawTicks, TickFile, TickFormat
 from lib.tick.text import read_text
@@ -24,43 +26,8 @@ TEXTS = (".csv", ".txt", ".tsv")
 PACKINGS = ("", ".gz", ".zip", ".bz2", ".xz", ".zst")
 ENDINGS = (".parquet", ".zip", *(text + packing for text in TEXTS for packing in PACKINGS))
 DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?!\d)")
-ZIP, XZ, PARQUET = b"PK\x03\x04", b"\xfd7zXZ\0", b"PAR1"
-STREAMS = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bz2",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22\x4d\x18": "lz4",
-}
-"""Packed streams that Arrow unpacks."""
-OTHERS = {
-    b"\xff\xfe": "text in UTF-16: save it in UTF-8",
-    b"\xfe\xff": "text in UTF-16: save it in UTF-8",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save it as CSV",
-    b"{": "JSON: write it as CSV or Parquet",
-    b"[": "JSON: write it as CSV or Parquet",
-    b"<!": "a web page: fetch the file itself",
-    b"<html": "a web page: fetch the file itself",
-    b"<HTML": "a web page: fetch the file itself",
-    b"<?xml": "XML: write it as CSV or Parquet",
-    b"%PDF": "a PDF: fetch the table itself",
-    b"\x89HDF": "HDF5: write it as Parquet",
-    b"ARROW1": "an Arrow (Feather) file: write it as Parquet",
-    b"FEA1": "an old Feather file: write it as Parquet",
-    b"ORC": "an ORC file: write it as Parquet",
-    b"Obj\x01": "an Avro file: write it as Parquet",
-    b"SQLite format 3": "a SQLite database: write the table as Parquet",
-    b"\x93NUMPY": "a NumPy array: write it as Parquet",
-    b"\x80\x04": "a Python pickle: write it as Parquet",
-    b"\x80\x05": "a Python pickle: write it as Parquet",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
-    b"Rar!": "a RAR archive: unpack it",
-    b"DBN": "Databento's own encoding: ask for CSV, or write it as Parquet",
-    b"]\0\0": "LZMA, as Dukascopy's own .bi5 files are: write it as CSV or Parquet",
-    b"PK\x05\x06": "an empty zip archive: fetch it again",
-}
-"""What is known by its first bytes and not read, and what to do then."""
-TWICE = "packed twice, or an archive within another: unpack it"
-OTHERS |= dict.fromkeys([ZIP, XZ, PARQUET, *STREAMS], TWICE)
+STREAMS = ("gzip", "bz2", "zstd", "lz4")
+"""Packings that Arrow unpacks."""
 MAX_HEADER = 1 << 15
 
 
@@ -99,23 +66,23 @@ def date_in_name(name: str) -> date | None:
 def _open(name: str, opener: Callable[[], BinaryIO], form: TickFormat) -> RawTicks:
     """Tell what a file is by its first bytes, and which columns it has."""
     with opener() as stream:
-        start = stream.read(16)
+        start = stream.read(len(XZ))
         if start.startswith(PARQUET):
-            return RawTicks(parquet.read_schema(stream).names, partial(_read_parquet, opener))
+            names, batches = parquet.read_schema(stream).names, partial(_read_parquet, opener)
+            return RawTicks(names, batches, facts={"format": "Parquet"})
+    packed = {"packed by": packing(start)} if packing(start) else {}
     if not start:
         raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
     opened = partial(_unpacked, name, opener)
     with opened() as text:
         start = text.read(MAX_HEADER)
-    for sign, kind in OTHERS.items():
-        if start.startswith(sign):
-            raise ValueError(f"{name} seems to be {kind}")
-    if b"\0" in start[:16]:
-        raise ValueError(
-            f"{name} is neither text in UTF-8 nor Parquet, by its first bytes; is it UTF-16? Save "
-            "it as one of them"
-        )
-    return read_text(name, opened, start, form)
+    require_text(start, name)
+    if start.startswith(UTF16):
+        opened = partial(_unpacked, name, opener, encoding="utf-16")
+        with opened() as text:
+            start = text.read(MAX_HEADER)
+    raw = read_text(name, opened, start, form)
+    return replace(raw, facts={**raw.facts, **packed})
 
 
 class _Tap:
@@ -135,8 +102,10 @@ class _Tap:
 
 
 @contextmanager
-def _unpacked(name: str, opener: Callable[[], BinaryIO]) -> Iterator[arrow.NativeFile]:
-    """Open a file, and unpack it if it is packed."""
+def _unpacked(
+    name: str, opener: Callable[[], BinaryIO], encoding: str = ""
+) -> Iterator[arrow.NativeFile]:
+    """Open a file, unpack it if it is packed, and give its text in UTF-8."""
     with opener() as stream:
         start = stream.read(6)
         stream.seek(0)
@@ -146,27 +115,20 @@ def _unpacked(name: str, opener: Callable[[], BinaryIO]) -> Iterator[arrow.Nativ
             stream = lzma.LZMAFile(stream)
         tap = _Tap(stream)
         text = arrow.PythonFile(tap, mode="r")
-        packing = next((kind for sign, kind in STREAMS.items() if start.startswith(sign)), None)
+        kind = packing(start)
+        text = arrow.CompressedInputStream(text, kind) if kind in STREAMS else text
         try:
-            yield arrow.CompressedInputStream(text, packing) if packing else text
+            yield arrow.transcoding_input_stream(text, encoding, "utf-8") if encoding else text
         finally:
             tap.is_shut = True
 
 
 def _member(name: str, stream: BinaryIO) -> BinaryIO:
-    """Open the one table in a zip archive; a note in text beside it is left alone."""
+    """Open the one table in a zip archive."""
     archive = zipfile.ZipFile(stream)
-    names = [one for one in archive.namelist() if not one.endswith("/") and "__MACOSX" not in one]
-    if "[Content_Types].xml" in names:
-        raise ValueError(f"{name} seems to be an Excel workbook: save it as CSV")
-    tables = [one for one in names if not one.lower().endswith(".txt")] or names
-    if len(tables) != 1:
-        held = ", ".join(tables[:5])
-        raise ValueError(
-            f"{name} holds {len(tables)} files ({held}), one was expected: unpack it into a folder"
-        )
+    table = table_in(archive, name)
     try:
-        return archive.open(tables[0])
+        return archive.open(table)
     except (RuntimeError, NotImplementedError) as error:  # a password, an unknown method
         raise ValueError(f"{name} cannot be unpacked ({error}): unpack it yourself") from None
 

@@ -11,10 +11,11 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lib.ground.console import redact
+from lib.looks import names_look
 from lib.tick.days import Day, write_days
 from lib.tick.read import BATCH_ROWS, tick_format
 from lib.tick.rules import EARLIEST, Rules, make_session, to_day, to_zone
@@ -41,7 +42,7 @@ RULES = {
     ),
     "outliers": (
         "prices further than max_deviation = {} from the rolling median",
-        "give a larger max_deviation if the price moves so fast, 10 to keep them all",
+        "give a larger one if the price moves so fast, as max_deviation=10, which keeps them all",
     ),
 }
 COUNTS = ("read", *DROPPED[:-1], "same_time", "repeats", "outliers", "kept")
@@ -70,6 +71,8 @@ class TickReport:
         Rows ``read``, of all files that were opened for their ticks, and where each of them is:
         of ``other_symbols``, ``after_as_of``, ``before_first_day``, dropped for one of the reasons
         above, or ``kept``. They add up.
+    is_whole : bool
+        Whether no file was left after `most_rows`.
     """
 
     days: pd.DataFrame
@@ -78,8 +81,10 @@ class TickReport:
     digest: str
     n_ticks: int
     rows: dict[str, int]
+    is_whole: bool = True
 
 
+@names_look("tick")
 def load_ticks(
     source: str,
     folder: Path,
@@ -99,6 +104,7 @@ def load_ticks(
     sort: bool = False,
     seed: int = 0,
     sample: Mapping[str, int] | None = None,
+    most_rows: int = 0,
 ) -> TickReport:
     """Load ticks, clean them, and write one Parquet file for each day into `folder`.
 
@@ -162,6 +168,8 @@ def load_ticks(
         read, beside `folder`, and memory for those of one day.
     seed, sample : int, mapping
         Of the sample, see `lib.tick.sample.sample_days`; other sources do not use them.
+    most_rows : int
+        After how many rows of the symbol to stop, for a look at the beginning; 0 for none.
 
     Returns
     -------
@@ -189,6 +197,7 @@ def load_ticks(
     clock = make_session(session, session_zone)
     rules = Rules(clock, to_day(as_of), drop_repeats, max_deviation, max_dropped)
     form = tick_format(kind, columns, to_zone("time_zone", time_zone).key, layout)
+    is_whole = True
     if source == "sample":
         if kind != "trades":
             raise ValueError(f"kind is {kind!r}: the sample holds trades")
@@ -196,8 +205,9 @@ def load_ticks(
         counts = Counter()
         days = write_days(_sample_up_to(made, rules, counts), folder, rules, EARLIEST, counts)
     else:
-        ticks = find_ticks(source, symbol, form, rules, sort=sort)
+        ticks = find_ticks(source, symbol, form, rules, sort=sort, most_rows=most_rows)
         days, counts = _load_last(ticks, folder, n_days), ticks.counts
+        is_whole = not ticks.is_cut
     kept = [day for day in days if day.counts["kept"]][-n_days:]
     _check_dropped([day for day in days if not kept or day.day >= kept[0].day], source, rules)
     if sum(day.counts["kept"] for day in kept) < 2:
@@ -207,7 +217,8 @@ def load_ticks(
             day.path.unlink(missing_ok=True)
             counts["before_first_day"] += day.counts["read"]
     shown = [day for day in days if day.day >= kept[0].day]
-    return _report(shown, symbol or kept[0].symbol, kind, _rows(shown, counts, rules))
+    report = _report(shown, symbol or kept[0].symbol, kind, _rows(shown, counts, rules))
+    return replace(report, is_whole=is_whole)
 
 
 def iter_ticks(folder: Path) -> Iterator[pl.DataFrame]:

@@ -6,8 +6,9 @@ column must be is an error that names file, line and value.
 
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import date
 from zipfile import BadZipFile
 
@@ -23,6 +24,10 @@ BATCH_ROWS = 250_000  # most rows held at once
 KINDS = {"trades": ["timestamp", "price", "size"], "quotes": ["timestamp", "bid", "ask"]}
 OPTIONAL = ["side", "symbol"]
 PRICED = ["price", "bid", "ask", "size"]
+LIKE = {"timestamp": ("time", "date", "ts", "utc"), "price": ("price", "px", "last", "rate")}
+LIKE |= {"size": ("size", "qty", "quantity", "amount", "vol"), "ask": ("ask", "offer")}
+LIKE |= {"bid": ("bid",), "symbol": ("symbol", "ticker", "instrument", "pair")}
+N_SHOWN = 20  # names in a message
 MIN_FLAGS = 100
 """Rows from which on sides of 0 and 1, of which none is -1, are taken for a flag."""
 DAMAGED = (arrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile)
@@ -43,6 +48,8 @@ class RawTicks:
         The decimal sign of numbers in text; "" to be told from them.
     may_be_empty : bool
         Whether it is no mistake when there are no rows.
+    facts : mapping of str to str
+        What else was recognised, for people.
     """
 
     columns: list[str]
@@ -51,6 +58,7 @@ class RawTicks:
     first_row: int = 1
     decimal: str = "."
     may_be_empty: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,36 @@ def read_ticks(file: TickFile, form: TickFormat) -> Iterator[tuple["Place", pl.D
     rows.check_flags(n_rows)
 
 
+def recognise(file: TickFile, form: TickFormat) -> tuple[dict[str, str], list[dict[str, object]]]:
+    """Return what a file is recognised as, and each column by what its first row holds.
+
+    Raises
+    ------
+    ValueError
+        As `read_ticks`.
+    """
+    raw = file.open(form)
+    rows = _Rows(file, form, raw)
+    with closing(raw.batches(rows.names)) as batches:
+        batch = next(batches).slice(0, 1)
+    first = rows.convert(batch, Place(file.name, raw.row, raw.first_row))
+    columns = []
+    for name, theirs in rows.present.items():
+        written = " + ".join(str(batch.column(one)[0]) for one in theirs)
+        ours = "ts" if name == "timestamp" else name
+        meant = first[ours][0] if ours in first.columns else "none in this row"
+        unit = form.columns[name].unit
+        columns.append(
+            {"column": name, "in the data": "+".join(theirs) + (f" [{unit}]" if unit else "")}
+            | {"first value": written, "is": str(meant)}
+        )
+    unread = [name for name in raw.columns if name not in rows.names]
+    facts = {"file": file.name, **raw.facts}
+    if raw.row == "line":
+        facts["decimal sign"] = rows.decimal or "none seen in the first row"
+    return facts | ({"not read": ", ".join(unread)} if unread else {}), columns
+
+
 class _Rows:
     """What makes batches of one file into ticks, and remembers how the file is written."""
 
@@ -251,18 +289,33 @@ def check_columns(
     name: str, columns: Sequence[str], form: TickFormat
 ) -> dict[str, tuple[str, ...]]:
     """Return what the data call the standard columns that they have; case does not matter."""
-    present = {}
+    present, absent = {}, {}
     for standard, column in form.columns.items():
         found = [_find(theirs, columns, name) for theirs in column.names]
         if standard in form.required and None in found:
-            theirs = column.names[found.index(None)]
-            raise ValueError(
-                f"{name} has no column {theirs!r} for {standard}, it has {', '.join(columns)}: "
-                f"say what it is called there with columns=['{standard}=...']"
-            )
-        if found and None not in found:
+            absent[standard] = column.names[found.index(None)]
+        elif found and None not in found:
             present[standard] = tuple(found)
+    if "price" in absent and {"bid", "ask"} <= {column.casefold() for column in columns}:
+        raise ValueError(
+            f'{name} has bid and ask and no {absent["price"]!r} for price: give kind="quotes"; or '
+            "say with columns what the price of a trade is called"
+        )
+    if absent:
+        wanted = ", ".join(f"{theirs!r} for {ours}" for ours, theirs in absent.items())
+        entries = ", ".join(f'"{ours}={_like(ours, columns)}"' for ours in absent)
+        held = ", ".join(columns[:N_SHOWN]) + (", …" if len(columns) > N_SHOWN else "")
+        raise ValueError(
+            f"{name} has no column {wanted}, it has {held}: say what is called how there, as "
+            f"columns=[{entries}]"
+        )
     return present
+
+
+def _like(standard: str, columns: Sequence[str]) -> str:
+    """Return the first column that may be the standard one by its name, for a message."""
+    words = LIKE.get(standard, ())
+    return next((c for c in columns if any(word in c.casefold() for word in words)), "...")
 
 
 def _find(theirs: str, columns: Sequence[str], name: str) -> str | None:

@@ -72,6 +72,8 @@ class TickSource:
         Whether ticks may be in any order, and are sorted.
     where : str
         The path or address, which may name the symbol; "" where no file has a name that counts.
+    most_rows : int
+        After how many rows of the symbol to stop; 0 for none.
     counts : Counter
         Of the last stream: ``rows`` read, and of them ``other_symbols`` and ``after_as_of``.
     """
@@ -82,6 +84,7 @@ class TickSource:
     rules: Rules
     sort: bool = False
     where: str = ""
+    most_rows: int = 0
     counts: Counter = field(default_factory=Counter)
     _symbols: set[str] = field(default_factory=set)
     _starts: dict[str, Start] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class TickSource:
         if not n_days or self.sort:
             return EARLIEST
         day_of, last_day = self.rules.session.day_of, self.rules.last_day
-        files = self._of_symbol(EARLIEST)
+        files = self.files(EARLIEST)
         if len(files) <= n_days:
             return EARLIEST
         firsts = [(f.day, 0 if f.day else self._start(f).first_us) for f in files]
@@ -105,7 +108,7 @@ class TickSource:
         Sorting needs space in the folder `scratch`.
         """
         self.counts.clear()
-        files = self._of_symbol(first_day) if self.sort else self._needed(first_day)
+        files = self.files(first_day) if self.sort else self._needed(first_day)
         ticks = self._in_order(files)
         yield from sort_ticks(ticks, self.rules.session, scratch) if self.sort else ticks
         if self.symbol and self._symbols and self.symbol not in self._symbols:
@@ -130,6 +133,13 @@ class TickSource:
                 if len(batch):
                     self._check_date(batch, file)
                     yield batch
+                if self.is_cut:
+                    return
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last stream has ended early, after as many rows as may be read."""
+        return 0 < self.most_rows <= self.counts["rows"] - self.counts["other_symbols"]
 
     def _check_kinds(self, kinds: dict[bool, str]) -> None:
         """Raise an error about files with and without symbols, unless the names tell these."""
@@ -149,7 +159,7 @@ class TickSource:
         if len(self._symbols) > 1:
             raise ValueError(
                 f"{place.name} holds ticks of several symbols, {_some(self._symbols)}: "
-                "give symbol='...' for one"
+                f"give symbol={min(map(str, self._symbols))!r} for one"
             )
         return rows
 
@@ -175,7 +185,7 @@ class TickSource:
 
     def _needed(self, first_day: date) -> list[TickFile]:
         """Return the files that may hold ticks wanted, in order of their first ticks."""
-        files = self._of_symbol(first_day)
+        files = self.files(first_day)
         if len(files) == 1:
             return files
         for start in map(self._start, files):
@@ -192,7 +202,7 @@ class TickSource:
         """The moment from which on files are not read; where no day is the last, there is none."""
         return math.inf if self.rules.is_open else self.rules.end
 
-    def _of_symbol(self, first_day: date) -> list[TickFile]:
+    def files(self, first_day: date) -> list[TickFile]:
         """Return the files from a day on that may be of the symbol, by their names."""
         files = self.find(first_day)
         if not self.where or not self.form.columns["symbol"].names:
@@ -233,7 +243,13 @@ class TickSource:
 
 
 def find_ticks(
-    source: str, symbol: str, form: TickFormat, rules: Rules, *, sort: bool = False
+    source: str,
+    symbol: str,
+    form: TickFormat,
+    rules: Rules,
+    *,
+    sort: bool = False,
+    most_rows: int = 0,
 ) -> TickSource:
     """Return where the ticks of `source` are; no file is opened yet.
 
@@ -245,7 +261,9 @@ def find_ticks(
     if source.startswith(ICEBERG):
         end = None if rules.is_open else rules.end
         table = iceberg_finder(source.removeprefix(ICEBERG), symbol, form, end)
-        return TickSource(lambda day: table(rules.session.instant(day)), symbol, form, rules, sort)
+        return TickSource(
+            lambda day: table(rules.session.instant(day)), symbol, form, rules, sort, "", most_rows
+        )
     files = find_tick_files(source, symbol)
 
     def find(first_day: date) -> list[TickFile]:
@@ -253,7 +271,7 @@ def find_ticks(
         first, last = first_day - ONE_DAY, rules.last_day + ONE_DAY
         return [file for file in files if file.day is None or first <= file.day <= last]
 
-    return TickSource(find, symbol, form, rules, sort, source)
+    return TickSource(find, symbol, form, rules, sort, source, most_rows)
 
 
 def _some(names: set[str]) -> str:

@@ -48,7 +48,9 @@ def read_text(name: str, opened: Opener, start: bytes, form: TickFormat) -> RawT
     separator, names, has_header = _columns(name, header, form)
     batches = partial(_batches, name, opened, separator, names, has_header=has_header)
     decimal = "." if separator == "," else ""
-    return RawTicks(names, batches, "line", 1 + has_header, decimal)
+    facts = {"format": "text", "separator": repr(separator)}
+    facts["header"] = "line 1" if has_header else "none: layout names the columns"
+    return RawTicks(names, batches, "line", 1 + has_header, decimal, facts=facts)
 
 
 def _columns(name: str, line: str, form: TickFormat) -> tuple[str, list[str], bool]:

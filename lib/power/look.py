@@ -1,0 +1,149 @@
+"""What a house's readings are, as they will be read, and what is odd about them."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from lib.formats import PARQUET, packing
+from lib.frames import gap_report, grid_step
+from lib.looks import Look, odd_columns
+from lib.power.columns import COLUMNS
+from lib.power.features import PowerOptions
+from lib.power.load import load_power, read_part, with_index
+from lib.power.packed import as_utf8, unpack
+from lib.power.reach import check_rows, fitting
+from lib.power.source import TIME, Source, columns_of, describe_source
+from lib.power.text import fields_of, read_header
+from lib.sources import list_files, read_file
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from lib.ground.parameters import Value
+
+WRITTEN = ("columns", "layout", "time_zone")
+OPTIONS = (*WRITTEN, "min_power_kw", "max_power_kw", "bin_s", "resolution", "max_missing")
+OPTIONS += ("sample_days", "seed")
+HIGH_KW, LOW_V = 8.0, 207.0
+MADE = ("sample", "uci")
+
+
+def look_at_power(source: str, options: Mapping[str, "Value"], most_rows: int = 0) -> Look:
+    """Look at readings as `lib.power.load.load_power` reads them, which is always all of them.
+
+    Parameters
+    ----------
+    source : str
+    options : mapping
+        Parameters of the pipeline; those of `load_power` count.
+    most_rows : int
+        Not used: what the rows are is known when all have been read, in about a second for two
+        million.
+
+    Raises
+    ------
+    ValueError
+        As `load_power`.
+    """
+    frame = load_power(source, **{name: options[name] for name in OPTIONS if name in options})
+    facts, columns = {"source": source if source in MADE else "SQL"}, pd.DataFrame()
+    is_file = source not in MADE and not source.startswith("sql:")
+    if is_file:
+        written = describe_source(*(options[name] for name in WRITTEN))
+        facts, columns = _recognised(source, written)
+    facts["rows"] = f"of {grid_step(frame)}, from {frame.index[0]} to {frame.index[-1]}"
+    odd, params = _odd(frame), {}
+    if source not in MADE:
+        stem = PurePosixPath(source).name.partition(".")[0].lower()
+        name = "".join(sign if sign.isalnum() else "_" for sign in stem).strip("_")
+        params["model_name"] = f"power_{name or 'own'}"
+    params |= _enough(frame, options, odd)
+    return Look(facts, columns, frame, frame.attrs["rows"], odd, params)
+
+
+def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFrame]:
+    """Return what the first file is, and its columns by what they hold in its first row."""
+    files = list_files(source)
+    name, opened = files[0]
+    data = read_file(opened, source)
+    facts = {"file": name + (f", the first of {len(files):,}" if len(files) > 1 else "")}
+    table, _ = unpack(data, name)
+    if table.startswith(PARQUET):
+        facts["format"] = "Parquet"
+        row = with_index(pd.read_parquet(BytesIO(table)), written).iloc[0]
+        names, values = [str(column) for column in row.index], list(map(str, row))
+    else:
+        text = as_utf8(table, name)
+        separator, names, start = read_header(text, written)
+        line = text[start:].partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
+        values = fields_of(line, separator)
+        facts |= {"format": "text", "separator": repr(separator)}
+        facts["header"] = "line 1" if start else "none: layout names the columns"
+    if packing(data):
+        facts["packed by"] = packing(data)
+    times, places = columns_of(names, name, written)
+    first = read_part(data, name, written).frame.iloc[0]
+    columns = [_column(TIME, times, names, values, first.name, written)]
+    columns += [_column(c, [at], names, values, first[c], written) for c, at in places.items()]
+    unread = [n for k, n in enumerate(names) if k not in {*times, *places.values()}]
+    if written.time_zone:
+        facts["zone"] = f"{written.time_zone}, its standard time all year"
+    facts |= {"not read": ", ".join(unread)} if unread else {}
+    absent = ", ".join(column for column in COLUMNS if column not in places)
+    facts |= {"not measured": absent} if absent else {}
+    return facts, pd.DataFrame(columns).set_index("column")
+
+
+def _column(
+    ours: str, at: list[int], names: list[str], values: list[str], meant: object, written: Source
+) -> dict[str, str]:
+    unit = written.columns[ours].unit if ours in written.columns else ""
+    return {
+        "column": ours,
+        "in the data": "+".join(names[k] for k in at) + (f" [{unit}]" if unit else ""),
+        "first value": " ".join(values[k] for k in at),
+        "is": f"{meant:g}" if isinstance(meant, float) else str(meant),
+    }
+
+
+def _odd(frame: pd.DataFrame) -> list[str]:
+    power, voltage = frame["power_kw"], frame["voltage_v"]
+    measured = frame.dropna(axis=1, how="all")
+    odd = odd_columns(measured)
+    gaps = gap_report(power)
+    if len(gaps):
+        longest = gaps.iloc[0]
+        odd.append(
+            f"{power.isna().mean():.1%} of the rows have no reading of power; the longest of "
+            f"{len(gaps):,} gaps is from {longest['start']} to {longest['end']}"
+        )
+    if power.median() > HIGH_KW:
+        odd.append(
+            f"half of the time the power is above {power.median():.3g} kW, much for a house: is "
+            'its unit another, as columns=["power_kw=<name> [W]"]?'
+        )
+    low = int((voltage < LOW_V).sum())
+    if low:
+        odd.append(
+            f"{low:,} rows are below {LOW_V:g} V, and a run takes them for no readings: see "
+            "min_voltage_v"
+        )
+    if (power < 0).any():
+        odd.append('the power is below 0 at times: a run needs "objective": "regression"')
+    return odd
+
+
+def _enough(frame: pd.DataFrame, options: Mapping[str, "Value"], odd: list[str]) -> dict:
+    """Return the parameters with which the rows are enough to learn from; say where none are."""
+    if "min_rows" not in options:
+        return {}
+    features = {name: options[name] for name in PowerOptions.__annotations__}
+    fractions = {name: options[name] for name in ("valid_fraction", "test_fraction")}
+    try:
+        check_rows(frame.index, features, **fractions, min_rows=options["min_rows"])
+    except ValueError as error:
+        better = fitting(frame.index, features, fractions, options["min_rows"])
+        odd += [] if better else [str(error)]
+        return better
+    return {}

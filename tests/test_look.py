@@ -1,0 +1,221 @@
+"""`make look`: what it recognises, what it counts, and that the commands it prints work."""
+
+import gzip
+import json
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+
+from lib.commands import cli, look, new
+from lib.ground import layout
+from lib.ground.parameters import merge_parameters
+from lib.looks import Look, command, look_at_frame
+from lib.power.load import load_power
+from lib.registry.rows import MissingPart
+from lib.tick.load import load_ticks
+from lib.tick.look import OPTIONS, look_at_ticks
+
+import pandas as pd
+import pytest
+from image_files import arrays_of, write
+
+DUKASCOPY = "Gmt time,Ask,Bid\n" + "".join(
+    f"{day:02}.03.2024 14:30:{second:02}.000,50.{second:02}5,50.{second:02}\n"
+    for day in (4, 5, 6)
+    for second in range(40)
+)
+MAINS = "at;W\n" + "".join(
+    f"{1 + k // 24:02}.02.2024 {k % 24:02}:00;{300 + k % 24},5\n" for k in range(24 * 25)
+)
+
+
+@pytest.fixture
+def typed(capsys):
+    """Look as one would type it; return the exit status and what is printed."""
+
+    def run(pipeline, source, **params):
+        arguments = ["--pipeline", pipeline, "--params", json.dumps(params), "--", str(source)]
+        return cli.main(["look", *arguments]), capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write text to a file below a temporary folder."""
+
+    def write_text(text, name):
+        data = text.encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return str(tmp_path / name)
+
+    return write_text
+
+
+def params_of(printed, verb):
+    """Return the parameters in the command that is printed last."""
+    line = next(line for line in printed.splitlines()[::-1] if line.startswith(f"make {verb} "))
+    given = [word.partition("=")[2] for word in shlex.split(line) if word.startswith("PARAMS=")]
+    return json.loads(given[0].replace("$$", "$")) if given else {}
+
+
+def defaults(pipeline, **given):
+    known = merge_parameters(layout.declared(pipeline))
+    return {name: one.default for name, one in known.items()} | given
+
+
+def follow(typed, pipeline, source, **given):
+    """Do what each refusal proposes until the source is read; return what a run is given."""
+    for _ in range(6):
+        status, printed = typed(pipeline, source, **given)
+        if status == 0:
+            return params_of(printed, "run"), printed
+        given = params_of(printed, "look")
+    raise AssertionError(printed)
+
+
+def test_what_is_proposed_leads_to_quotes_of_dukascopy(typed, put, tmp_path):
+    path = put(DUKASCOPY, "EURUSD_Ticks.csv.gz")
+    params, printed = follow(typed, "tick", path, time_zone="UTC", session="00:00-24:00")
+    assert params["kind"] == "quotes" and params["columns"] == ["timestamp=Gmt time"]
+    assert params["layout"] == ["time=%d.%m.%Y %H:%M:%S.%f"]
+    assert params["train_days"] == 2 and params["model_name"] == "tick_eurusd"
+    assert re.search(r"packed by +gzip", printed) and "120 rows read = 120 kept" in printed
+    assert "04.03.2024 14:30:00.000  2024-03-04 14:30:00+00:00" in printed
+    assert "the days are too short" in printed, "which a run would say after its first stages"
+    given = {name: params[name] for name in OPTIONS if name in params}
+    assert load_ticks(path, tmp_path / "clean", **given).n_ticks == 120
+
+
+def test_what_is_proposed_leads_to_the_mains_of_a_house(typed, put):
+    path = put(MAINS, "house_7.csv")
+    params, printed = follow(typed, "power", path, columns=["power_kw=W [W]", "timestamp=at"])
+    assert params["layout"] == ["time=%d.%m.%Y %H:%M"], (
+        "a day after the twelfth says which is which"
+    )
+    assert params["weeks"] < 4, "25 days are too few for what reaches back four weeks"
+    assert params["model_name"] == "power_house_7"
+    assert "600 rows read = 600 kept" in printed and re.search("separator +';'", printed)
+    frame = load_power(path, columns=params["columns"], layout=params["layout"])
+    assert frame["power_kw"].iloc[0] == 0.3005 and frame.attrs["rows"]["kept"] == 600
+
+
+def test_refusal_shows_the_beginning_and_the_reason_once(typed, put):
+    status, printed = typed("tick", put("1,2,3\n4,5,6\n", "x.csv"))
+    assert status == 1 and printed.startswith("refused: x.csv, line 1 has values and not names")
+    assert "It begins:\n  1,2,3\n  4,5,6\n" in printed
+    assert printed.count("make look") == 1
+
+
+def test_refusal_of_a_reader_ends_with_the_command(put, tmp_path):
+    path = put("a;b\n1;2\n", "my house.csv")
+    with pytest.raises(
+        ValueError, match=f"To see how it is read: {command('look', 'power', path, {})}$"
+    ):
+        load_power(path)
+    with pytest.raises(ValueError, match=r"PIPELINE=tick SOURCE='.*my house.csv'$"):
+        load_ticks(path, tmp_path / "clean")
+
+
+@pytest.mark.parametrize("pipeline", layout.pipelines(ending="_register"))
+def test_every_pipeline_can_look_at_its_sample(pipeline):
+    found = look.look(pipeline, "sample", defaults(pipeline))
+    assert isinstance(found, Look) and "rows read = " in repr(found)
+
+
+def test_images_are_counted_by_class(typed, tmp_path):
+    path = write(tmp_path, arrays_of((28, 28)))
+    status, printed = typed("mnist", path)
+    assert status == 0 and "120 rows read = 100 train + 20 test" in printed
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_pipeline_made_by_new_is_looked_at_without_more(put, monkeypatch, task):
+    files = new.render("wine_look", task)
+    code = next(
+        text for path, text in files.items() if path.suffix == ".py" and "lib" in path.parts
+    )
+    module = types.ModuleType("lib.pipelines.wine_look")
+    exec(compile(code, "wine_look.py", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    path = put("a,b,c,y\n" + "".join(f"{k},1,,{k % 2}\n" for k in range(9)) + "9,1,,\n", "rows.csv")
+    options = {"target": "y", "time_column": "", "leave_out": []}
+    found = look.look("wine_look", path, options)
+    assert dict(found.counts) == {"read": 10, "without_a_target": 1, "kept": 9}
+    assert found.odd == ["no value in c", "b is 1.0 in every row"]
+    with pytest.raises(ValueError, match="has no column 'z'.*make look PIPELINE=wine_look SOURCE="):
+        look.look("wine_look", path, options | {"target": "z"})
+
+
+def test_pipeline_without_a_module_says_what_to_write():
+    with pytest.raises(MissingPart, match="there is no lib/pipelines/nothing.py with load_rows"):
+        look.look("nothing", "sample", {})
+
+
+def test_only_the_beginning_is_read_and_that_is_said(put, monkeypatch):
+    from lib.tick import read
+
+    monkeypatch.setattr(read, "BATCH_ROWS", 50)
+    lines = [f"2024-03-04 14:30:00.{k:03},50.0{k % 7},{1 + k}" for k in range(400)]
+    path = put("\n".join(["timestamp,price,size", *lines, ""]), "AAA.csv")
+    whole = look_at_ticks(path, defaults("tick"))
+    assert whole.counts["read"] == 400 and "only the beginning" not in repr(whole)
+    start = look_at_ticks(path, defaults("tick"), most_rows=100)
+    assert start.counts["read"] == 100 and "; only the beginning was read" in repr(start)
+    assert "train_days" not in start.params, "how many days there are is not known"
+
+
+def test_what_is_odd_about_ticks_is_said(put):
+    lines = [f"2024-03-04 {hour:02}:30:00,500100,5" for hour in (10, 13, 20, 21, 22, 23)]
+    path = put("\n".join(["timestamp,price,size", *lines, ""]), "AAA.csv")
+    odd = " ".join(look_at_ticks(path, defaults("tick")).odd)
+    assert "2024-03-04: 3.0 hours without a tick" in odd
+    assert "67% of the ticks are outside of the session" in odd and 'session="00:00-24:00"' in odd
+    assert "price is 500100.0 in every row" in odd and "[1/10000]" in odd
+    assert "1 days have ticks, and a run needs 3" in odd
+
+
+def test_counts_that_do_not_close_are_an_error():
+    with pytest.raises(RuntimeError, match="rows have been lost"):
+        look_at_frame(pd.DataFrame({"a": [1, 2]}), {"read": 2, "kept": 1}, {})
+
+
+def test_secrets_of_a_source_are_not_shown():
+    shown = command("look", "power", "sql:postgresql://me:geheim@db/x#t", {})
+    assert "geheim" not in shown and shlex.split(shown)[3].startswith("SOURCE=sql:")
+
+
+def test_a_command_survives_the_shell_and_make(tmp_path):
+    params = {"columns": ["power_kw=it's $5"]}
+    line = command("look", "power", "a b.csv", params)
+    assert shlex.split(line)[3] == "SOURCE=a b.csv"
+    assert params_of(line, "look") == params
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ('give layout=["time=ms"] or layout=["time=s"]', {"layout": ["names=a,b", "time=ms"]}),
+        ("say columns=['timestamp=at', 'size=n']", {"columns": ["timestamp=at", "size=n"]}),
+        ("give symbol='AAA' for one", {"symbol": "AAA"}),
+        ("as max_deviation=10, all; or max_dropped=0.4 to drop them", {"max_deviation": 10.0}),
+        ("give max_deviation=x or nonsense=[1]", {}),
+        ("sort=True sorts them", {"sort": True}),
+    ],
+)
+def test_proposals_are_read_from_messages(message, expected):
+    known = merge_parameters(layout.declared("tick"))
+    assert look.proposed(message, {"layout": ["names=a,b"]}, known) == expected
+
+
+@pytest.mark.parametrize("arguments", [[], ["--pipeline", "tick"], ["x.csv"]])
+def test_source_and_pipeline_are_needed(arguments, capsys):
+    assert cli.main(["look", *arguments]) == 2
+    assert "give SOURCE" in capsys.readouterr().err
+
+
+def test_unknown_parameter_is_refused(typed, put, capsys):
+    path = Path(put("x", "x.csv"))
+    assert typed("power", path, symbol="A")[0] == 2
