@@ -6,12 +6,29 @@ What can be told from a file without doubt needs no entry; what cannot is asked 
 guessed.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|"}
 EPOCHS = ("s", "ms", "us", "ns")
 OF_DAY = ("s of day", "ms of day", "us of day", "ns of day")
+SHAPES = (
+    (r"\b\d{4}([-./])\d\d?\1\d\d?", r"%Y\1%m\1%d"),
+    (r"\b\d\d?([-./])\d\d?\1\d{4}", r"%d\1%m\1%Y"),
+    (r"\b\d\d?([-./])\d\d?\1\d\d\b", r"%d\1%m\1%y"),
+    (r"\b\d\d?:\d\d:\d\d", "%H:%M:%S"),
+    (r"\b\d\d?:\d\d\b", "%H:%M"),
+    (r"(?<=%S)([.,:])\d{1,6}\b", r"\1%f"),
+    (r"\b\d{8}\b", "%Y%m%d"),
+    (r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "%b"),
+    (r"\b[12]\d{3}\b", "%Y"),
+    (r"\b\d\d?\b", "%d"),
+    (r"\b[AaPp][Mm]\b", "%p"),
+    (r"[+-]\d\d:?\d\d$", "%z"),
+)
+"""Which parts of a time may be which."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +116,8 @@ def read_columns(
         theirs, bracket, unit = theirs.partition("[")
         unit = unit.strip().removesuffix("]")
         if bracket and unit not in units.get(name, ()):
-            known = ", ".join(units.get(name, ())) or "none to choose from"
-            raise ValueError(f"columns has {entry!r}: unit {unit!r}, of {name} there are {known}")
+            known = ", ".join(units.get(name, ())) or "none"
+            raise ValueError(f"columns has {entry!r}: {unit!r} is no unit of {name}, give {known}")
         names = tuple(part.strip() for part in theirs.split("+") if part.strip())
         found[name] = Column(names, unit, before.values)
     return found
@@ -158,3 +175,27 @@ def _character(value: str, entry: str) -> str:
             f"{', '.join(SEPARATORS)}"
         )
     return value
+
+
+def time_formats(value: str) -> list[str]:
+    """Return the formats that a time may have: two where day and month may change places.
+
+    Examples
+    --------
+    >>> time_formats("04.03.2024 14:30"), time_formats("12/31/2024")
+    (['%d.%m.%Y %H:%M', '%m.%d.%Y %H:%M'], ['%m/%d/%Y'])
+    """
+    form = value.strip()
+    for pattern, directive in SHAPES:
+        form = re.sub(pattern, directive, form)
+    form = form.replace("%H", "%I") if "%p" in form else form
+    is_one = "%b" in form or form.startswith("%Y")
+    forms = [form] if is_one else [form, form.translate(str.maketrans("dm", "md"))]
+    return [one for one in dict.fromkeys(forms) if "%" in one and _fits(value.strip(), one)]
+
+
+def _fits(value: str, form: str) -> bool:
+    try:
+        return bool(datetime.strptime(value, form))
+    except (ValueError, re.error):  # of another form; a part that stands there twice
+        return False

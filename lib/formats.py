@@ -1,5 +1,6 @@
 """What a file is by its first bytes, never by its name: packed, a table, or something else."""
 
+import re
 import zipfile
 
 ZIP, XZ, PARQUET = b"PK\x03\x04", b"\xfd7zXZ\0", b"PAR1"
@@ -60,16 +61,79 @@ def require_text(start: bytes, name: str) -> None:
     """
     if start[257:262] == b"ustar":
         raise ValueError(f"{name} is a tar archive, not text or Parquet: {UNPACK}")
-    if start.startswith(PARQUET) or packing(start):
+    if start.startswith(PARQUET):
+        raise ValueError(f"{name} is Parquet that was packed once more: unpack it")
+    if packing(start):
         raise ValueError(f"{name} is packed twice, or an archive within another: unpack it")
     for sign, (what, remedy) in OTHERS.items():
         if start.startswith(sign) or start.lstrip(BLANK).startswith(sign):
             raise ValueError(f"{name} is {what}, not text or Parquet: {remedy}")
-    if b"\0" in start[:4096] and not start.startswith(UTF16):
+    zeros = 0 if start.startswith(UTF16) else start.count(0)
+    if zeros > len(start) // 100 or (zeros and b"\0" in start[:16]):
         raise ValueError(
             f"{name} is neither text nor Parquet, by its first bytes; is it UTF-16? Save it as "
             "text in UTF-8"
         )
+    if zeros:
+        line = 1 + start[: start.index(0)].count(b"\n")
+        raise ValueError(
+            f"{name}, line {line} has a byte of zero, which is no text: fetch the file again, or "
+            "correct the line"
+        )
+    if b"\n" not in start and b"\r" not in start:
+        raise ValueError(
+            f"{name} is no table: its first {len(start):,} bytes are one line without an end. Was "
+            "it written to the end? Fetch it again"
+        )
+
+
+def require_header(line: str, name: str) -> None:
+    """Raise where the first line of a text is none of a table, and say what to do with it."""
+    if not line.strip():
+        raise ValueError(f"{name}, line 1 is empty: remove the empty lines before the first row")
+    if line.startswith("#"):
+        raise ValueError(
+            f"{name}, line 1 begins with #, {line[:60]!r}: remove the remarks before the first "
+            "row, or the sign, where it is the header"
+        )
+
+
+def require_last_break(end: bytes, name: str) -> None:
+    """Raise where a text that no check sum has proved ends within a line.
+
+    Parameters
+    ----------
+    end : bytes
+        The last of the file, 200 bytes or more.
+    name : str
+    """
+    if not end.rstrip(b"\0").endswith((b"\n", b"\r")):
+        last = re.split(rb"[\r\n]", end)[-1][-100:].decode("utf-8", "replace")
+        raise ValueError(
+            f"{name}: the last line {last!r} has no line break, so the file may be cut short. "
+            f"Fetch it again, or, if the file is complete, end the line (echo >> {name}) or pack "
+            "it (gzip), which keeps a check sum"
+        )
+
+
+def fields_error(
+    name: str, line: str, n_expected: int, n_found: str, separator: str, shown: str
+) -> ValueError:
+    """Return the error about a line with another number of fields."""
+    where = f"{name}, line {line}" if line else name
+    more = ""
+    if separator == " ":
+        more = (
+            "; or, where date and time are two fields, name all, as "
+            'layout=["names=DATE,TIME,..."], columns=["timestamp=DATE+TIME"]'
+        )
+    elif line in ("1", "2"):
+        more = '; or give the separator, as layout=["separator=semicolon"], or all names'
+    return ValueError(
+        f"{where}: {n_expected} fields separated by {separator!r} were expected, and there are "
+        f"{n_found}: {shown[:100]!r}. Correct or remove the line: is it cut short, has it another "
+        f"separator, or a field without its quotes{more}?"
+    )
 
 
 def table_in(archive: zipfile.ZipFile, name: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 N_ROWS = 3
 """Rows that are shown from either end."""
-WAY = ". To see how it is read: "
+WAY = " To see how it is read: "
 
 Load = TypeVar("Load", bound=Callable)
 
@@ -41,8 +41,9 @@ def names_look(pipeline: str) -> Callable[[Load], Load]:
                 return load(source, *args, **options)
             except ValueError as error:
                 if source != "sample" and WAY not in str(error):
+                    end = "" if str(error).endswith(("?", ".")) else "."
                     way = WAY + command("look", pipeline, source, {})
-                    error.args = (f"{str(error).rstrip('.')}{way}",)
+                    error.args = (f"{error}{end}{way}",)
                 raise
 
         return read

@@ -25,8 +25,8 @@ def test_columns_say_names_units_parts_meanings_and_what_is_not_there():
     [
         ("px", r"columns has 'px': give standard=theirs, as timestamp=theirs; .* price, side"),
         ("px=price", "the standard columns are timestamp, price, side"),
-        ("price=px [pence]", "unit 'pence', of price there are cents"),
-        ("side=x [m]", "of side there are none to choose from"),
+        ("price=px [pence]", "'pence' is no unit of price, give cents"),
+        ("side=x [m]", "'m' is no unit of side, give none"),
     ],
 )
 def test_wrong_entry_of_columns_is_named_with_what_there_is(entry, message):

@@ -193,14 +193,14 @@ def test_format_of_time_is_given(read):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("16/12/2006 17:24", 'give layout=["time=%d/%m/%Y %H:%M"]'),
-        ("12/16/2006 17:24:00", 'give layout=["time=%m/%d/%Y %H:%M:%S"]'),
-        ("1/2/06 17:24", '"time=%d/%m/%y %H:%M"], or layout=["time=%m/%d/%y %H:%M"]'),
+        ("16/12/2006 17:24", 'give its format, as layout=["time=%d/%m/%Y %H:%M"]'),
+        ("12/16/2006 17:24:00", 'as layout=["time=%m/%d/%Y %H:%M:%S"]'),
+        ("1/2/06 17:24", '"time=%d/%m/%y %H:%M"] or layout=["time=%m/%d/%y %H:%M"]'),
         ("1366322400", 'for s since 1970 give layout=["time=s"] and time_zone='),
         ("1366322400000", 'for ms since 1970 give layout=["time=ms"]'),
         ("20240304143000", 'layout=["time=%Y%m%d%H%M%S"]'),
         ("2007-02-01 1:00 PM", 'layout=["time=%Y-%m-%d %I:%M %p"]'),
-        ("noon", "give its format"),
+        ("noon", "is it a second header"),
     ],
 )
 def test_time_of_another_form_is_refused_with_the_format_that_it_may_be(read, value, told):
@@ -213,7 +213,7 @@ def test_month_first_in_two_columns_is_refused_with_a_format_that_reads_it(read)
     text = PLAIN.replace(b"1/2/2007", b"12/16/2006")
     with pytest.raises(ValueError, match=r"line 2, column Date: '12/16/2006'") as error:
         read(text)
-    assert 'give layout=["time=%m/%d/%Y %H:%M:%S"]' in str(error.value)
+    assert 'as layout=["time=%m/%d/%Y %H:%M:%S"]' in str(error.value)
     frame = read(text, layout=["time=%m/%d/%Y %H:%M:%S"])
     assert frame.index[0] == pd.Timestamp("2006-12-16")
 
@@ -456,7 +456,7 @@ def test_refusal_says_what_it_is_and_shows_no_dump(read, kind):
     ("given", "message"),
     [
         ({"columns": ["power=W"]}, "the standard columns are power_kw.*timestamp"),
-        ({"columns": ["power_kw=W [MW]"]}, "of power_kw there are kW, W, kWh, Wh"),
+        ({"columns": ["power_kw=W [MW]"]}, "no unit of power_kw, give kW, W, kWh, Wh"),
         (
             {"columns": ["power_kw=Watt [W]"]},
             r"power_kw=Watt, which is not in house.csv; found 'ti",

@@ -82,7 +82,7 @@ def test_glob_refuses_files_that_overlap(tmp_path):
     write_uci_text(frame.iloc[2:], tmp_path / "a.txt")
     write_uci_text(frame.iloc[:3], tmp_path / "b.txt")
     with pytest.raises(
-        ValueError, match=r"a.txt, line 2: .*00:02:00 follows .*00:02:00 .* not overlap"
+        ValueError, match=r"a.txt, line 2: .*00:02:00 follows .*00:02:00.* not overlap"
     ):
         load_power(str(tmp_path / "*.txt"))
 

@@ -221,7 +221,11 @@ def test_units_and_missing_values(put, load):
 @pytest.mark.parametrize("values", [[True, False], [date(2024, 3, 4)] * 2])
 def test_price_of_another_type_is_never_cast(tmp_path, values):
     frame = pl.DataFrame(
-        {"timestamp": ["2024-03-04", "2024-03-05"], "price": values, "size": [1, 1]}
+        {
+            "timestamp": ["2024-03-04 09:00:00", "2024-03-05 09:00:00"],
+            "price": values,
+            "size": [1, 1],
+        }
     )
     frame.write_parquet(tmp_path / "x.parquet")
     refuses(tmp_path, str(tmp_path / "x.parquet"), "price is of type .*; numbers were", **UTC)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from lib.frames import frame_digest, grid_step
 from lib.ground.console import redact
 from lib.power.columns import COLUMNS, METERS
-from lib.power.times import autumn_hint
+from lib.power.source import such_rows
+from lib.power.times import EARLIEST, LATEST, autumn_hint
 
 import numpy as np
 import pandas as pd
@@ -149,14 +150,20 @@ def _require_rising(
     index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str], *, equal: bool
 ) -> None:
     """Refuse times that do not rise, or, where readings are binned, that fall."""
+    odd = np.flatnonzero((index.year < EARLIEST.year) | (index.year > LATEST.year))
+    if len(odd):
+        raise ValueError(
+            f"{place(odd[0])}: the time is of the year {index[odd[0]].year}, and readings are of "
+            f"{EARLIEST.year} to {LATEST.year}: correct or remove it"
+        )
     if len(ts) < 2:
         raise ValueError(f"{place(0)}: one reading alone has no resolution; give two or more")
     back = 1 + np.flatnonzero(np.diff(ts) < (0 if equal else 1))
     if len(back):
         raise ValueError(
-            f"{place(back[0])}: {index[back[0]]} follows {index[back[0] - 1]} ({len(back):,} such "
-            "rows): times must rise, and files that are read together must not overlap"
-            f"{autumn_hint(ts, int(back[0]))}"
+            f"{place(back[0])}: {index[back[0]]} follows {index[back[0] - 1]}"
+            f"{such_rows(len(back))}: times must rise, and files that are read together must not "
+            f"overlap: put the rows in order, or leave out what is twice{autumn_hint(ts, back[0])}"
         )
 
 
@@ -183,7 +190,7 @@ def _step(index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str]) 
     if len(off):
         raise ValueError(
             f"{place(int(off[0]))}: {index[off[0]]} is off the grid: rows are "
-            f"{pd.Timedelta(step, 'us')} apart from {index[0]} on ({len(off):,} such rows). "
+            f"{pd.Timedelta(step, 'us')} apart from {index[0]} on{such_rows(len(off))}. "
             "Give readings of one resolution, or, of readings at no fixed times, the means of "
             "so many seconds, as bin_s=60"
         )
@@ -201,7 +208,7 @@ def _check_limits(
         if len(rows):
             where = [f"{place(row)}: {frame.index[row]} has {values[row]:g}" for row in rows[:3]]
             broken.append(
-                f"{column} must be from {low:g} to {high:g}, and is not in {len(rows):,} rows: "
+                f"{column} must be from {low:g} to {high:g}, and is not{such_rows(len(rows))}: "
                 f"{'; '.join(where)}{_limit_hint(column, values[rows[0]])}"
             )
     if broken:
@@ -212,14 +219,12 @@ def _limit_hint(column: str, value: float) -> str:
     """Return which parameter helps with a value beyond the limits."""
     if column != "power_kw":
         return f'. For a column of another meaning give columns=["{column}="]'
+    absent = f'for a number that stands for a missing value layout=["missing={value:g}"]'
     if value < 0:
-        return (
-            ". For a house that feeds in give min_power_kw=-20, or what it may be; for a number "
-            'that stands for a missing value, as it is written, layout=["missing=-1"]'
-        )
+        return f". For a house that feeds in give min_power_kw=-20, or what it may be; {absent}"
     return (
-        '. For another unit give columns=["power_kw=<name> [W]"], for a larger connection '
-        "max_power_kw"
+        '. For another unit give columns=["power_kw=<name> [W]"]; for a larger connection '
+        f"max_power_kw={value:.0f}; {absent}"
     )
 
 
@@ -308,7 +313,7 @@ def aggregate_power(
     if length % step:
         raise ValueError(
             f"rows of {pd.Timedelta(step, 'us')} cannot be made into rows of one {resolution}: "
-            "readings are summed up, never split. Give a coarser resolution"
+            'readings are summed up, never split. Give resolution="native", or a coarser one'
         )
     n_per_row = length // step
     first, before = divmod(int(_microseconds(frame)[0]), length)

@@ -75,7 +75,7 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
         names, values = [str(column) for column in row.index], list(map(str, row))
     else:
         text = as_utf8(table, name)
-        separator, names, start = read_header(text, written)
+        separator, names, start = read_header(text, name, written)
         line = text[start:].partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
         values = fields_of(line, separator)
         facts |= {"format": "text", "separator": repr(separator)}

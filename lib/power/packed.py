@@ -52,7 +52,7 @@ def as_utf8(data: bytes, name: str) -> bytes:
     ValueError
         If the bytes are those of another format, or of none.
     """
-    require_text(data[:4096], name)
+    require_text(data[: 1 << 16], name)
     if data.startswith(UTF16):
         try:
             return data.decode("utf-16").encode()

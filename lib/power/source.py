@@ -71,7 +71,9 @@ def describe_source(columns: Sequence[str], layout: Sequence[str], time_zone: st
         if written.time and written.time not in EPOCHS:
             pd.to_datetime(pd.Series(["x"]), format=written.time, errors="coerce")
     except ValueError as error:
-        raise ValueError(f"layout has 'time={written.time}': {error}") from None
+        raise ValueError(
+            f"layout has 'time={written.time}': {error}; give one as %d.%m.%Y %H:%M:%S"
+        ) from None
     try:
         pd.Timestamp(0).tz_localize(time_zone or None)
     except (KeyError, ValueError, OSError):
@@ -100,7 +102,10 @@ def columns_of(
                 if written.count(sought) == 1:
                     return written.index(sought)
         there = "more than once" if theirs.lower() in lower else "not"
-        raise ValueError(f"columns has {column}={theirs}, which is {there} in {name}; {found}")
+        raise ValueError(
+            f"columns has {column}={theirs}, which is {there} in {name}; {found}. Give its name as "
+            'it stands there; or, where line 1 is no header, the names, as layout=["names=..."]'
+        )
 
     given = {c: [place(c, n) for n in one.names] for c, one in source.columns.items()}
     taken = {position for places in given.values() for position in places}
@@ -178,6 +183,15 @@ def to_standard(values: np.ndarray, column: str, ts: np.ndarray, source: Source)
 def number_hint(text: str, decimal: str) -> str:
     """Return what may help with a value that is no number."""
     other = "," if decimal == "." else "."
+    if re.fullmatch(r"\s*-?\d{1,3}([,. ']\d{3})+([.,]\d+)?\s*", text):
+        return "write nothing between thousands"
     if re.fullmatch(rf"\s*-?\d*\{other}\d+\s*", text):
         return f'if its numbers are written so give layout=["decimal={other}"]'
+    if re.match(r"\s*[-+]?\d", text):
+        return "write the number alone; its unit stands in columns"
     return f'if it stands for a missing value give layout=["missing={text[:LONGEST]}"]'
+
+
+def such_rows(n_rows: int) -> str:
+    """Return how often something is wrong, where that is more than once."""
+    return f" ({n_rows:,} such rows)" if n_rows > 1 else ""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from lib.power.columns import COLUMNS
 from lib.power.frame import Part, canonical
-from lib.power.source import Source, columns_of, number_hint, to_standard
+from lib.power.source import LONGEST, Source, columns_of, number_hint, such_rows, to_standard
 from lib.power.times import house_clock, joined, parsers, time_hint
 
 import numpy as np
@@ -39,15 +39,15 @@ def from_table(
         if len(rows):
             value = str(given.iloc[rows[0]])
             raise ValueError(
-                f"{name}, {row} {first + rows[0]}, column {given.name}: {value!r} is not {wanted} "
-                f"({len(rows):,} such rows); {hint(value, rows[0])}"
+                f"{name}, {row} {first + rows[0]}, column {given.name}: {value[:LONGEST]!r} is not "
+                f"{wanted}{such_rows(len(rows))}; {hint(value, rows[0])}"
             )
 
     def whole_time(value: str, position: int) -> str:
         """Say what helps with the date, or the time of day, of a row."""
-        if len(given) == 1 or given[1] is column:
-            return time_hint(value.strip())
-        return time_hint(" ".join(str(one.iloc[position]).strip() for one in given))
+        if len(given) > 1 and given[0] is column:
+            value = " ".join(str(one.iloc[position]) for one in given)
+        return time_hint(value.strip(), position, source.layout.time)
 
     given = joined([frame.iloc[:, position] for position in clock], source)
     times = []

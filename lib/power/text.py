@@ -9,6 +9,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from lib.formats import fields_error, require_header, require_last_break
 from lib.power.columns import COLUMNS
 from lib.power.frame import Part, canonical
 from lib.power.source import Source, columns_of, to_standard
@@ -45,19 +46,16 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
     ValueError
         Names the line that cannot be read, and why.
     """
-    separator, names, start = read_header(data, source)
-    columns_of(names, name, source, f", separated by {separator!r}")
+    separator, names, start = read_header(data, name, source)
+    columns_of(names, name, source, _parted(names, separator))
     tail = data[-4096:]
-    if not complete and not tail.endswith(b"\n"):
-        last = tail[tail.rfind(b"\n") + 1 :][:200].decode("utf-8", "replace")
-        raise ValueError(
-            f"{name}: the last line {last!r} has no line break, so the file may be cut short. "
-            f"Fetch it again, or, if the file is complete, end the line (echo >> {name}) or pack "
-            "it (gzip), which keeps a check sum"
-        )
+    if not complete:
+        require_last_break(tail, name)
     end = len(data) - len(tail) + len(tail.rstrip(b"\r\n"))
     if end <= start:
-        raise ValueError(f"{name} has a header and no rows: was it written to the end?")
+        raise ValueError(
+            f"{name} has a header and no rows: was it written to the end? Fetch it again"
+        )
     text = arrow.py_buffer(data)[start:end]
     first = 1 if source.layout.names else 2
     for written in _decimals(source, separator):
@@ -73,18 +71,18 @@ def read_text(data: bytes, name: str, source: Source, *, complete: bool = False)
         text = arrow.py_buffer(_utf8(data[start:end]))
         table = _table(text, separator, names, written, arrow.string())
     except arrow.ArrowInvalid as error:
-        raise ValueError(f"{name}, {_with_line(str(error), first)}") from None
+        raise _unreadable(name, str(error), separator, first, len(names)) from None
     if separator == "," or not A_DECIMAL_COMMA.search(data):
         written = source
     return from_table(table.unify_dictionaries().to_pandas(), name, written, "line", first)
 
 
-def read_header(data: bytes, source: Source) -> tuple[str, list[str], int]:
+def read_header(data: bytes, name: str, source: Source) -> tuple[str, list[str], int]:
     """Return the separator, the names of the columns, and where the first row begins."""
     line = data.find(b"\n") + 1
-    header = (
-        data[: min(line or MOST_HEADER, MOST_HEADER)].decode("utf-8-sig", "replace").rstrip("\r\n")
-    )
+    header = data[: min(line or MOST_HEADER, MOST_HEADER)].decode("utf-8-sig", "replace")
+    header = header.rstrip("\r\n")
+    require_header(header, name)
     separator = source.layout.separator or next((s for s in SEPARATORS if s in header), ",")
     fields = source.layout.names or fields_of(header, separator)
     return separator, [field.strip() for field in fields], 0 if source.layout.names else line
@@ -126,10 +124,19 @@ def _require_decimal_comma(data: bytes, name: str) -> None:
         )
 
 
-def _with_line(said: str, first: int) -> str:
-    """Return Arrow's words with the line as an editor counts it."""
-    found = re.sub(r"CSV parse error: Row #(\d+)", lambda m: f"line {int(m[1]) + first - 1}", said)
-    return found if len(found) < 300 else f"{found[:300]}..."
+def _parted(names: list[str], separator: str) -> str:
+    blanks = len(names) == 1 and " " in names[0].strip()
+    hint = ' (where blanks part them give layout=["separator=space"])' if blanks else ""
+    return f", separated by {separator!r}{hint}"
+
+
+def _unreadable(name: str, said: str, separator: str, first: int, n_columns: int) -> ValueError:
+    """Return the error about a text with the line as an editor counts it."""
+    row = re.search(r"(?:Row #(\d+): )?Expected \d+ columns, got (\d+): (.*)", said, re.DOTALL)
+    if not row:
+        return ValueError(f"{name} cannot be read ({said[:150]}): correct the line")
+    line = str(int(row[1]) + first - 1) if row[1] else ""
+    return fields_error(name, line, n_columns, row[2], separator, row[3])
 
 
 def _table(

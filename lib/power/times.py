@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from lib.dialect import EPOCHS
+from lib.dialect import EPOCHS, time_formats
 from lib.power.source import Source
 
 import numpy as np
@@ -87,43 +87,34 @@ def autumn_hint(ts: np.ndarray, row: int) -> str:
     return ""
 
 
-def time_hint(value: str) -> str:
-    """Return what may help with a value, or a date and a time, that is no time as expected."""
+def time_hint(value: str, position: int, written: str) -> str:
+    """Return what may help with a value, or a date and a time, that is no time as expected.
+
+    Parameters
+    ----------
+    value : str
+    position : int
+        Of the row: those before it have been read.
+    written : str
+        The format that the layout gives; "" for none.
+    """
+    if not re.search(r"\d", value):
+        return "correct or remove the line: is it a second header, or one of units?"
+    if re.search(r"(?:^|[ T])24:", value):
+        return "write midnight as 00:00:00 of the next day"
+    is_iso = re.match(ISO, value) and not re.search("(?i)[ap]m$", value)
+    if is_iso and written:
+        return "leave time= out of layout: it is ISO 8601, which needs no word"
+    if is_iso and time_formats(value[:19]):
+        return "others have a zone and this has none, or they have none: give all times with one"
+    if position:
+        return "correct or remove the line: those before it are right"
     number = re.fullmatch(r"(\d{10,19})(?:\.\d+)?", value)
     unit = {10: "s", 13: "ms", 16: "us", 19: "ns"}.get(len(number[1])) if number else None
     if unit:
-        return f'for {unit} since 1970 give layout=["time={unit}"] and time_zone='
-    if re.search(r"(?:^|[ T])24:", value):
-        return "write midnight as 00:00:00 of the next day"
-    if re.match(ISO, value) and not re.search("(?i)[ap]m$", value):
-        return "others have a zone: give all times with one, or none"
-    formats = _formats(value)
-    if not formats:
-        example = "%Y%m%d%H%M%S" if number else "%d.%m.%Y %H:%M:%S"
-        return f'give its format, as layout=["time={example}"]'
-    return "give " + ", or ".join(f'layout=["time={one}"]' for one in formats)
-
-
-def _formats(value: str) -> list[str]:
-    """Return the formats that a time may have: two where day and month may change places."""
-    found = re.fullmatch(
-        r"(\d+)([/.-])(\d+)[/.-](\d+)(?:([T ]+)\d+:\d\d(:\d\d)?(\.\d+)?( ?[AaPp][Mm])?)?", value
-    )
-    if not found:
-        return []
-    first, sign, second, third, gap, seconds, fraction, half = found.groups()
-    clock = f"{gap}{'%I' if half else '%H'}:%M" if gap else ""
-    clock += (":%S" if seconds else "") + (".%f" if fraction else "")
-    clock += half[:-2] + "%p" if half else ""
-    if len(first) == 4:
-        return [sign.join(("%Y", "%m", "%d")) + clock]
-    year = "%Y" if len(third) == 4 else "%y"
-    orders = [("%d", "%m", year), ("%m", "%d", year)]
-    if int(first) > 12:
-        orders = orders[:1]
-    elif int(second) > 12:
-        orders = orders[1:]
-    return [sign.join(order) + clock for order in orders]
+        return f'for {unit} since 1970 give layout=["time={unit}"] and time_zone="Europe/Paris"'
+    formats = ["%Y%m%d%H%M%S"] if number else time_formats(value) or ["%d.%m.%Y %H:%M:%S"]
+    return "give its format, as " + " or ".join(f'layout=["time={one}"]' for one in formats)
 
 
 def _localized(index: pd.DatetimeIndex, zone: str, place: Callable[[int], str]) -> pd.DatetimeIndex:
@@ -165,9 +156,9 @@ def _times(column: pd.Series) -> pd.Series:
     text = _text(column).str.replace(r"^(\d{4})/(\d\d)/(\d\d)", r"\1-\2-\3", regex=True)
     text = text.where(text.str.match(ISO))
     zoned = text.str.contains(ZONED, na=False)
-    if zoned.any():
+    if 2 * zoned.sum() >= len(text):
         return pd.to_datetime(text.where(zoned), format="ISO8601", errors="coerce", utc=True)
-    return pd.to_datetime(text, format="ISO8601", errors="coerce")
+    return pd.to_datetime(text.where(~zoned), format="ISO8601", errors="coerce")
 
 
 def _days(column: pd.Series) -> pd.Series:

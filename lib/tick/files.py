@@ -5,6 +5,7 @@ the size of a file, packed or not.
 """
 
 import lzma
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,16 @@ from datetime import date
 from functools import partial
 from typing import BinaryIO
 
-from lib.formats import PARQUET, UTF16, XZ, ZIP, packing, require_text, table_in
+from lib.formats import (
+    PARQUET,
+    UTF16,
+    XZ,
+    ZIP,
+    packing,
+    require_last_break,
+    require_text,
+    table_in,
+)
 from lib.sources import list_files
 from lib.tick.read import RawTicks, TickFile, TickFormat
 from lib.tick.text import read_text
@@ -28,7 +38,7 @@ ENDINGS = (".parquet", ".zip", *(text + packing for text in TEXTS for packing in
 DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?!\d)")
 STREAMS = ("gzip", "bz2", "zstd", "lz4")
 """Packings that Arrow unpacks."""
-MAX_HEADER = 1 << 15
+MAX_HEADER, TAIL = 1 << 15, 200
 
 
 def find_tick_files(source: str, symbol: str) -> list[TickFile]:
@@ -77,6 +87,11 @@ def _open(name: str, opener: Callable[[], BinaryIO], form: TickFormat) -> RawTic
     with opened() as text:
         start = text.read(MAX_HEADER)
     require_text(start, name)
+    if not packed:
+        with opener() as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(size - TAIL, 0))
+            require_last_break(stream.read(), name)
     if start.startswith(UTF16):
         opened = partial(_unpacked, name, opener, encoding="utf-16")
         with opened() as text:

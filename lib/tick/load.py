@@ -30,15 +30,15 @@ DROPPED = ("outside", "bad_price", "bad_size", "crossed", "outliers")
 RULES = {
     "bad_price": (
         "prices that are missing or not positive",
-        "give the column that holds prices, as columns=['price=...']",
+        'give the column that holds prices, as columns=["price=..."]',
     ),
     "bad_size": (
         "sizes that are missing or not positive",
-        "give the column that holds sizes, as columns=['size=...']",
+        'give the column that holds sizes, as columns=["size=..."]',
     ),
     "crossed": (
         "a bid above its ask",
-        "exchange them if they are the wrong way round, columns=['bid=...', 'ask=...']",
+        'exchange them if they are the wrong way round, columns=["bid=ask", "ask=bid"]',
     ),
     "outliers": (
         "prices further than max_deviation = {} from the rolling median",
@@ -339,5 +339,5 @@ def _too_few(days: list[Day], source: str, session: str, as_of: str) -> ValueErr
     return ValueError(
         f"{redact(source)} leaves {left} of {total['read']:,} from {days[0].day} to {days[-1].day}"
         f"{''.join(dropped)}; the session is {session}. Two or more are "
-        "needed: correct session, session_zone or time_zone if they are wrong"
+        'needed: give session="00:00-24:00" for a market around the clock, or the right time_zone'
     )

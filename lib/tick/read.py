@@ -136,8 +136,8 @@ def tick_format(
             )
         if column.values and (name != "side" or {*column.values.values()} - {"-1", "0", "1"}):
             raise ValueError(
-                f"columns gives values of {name}, {dict(column.values)}: only those of side may be "
-                "given, each as 1, -1 or 0, as in side.A=-1"
+                f"columns gives values of {name}, {dict(column.values)}: give those of side alone, "
+                "each as 1, -1 or 0, as in side.A=-1"
             )
     text = read_layout(layout)
     check_format(text.time)

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lib.formats import fields_error, require_header
 from lib.tick.read import RawTicks, TickFormat
 
 import pyarrow as arrow
@@ -43,8 +44,7 @@ def read_text(name: str, opened: Opener, start: bytes, form: TickFormat) -> RawT
         raise ValueError(
             f"{name} is neither Parquet nor text in UTF-8, by its first line: save it as one"
         )
-    if not header.strip():
-        raise ValueError(f"{name}, line 1 is empty: remove the empty lines before the first row")
+    require_header(header, name)
     separator, names, has_header = _columns(name, header, form)
     batches = partial(_batches, name, opened, separator, names, has_header=has_header)
     decimal = "." if separator == "," else ""
@@ -131,14 +131,11 @@ def _batches(
 def _unreadable(name: str, error: str, separator: str, n_columns: int) -> ValueError:
     row = re.search(r"(?:Row #(\d+): )?Expected \d+ columns, got (\d+): (.*)", error, re.DOTALL)
     if row:
-        line, found, shown = row.groups()
-        return ValueError(
-            f"{name}{f', line {line}' if line else ''}: {n_columns} fields separated by "
-            f"{separator!r} were expected, as in line 1, and there are {found}: {shown[:100]!r}. "
-            "Is the line cut short, a field without its quotes, or the separator another one, "
-            "as layout=['separator=semicolon']?"
-        )
-    return ValueError(f"{name} cannot be read as text separated by {separator!r}: {error}")
+        return fields_error(name, row[1] or "", n_columns, row[2], separator, row[3])
+    return ValueError(
+        f"{name} cannot be read as text separated by {separator!r} ({error[:150]}): give the "
+        'separator, as layout=["separator=semicolon"], or correct the line'
+    )
 
 
 def _check_letters(name: str, batches: Iterator[arrow.RecordBatch], first: int) -> None:

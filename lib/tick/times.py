@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from lib.dialect import EPOCHS, OF_DAY
+from lib.dialect import EPOCHS, OF_DAY, time_formats
 from lib.tick.rules import EARLIEST, LATEST
 from lib.tick.values import Place
 
@@ -25,6 +25,8 @@ DAY_US = 86_400_000_000
 RANGES = {"s": (3.15e8, 1e10), "ms": (3.15e11, 1e13), "us": (3.15e14, 1e16), "ns": (3.15e17, 1e19)}
 """Numbers since 1970 that are told by their size: seconds of 1980 to 2286, and so on. Between them
 lie dates without signs between their parts: 20240304143000 is no number of milliseconds."""
+REMOVE = "; correct or remove the line"
+NEEDS_CLOCK = 'needs its time of day: give both columns, as columns=["timestamp=DATE+TIME"]'
 FIRST_US, LAST_US = (
     int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
     for day in (EARLIEST, LATEST)
@@ -44,21 +46,6 @@ TOLD = {
     r"\d{4}-\d\d-\d\d \d:\d\d:\d\d(\.\d+)?": "%Y-%m-%d %H:%M:%S.%f",
 }
 """Formats that can be meant in one way only, besides those of ISO 8601 that Arrow reads."""
-SHAPES = (
-    (r"\b\d{4}([-./])\d\d?\1\d\d?", r"%Y\1%m\1%d"),
-    (r"\b\d\d?([-./])\d\d?\1\d{4}", r"%d\1%m\1%Y"),
-    (r"\b\d\d?([-./])\d\d?\1\d\d\b", r"%d\1%m\1%y"),
-    (r"\b\d\d?:\d\d:\d\d", "%H:%M:%S"),
-    (r"\b\d\d?:\d\d\b", "%H:%M"),
-    (r"(?<=%S)([.,:])\d{1,6}\b", r"\1%f"),
-    (r"\b\d{8}\b", "%Y%m%d"),
-    (r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "%b"),
-    (r"\b[12]\d{3}\b", "%Y"),
-    (r"\b\d\d?\b", "%d"),
-    (r"\b[AaPp][Mm]\b", "%p"),
-    (r"[+-]\d\d:?\d\d$", "%z"),
-)
-"""Which parts of a time may be which, for a proposal in a message."""
 
 
 def check_format(layout: str) -> None:
@@ -157,6 +144,8 @@ class Times:
         if layout or re.fullmatch(r"[+-]?\d+(\.\d*)?", self.first):
             numbers = self._cast(column, (arrow.int64(), arrow.float64()), place)
             return self._from_numbers(numbers, place)
+        if re.fullmatch(r"\d{4}-?\d\d-?\d\d", self.first):
+            raise place.wrong(0, self.name, self.first, f"a date alone {NEEDS_CLOCK}")
         has_zone = re.search(r":\d\d(\.\d+)?([Zz]|[+-]\d\d(:?\d\d)?)$", self.first)
         return pl.from_arrow(
             self._cast(column, (arrow.timestamp("ns", "UTC" if has_zone else None),), place)
@@ -184,11 +173,14 @@ class Times:
 
     def _expected(self, value: str, wanted: Sequence[arrow.DataType]) -> str:
         if arrow.types.is_integer(wanted[0]):
-            return "a number was expected, as in the first row"
-        if value == self.first:
+            return f"a number was expected, as in the first row{REMOVE}"
+        if value == self.first or _is_odd(value):
             return f"a time as 2013-10-07 09:30:00.123 was expected{_proposal(value)}"
         zone = "with" if wanted[0].tz else "without"
-        return f"a time as 2013-10-07 09:30:00.123 was expected, {zone} a zone like the first row"
+        return (
+            f"a time as 2013-10-07 09:30:00.123 was expected, {zone} a zone like the first row"
+            f"{REMOVE}"
+        )
 
     def _by_format(self, column: pl.Series, layout: str, place: Place) -> pl.Series:
         """Return the times of a format, with the zone UTC if they have one."""
@@ -204,6 +196,8 @@ class Times:
             if not times.null_count():
                 break
         expected = f"a time of the format {self.layout or layout} was expected"
+        wrong = str(column.filter(times.is_null()).first() or "") if times.null_count() else ""
+        expected += _proposal(wrong) if wrong == first else REMOVE
         place.require(times.is_not_null(), self.name, column, expected)
         is_utc = re.search(r"(UTC|GMT|Z)$", layout) and not times.dtype.time_zone
         return times.dt.replace_time_zone("UTC") if is_utc else times
@@ -238,8 +232,13 @@ class Times:
         self, numbers: pl.Series, unit: str, limits_us: tuple[int, int], place: Place
     ) -> None:
         low, high = (_from_us(limit, unit) for limit in limits_us)
+        right = numbers.is_between(low, high)
+        for other in RANGES.keys() - {unit}:  # of which it would be a time of our days
+            right &= ~numbers.cast(pl.Float64).is_between(*RANGES[other], closed="left")
+        size = _unit_of(numbers.filter(~right).first())
+        way = f'give layout=["time={size}"], as they are by their size' if size else "correct it"
         expected = f"{self.layout} since {'1970' if limits_us[0] else 'midnight'} were expected"
-        place.require(numbers.is_between(low, high), self.name, numbers, expected)
+        place.require(right, self.name, numbers, f"{expected}: {way}")
 
     def _each_by_size(self, numbers: pl.Series, place: Place) -> pl.Series:
         """Return us of numbers of which each is told by its size: some files change the unit."""
@@ -306,6 +305,12 @@ def _variants(layout: str, first: str) -> list[str]:
     return sorted(lengths, key=lambda form: one.str.to_datetime(form, strict=False).null_count())
 
 
+def _is_odd(value: str) -> bool:
+    """Whether a time is of a year in which no ticks were traded."""
+    year = re.match(r"(\d{4})-", value)
+    return bool(year) and not EARLIEST.year <= int(year[1]) < LATEST.year
+
+
 def _proposal(value: str) -> str:
     """Return how a message goes on that asks for the format of a time, with one if it is seen."""
     form = value.strip()
@@ -316,28 +321,14 @@ def _proposal(value: str) -> str:
         )
     if re.fullmatch(r"[\d.]+[Ee]\+?\d+", form):
         return "; it has lost its last digits in a spreadsheet: export it anew, as text"
-    year = re.match(r"(\d{4})-", form)
-    if year and not EARLIEST.year <= int(year[1]) < LATEST.year:
-        return f"; ticks are of {EARLIEST.year} to {LATEST.year}"
-    for pattern, directive in SHAPES:
-        form = re.sub(pattern, directive, form)
-    form = form.replace("%H", "%I") if "%p" in form else form
-    forms = [form] if "%b" in form or form.startswith("%Y") else [form, _swapped(form)]
-    right = [one for one in forms if _fits(value.strip(), one)]
+    if _is_odd(form):
+        return f"; ticks are of {EARLIEST.year} to {LATEST.year}{REMOVE}"
+    if not re.search(r"\d", form):
+        return f"{REMOVE}: is it a second header, or one of units?"
+    right = time_formats(value)
     if not right:
         return ': give its format, as layout=["time=%d.%m.%Y %H:%M:%S.%f"]'
     return ": give its format, as " + " or ".join(f'layout=["time={one}"]' for one in right)
-
-
-def _swapped(form: str) -> str:
-    return form.translate(str.maketrans("dm", "md"))
-
-
-def _fits(value: str, form: str) -> bool:
-    try:
-        return "%" in form and bool(datetime.strptime(value, form))
-    except (ValueError, re.error):  # of another form; a part that stands there twice
-        return False
 
 
 def _of_number(number: float) -> str:
@@ -346,6 +337,8 @@ def _of_number(number: float) -> str:
     if 0 <= number < DAY_US / 1000:
         unit = "s" if number < DAY_US / US["s"] else "ms"
         if unit == "ms" and EARLIEST.year <= number // 10_000 < LATEST.year:
-            return f'{since}; a date alone needs its time of day: columns=["timestamp=DATE+TIME"]'
+            return f"{since}; a date alone {NEEDS_CLOCK}"
+        if number % 1 and 20_000 < number < 80_000:
+            since += "; of days as Excel counts them export the text, yyyy-mm-dd hh:mm:ss"
         return f'{since}; or, with the date in the file\'s name, layout=["time={unit} of day"]'
     return f'{since}: say what it is, as layout=["time=ms"] or layout=["time=%Y%m%d%H%M%S"]'
