@@ -20,10 +20,15 @@ MODEL :=
 VERSION :=
 REASON :=
 AT :=
+FROM :=
+UNTIL :=
+OF :=
+RESUME :=
+FORCE :=
 AIRFLOW_PORT :=
 MLFLOW_PORT :=
 LAB_PORT :=
-export PIPELINE PARAMS TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT
+export PIPELINE PARAMS TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT FROM UNTIL OF RESUME
 export AIRFLOW_PORT MLFLOW_PORT LAB_PORT
 
 # These would make every import slow, or let another environment leak in.
@@ -35,7 +40,7 @@ CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given 
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: help install run why new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -52,8 +57,11 @@ $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	@$(PYTHON) -m lib.commands.install $(VENV)
 
-run: $(VENV)/ready  ## train all pipelines on sample data, or run one | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']
-	@$(CLI) run --params="$$PARAMS" -- $(PIPELINE)
+run: $(VENV)/ready  ## run what has changed, of all pipelines on sample data or of one; or go on with a run | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}'] [FROM=04_train] [UNTIL=05_evaluate] [OF=latest] [FORCE=1] [RESUME=power/<run>]
+	@$(CLI) run --params="$$PARAMS" --from="$$FROM" --until="$$UNTIL" --of="$$OF" --resume="$$RESUME" $(if $(call yes,$(FORCE)),--force) -- $(PIPELINE)
+
+why: $(VENV)/ready  ## say why a stage of a run was executed, or where it was taken from | [RUN=latest] [STAGE=03_tune]
+	@$(CLI) why -- "$$RUN" "$$STAGE"
 
 up: $(VENV)/ready  ## start Airflow, MLflow and JupyterLab on 127.0.0.1 until Ctrl-C | [AIRFLOW_PORT=8080] [MLFLOW_PORT=5000] [LAB_PORT=8888]
 	@$(CLI) up --airflow-port="$$AIRFLOW_PORT" --mlflow-port="$$MLFLOW_PORT" --lab-port="$$LAB_PORT"
