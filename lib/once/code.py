@@ -90,7 +90,8 @@ def code_of(notebook: Path, root: Path = ROOT, package: str = "lib") -> Code:
             walk.everything()
         body += tree
         walk.code.cells.append(f"{_short(told)} {source.partition(chr(10))[0][:60]}")
-    walk.follow(_Module("", body, is_notebook=True), body)
+    module = _Module("", body)
+    walk.follow(module, _Use(body, module))
     walk.run()
     return walk.code
 
@@ -98,10 +99,9 @@ def code_of(notebook: Path, root: Path = ROOT, package: str = "lib") -> Code:
 class _Module:
     """A module's definitions, what it imports, and what importing it does."""
 
-    def __init__(
-        self, name: str, body: list[ast.stmt], *, is_notebook: bool = False, folder: str = ""
-    ) -> None:
+    def __init__(self, name: str, body: list[ast.stmt], folder: str = "") -> None:
         self.name, self.folder = name, folder
+        self.uses: dict[str, _Use] = {}
         self.symbols: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, Place] = {}
         self.effects: list[ast.stmt] = []
@@ -110,8 +110,12 @@ class _Module:
         self.docstrings = any(isinstance(n, ast.Name) and n.id == "__doc__" for n in _all(body))
         for statement in body:
             self._sort(statement)
-        if is_notebook:
-            self.effects = []
+
+    def use(self, name: str) -> "_Use":
+        """Return what a definition uses; with "" what importing the module does."""
+        if name not in self.uses:
+            self.uses[name] = _Use(self.symbols[name] if name else self.effects, self)
+        return self.uses[name]
 
     def _sort(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test):
@@ -152,6 +156,40 @@ class _Module:
         return self.imports[name][0].split(".")[0] == self.name.split(".")[0]
 
 
+class _Use:
+    """Some statements of a module: a digest, and what they use, by names alone."""
+
+    def __init__(self, statements: list[ast.stmt], module: _Module) -> None:
+        self.digest = _short(_told(statements, docstrings=module.docstrings))
+        self.local: dict[str, Place] = {}
+        self.used: dict[str, set[str]] = {}
+        self.required: list[str] = []
+        self.special: list[ast.AST] = []
+        nodes = [node for statement in statements for node in ast.walk(statement)]
+        inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self.local |= _places(node, module.folder)
+                self.required += [name for name, _ in _required(node, module.folder)]
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                self.used.setdefault(node.value.id, set()).add(node.attr)
+            elif isinstance(node, ast.Name) and id(node) not in inner:
+                self.used.setdefault(node.id, set()).add("")
+            self.special += [node] if _may_name(node) else []
+
+
+def _may_name(node: ast.AST) -> bool:
+    """Say whether a node may name a module by a text, or files."""
+    if isinstance(node, ast.Call):
+        return _last_name(node.func) in IMPORTERS
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and "." in node.value and " " not in node.value
+    if isinstance(node, ast.Name):
+        return node.id == "__file__"
+    elements = getattr(node, "elts", [])
+    return bool(elements) and all(isinstance(one, ast.Constant) for one in elements)
+
+
 class _Walk:
     """Goes from a notebook to all that it reaches."""
 
@@ -160,6 +198,8 @@ class _Walk:
         self.seen: set[Place] = set()
         self.imported: set[str] = set()
         self.wanted: list[Place] = []
+        self.places: dict[str, Path | None] = {}
+        self.modules: dict[str, _Module | None] = {}
 
     def run(self) -> None:
         while self.wanted:
@@ -171,32 +211,24 @@ class _Walk:
             parts = path.relative_to(self.root).with_suffix("").parts
             self._want(".".join(parts[:-1] if parts[-1] == "__init__" else parts), "")
 
-    def follow(self, module: _Module, nodes: Iterable[ast.stmt]) -> None:
-        """Note what the nodes, of a module, use."""
-        nodes = list(nodes)
-        local: dict[str, Place] = {}
-        used: dict[str, set[str]] = {}
-        inner = {id(n.value) for n in _all(nodes) if isinstance(n, ast.Attribute)}
-        for node in _all(nodes):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                local |= _places(node, module.folder)
-                for name, _ in _required(node, module.folder):
-                    self._import(name)
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                used.setdefault(node.value.id, set()).add(node.attr)
-            elif isinstance(node, ast.Name) and id(node) not in inner:
-                used.setdefault(node.id, set()).add("")
-            self._look_through(module, node)
-        for name, attributes in used.items():
-            for place in [p for p in (local.get(name), module.imports.get(name)) if p]:
+    def follow(self, module: _Module, use: _Use) -> None:
+        """Note what some statements of a module use."""
+        for name in use.required:
+            self._import(name)
+            if name.split(".")[0] != self.package:
+                self.code.packages.add(name.split(".")[0])
+        for name, attributes in use.used.items():
+            for place in [p for p in (use.local.get(name), module.imports.get(name)) if p]:
                 self._through(place, attributes)
             if name in module.symbols and module.name:
                 self._want(module.name, name)
-            elif module.stars and name not in local and name not in module.imports:
+            elif name not in use.local and name not in module.imports:
                 for star in module.stars:
                     self._want(star, "")
-            if name in BLIND:
-                self._want(module.name, "") if module.name else None
+            if name in BLIND and module.name:
+                self._want(module.name, "")
+        for node in use.special:
+            self._look_through(module, node)
 
     def _look_through(self, module: _Module, node: ast.AST) -> None:
         """Note modules that are named by a text, and files beside a module."""
@@ -265,21 +297,18 @@ class _Walk:
             return
         self._import(module_name)
         if name in module.symbols:
-            statements = module.symbols[name]
-            told = _told(statements, docstrings=module.docstrings)
-            self.code.reached[f"{module_name}.{name}"] = _short(told)
-            self.follow(module, statements)
+            use = module.use(name)
+            self.code.reached[f"{module_name}.{name}"] = use.digest
+            self.follow(module, use)
         elif name in module.imports:
             self._through(module.imports[name], {""})
         elif name and self._file(f"{module_name}.{name}"):
             self._want(f"{module_name}.{name}", "")
         else:
-            tree = [s for known in module.symbols.values() for s in known]
             for symbol in module.symbols:
                 self._want(module_name, symbol)
             for place in [*module.imports.values(), *((star, "") for star in module.stars)]:
                 self._through(place, {""})
-            self.follow(module, [*tree, *module.effects])
 
     def _import(self, name: str) -> None:
         """Note what importing a module does, and that of all that it imports."""
@@ -292,27 +321,32 @@ class _Walk:
             parents = name.split(".")
             waiting += [".".join(parents[:n]) for n in range(1, len(parents))] + module.required
             if module.effects:
-                told = _told(module.effects, docstrings=module.docstrings)
-                self.code.reached[name] = _short(told)
-                self.follow(module, module.effects)
+                use = module.use("")
+                self.code.reached[name] = use.digest
+                self.follow(module, use)
 
     def _file(self, module: str) -> Path | None:
-        path = self.root.joinpath(*module.split("."))
-        options = (path.with_name(f"{path.name}.py"), path / "__init__.py")
-        return next((option for option in options if option.exists()), None)
+        if module not in self.places:
+            path = self.root.joinpath(*module.split("."))
+            options = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+            self.places[module] = next((option for option in options if option.exists()), None)
+        return self.places[module]
 
     def _module(self, name: str) -> _Module | None:
-        if name.split(".")[0] != self.package or not (file := self._file(name)):
-            return None
-        self.code.files.add(file)
-        seen = file.stat()
-        return _parsed(name, file, seen.st_mtime_ns, seen.st_size)
+        if name not in self.modules:
+            file = self._file(name) if name.split(".")[0] == self.package else None
+            self.modules[name] = None
+            if file:
+                self.code.files.add(file)
+                seen = file.stat()
+                self.modules[name] = _parsed(name, file, seen.st_mtime_ns, seen.st_size)
+        return self.modules[name]
 
 
 @functools.lru_cache(maxsize=1024)
 def _parsed(name: str, file: Path, _mtime: int, _size: int) -> _Module:
     folder = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    return _Module(name, ast.parse(file.read_bytes()).body, folder=folder)
+    return _Module(name, ast.parse(file.read_bytes()).body, folder)
 
 
 def _all(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
