@@ -21,6 +21,7 @@ from lib.ground.console import say
 from lib.ground.files import outputs_dir, state_dir
 from lib.ground.folder import Run
 from lib.ground.parameters import Value
+from lib.machine.session import import_papermill
 from lib.pages.run_index import INDEX
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -84,6 +85,7 @@ def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     ended: dict[str, str] = {}
     with _console(log) as console:
+        import_papermill()  # before Airflow, which is then quicker to import
         from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now
 
         with scheduling.own_process() as is_own:

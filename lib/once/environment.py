@@ -13,30 +13,37 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lib.ground.files import state_dir, write_json
+from lib.ground.files import state_dir, write_bytes
 
 from upath import UPath
 
 PLACE = ".once"  # in `state_dir`, what is quicker to read than to find out again
 FEATURES = re.compile(r"^(avx|fma|amx|sse4|f16c|bf16|sve|asimd|neon)")
 NUMERIC = {"numpy"}  # whoever requires it computes with the processor's own arithmetic
+_IN_MEMORY: dict = {}
 Installed = Mapping[str, tuple[str, str, list[str]]]
 
 
 def installed() -> Installed:
     """Return name, version and requirements of what can be imported, by import name."""
     places = [Path(place) for place in sys.path if Path(place).is_dir() and "site-" in place]
-    seen = {str(place): place.stat().st_mtime_ns for place in places}
+    return _known({str(place): place.stat().st_mtime_ns for place in places})
+
+
+def _known(seen: dict[str, int]) -> Installed:
+    if _IN_MEMORY.get("places") == seen:
+        return _IN_MEMORY["packages"]
     kept = UPath(state_dir() / PLACE / "packages.json")
     try:
         known = json.loads(kept.read_text())
         if known["places"] == seen and known["python"] == sys.version:
+            _IN_MEMORY.update(known)
             return known["packages"]
     except (OSError, ValueError, KeyError):
         pass
-    found = _installed()
-    write_json(kept, {"python": sys.version, "places": seen, "packages": found})
-    return found
+    _IN_MEMORY.update({"python": sys.version, "places": seen, "packages": _installed()})
+    write_bytes(kept, json.dumps(_IN_MEMORY).encode())
+    return _IN_MEMORY["packages"]
 
 
 def _installed() -> dict[str, tuple[str, str, list[str]]]:
