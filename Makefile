@@ -22,10 +22,15 @@ MODEL :=
 VERSION :=
 REASON :=
 AT :=
+FROM :=
+UNTIL :=
+OF :=
+RESUME :=
+FORCE :=
 AIRFLOW_PORT :=
 MLFLOW_PORT :=
 LAB_PORT :=
-export PIPELINE PARAMS SOURCE TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT
+export PIPELINE PARAMS SOURCE TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT FROM UNTIL OF RESUME
 export AIRFLOW_PORT MLFLOW_PORT LAB_PORT
 
 # These would make every import slow, or let another environment leak in.
@@ -37,7 +42,7 @@ CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given 
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run look new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: help install run look why new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -54,8 +59,11 @@ $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	@$(PYTHON) -m lib.commands.install $(VENV)
 
-run: $(VENV)/ready  ## train all pipelines on sample data, or run one | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}']
-	@$(CLI) run --params="$$PARAMS" -- $(PIPELINE)
+run: $(VENV)/ready  ## run what has changed, of all pipelines on sample data or of one; or go on with a run | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}'] [FROM=04_train] [UNTIL=05_evaluate] [OF=latest] [FORCE=1] [RESUME=power/<run>]
+	@$(CLI) run --params="$$PARAMS" --from="$$FROM" --until="$$UNTIL" --of="$$OF" --resume="$$RESUME" $(if $(call yes,$(FORCE)),--force) -- $(PIPELINE)
+
+why: $(VENV)/ready  ## say why a stage of a run was executed, or where it was taken from | [RUN=latest] [STAGE=03_tune]
+	@$(CLI) why -- "$$RUN" "$$STAGE"
 
 look: $(VENV)/ready  ## say what a source is as a pipeline reads it, and how to run on it; ALL=1 counts every row | SOURCE=<file> PIPELINE=power [PARAMS='{"time_zone": "UTC"}'] [ALL=1]
 	@$(CLI) look --pipeline="$$PIPELINE" --params="$$PARAMS" $(if $(call yes,$(ALL)),--all) -- "$$SOURCE"

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from lib.ground import git
 from lib.ground.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
+from lib.ground.folder import look_at
+from lib.ground.handover import TAKEN
 from lib.ground.parameters import Value
 from lib.ground.runs import start_of
 from lib.run import Run
@@ -135,6 +137,9 @@ def mirror(
     known = _open_mlflow_run(client, run, texts, identity)
     changed = {k: v for k, v in texts.items() if known["values"].get(k, v) != v}
     tags = _tags(run) | identity | {"mlflow.runName": _title(run, start, records, values)}
+    for stage, record in records.items():
+        if _is_taken(run, record):  # its notebook and figures are logged there
+            tags[f"taken.{stage}"] = f"from {record[TAKEN]}, executed at {record['finished']}"
     if changed:  # which MLflow cannot take any more
         tags[CHANGED] = json.dumps(changed, sort_keys=True)
     fresh = {s: r for s, r in records.items() if known["logged"].get(s) != _fingerprint(run, s, r)}
@@ -156,7 +161,8 @@ def mirror(
     )
     if "dataset.json" in written:
         client.log_inputs(known["run_id"], [_dataset_input(run)])
-    _log_files(client, run, known["run_id"], list(fresh))
+    executed = [stage for stage, record in fresh.items() if not _is_taken(run, record)]
+    _log_files(client, run, known["run_id"], executed)
     status = status or ("RUNNING" if identity else "FINISHED")
     if status == "RUNNING":
         client.update_run(known["run_id"], status=status)
@@ -282,6 +288,9 @@ def _log_models(client: "MlflowClient", run: Run, known: dict, fresh: dict[str, 
         for name in record["writes"] if record["state"] == "finished" else ():
             if not (run.path / name / "MLmodel").exists():
                 continue
+            if taken := _is_taken(run, record) and link(look_at(record[TAKEN])).get("model_id"):
+                known["model_id"] = taken  # the very model: it is logged there
+                continue
             model = client.create_logged_model(
                 known["experiment_id"], name=name, source_run_id=known["run_id"]
             )
@@ -303,6 +312,11 @@ def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str])
                 copy(run.path / name, UPath(folder, below, name))
         if any(Path(folder).iterdir()):
             client.log_artifacts(run_id, folder)
+
+
+def _is_taken(run: Run, record: Mapping) -> bool:
+    """Say whether a run of Airflow has taken a stage over from one that has logged it."""
+    return TAKEN in record and bool(_identity(start_of(run)))
 
 
 def _dataset_input(run: Run) -> "DatasetInput":

@@ -26,7 +26,7 @@ from upath import UPath
 from whole_runs import TOY, go, impatient, kernel_killed_in, mlflow_run, prepare, report
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
-RUN = [sys.executable, "-m", "lib.commands.cli", "run", "toy"]
+RUN = [sys.executable, "-m", "lib.commands.cli", "run", "--force", "toy"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,7 +132,7 @@ def test_unwritable_run_folder_is_red_and_named(toy, monkeypatch, tmp_path):
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "file"))
     get_listener_manager().add_listener(account)
     try:
-        done = toy.test(run_conf={"source": "sample"})
+        done = toy.test(run_conf={"source": "sample", "force": True})
     finally:
         get_listener_manager().pm.unregister(account)
     assert done.state == "failed"

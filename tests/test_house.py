@@ -18,6 +18,7 @@ WINGS = (
     "images",
     "registry",
     "pages",
+    "once",
     "machine",
     "dag",
     "commands",

@@ -15,6 +15,7 @@ from lib.dag.promotion import PromotionOperator
 from lib.ground import layout
 from lib.ground.files import ROOT
 from lib.ground.parameters import merge_parameters, read_parameters
+from lib.once.choice import OPTIONS
 
 import jinja2
 import nbformat
@@ -206,7 +207,10 @@ def test_templates_of_dag_files_hold_without_a_logical_date():
 def test_trigger_form_offers_every_parameter_but_the_run_folder(pipeline, dags):
     declared = merge_parameters(layout.declared(pipeline))
     form = dags[pipeline].params
-    assert list(form) == list(declared) and "run_dir" not in form
+    offered = [name for name, text in OPTIONS.items() if text]
+    assert list(form) == [*declared, *offered] and "run_dir" not in form
+    assert form["from_stage"].schema["enum"] == ["", *layout.planned(pipeline)]
+    assert not any(form[name].value for name in offered), "as it is, it asks for nothing of them"
     for name, parameter in declared.items():
         param = form.get_param(name)
         assert param.schema["title"] == name

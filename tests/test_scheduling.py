@@ -189,7 +189,7 @@ def test_before_a_scheduler_starts_times_are_forgotten_and_ghosts_are_known(outp
     assert scheduling.ghosts() == [("power", "a")]
 
 
-COMMAND = [sys.executable, "-m", "lib.commands.cli", "run", "toy"]
+COMMAND = [sys.executable, "-m", "lib.commands.cli", "run", "--force", "toy"]
 SLOWLY = ["--params", '{"wait_s": 30.0}']
 
 

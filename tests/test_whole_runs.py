@@ -55,8 +55,9 @@ def n_versions(name="household_power_lightgbm_sample"):
 @pytest.fixture(scope="module")
 def typed():
     """The sample, run by the command line: what was printed."""
+    command = [sys.executable, "-m", "lib.commands.cli", "run", "power", "--force"]
     return subprocess.run(
-        [sys.executable, "-m", "lib.commands.cli", "run", "power", "--params", json.dumps(NAMED)],
+        [*command, "--params", json.dumps(NAMED)],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -18,6 +18,7 @@ from lib.commands import services
 from lib.ground import outcome
 from lib.ground.files import ROOT, outputs_dir, state_dir
 from lib.ground.runs import run_folder_name
+from lib.once.choice import OPTIONS
 from lib.run import open_run
 
 import psutil
@@ -82,9 +83,11 @@ def go(dag, *, until=None, **params):
     """
     from lib.dag.dagrun import configuration
 
-    known = configuration(dag.dag_id, {k: v for k, v in params.items() if k != "horizont"})
+    named = {k: v for k, v in params.items() if k not in ("horizont", *OPTIONS)}
+    known = configuration(dag.dag_id, named)
     left_out = "|".join(name for name in dag.task_dict if until and name > until)
-    done = dag.test(run_conf=known | params, mark_success_pattern=left_out or None)
+    known |= {"force": True} | params  # by default nothing is taken from an earlier run
+    done = dag.test(run_conf=known, mark_success_pattern=left_out or None)
     tasks = {t.task_id: t for t in done.get_task_instances()}
     run = open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
     return done, tasks, run
@@ -117,7 +120,7 @@ def resume(dag, earlier, first, **params):
         if name != "run_dir"
     }
     done = dag.test(
-        run_conf=configuration(dag.dag_id, values | params),
+        run_conf=configuration(dag.dag_id, values | params) | {"force": True},
         mark_success_pattern="|".join(name for name in dag.task_dict if name < first),
         logical_date=moment,
         run_after=moment,

@@ -21,7 +21,7 @@ USAGES = dict(TARGET.findall(MAKEFILE.read_text(encoding="utf-8")))
 """What is typed after ``make <target>``, by target, as `make help` shows it."""
 
 COMMANDS = {
-    "run": ("pipelines:run", "pipelines --params"),
+    "run": ("pipelines:run", "pipelines --params --from --until --of --resume --force"),
     "up": ("services:up", "--airflow-port --mlflow-port --lab-port"),
     "lab": ("services:lab", "--lab-port"),
     "prepare": ("services:prepare", ""),
@@ -34,6 +34,7 @@ COMMANDS = {
     "open": ("workbench:main", "run stage"),
     "keep": ("keep:main", "notebook --apply"),
     "reproduce": ("reproduce:main", "run --keep"),
+    "why": ("why:main", "run stage"),
     "prune": ("prune:main", "--last --days --apply"),
     "history": ("models:history", "model"),
     "champion": ("models:champion", "model --at"),
@@ -54,6 +55,8 @@ def _number(text: str) -> int:
 ARGUMENTS = {
     "pipelines": {"nargs": "*"},
     "--params": {"default": "{}"},
+    "--from": {"dest": "start"},
+    "--force": {"action": "store_true", "default": False},
     "--apply": {"action": "store_true", "default": False},
     "--all": {"action": "store_true", "default": False},
     "--keep": {"action": "store_true", "default": False},

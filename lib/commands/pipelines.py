@@ -15,15 +15,28 @@ from pathlib import Path
 from typing import TextIO
 
 from lib.commands import services
+from lib.commands.which import LATEST, find_run
 from lib.ground import layout
 from lib.ground.console import say
 from lib.ground.files import outputs_dir, state_dir
+from lib.ground.folder import Run
+from lib.ground.parameters import Value
+from lib.machine.session import import_papermill
 from lib.pages.run_index import INDEX
 
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def run(pipelines: list[str], params: str) -> int:
+def run(
+    pipelines: list[str],
+    params: str,
+    start: str = "",
+    until: str = "",
+    of: str = "",
+    resume: str = "",
+    *,
+    force: bool = False,
+) -> int:
     """Run pipelines one after another; return the exit status.
 
     Parameters
@@ -32,6 +45,15 @@ def run(pipelines: list[str], params: str) -> int:
         All that register a model when empty.
     params : str
         A JSON object of parameters. Where it names no source, data is "sample".
+    start, until : str, default ""
+        The first stage to execute, those before it are taken whatever has changed; the last one.
+    of : str, default ""
+        A run, whose stages and parameters are taken, or "latest"; empty for any run with the same
+        results.
+    resume : str, default ""
+        A run that goes on where it has ended.
+    force : bool, default False
+        Execute every stage.
 
     Returns
     -------
@@ -45,6 +67,17 @@ def run(pipelines: list[str], params: str) -> int:
         domain. Nothing has been started then.
     """
     values, names = json_object(params), choose(pipelines)
+    options = {"from_stage": start, "until_stage": until, "of": of, "force": force}
+    options = {name: value for name, value in options.items() if value}
+    if resume:
+        names, options = _resumed(resume, pipelines, values, options)
+    elif (start or until or of) and len(pipelines) != 1:
+        raise ValueError("FROM, UNTIL and OF are about one pipeline: name it with PIPELINE=")
+    elif of and of != LATEST:
+        origin = find_run(of, names[0])
+        if origin.pipeline != names[0]:
+            raise ValueError(f"OF={of} is no run of {names[0]}")
+        values, options["of"] = known_parameters(origin) | values, origin.run_dir
     started = time.monotonic()
     services.prepare()
     os.environ.update(services.airflow_settings())
@@ -52,6 +85,7 @@ def run(pipelines: list[str], params: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     ended: dict[str, str] = {}
     with _console(log) as console:
+        import_papermill()  # before Airflow, which is then quicker to import
         from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now
 
         with scheduling.own_process() as is_own:
@@ -59,7 +93,7 @@ def run(pipelines: list[str], params: str) -> int:
                 scheduling.close_ghosts(console.write)
             make = dagrun.run_dag if is_own else dagrun.run_by_scheduler
             for name in names:
-                ended[name] = make(name, values, console)
+                ended[name] = make(name, values, console, options)
                 if ended[name] == "cancelled":
                     break
     states, total = list(ended.values()), time.monotonic() - started
@@ -86,6 +120,29 @@ def choose(asked: list[str]) -> list[str]:
         if name not in known:
             raise ValueError(f"no pipeline {name!r}; there are {', '.join(known)}")
     return asked or [name for name in layout.pipelines(ending="_register") if name in known]
+
+
+def _resumed(
+    resume: str, pipelines: list[str], values: dict, options: dict
+) -> tuple[list[str], dict]:
+    """Return the pipeline of a run that is to go on, and the option that says so."""
+    if values or options:
+        raise ValueError(
+            "RESUME goes on with the run's own parameters and options: leave out PARAMS, FROM, "
+            "UNTIL, OF and FORCE, or begin a new run with FROM and OF"
+        )
+    found = find_run(resume, *pipelines[:1])
+    if pipelines and pipelines != [found.pipeline]:
+        raise ValueError(f"RESUME={resume} is a run of {found.pipeline}, not of {pipelines[0]}")
+    return [found.pipeline], {"resume": found.run_dir}
+
+
+def known_parameters(run: Run) -> dict[str, Value]:
+    """Return the parameters that the stages of a run have used."""
+    found: dict[str, Value] = {}
+    for record in run.records().values():
+        found |= record.get("parameters", {})
+    return {name: value for name, value in found.items() if name != "run_dir"}
 
 
 def json_object(text: str) -> dict:

@@ -4,9 +4,23 @@ import logging
 import os
 import signal
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from lib.ground.handover import TAKEN
+from lib.ground.runs import run_of_airflow
+from lib.once.taking import words
 
 from airflow.listeners import hookimpl
+
+if TYPE_CHECKING:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+
+def became(task: "RuntimeTaskInstance | TaskInstance") -> tuple[str, str]:
+    """Return what to print of a task that has succeeded: "ok", or "taken" and where from."""
+    record = run_of_airflow(task.dag_id, task.run_id).record(task.task_id)
+    return ("taken", words(record)) if TAKEN in record else ("ok", "")
 
 
 class Account(logging.Handler):
@@ -66,7 +80,7 @@ class Account(logging.Handler):
     @hookimpl
     def on_task_instance_success(self, previous_state: str, task_instance: object) -> None:
         """Say that a task has ended well."""
-        self.end(task_instance.task_id, "ok")
+        self.end(task_instance.task_id, *became(task_instance))
 
     @hookimpl
     def on_task_instance_failed(

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, TextIO
 
 from lib import tracking
 from lib.dag import scheduling
-from lib.dag.account import Account
+from lib.dag.account import Account, became
 from lib.floors import explain
 from lib.ground import console as user
 from lib.ground import layout
+from lib.ground.folder import Run, look_at
 from lib.ground.parameters import Value, check_values, merge_parameters
-from lib.ground.runs import run_of_airflow
+from lib.ground.runs import run_of_airflow, start_of
 from lib.machine import streams
 from lib.machine.session import SIGNALS, import_papermill
+from lib.once import choice
 from lib.pages.summary import PAGE, summarise
-from lib.run import Run
 
 import_papermill()  # before Airflow, which is then quicker to import
 
@@ -32,6 +33,7 @@ from airflow.sdk import DAG  # noqa: E402
 from airflow.sdk.listener import get_listener_manager  # noqa: E402
 
 if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
 
 POLL_S = 1.0
@@ -79,8 +81,23 @@ def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
     return asked
 
 
-def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
+def run_dag(
+    pipeline: str,
+    params: dict[str, Value],
+    console: TextIO,
+    options: Mapping[str, Value] | None = None,
+) -> str:
     """Run `pipeline` with `params` in this process, print how it goes, and say how it ended.
+
+    Parameters
+    ----------
+    pipeline : str
+    params : dict
+    console : file
+        Where to print.
+    options : mapping, optional
+        Which stages are executed, of `lib.once.choice.OPTIONS`; ``resume`` names a run that goes
+        on, in its folder and with its parameters.
 
     Returns
     -------
@@ -90,15 +107,19 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
     Raises
     ------
     ValueError
-        As `configuration`.
+        As `configuration` and `lib.once.choice.check`, or if the run cannot go on.
     """
-    dag = load_dag(pipeline)
-    asked = configuration(pipeline, params)
+    dag, moment = load_dag(pipeline), datetime.now(UTC)
+    options = dict(options or {})
+    if options.get("resume"):
+        moment, asked = _ended(str(options["resume"]))
+    else:
+        choice.check(pipeline, options)
+        asked = configuration(pipeline, params) | options
     account = Account(console)
     console.write(f"{pipeline}  source {asked['source'] or '-'}\n")
     get_listener_manager().add_listener(account)
     streams.logger.addHandler(account)
-    moment = datetime.now(UTC)
     run_id = f"manual__{moment.isoformat()}"
     state = "cancelled"
     try:
@@ -116,6 +137,41 @@ def run_dag(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
         get_listener_manager().pm.unregister(account)
     _tell(run_of_airflow(pipeline, run_id), state, console)
     return state
+
+
+def _ended(run_dir: str) -> tuple[datetime, dict]:
+    """Return time and configuration of a run that is to go on in this process.
+
+    Raises
+    ------
+    ValueError
+        If Airflow has no such run, it goes on, or it was not made by `make run`.
+    """
+    found = _dag_run(run_dir)
+    moment = found.logical_date
+    if found.run_id != f"manual__{moment.isoformat() if moment else ''}":
+        raise ValueError(
+            f"{run_dir} was made by Airflow's scheduler, which must make it go on: start `make up` "
+            "in another terminal, then say this again"
+        )
+    return moment, (found.conf or {}) | {"resume": run_dir}
+
+
+def _dag_run(run_dir: str) -> "DagRun":
+    """Return the DAG run of a run folder, which has ended."""
+    from airflow.models.dagrun import DagRun
+
+    run = look_at(run_dir)
+    run_id = start_of(run).get("run_id", "")
+    found = DagRun.find(dag_id=run.pipeline, run_id=run_id) if run_id else []
+    if not found:
+        raise ValueError(
+            f"{run_dir} cannot go on: Airflow does not know it. To begin a new run with its "
+            f"stages: make run PIPELINE={run.pipeline} FROM=<stage> OF={run_dir}"
+        )
+    if found[0].state in ("queued", "running"):
+        raise ValueError(f"{run_dir} is {found[0].state} already")
+    return found[0]
 
 
 @contextmanager
@@ -140,10 +196,16 @@ def interruptible(account: Account) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -> str:
+def run_by_scheduler(
+    pipeline: str,
+    params: dict[str, Value],
+    console: TextIO,
+    options: Mapping[str, Value] | None = None,
+) -> str:
     """Let the scheduler that runs beside make a run of `pipeline`, and print how it goes.
 
-    A DAG that is off is switched on for it, and off again afterwards.
+    A DAG that is off is switched on for it, and off again afterwards. A run that goes on has its
+    tasks cleared that have not succeeded. Parameters are those of `run_dag`.
 
     Returns
     -------
@@ -159,19 +221,27 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
     from airflow.models.dagrun import DagRun
     from airflow.utils.types import DagRunTriggeredByType
 
-    asked = configuration(pipeline, params)
+    options = dict(options or {})
+    again = _dag_run(str(options["resume"])) if options.get("resume") else None
+    if again is None:
+        choice.check(pipeline, options)
+    asked = (again.conf or {}) if again else configuration(pipeline, params) | options
     console.write(f"{pipeline}  source {asked['source'] or '-'}, by the scheduler of `make up`\n")
     _wait_until_parsed(pipeline)
     if others := DagRun.find(dag_id=pipeline, state="running"):  # a DAG makes one at a time
         console.write(f"  waits for {', '.join(other.run_id for other in others)}\n")
     account = Account(console)
     with interruptible(account), _switched_on(pipeline, console):
-        run_id = trigger_dag(
-            pipeline,
-            triggered_by=DagRunTriggeredByType.CLI,
-            triggering_user_name=user.account(),
-            conf=asked,
-        ).run_id
+        if again:
+            _clear(again)
+            run_id = again.run_id
+        else:
+            run_id = trigger_dag(
+                pipeline,
+                triggered_by=DagRunTriggeredByType.CLI,
+                triggering_user_name=user.account(),
+                conf=asked,
+            ).run_id
         run = run_of_airflow(pipeline, run_id)
         try:
             state = _follow(run, run_id, account)
@@ -182,6 +252,16 @@ def run_by_scheduler(pipeline: str, params: dict[str, Value], console: TextIO) -
             scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
     _tell(run, state, console)
     return state
+
+
+def _clear(ended: "DagRun") -> None:
+    """Let Airflow's scheduler make those tasks of a DAG run once more that have not succeeded."""
+    from airflow.models.taskinstance import clear_task_instances
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        tasks = ended.get_task_instances(session=session)
+        clear_task_instances([one for one in tasks if one.state != "success"], session)
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:
@@ -268,7 +348,10 @@ def _tell_task(task: "TaskInstance", account: Account) -> None:
         account.begin(task.task_id)
     elif task.state in WORDS:
         took = ((task.end_date or datetime.now(UTC)) - task.start_date).total_seconds()
-        account.end(task.task_id, WORDS[task.state], seconds=took)
+        outcome, reason = WORDS[task.state], ""
+        if task.state == "success":
+            outcome, reason = became(task)
+        account.end(task.task_id, outcome, reason, took)
 
 
 def _facts(summary: Mapping, *, failed: bool) -> dict[str, str]:
@@ -298,7 +381,7 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
     facts = {"report": page if page.exists() else f"no page was written to {run.path}"}
     if state == "cancelled":
         console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
-        facts["go on"] = "`make up`, and in Airflow clear the stopped task; or start a new run"
+        facts["go on"] = f"make run RESUME={run.run_dir}"
     else:
         facts |= _facts(summarise(run), failed=state == "failed")
     for name, fact in facts.items():

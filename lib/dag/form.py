@@ -14,8 +14,11 @@ from lib.dag.notify import failure_callbacks
 from lib.dag.operator import NotebookOperator
 from lib.dag.promotion import PromotionOperator
 from lib.ground import layout
+from lib.ground.handover import TAKEN
 from lib.ground.parameters import Parameter, Value, check_values, merge_parameters
 from lib.ground.runs import run_of_airflow
+from lib.once.choice import OPTIONS
+from lib.once.taking import words
 
 from airflow.sdk import Asset, AssetAlias, AssetAny, AssetOrTimeSchedule, Param, XComArg, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -66,9 +69,30 @@ def notebook_params(pipeline: str, **overrides: Value) -> dict[str, Param]:
     merged = merge_parameters(by_stage)
     values = check_values(merged, overrides, owner=pipeline)
     first = {name: stage for stage in reversed(by_stage) for name in by_stage[stage]}
-    return {
+    form = {
         name: _param(parameter, values.get(name, parameter.default), first[name])
         for name, parameter in merged.items()
+    }
+    return form | _options([*by_stage])
+
+
+def _options(stages: list[str]) -> dict[str, Param]:
+    """Return the part of a form that says which stages are executed, see `lib.once.choice`."""
+    kinds = {
+        "from_stage": {"enum": ["", *stages]},
+        "until_stage": {"enum": ["", *stages]},
+        "force": {"type": "boolean"},
+        "of": {"type": ["string", "null"]},
+    }
+    return {
+        name: Param(
+            kind.get("type") != "boolean" and "",
+            title=name,
+            description=OPTIONS[name],
+            section="What is done again",
+            **kind,
+        )
+        for name, kind in kinds.items()
     }
 
 
@@ -122,6 +146,9 @@ def alarm_task(pipeline: str) -> XComArg:
     def alarm(run_id: str, outlet_events: "OutletEventAccessorsProtocol") -> list[str]:
         run = run_of_airflow(pipeline, run_id)
         watch = run.read("watch.json")
+        made = [one for one in run.records().values() if "watch.json" in one["writes"]]
+        if made and TAKEN in made[-1]:
+            raise AirflowSkipException(f"nothing is new: {words(made[-1])}")
         if not watch["drifted"]:
             raise AirflowSkipException("the data and the errors are as they were in training")
         facts = {key: watch[key] for key in ("name", "version", "why")} | {"run_dir": run.run_dir}

@@ -1,10 +1,10 @@
 """The Airflow task that runs one notebook: checked before, watched during, mirrored after.
 
 `NotebookOperator` runs a stage into the run folder of its DAG run with exactly the parameters
-that the notebook declares. Whatever happens, the executed notebook and its HTML say what did, the
-page of the run and the index of runs follow, and MLflow gets what the run folder holds. A dead or
-silent kernel is tried again; an error in the notebook's own code, a parameter outside of its
-domain, or an interrupt (Ctrl-C) is not.
+that the notebook declares, unless an earlier run has its results (`lib.once.choice`). Whatever
+happens, the executed notebook and its HTML say what did, the page of the run and the index of runs
+follow, and MLflow gets what the run folder holds. A dead or silent kernel is tried again; an error
+in the notebook's own code, a parameter outside of its domain, or an interrupt (Ctrl-C) is not.
 """
 
 import logging
@@ -28,12 +28,13 @@ from lib.ground.parameters import (
 from lib.ground.runs import note_start, run_of_airflow
 from lib.machine.executor import archive_previous, execute_notebook
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
+from lib.once import choice
 from lib.pages.summary import PAGE
 
 import_papermill()  # without the storage back ends that the provider would make it import
 
 from airflow.providers.papermill.operators.papermill import PapermillOperator  # noqa: E402
-from airflow.sdk.exceptions import AirflowFailException  # noqa: E402
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException  # noqa: E402
 
 if TYPE_CHECKING:
     from lib.run import Run
@@ -90,12 +91,16 @@ class NotebookOperator(PapermillOperator):
         self.timeout = timeout
         self.silent_timeout = silent_timeout
         dag = self.get_dag()  # its parameters now: Airflow puts a run's values into them
-        self.written = {name: param.value for name, param in dag.params.items()} if dag else {}
+        params = dag.params.items() if dag else ()
+        self.written = {name: param.value for name, param in params if name not in choice.OPTIONS}
 
     @interrupt_is_final()
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
         run, dag_run = run_of_airflow(self.pipeline, context["run_id"]), context["dag_run"]
+        options, asked = choice.split(dag_run.conf or {})
+        if choice.is_left_out(self.stage, options):
+            raise AirflowSkipException(f"the run ends with {options['until_stage']}, as asked")
         run.prepare()
         self.log.info("run folder: %s", run.path)
         note_start(
@@ -104,13 +109,19 @@ class NotebookOperator(PapermillOperator):
             run_id=context["run_id"],
             run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
             who=None if runs_without_server(context) else dag_run.triggering_user_name,
+            until=options.get("until_stage"),
         )
+        last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+        last |= self.stage == options.get("until_stage")
+        values, found, refusal = self._look(run, context, asked, options)
+        if found.record:
+            return self._leave(run, values, found, last=last)
         notebook = run.path / f"{self.stage}.ipynb"
         archive_previous(notebook)
         publish_page(run)
-        values: dict[str, Value] = {}
         try:
-            values = self._values(context)
+            if refusal:
+                raise refusal
             own = {n: values[n] for n in read_parameters(Path(self.input_nb)) if n in values}
             done = execute_notebook(
                 self.input_nb,
@@ -130,7 +141,7 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_seconds": done.seconds,
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
-        last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+        self._remember(run, values, found)
         try:
             self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
         finally:
@@ -143,7 +154,39 @@ class NotebookOperator(PapermillOperator):
         """End the task when Airflow stops it; the notebook's report has been written by then."""
         raise StageStopped("Airflow stopped the task")
 
-    def _values(self, context: "Context") -> dict[str, Value]:
+    def _look(
+        self, run: "Run", context: "Context", asked: dict, options: dict
+    ) -> tuple[dict[str, Value], choice.Found, Exception | None]:
+        """Return values, what can be had without executing, and why the stage must not begin."""
+        values: dict[str, Value] = {}
+        try:
+            values = self._values(context, asked)
+            choice.check(self.pipeline, options)
+            found = choice.obtain(run, self.stage, values, options)
+        except ValueError as error:
+            return values, choice.Found(), error
+        except (OSError, SyntaxError):  # the notebook itself will say what is wrong
+            logger.exception("It could not be found out whether the stage was done before")
+            return values, choice.Found(), None
+        self.log.info("%s: %s", self.stage, found.told or "; ".join(found.why))
+        return values, found, None
+
+    def _leave(self, run: "Run", values: dict, found: choice.Found, *, last: bool) -> str:
+        """Tell page and MLflow of a stage that was not executed; return as `execute`."""
+        try:
+            if last:
+                self._mirror(run, values, "FINISHED", {})
+        finally:
+            publish_page(run, complete=last)
+        return f"{run.run_dir}/{self.stage}.html"
+
+    def _remember(self, run: "Run", values: dict, found: choice.Found) -> None:
+        try:
+            found.remember(run, self.stage, values)
+        except (OSError, ValueError, SyntaxError):  # so it will be executed the next time
+            logger.exception("The stage could not be noted as done")
+
+    def _values(self, context: "Context", asked: dict) -> dict[str, Value]:
         """Return every parameter of the pipeline for this DAG run, checked and in its type.
 
         Raises
@@ -152,7 +195,7 @@ class NotebookOperator(PapermillOperator):
             If one has an unknown name, a wrong type, or a value outside of its domain.
         """
         declared = merge_parameters(layout.declared(self.pipeline))
-        values = values_of_run(declared, self.written, context["dag_run"].conf or {})
+        values = values_of_run(declared, self.written, asked)
         for name, value in values.items():
             if value == self.written.get(name):  # what a person enters is never a template
                 values[name] = self.render_template(value, context)

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
 from lib.dag.operator import interrupt_is_final, publish_page, runs_without_server
-from lib.ground.files import now, write_json
+from lib.ground.files import now, read_object, write_json
+from lib.ground.folder import look_at
+from lib.ground.handover import TAKEN
 from lib.ground.runs import run_of_airflow
+from lib.once.standing import REGISTRATION
+from lib.once.taking import words
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -81,6 +85,8 @@ class PromotionOperator(ApprovalOperator):
         """Note what was done, or ask a person and wait; return the version in words."""
         case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
         registered = case.registered
+        if earlier := told_before(case.run):
+            case.leave("kept", earlier)
         if registered["policy"] != "approval":
             if registered["champion"] != registered["version"]:
                 case.leave("kept", registered["reason"])
@@ -181,6 +187,18 @@ class _Case:
         write_json(self.run.path / DECISION, said)
         tracking.log_page(self.run, DECISION)
         publish_page(self.run, complete=True)
+
+
+def told_before(run: "Run") -> str:
+    """Say that a registration was taken from a run which has settled what follows; "" if not."""
+    made = [one for one in run.records().values() if REGISTRATION in one["writes"]]
+    if not made or TAKEN not in made[-1]:
+        return ""
+    settled = read_object(look_at(made[-1][TAKEN]).path / DECISION)
+    if not settled:
+        return ""
+    before = f"{settled.get('outcome', '?')}, {settled.get('reason', '')}"
+    return f"nothing is new: {words(made[-1])}; what followed then: {before}"
 
 
 def question(run: "Run", registered: dict, gate: dict) -> tuple[str, str]:

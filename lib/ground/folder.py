@@ -5,6 +5,7 @@ digests. A file is handed to a later stage only if the stage that wrote it finis
 still what was written, and it was not made from files that have changed since.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -94,6 +95,7 @@ class Run:
     way_on: "Callable[[Run, str, str], str] | None" = field(default=None, repr=False)
     _started: str = field(default_factory=now, repr=False)
     _reads: dict[str, str] = field(default_factory=dict, repr=False)
+    _asked: dict[str, str] = field(default_factory=dict, repr=False)
     _writes: dict[str, str | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -228,17 +230,29 @@ class Run:
         self._save_record("finished", {"finished": now()})
 
     def record(self, stage: str) -> dict:
-        """Return what `stage` noted of itself: state, times, parameters, files; {} if nothing."""
-        return read_object(self.path / RECORDS / f"{stage}.json")
+        """Return what `stage` noted of itself: state, times, parameters, files; {} if nothing.
+
+        A stage that is running is told of another one's ``parameters`` alone, and that it has
+        asked is noted: the rest may differ where the results are the same.
+        """
+        found = self._record(stage)
+        if not self.stage or stage == self.stage:
+            return found
+        self._asked[stage] = asked_of(found)
+        return {"stage": stage, "parameters": found.get("parameters", {})}
 
     def records(self) -> dict[str, dict]:
         """Return the record of every stage that has started in this run, in stage order."""
         folder = self.path / RECORDS
         names = sorted(path.stem for path in folder.iterdir()) if folder.exists() else []
-        return {name: self.record(name) for name in names if not name.startswith(".")}
+        return {name: self._record(name) for name in names if not name.startswith(".")}
+
+    def _record(self, stage: str) -> dict:
+        return read_object(self.path / RECORDS / f"{stage}.json")
 
     def _save_record(self, state: str, more: dict) -> None:
         files = {"reads": self._reads, "writes": self._writes}
+        files |= {"asked": self._asked} if self._asked else {}
         head = {"stage": self.stage, "state": state, "started": self._started}
         self._write_record(head | more | {"parameters": self.parameters} | files)
 
@@ -291,6 +305,12 @@ class Run:
                         f"has written anew: run {stage} again, to its last cell"
                     )
                 self._refuse_stale(name, other, records)
+
+
+def asked_of(record: Mapping) -> str:
+    """Return a digest of what `Run.record` tells one stage of another, `run_dir` left out."""
+    values = {k: v for k, v in record.get("parameters", {}).items() if k != "run_dir"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_name(name: str) -> None:

@@ -15,7 +15,7 @@ from lib.ground import layout
 from lib.ground.files import copy, now, write_json
 from lib.ground.folder import RECORDS, Run, UnfinishedStage
 from lib.ground.parameters import Value, read_parameters
-from lib.ground.runs import STARTED, code_changed, list_runs
+from lib.ground.runs import STARTED, code_changed, list_runs, start_of
 
 TAKEN = "from"  # in a stage's record: the run that it was taken from
 
@@ -157,12 +157,14 @@ def _apart(run: Run, records: Records) -> Apart:
 def _finished(run: Run, earlier: list[str]) -> Iterator[tuple[Run, Records]]:
     """Yield the other runs whose `earlier` stages are finished, with their records, newest first.
 
-    Copies, and runs that have taken a stage over themselves, are left out.
+    Copies, and runs by hand that have taken a stage over themselves, are left out.
     """
     found = []
     for other in list_runs(run.pipeline):
         records = {stage: r for stage, r in other.records().items() if stage in earlier}
-        whole = [r for r in records.values() if r["state"] == "finished" and TAKEN not in r]
+        is_own = bool(start_of(other).get("run_id"))  # what Airflow's runs take is as if run there
+        done = [r for r in records.values() if r["state"] == "finished"]
+        whole = [r for r in done if is_own or TAKEN not in r]
         if len(whole) == len(earlier) and other.name != run.name:
             found.append((max(r["finished"] for r in records.values()), other, records))
     for _, other, records in sorted(found, key=lambda one: one[0], reverse=True):

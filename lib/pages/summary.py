@@ -17,6 +17,7 @@ from lib.floors import explain
 from lib.ground import layout, outcome
 from lib.ground.files import write_bytes
 from lib.ground.folder import NAME
+from lib.ground.handover import TAKEN
 from lib.ground.layout import stage_title
 from lib.ground.runs import CLOSED, STARTED
 from lib.registry.gate import markdown, settled
@@ -71,7 +72,8 @@ def summarise(run: Run) -> dict:
             ``started``, ``ended``, ``seconds``, ``peak_memory_bytes``, ``cells`` and
             ``cells_done`` (code cells), ``error`` ({} or ``ename``, ``text``, ``cell``),
             ``notebook`` and ``page`` (names of files in the folder, or None), ``attempts`` (names
-            of the pages of earlier ones), ``figures`` (PNG files it wrote).
+            of the pages of earlier ones), ``figures`` (PNG files it wrote), ``taken`` (the run that
+            has executed it, "" for this one) and ``executed`` (when), ``why`` it was not taken.
         ``parameters``
             By name: ``value``, ``default``, ``changed``, ``stage``, ``meaning``, ``domain``.
         ``metrics``, ``verdict``, ``comparison``, ``registration``, ``dataset``, ``mlflow``
@@ -89,7 +91,7 @@ def summarise(run: Run) -> dict:
     for name, show in (("gate", markdown), ("verdict", explain)):
         files[name] = _sound(name, files[name], show, problems)
     records = _records(run, problems)
-    stages = _stages(run, records, problems)
+    stages = _stages(run, files["run"], records, problems)
     closed = _closed(files["run"], stages, records, problems)
     stages = [_settled(stage, closed) for stage in stages]
     state, reason = _state(stages, files, closed)
@@ -165,7 +167,7 @@ def _records(run: Run, problems: list[str]) -> dict[str, dict]:
     return {file.stem: _json(file, problems) for file in files}
 
 
-def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dict]:
+def _stages(run: Run, start: dict, records: dict[str, dict], problems: list[str]) -> list[dict]:
     """Return every stage, those to come included; a run of older notebooks may have others."""
     present = sorted(p.name for p in run.path.iterdir()) if run.path.exists() else []
     executed = {name.removesuffix(".ipynb") for name in present if NOTEBOOK.fullmatch(name)}
@@ -173,7 +175,8 @@ def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dic
     tries.sort(key=lambda match: int(match["number"]))
     found = []
     for name in sorted({*layout.planned(run.pipeline), *executed, *records}):
-        stage = _stage(name, records.get(name, {}))
+        record = records.get(name, {})
+        stage = _stage(name, record)
         stage["page"] = f"{name}.html" if f"{name}.html" in present else None
         stage["attempts"] = [match[0] for match in tries if match["stage"] == name]
         if name in executed:
@@ -183,8 +186,19 @@ def _stages(run: Run, records: dict[str, dict], problems: list[str]) -> list[dic
                 stage |= _from_notebook(notebook) if notebook else {}
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 problems.append(f"{name}.ipynb is no executed notebook: {error!r}")
-        found.append(stage)
+        if stage["state"] == "passed" and start.get("run_id") and TAKEN in record:
+            stage |= _as_taken(record)
+        stage["why"] = _json(run.path / "keys" / f"{name}.json", []).get("why", [])
+        is_left_out = stage["state"] == "waiting" and name > start.get("until", name)
+        found.append(stage | ({"state": "not run"} if is_left_out else {}))
     return found
+
+
+def _as_taken(record: dict) -> dict:
+    """Return what is else of a stage that was taken from another run, where it was executed."""
+    from_run, at = str(record[TAKEN]), record.get("taken")
+    times = {"started": at, "ended": at, "seconds": None, "peak_memory_bytes": None}
+    return times | {"taken": from_run, "executed": record.get("finished")}
 
 
 def _stage(name: str, record: dict) -> dict:
@@ -202,6 +216,8 @@ def _stage(name: str, record: dict) -> dict:
         "cells_done": 0,
         "error": {},
         "notebook": None,
+        "taken": "",
+        "executed": None,
         "figures": [w for w in record.get("writes", {}) if w.endswith(".png") and _is_below(w)],
     }
 
@@ -316,7 +332,8 @@ def _state(stages: list[dict], files: dict[str, dict], closed: dict) -> tuple[st
             return closed["state"], closed["reason"]
         text = f"{failed[0]['title']}: {error['ename']}: {error['text']}".replace(": : ", ": ")
         return "failed", text
-    if stages and all(stage["state"] == "passed" for stage in stages):
+    begun = [stage for stage in stages if stage["state"] != "not run"]
+    if begun and all(stage["state"] == "passed" for stage in begun):
         return "passed", " ".join(decision(files)) or verdict
     if closed:
         return closed["state"], closed["reason"]

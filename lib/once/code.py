@@ -1,0 +1,428 @@
+"""The code that a notebook runs: its cells, and what they reach of `lib/`, by their syntax trees.
+
+`code_of` follows every name from the cells to the functions, classes and constants that they use,
+and on. Comments, formatting, docstrings and whatever else is never reached do not count. What
+importing a module does counts where the module is imported: statements that are no definition,
+constants that are computed by a call, unknown decorators, classes that extend one of the project.
+Where names do not decide (a module handed on as an object, ``import *``, `eval`, `globals`, a
+module named by a text), the whole module counts, and where nothing says which, all of `lib`.
+Files that are no Python count where they lie beside a module that says ``__file__``.
+"""
+
+import ast
+import builtins
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib.ground import outcome
+from lib.ground.files import ROOT, digest
+
+from upath import UPath
+
+HARMLESS = {  # decorators that change nothing but what they decorate
+    *("cache", "lru_cache", "contextmanager", "dataclass", "property", "staticmethod"),
+    *("classmethod", "wraps", "overload", "total_ordering", "runtime_checkable", "cached_property"),
+}
+BLIND = {"globals", "eval", "exec", "locals"}  # see names that no syntax tree shows
+IMPORTERS = {"import_module", "__import__"}
+Place = tuple[str, str]  # a module, and a name in it; "" for the module itself
+
+
+@dataclass
+class Code:
+    """What a notebook runs.
+
+    Attributes
+    ----------
+    cells : list of str
+        Of every code cell but the parameters: a digest, a space, and its first line.
+    reached : dict of str to str
+        Digests by name: ``lib.splits.time_split``; a module's own where importing it does
+        something, or where it counts as a whole.
+    packages : set of str
+        What is imported from elsewhere, by its top-level name.
+    files : set of Path
+        What was read to find this out.
+    """
+
+    cells: list[str] = field(default_factory=list)
+    reached: dict[str, str] = field(default_factory=dict)
+    packages: set[str] = field(default_factory=set)
+    files: set[Path] = field(default_factory=set)
+
+
+def code_of(notebook: Path, root: Path = ROOT, package: str = "lib") -> Code:
+    """Return what a notebook runs.
+
+    Parameters
+    ----------
+    notebook : Path
+    root : Path
+        The folder that holds the package.
+    package : str, default "lib"
+        What of all imports is followed.
+
+    Raises
+    ------
+    SyntaxError
+        If a module that is reached cannot be parsed.
+    """
+    walk = _Walk(root, package, Code(files={notebook}))
+    content = outcome.read_notebook(UPath(notebook))
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    tags = [set(cell["metadata"].get("tags", ())) for cell in cells]
+    own = [
+        outcome.source_text(cell).strip()
+        for cell, tagged in zip(cells, tags, strict=True)
+        if not tagged & {"parameters", "injected-parameters"}
+    ]
+    body: list[ast.stmt] = []
+    for source in own:
+        try:
+            tree = ast.parse(source).body
+            told = _told(tree, docstrings=True) + (";" if source.endswith(";") else "")
+        except SyntaxError:  # a magic command of IPython
+            tree, told = [], source
+            walk.everything()
+        body += tree
+        walk.code.cells.append(f"{_short(told)} {source.partition(chr(10))[0][:60]}")
+    module = _Module("", body)
+    walk.follow(module, _Use(body, module))
+    walk.run()
+    return walk.code
+
+
+class _Module:
+    """A module's definitions, what it imports, and what importing it does."""
+
+    def __init__(self, name: str, body: list[ast.stmt], folder: str = "") -> None:
+        self.name, self.folder = name, folder
+        self.uses: dict[str, _Use] = {}
+        self.symbols: dict[str, list[ast.stmt]] = {}
+        self.imports: dict[str, Place] = {}
+        self.effects: list[ast.stmt] = []
+        self.stars: list[str] = []
+        self.required: list[str] = []
+        self.docstrings = any(isinstance(n, ast.Name) and n.id == "__doc__" for n in _all(body))
+        for statement in body:
+            self._sort(statement)
+
+    def use(self, name: str) -> "_Use":
+        """Return what a definition uses; with "" what importing the module does."""
+        if name not in self.uses:
+            self.uses[name] = _Use(self.symbols[name] if name else self.effects, self)
+        return self.uses[name]
+
+    def _sort(self, statement: ast.stmt) -> None:
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test):
+            return
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            return self._imported(statement)
+        for node in ast.walk(statement) if not _is_definition(statement) else ():
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self._imported(node)
+        for name in _bound(statement):
+            self.symbols.setdefault(name, []).append(statement)
+        if not self._is_quiet(statement):
+            self.effects.append(statement)
+
+    def _imported(self, statement: ast.Import | ast.ImportFrom) -> None:
+        self.imports |= _places(statement, self.folder)
+        self.required += [module for module, _ in _required(statement, self.folder)]
+        self.stars += [m for m, name in _required(statement, self.folder) if name == "*"]
+
+    def _is_quiet(self, statement: ast.stmt) -> bool:
+        """Say whether a statement only gives a name to something."""
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            known = {_last_name(one) for one in statement.decorator_list} <= HARMLESS
+            bases = getattr(statement, "bases", [])
+            own = {n.id for base in bases for n in ast.walk(base) if isinstance(n, ast.Name)}
+            is_own = own & (self.imports.keys() | self.symbols.keys()) - set(dir(builtins))
+            foreign = {n for n in is_own if n in self.imports and not self._is_followed(n)}
+            return known and not (is_own - foreign) and not getattr(statement, "keywords", [])
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            calls = (ast.Call, ast.Await, ast.Yield, ast.NamedExpr)
+            return bool(_bound(statement)) and not any(
+                isinstance(node, calls) for node in ast.walk(statement)
+            )
+        is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        return is_text or type(statement).__name__ in ("Pass", "TypeAlias")
+
+    def _is_followed(self, name: str) -> bool:
+        return self.imports[name][0].split(".")[0] == self.name.split(".")[0]
+
+
+class _Use:
+    """Some statements of a module: a digest, and what they use, by names alone."""
+
+    def __init__(self, statements: list[ast.stmt], module: _Module) -> None:
+        self.digest = _short(_told(statements, docstrings=module.docstrings))
+        self.local: dict[str, Place] = {}
+        self.used: dict[str, set[str]] = {}
+        self.required: list[str] = []
+        self.special: list[ast.AST] = []
+        nodes = [node for statement in statements for node in ast.walk(statement)]
+        inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self.local |= _places(node, module.folder)
+                self.required += [name for name, _ in _required(node, module.folder)]
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                self.used.setdefault(node.value.id, set()).add(node.attr)
+            elif isinstance(node, ast.Name) and id(node) not in inner:
+                self.used.setdefault(node.id, set()).add("")
+            self.special += [node] if _may_name(node) else []
+
+
+def _may_name(node: ast.AST) -> bool:
+    """Say whether a node may name a module by a text, or files."""
+    if isinstance(node, ast.Call):
+        return _last_name(node.func) in IMPORTERS
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and "." in node.value and " " not in node.value
+    if isinstance(node, ast.Name):
+        return node.id == "__file__"
+    elements = getattr(node, "elts", [])
+    return bool(elements) and all(isinstance(one, ast.Constant) for one in elements)
+
+
+class _Walk:
+    """Goes from a notebook to all that it reaches."""
+
+    def __init__(self, root: Path, package: str, code: Code) -> None:
+        self.root, self.package, self.code = root, package, code
+        self.seen: set[Place] = set()
+        self.imported: set[str] = set()
+        self.wanted: list[Place] = []
+        self.places: dict[str, Path | None] = {}
+        self.modules: dict[str, _Module | None] = {}
+
+    def run(self) -> None:
+        while self.wanted:
+            self._reach(*self.wanted.pop())
+
+    def everything(self) -> None:
+        """Count all of the package: what is used cannot be told."""
+        for path in (self.root / self.package).rglob("*.py"):
+            parts = path.relative_to(self.root).with_suffix("").parts
+            self._want(".".join(parts[:-1] if parts[-1] == "__init__" else parts), "")
+
+    def follow(self, module: _Module, use: _Use) -> None:
+        """Note what some statements of a module use."""
+        for name in use.required:
+            self._import(name)
+            if name.split(".")[0] != self.package:
+                self.code.packages.add(name.split(".")[0])
+        for name, attributes in use.used.items():
+            for place in [p for p in (use.local.get(name), module.imports.get(name)) if p]:
+                self._through(place, attributes)
+            if name in module.symbols and module.name:
+                self._want(module.name, name)
+            elif name not in use.local and name not in module.imports:
+                for star in module.stars:
+                    self._want(star, "")
+            if name in BLIND and module.name:
+                self._want(module.name, "")
+        for node in use.special:
+            self._look_through(module, node)
+
+    def _look_through(self, module: _Module, node: ast.AST) -> None:
+        """Note modules that are named by a text, and files beside a module."""
+        if isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
+            self._imported_by_name(node.args[0] if node.args else None)
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+            texts = [e.value for e in node.elts if isinstance(e, ast.Constant)]
+            named = [self._module_named(text) for text in texts if isinstance(text, str)]
+            if named and all(named) and len(named) == len(node.elts):
+                for name in named:
+                    self._want(name, "")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+            for text in (node.value, node.value.rpartition(".")[0]):
+                if "." in text and (name := self._module_named(text)):
+                    self._want(name, "")
+        elif isinstance(node, ast.Name) and node.id == "__file__" and module.name:
+            folder = self.root.joinpath(*module.folder.split("."))
+            for path in (p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"):
+                self.code.files.add(path)
+                self.code.reached[f"{module.folder}/{path.name}"] = digest(UPath(path))[:16]
+
+    def _imported_by_name(self, argument: ast.expr | None) -> None:
+        text = argument.value if isinstance(argument, ast.Constant) else ""
+        if isinstance(argument, ast.JoinedStr) and isinstance(argument.values[0], ast.Constant):
+            text = argument.values[0].value
+            folder = self.root.joinpath(*text.rstrip(".").split("."))
+            if text.startswith(f"{self.package}.") and text.endswith(".") and folder.is_dir():
+                for path in sorted(folder.rglob("*.py")):
+                    self._want(f"{text}{path.stem}" if path.stem != "__init__" else text[:-1], "")
+                return
+        if text.split(".")[0] == self.package and self._file(text):
+            self._want(text, "")
+        elif isinstance(argument, ast.Constant):
+            self.code.packages.add(text.split(".")[0])
+        else:
+            self.everything()
+
+    def _module_named(self, text: str) -> str:
+        """Return the module of the package that a text names, with or without it; "" if none."""
+        if not all(part.isidentifier() for part in text.split(".")):
+            return ""
+        full = text if text.startswith(f"{self.package}.") else f"{self.package}.{text}"
+        return full if self._file(full) else ""
+
+    def _through(self, place: Place, attributes: set[str]) -> None:
+        """Note what is used of an imported thing: these of its attributes; "" for the thing."""
+        module, name = place
+        if module.split(".")[0] != self.package:
+            self.code.packages.add(module.split(".")[0])
+            return
+        inner = f"{module}.{name}" if name else module
+        if name and not self._file(inner):
+            self._want(module, name)
+            return
+        for attribute in attributes:  # of a module
+            self._want(inner, attribute)
+
+    def _want(self, module: str, name: str) -> None:
+        if (module, name) not in self.seen:
+            self.seen.add((module, name))
+            self.wanted.append((module, name))
+
+    def _reach(self, module_name: str, name: str) -> None:
+        module = self._module(module_name)
+        if module is None:
+            return
+        self._import(module_name)
+        if name in module.symbols:
+            use = module.use(name)
+            self.code.reached[f"{module_name}.{name}"] = use.digest
+            self.follow(module, use)
+        elif name in module.imports:
+            self._through(module.imports[name], {""})
+        elif name and self._file(f"{module_name}.{name}"):
+            self._want(f"{module_name}.{name}", "")
+        else:
+            for symbol in module.symbols:
+                self._want(module_name, symbol)
+            for place in [*module.imports.values(), *((star, "") for star in module.stars)]:
+                self._through(place, {""})
+
+    def _import(self, name: str) -> None:
+        """Note what importing a module does, and that of all that it imports."""
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            if name in self.imported or (module := self._module(name)) is None:
+                continue
+            self.imported.add(name)
+            parents = name.split(".")
+            waiting += [".".join(parents[:n]) for n in range(1, len(parents))] + module.required
+            if module.effects:
+                use = module.use("")
+                self.code.reached[name] = use.digest
+                self.follow(module, use)
+
+    def _file(self, module: str) -> Path | None:
+        if module not in self.places:
+            path = self.root.joinpath(*module.split("."))
+            options = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+            self.places[module] = next((option for option in options if option.exists()), None)
+        return self.places[module]
+
+    def _module(self, name: str) -> _Module | None:
+        if name not in self.modules:
+            file = self._file(name) if name.split(".")[0] == self.package else None
+            self.modules[name] = None
+            if file:
+                self.code.files.add(file)
+                seen = file.stat()
+                self.modules[name] = _parsed(name, file, seen.st_mtime_ns, seen.st_size)
+        return self.modules[name]
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(name: str, file: Path, _mtime: int, _size: int) -> _Module:
+    folder = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    return _Module(name, ast.parse(file.read_bytes()).body, folder)
+
+
+def _all(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    for node in nodes:
+        yield from ast.walk(node)
+
+
+def _is_definition(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    """Return the names that a statement at the top of a module gives a meaning."""
+    if _is_definition(statement):
+        return [statement.name]
+    found = []
+    for node in ast.walk(statement):
+        if _is_definition(node):
+            found.append(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            found.append(node.id)
+    return list(dict.fromkeys(found))
+
+
+def _required(node: ast.Import | ast.ImportFrom, folder: str) -> list[Place]:
+    """Return the modules that an import statement loads, with what it wants of them."""
+    if isinstance(node, ast.Import):
+        return [(alias.name, "") for alias in node.names]
+    above = folder.split(".")[: len(folder.split(".")) + 1 - node.level] if node.level else []
+    base = ".".join([*above, *([node.module] if node.module else [])])
+    return [(base, a.name) for a in node.names] + [(f"{base}.{a.name}", "") for a in node.names]
+
+
+def _places(node: ast.Import | ast.ImportFrom, folder: str) -> dict[str, Place]:
+    """Return what an import statement binds, by name."""
+    if isinstance(node, ast.Import):
+        # `import a.b` binds `a`: which of its modules is meant is not looked at
+        return {(a.asname or a.name.split(".")[0]): (a.name, "") for a in node.names}
+    named = [place for place in _required(node, folder) if place[1]]
+    pairs = zip(node.names, named, strict=True)
+    return {a.asname or a.name: place for a, place in pairs if a.name != "*"}
+
+
+def _last_name(node: ast.expr) -> str:
+    """Return the last part of a dotted name, of a call's too; "" of anything else."""
+    if isinstance(node, ast.Call):
+        return _last_name(node.func)
+    return getattr(node, "attr", getattr(node, "id", ""))
+
+
+def _told(statements: Iterable[ast.stmt], *, docstrings: bool) -> str:
+    """Return statements as a text that formatting and, if wanted, docstrings do not change."""
+    return "\n".join(_dump(node, docstrings=docstrings) for node in statements)
+
+
+def _dump(node: object, *, docstrings: bool) -> str:
+    if isinstance(node, ast.AST):
+        fields = dict(ast.iter_fields(node))
+        body = fields.get("body")
+        if not docstrings and _is_definition(node) and ast.get_docstring(node, clean=False):
+            fields["body"] = body[1:]
+        inner = ",".join(
+            f"{name}={_dump(value, docstrings=docstrings)}"
+            for name, value in fields.items()
+            if name not in ("kind", "type_comment", "ctx")
+        )
+        return f"{type(node).__name__}({inner})"
+    if isinstance(node, list):
+        return f"[{','.join(_dump(one, docstrings=docstrings) for one in node)}]"
+    return repr(node)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shorten(content: Mapping | list | str) -> str:
+    """Return a short digest of what can be written as JSON."""
+    return _short(json.dumps(content, sort_keys=True))

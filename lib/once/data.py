@@ -1,0 +1,140 @@
+"""A fingerprint of data from outside that is cheap and sound, by what a parameter names.
+
+A local file, folder or glob (below `DATA_DIR` or the repository, or absolute) has the digest of
+its names and contents; a file whose size and time are those of the last look is not read again. A
+URL has its ETag or, without one, its Last-Modified and length; a file on another file system what
+that says of it; an Iceberg table its snapshot. A database, a page that says nothing of itself and
+what cannot be asked have none: they may be another each time, which `UNKNOWN` says. Words that
+name nothing of all this ("sample", "uci") stand for data that code makes, or checks itself.
+"""
+
+import hashlib
+import json
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lib.ground.files import ROOT, data_dir, state_dir, write_json
+from lib.ground.parameters import Value
+from lib.once.environment import PLACE
+
+from upath import UPath
+
+UNKNOWN = "never the same: "
+RECENT_NS = 2 * 10**9  # a file this young may change again without another size or time
+ASK_S = 10
+MOST_KNOWN = 20_000
+Known = dict[str, list]
+
+
+def fingerprints(values: Mapping[str, Value]) -> dict[str, str]:
+    """Return a fingerprint of every parameter that names data from outside, by its name."""
+    kept = UPath(state_dir() / PLACE / "files.json")
+    try:
+        known = json.loads(kept.read_text())
+    except (OSError, ValueError):
+        known = {}
+    before = dict(known)
+    found = {}
+    for name, value in values.items():
+        texts = [text for text in (value if isinstance(value, list) else [value]) if text]
+        each = [_fingerprint(text, known) for text in texts if isinstance(text, str)]
+        if any(each):
+            unknown = [one for one in each if one.startswith(UNKNOWN)]
+            found[name] = unknown[0] if unknown else " ".join(each)
+    if known != before:
+        write_json(kept, dict(list(known.items())[-MOST_KNOWN:]))
+    return found
+
+
+def _fingerprint(text: str, known: Known) -> str:
+    if text.startswith("iceberg:"):
+        return _of_iceberg(text.removeprefix("iceberg:"))
+    if text.startswith("sql:"):
+        return f"{UNKNOWN}a database does not say whether it has changed"
+    if text.startswith(("http://", "https://")):
+        return _of_url(text)
+    return _of_remote(text) if "://" in text else _of_files(text, known)
+
+
+def _of_files(text: str, known: Known) -> str:
+    place = Path(text).expanduser() if len(text) < 4096 and "\0" not in text else Path()
+    for path in [place] if place.is_absolute() else [data_dir() / place, ROOT / place]:
+        if ROOT.is_relative_to(path.resolve()):
+            continue  # no data: it holds all of the project
+        files = [path] if path.is_file() else sorted(_below(path))
+        if files:
+            each = (f"{file.relative_to(path.parent)}\0{_digest(file, known)}" for file in files)
+            return hashlib.sha256("\n".join(each).encode()).hexdigest()[:16]
+    return ""
+
+
+def _below(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (file for file in path.rglob("*") if file.is_file())
+    elif any(sign in path.name for sign in "*[?"):
+        folder = path
+        while any(sign in str(folder) for sign in "*[?"):
+            folder = folder.parent
+        try:
+            yield from (f for f in folder.glob(str(path.relative_to(folder))) if f.is_file())
+        except ValueError:  # no pattern
+            return
+
+
+def _digest(file: Path, known: Known) -> str:
+    """Return the SHA-256 of a file; of one that looks as at the last time, the one from then."""
+    seen, now = file.stat(), time.time_ns()
+    size, at, old, looked = known.get(str(file), (-1, 0, "", 0))
+    if (size, at) == (seen.st_size, seen.st_mtime_ns) and looked - at > RECENT_NS:
+        return old
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    known.pop(str(file), None)
+    known[str(file)] = [seen.st_size, seen.st_mtime_ns, found, now]
+    return found
+
+
+def _of_url(url: str) -> str:
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=ASK_S) as answer:
+            head = answer.headers
+    except (OSError, ValueError) as error:
+        return f"{UNKNOWN}the address does not answer ({type(error).__name__})"
+    tag = head.get("ETag") or head.get("Last-Modified")
+    if not tag:
+        return f"{UNKNOWN}the page says neither ETag nor Last-Modified"
+    return f"{tag} {head.get('Content-Length', '')}".strip()
+
+
+def _of_remote(text: str) -> str:
+    import fsspec
+
+    try:
+        system, path = fsspec.url_to_fs(text)
+        system.invalidate_cache()
+        files = system.glob(path) if "*" in path else system.find(path)
+        facts = [(file, system.info(file)) for file in sorted(files)]
+        each = [
+            (file, str(tag))
+            for file, info in facts
+            if (tag := info.get("ETag") or info.get("etag") or info.get("md5"))
+        ]
+    except Exception as error:  # every file system has errors of its own
+        return f"{UNKNOWN}it cannot be asked ({type(error).__name__})"
+    if not each or len(each) < len(facts):
+        return f"{UNKNOWN}its file system keeps no digests"
+    return hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16]
+
+
+def _of_iceberg(name: str) -> str:
+    catalog, _, identifier = name.partition(".")
+    try:
+        from pyiceberg.catalog import load_catalog
+
+        table = load_catalog(catalog).load_table(identifier)
+        return f"snapshot {table.metadata.current_snapshot_id} {table.metadata.current_schema_id}"
+    except Exception as error:  # every kind of catalog has errors of its own
+        return f"{UNKNOWN}its catalog cannot be asked ({type(error).__name__})"

@@ -1,0 +1,84 @@
+"""Which runs have done a stage already: one file for each key, however many runs there are.
+
+`OUTPUTS_DIR/.known/<pipeline>/<stage>/<key>.json` holds, for each different set of inputs that the
+stage has read under this key, which runs have the results: the one that executed it first, then
+the latest that took them. It only says where to look: whatever is lost or damaged there, or in the
+runs that it names, makes a stage run.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from lib.ground.files import locked, outputs_dir, write_bytes
+from lib.ground.folder import Run, asked_of, look_at
+from lib.ground.handover import TAKEN
+
+from upath import UPath
+
+FOLDER = ".known"
+LATEST = "latest"
+MOST_TRACES, MOST_RUNS, MOST_TOLD = 32, 4, 5
+
+
+def remember(run: Run, stage: str, key: str) -> None:
+    """Note that a run holds a stage that has finished under `key`."""
+    record = run.record(stage)
+    if not key or record.get("state") != "finished":
+        return
+    place = _place(run.pipeline, stage, key)
+    trace = {"reads": record["reads"], "asked": record.get("asked", {})}
+    with locked("known"):
+        traces = _traces(place)
+        same = [one for one in traces if _is_same(one, trace)]
+        others = [one for one in traces if not _is_same(one, trace)]
+        names = [name for one in same for name in one["runs"] if name != run.run_dir]
+        first = record.get(TAKEN, run.run_dir)
+        names = [first, *(name for name in (run.run_dir, *names) if name != first)]
+        whole = {**trace, "runs": names[:MOST_RUNS]}
+        write_bytes(place, json.dumps([whole, *others][:MOST_TRACES]).encode())
+        runs = [run.run_dir, *(name for name in latest(run.pipeline, stage) if name != run.run_dir)]
+        write_bytes(_place(run.pipeline, stage, LATEST), json.dumps(runs[:MOST_TOLD]).encode())
+
+
+def latest(pipeline: str, stage: str) -> list[str]:
+    """Return the latest runs that hold a finished stage, whatever its key, newest first."""
+    try:
+        return [str(name) for name in json.loads(_place(pipeline, stage, LATEST).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def find(run: Run, stage: str, key: str) -> Iterator[Run]:
+    """Yield the runs that have done a stage under `key`, with inputs as they are in `run`."""
+    if not key:
+        return
+    records = run.records()
+    written: dict[str, str] = {}
+    for name, record in records.items():
+        if name < stage and record.get("state") == "finished":
+            written |= record["writes"]
+    for trace in _traces(_place(run.pipeline, stage, key)):
+        asked = {name: asked_of(records.get(name, {})) for name in trace["asked"]}
+        if asked == trace["asked"] and trace["reads"].items() <= written.items():
+            for run_dir in trace["runs"]:
+                yield look_at(run_dir)
+
+
+def _is_same(one: Mapping, other: Mapping) -> bool:
+    return one["reads"] == other["reads"] and one["asked"] == other["asked"]
+
+
+def _place(pipeline: str, stage: str, key: str) -> UPath:
+    return outputs_dir() / FOLDER / pipeline / stage / f"{key}.json"
+
+
+def _traces(place: UPath) -> list[dict]:
+    """Return what is noted under a key; what is damaged counts for nothing."""
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+        return [
+            {"reads": dict(one["reads"]), "asked": dict(one["asked"]), "runs": list(one["runs"])}
+            for one in found
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

@@ -1,0 +1,459 @@
+"""What is taken from an earlier run and what is not: by code, data and files, without a kernel."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+
+from lib import tracking
+from lib.ground.folder import look_at
+from lib.ground.runs import note_start
+from lib.once import choice, data, environment, known, taking
+from lib.once import key as keys
+from lib.once.code import code_of
+from lib.pages.run_page import render
+from lib.pages.summary import summarise
+
+import pytest
+
+CARD = {"cell_type": "markdown", "metadata": {}, "source": "# Toy"}
+DONE = {
+    "papermill": {
+        "start_time": "2026-01-02T03:04:05+00:00",
+        "end_time": "2026-01-02T03:04:06+00:00",
+    }
+}
+FIRST, SECOND = "01_load", "02_judge"
+
+
+def cell(text, *tags):
+    return {"cell_type": "code", "metadata": {"tags": [*tags]}, "source": text, "outputs": []}
+
+
+def notebook(path, *cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = [CARD, cell('run_dir: str = "toy/dev"  # folder\nn: int = 1  # a number', "parameters")]
+    path.write_text(json.dumps({"cells": made + [cell(text) for text in cells], "metadata": {}}))
+    return path
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A package `lib` with some modules; returns what a notebook with these cells reaches."""
+
+    def reached(*cells, **modules):
+        folder = tmp_path / "lib"
+        folder.mkdir(exist_ok=True)
+        for name, text in {"__init__": ""}.items() | modules.items():
+            (folder / f"{name}.py").write_text(text)
+        return code_of(notebook(tmp_path / "one.ipynb", *cells), tmp_path)
+
+    return reached
+
+
+USED = "from lib.a import f\nf()"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("def f():\n    return 1\n", 'def f():\n    """Text."""\n    # remark\n    return (1)\n'),
+        ("def f():\n    return 1\n", "def g():\n    return 2\n\n\ndef f():\n    return 1\n"),
+        ("X = 1\n\n\ndef f():\n    return 1\n", "X = 2\n\n\ndef f():\n    return 1\n"),
+    ],
+)
+def test_what_is_not_reached_and_how_it_is_written_does_not_count(house, before, after):
+    assert house(USED, a=before).reached == house(USED, a=after).reached
+
+
+@pytest.mark.parametrize(
+    ("cells", "before", "after"),
+    [
+        (USED, "def f():\n    return X\n\n\nX = 1\n", "def f():\n    return X\n\n\nX = 2\n"),
+        (USED, "def f():\n    return 1\n", "def f():\n    return 1\n\n\nprint()\n"),
+        (USED, "def f(x=1):\n    return x\n", "def f(x=2):\n    return x\n"),
+        (
+            "from lib import a\ngetattr(a, 'g')()",
+            "def g():\n    return 1\n",
+            "def g():\n    return 2\n",
+        ),
+        ("import lib.a\nlib.a.g()", "def g():\n    return 1\n", "def g():\n    return 2\n"),
+        ("from lib.a import *\ng()", "def g():\n    return 1\n", "def g():\n    return 2\n"),
+        (
+            USED,
+            "def f():\n    return eval('X')\n\n\nX = 1\n",
+            "def f():\n    return eval('X')\n\n\nX = 2\n",
+        ),
+        ("names = ['a']", "def g():\n    return 1\n", "def g():\n    return 2\n"),
+        ("%load_ext what", "def g():\n    return 1\n", "def g():\n    return 2\n"),
+        (
+            USED,
+            "def f():\n    return 1\n\n\nclass B:\n    X = 1\n\n\nclass C(B):\n    pass\n",
+            "def f():\n    return 1\n\n\nclass B:\n    X = 2\n\n\nclass C(B):\n    pass\n",
+        ),
+    ],
+)
+def test_whatever_may_change_the_result_counts(house, cells, before, after):
+    assert house(cells, a=before).reached != house(cells, a=after).reached
+
+
+def test_a_function_is_followed_through_other_modules_and_named(house):
+    modules = {
+        "a": "from lib import b\n\n\ndef f():\n    return b.g()\n",
+        "c": "def h():\n    return 1\n",
+    }
+    def_g = "def g():\n    from lib.c import h as inner\n    import pandas\n    return inner\n"
+    found = house(USED, b=def_g, **modules)
+    assert {"lib.a.f", "lib.b.g", "lib.c.h"} == found.reached.keys()
+    assert "pandas" in found.packages
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_same"),
+    [
+        (["x = 1", "y = 2  # remark"], True),
+        (["x =  1", "y = (2)"], True),
+        (["x = 1", "y = 3"], False),
+        (["y = 2", "x = 1"], False),
+        (["x = 1", "y = 2;"], False),
+    ],
+)
+def test_cells_count_by_what_they_say(house, cells, is_same):
+    def digests(*cells):
+        return [one.partition(" ")[0] for one in house(*cells).cells]
+
+    assert (digests("x = 1", "y = 2") == digests(*cells)) is is_same
+
+
+def test_packages_count_with_all_that_they_require():
+    installed = {"a": ("a", "1", ["b"]), "b": ("b", "2", ["a"]), "c": ("c", "3", [])}
+    assert environment.versions({"a", "json", "gone"}, installed) == {
+        "a": "1",
+        "b": "2",
+        "gone": "none",
+    }
+    real = environment.versions({"pandas"}, environment.installed())
+    assert {"pandas", "numpy"} <= real.keys() and environment.machine(real)
+    assert not environment.machine({"a"})
+
+
+def test_file_is_read_again_only_where_size_or_time_have_changed(tmp_path, monkeypatch):
+    file = tmp_path / "data.csv"
+    file.write_text("1,2")
+    old = time.time_ns() - 10**10
+    os.utime(file, ns=(old, old))
+    (first,) = data.fingerprints({"source": str(file), "n": 3, "what": "sample"}).values()
+    file.write_text("1,3")
+    os.utime(file, ns=(old, old))  # which no editor does: the price of not reading all data
+    assert data.fingerprints({"source": str(file)}) == {"source": first}
+    file.write_text("1,4")
+    assert data.fingerprints({"source": [str(file)]})["source"] != first
+    file.write_text("1,2")
+    assert data.fingerprints({"source": str(tmp_path)}) != data.fingerprints({"source": str(file)})
+    (tmp_path / "more.csv").write_text("")
+    assert data.fingerprints({"source": f"{tmp_path}/*.csv"})["source"] != first
+
+
+@pytest.mark.parametrize(
+    "source", ["sql:sqlite:///x.db#t", "iceberg:no.such.table", "memory://x/*"]
+)
+def test_data_that_cannot_be_told_from_others_are_never_the_same(source):
+    assert data.fingerprints({"source": source})["source"].startswith(data.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("header", "is_known"), [("ETag", True), ("Last-Modified", True), ("X", False)]
+)
+def test_address_has_the_fingerprint_that_its_server_gives(header, is_known):
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.send_header(header, '"abc"')
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        found = data.fingerprints({"source": f"http://127.0.0.1:{server.server_port}/x.csv"})
+    assert found["source"].startswith(data.UNKNOWN) is not is_known
+    assert ("abc" in found["source"]) is is_known
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A pipeline of two stages in `PIPELINES_DIR`, and an empty `OUTPUTS_DIR`."""
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
+    notebook(tmp_path / "notebooks" / "toy" / f"{FIRST}.ipynb", "x = n")
+    notebook(tmp_path / "notebooks" / "toy" / f"{SECOND}.ipynb", "y = 1")
+    return tmp_path
+
+
+def obtain(name, stage, values=None, **options):
+    """Let a stage be taken, or be executed by hand; return what became of it."""
+    run, values = look_at(f"toy/{name}"), {"n": 1} | (values or {})
+    note_start(run, dag_id="toy", run_id=name)
+    found = choice.obtain(run, stage, values, options)
+    if not found.record:
+        own = replace(run, stage=stage, parameters=values | {"run_dir": run.run_dir})
+        own.start()
+        if stage == FIRST:
+            own.write("numbers.json", [values["n"]])
+            with own.writing("model") as folder:
+                folder.mkdir()
+                (folder / "weights.txt").write_text("w" * 1000)
+        else:
+            own.record(FIRST)
+            own.write("metrics.json", {"largest": float(max(own.read("numbers.json")))})
+        own.finish()
+        made = {"cells": [cell("x = n")], "metadata": DONE}
+        (run.path / f"{stage}.ipynb").write_text(json.dumps(made))
+        (run.path / f"{stage}.html").write_text("<html>")
+        found.remember(run, stage, values)
+    return found
+
+
+def both(name, values=None, **options):
+    return [bool(obtain(name, stage, values, **options).record) for stage in (FIRST, SECOND)]
+
+
+def edit(place, stage, *cells):
+    notebook(place / "notebooks" / "toy" / f"{stage}.ipynb", *cells)
+
+
+def test_unchanged_stages_are_taken_and_stand_as_if_they_had_run_here(place):
+    assert both("a") == [False, False] and both("b") == [True, True]
+    here, there = look_at("toy/b"), look_at("toy/a")
+    assert here.read("metrics.json") == {"largest": 1.0}
+    inodes = {(run.path / "numbers.json").stat().st_ino for run in (here, there)}
+    assert len(inodes) == 1, "a link, no copy"
+    assert here.record(FIRST)["parameters"]["run_dir"] == "toy/b"
+    page, content = (here.path / f"{FIRST}.html").read_text(), here.path / f"{FIRST}.ipynb"
+    assert "taken from toy/a" in page and "../a/01_load.html" in page
+    assert "taken from toy/a" in content.read_text()
+    assert both("c") == [True, True]
+    assert look_at("toy/c").record(SECOND)["from"] == "toy/a", "who has executed it"
+
+
+def test_what_is_written_anew_does_not_reach_the_origin(place):
+    both("a")
+    both("b")
+    own = replace(look_at("toy/b"), stage=FIRST)
+    own.write("numbers.json", [7])
+    assert look_at("toy/a").read("numbers.json") == [1]
+
+
+def test_only_what_has_changed_runs_and_an_edit_undone_is_taken(place):
+    both("a")
+    edit(place, SECOND, "y = 2")
+    assert both("b") == [True, False]
+    assert both("c", {"n": 5}) == [False, False]
+    edit(place, SECOND, "y = 1  # as before")
+    assert both("d") == [True, True]
+    assert look_at("toy/d").record(SECOND)["from"] == "toy/a"
+
+
+def test_consumer_is_taken_if_its_producer_gives_the_same_bytes_and_only_then(place):
+    both("a")
+    edit(place, FIRST, "x = n + 0")
+    assert both("b") == [False, True], "it ran again, and wrote the same"
+    assert both("c", {"n": 2}) == [False, False]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "pruned", "no notebook", "no record", "index"])
+def test_origin_that_is_not_whole_is_a_miss_and_leaves_nothing(place, harm):
+    both("a")
+    run = look_at("toy/a")
+    if harm == "damaged":
+        (run.path / "model" / "weights.txt").write_text("x" * 1000)
+    elif harm == "pruned":
+        shutil.rmtree(run.path.path)
+    elif harm == "no notebook":
+        (run.path / f"{FIRST}.ipynb").write_text("{")
+    elif harm == "no record":
+        (run.path / "stages" / f"{FIRST}.json").unlink()
+    else:
+        for path in (place / "outputs" / known.FOLDER).rglob("*.json"):
+            path.write_text('[{"reads": 3}')
+    found = choice.obtain(look_at("toy/b"), FIRST, {"n": 1}, {})
+    assert not found.record and found.why
+    left = {path.name for path in look_at("toy/b").path.iterdir()}
+    assert left <= {"keys"}, left
+    assert both("b")[0] is False and look_at("toy/b").read("numbers.json") == [1]
+
+
+def test_second_run_that_took_it_serves_where_the_first_is_gone(place):
+    both("a")
+    both("b")
+    shutil.rmtree(look_at("toy/a").path.path)
+    assert both("c") == [True, True]
+
+
+def test_crash_between_two_files_leaves_nothing_that_can_be_read(place, monkeypatch):
+    both("a")
+    real, moved = taking.put, []
+
+    def put(made, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(real(made, target))
+
+    monkeypatch.setattr(taking, "put", put)
+    with pytest.raises(KeyboardInterrupt):
+        choice.obtain(look_at("toy/b"), FIRST, {"n": 1}, {})
+    with pytest.raises(ValueError, match="run 01_load first|not in the run folder"):
+        look_at("toy/b").read("model" if moved == ["model"] else "numbers.json")
+    assert not [path for path in look_at("toy/b").path.iterdir() if path.name.startswith(".taking")]
+    monkeypatch.setattr(taking, "put", real)
+    assert both("b") == [True, True]
+
+
+def test_nothing_is_noted_of_a_stage_whose_code_changed_while_it_ran(place):
+    run, values = look_at("toy/a"), {"n": 1}
+    found = choice.obtain(run, FIRST, values, {})
+    edit(place, FIRST, "x = n + 1")
+    own = replace(run, stage=FIRST, parameters=values)
+    own.start()
+    own.finish()
+    found.remember(run, FIRST, values)
+    edit(place, FIRST, "x = n")
+    assert not [*known.find(look_at("toy/b"), FIRST, found.key["key"])]
+
+
+def test_options_say_what_runs(place):
+    both("a")
+    assert both("b", force=True) == [False, False]
+    edit(place, FIRST, "x = n + 1")
+    assert both("c", from_stage=SECOND) == [True, False], "whatever changed"
+    found = obtain("d", FIRST, from_stage=SECOND, of="a")
+    assert found.record["from"] == "toy/a" and "cell 2 is another: x = n + 1" in found.told
+    assert choice.is_left_out(SECOND, {"until_stage": FIRST})
+    assert not choice.is_left_out(FIRST, {"until_stage": FIRST})
+
+
+def test_what_was_taken_as_asked_is_not_taken_for_the_result_of_new_code(place):
+    both("a")
+    edit(place, FIRST, "x = n + 1")
+    both("b", from_stage=SECOND)
+    assert both("c")[0] is False
+
+
+def test_named_run_alone_is_taken_from(place):
+    both("a")
+    both("b", {"n": 2})
+    assert both("c", of="b") == [False, False]
+    assert both("d", {"n": 2}, of="toy/b") == [True, True]
+    assert both("e", of="latest") == [False, False], "the latest was made with n = 2"
+    assert both("f", of="latest") == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"from_stage": "03_x"}, "toy has no stage '03_x'; it has 01_load, 02_judge"),
+        ({"from_stage": SECOND, "until_stage": FIRST}, "put them in order"),
+        ({"from_stage": SECOND}, "there is no run of toy to take 01_load from"),
+        ({"of": "gone"}, "there is no run toy/gone"),
+        ({"force": True, "of": "latest"}, "FORCE takes no stage"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(place, options, message):
+    with pytest.raises(ValueError, match=message):
+        choice.check("toy", options)
+
+
+def test_forced_stage_that_is_not_whole_is_an_error_that_says_what_to_do(place):
+    both("a")
+    (look_at("toy/a").path / "numbers.json").unlink()
+    with pytest.raises(ValueError, match=r"01_load cannot be taken from toy/a.*OF="):
+        obtain("b", FIRST, from_stage=SECOND)
+
+
+def test_run_that_goes_on_keeps_what_is_whole_and_a_cleared_stage_runs_again(place):
+    obtain("a", FIRST)
+    assert obtain("a", FIRST, resume="toy/a").told == choice.HERE
+    assert not obtain("a", FIRST).record, "cleared in Airflow"
+    (look_at("toy/a").path / "numbers.json").write_text("[3]")
+    assert not obtain("a", FIRST, resume="toy/a").record
+
+
+def test_why_names_the_part_that_differs_and_who_wrote_an_input(place):
+    both("a")
+    edit(place, SECOND, "y = 2")
+    both("c", {"n": 4})
+    kept = keys.kept(look_at("toy/c"), SECOND)["why"]
+    assert any("parameter n: 1 before, 4 now" in one for one in kept), kept
+    assert any("input numbers.json is another: 01_load, which has run, wrote it" in o for o in kept)
+    (first, *_) = keys.kept(look_at("toy/c"), FIRST)["why"]
+    assert first == "compared with toy/a: parameter n: 1 before, 4 now"
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "told"),
+    [
+        ("code", {"lib.a.f": "1"}, {"lib.a.f": "2"}, "lib.a.f has changed"),
+        ("packages", {"numpy": "1"}, {"numpy": "2"}, 'package numpy: "1" before, "2" now'),
+        ("data", {"source": "1"}, {"source": "2"}, "data of source has changed"),
+        ("cells", ["1 x = 1", "2 y"], ["1 x = 1"], "1 cells are gone: y …"),
+        ("machine", {"processor": "a"}, {"processor": "b"}, "the processor has other features"),
+    ],
+)
+def test_differences_are_named(part, old, new, told):
+    assert keys.differences({"parts": {part: old}}, {"parts": {part: new}}) == [told]
+
+
+def test_page_and_summary_say_where_a_stage_was_executed(place):
+    both("a")
+    edit(place, SECOND, "y = 2")
+    both("b")
+    first, second = summarise(look_at("toy/b"))["stages"]
+    assert (first["taken"], second["taken"], first["seconds"]) == ("toy/a", "", None)
+    page = render(summarise(look_at("toy/b")))
+    assert "../../toy/a/01_load.html" in page and ">taken</span>" in page
+    assert "cell 2 is another: y = 2" in page
+    assert "make run PIPELINE=toy FROM=02_judge OF=toy/b" in page
+
+
+def test_stage_without_inputs_in_place_waits_for_nothing_of_later_runs(place):
+    """Growth: what is looked at does not grow with the number of runs."""
+    both("a")
+    for n in range(8):
+        assert both(f"b{n}") == [True, True]
+    (file,) = [
+        f
+        for f in (place / "outputs" / known.FOLDER / "toy" / FIRST).glob("*.json")
+        if f.stem != "latest"
+    ]
+    (trace,) = json.loads(file.read_text())
+    assert trace["runs"][0] == "toy/a" and len(trace["runs"]) == known.MOST_RUNS
+
+
+@pytest.mark.slow
+def test_remote_folder_is_taken_whole_or_not_at_all(place, bucket, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", f"s3://{bucket}/runs")
+    assert both("a") == [False, False] and both("b") == [True, True]
+    assert look_at("toy/b").read("metrics.json") == {"largest": 1.0}
+    (look_at("toy/a").path / "model" / "weights.txt").write_text("damaged")
+    (look_at("toy/b").path / "model" / "weights.txt").write_text("damaged")
+    assert not choice.obtain(look_at("toy/c"), FIRST, {"n": 1}, {}).record
+    left = [path.name for path in look_at("toy/c").path.iterdir()]
+    assert set(left) <= {"keys"}, left
+
+
+def test_registry_is_asked_only_for_what_acts_on_it():
+    from lib.ground import layout
+
+    acts = {
+        stage
+        for stage in layout.planned("power")
+        if keys.DOOR in code_of(layout.notebook("power", stage)).reached
+    }
+    assert acts == {"06_register"}
+    module, _, name = keys.DOOR.rpartition(".")
+    assert module == tracking.__name__ and callable(getattr(tracking, name))
