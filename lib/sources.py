@@ -100,7 +100,8 @@ def list_files(
         except Exception as error:  # every file system and protocol has errors of its own
             raise _unreadable(error, place, shown) from None
         if found:
-            names = [_name_in(path, file) for file in found] if deep else _names(found, folder)
+            inside = deep and system.isdir(path)
+            names = [_name_in(path, file) for file in found] if inside else _names(found, folder)
             names = [redact(name) for name in names]
             opens = [partial(system.open, file, "rb") for file in found]
             return list(zip(names, opens, strict=True))

@@ -168,6 +168,12 @@ def test_two_to_two_hundred_classes_are_taken(put, n_classes, is_read):
         refuses("mnist", path, f"has {n_classes} different labels: give 2 to 200 classes")
 
 
+@pytest.mark.parametrize("labels", [[1e300, 2e300], [1.0, np.nan], [2.0**53, 2.0**53 + 2]])
+def test_labels_that_a_whole_number_cannot_hold_are_refused(put, digits, labels):
+    y = np.array(labels)[digits["y_train"] % 2]
+    refuses("mnist", put({"images": digits["x_train"], "labels": y}), "labels must be whole numb")
+
+
 # CSV
 
 

@@ -146,3 +146,8 @@ def test_jpeg_and_a_grey_one_among_colours_are_read(fill, rng):
     seen = {x.tobytes() for x in (*images.x_train, *images.x_test)}
     assert len(seen) == 14 and np.stack([pixels] * 3, axis=-1).tobytes() in seen
     assert np.asarray(Image.open(io.BytesIO(data))).tobytes() in seen
+
+
+def test_glob_of_pictures_keeps_the_folders_that_are_classes(fill):
+    path, _ = fill(["train/a", "train/b"], n=6)
+    assert load_images("cifar10", f"{path}/train/*/*.png").classes == ("a", "b")

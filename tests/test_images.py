@@ -209,7 +209,7 @@ def test_no_message_shows_a_key_of_a_url():
         ),
         ("mnist", "x_train", lambda x: x // 255, "none above 1: give the raw pixels"),
         ("mnist", "x_train", lambda x: x * 0, "none above 1"),
-        ("mnist", "x_test", lambda x: x[:0], "none above 1"),
+        ("mnist", "x_test", lambda x: x[:0], "is empty: give"),
         ("mnist", "y_train", lambda y: y[:-1], "each of the 100 images, not uint8 of shape .99,."),
         ("mnist", "y_train", lambda y: np.eye(10)[y], r"not float64 of .*: give y.argmax.axis=1."),
         ("mnist", "y_test", lambda y: y + 0.5, "must be whole numbers or names, .* not float64"),

@@ -24,6 +24,10 @@ OTHERS = {
     b"\x89PNG": "a single picture",
     b"\xff\xd8\xff": "a single picture",
     b"<": "a web page",
+    b"{": "JSON",
+    b"[": "JSON",
+    b"\xff\xfe": "text in UTF-16, which is to be saved in UTF-8",
+    b"\xfe\xff": "text in UTF-16, which is to be saved in UTF-8",
     b"Rar!": "a rar archive",
     b"7z": "a 7z archive",
 }

@@ -75,8 +75,9 @@ def _pixels(x: np.ndarray, place: str, *, is_grey: bool) -> np.ndarray:
         )
     if x.max(initial=0) <= 1:
         raise BadImages(
-            f"{place} must hold pictures of pixels from 0 to 255, and has none above 1: give the "
-            "raw pixels, before they are scaled; of pixels from 0 to 1, np.rint(x * 255)"
+            f"{place} must hold pictures of pixels from 0 to 255, and "
+            f"{'has none above 1' if x.size else 'is empty'}: give the raw pixels, before they are "
+            "scaled; of pixels from 0 to 1, np.rint(x * 255)"
         )
     if x.dtype != np.uint8 and (wrong := (x < 0) | (x > 255) | (x % 1 != 0)).any():
         image, row, column, *_ = at = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -105,7 +106,7 @@ def check_labels(found: Found, n_images: int) -> np.ndarray:
     """Return labels as whole numbers or text, one for each image."""
     y = found.values
     y = y.ravel() if y.ndim == 2 and 1 in y.shape else y
-    if y.dtype.kind == "f" and (y % 1 == 0).all():
+    if y.dtype.kind == "f" and ((y % 1 == 0) & (abs(y) < 2**53)).all():
         y = y.astype(np.int64)
     if y.shape != (n_images,) or y.dtype.kind not in "iuUS":
         one_hot = ": give y.argmax(axis=1)" if y.ndim == 2 and len(y) == n_images else ""

@@ -119,8 +119,8 @@ def split_test(
     for label in np.unique(y):
         if len(np.unique(is_test[y == label])) < 2:
             raise ValueError(
-                f"label {label} has no two different images, one to learn from and one to test "
-                "with: give more images of it, or leave it out"
+                f"label {str(label) or repr('')} has no two different images, one to learn from "
+                "and one to test with: give more images of it, or leave it out"
             )
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
