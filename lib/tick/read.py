@@ -31,6 +31,7 @@ N_SHOWN = 20  # names in a message
 MIN_FLAGS = 100
 """Rows from which on sides of 0 and 1, of which none is -1, are taken for a flag."""
 DAMAGED = (arrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile)
+DAMAGED += (UnicodeDecodeError,)
 
 
 @dataclass(frozen=True)
