@@ -88,8 +88,7 @@ def test_emnist_letters(tmp_path, load):
     for name, data in idx_files(made).items():
         write(tmp_path, gzip.compress(data), f"emnist/emnist-letters-{name}.gz")
         write(tmp_path, gzip.compress(data), f"emnist/emnist-digits-{name}.gz")
-    lines = "".join(f"{k} {64 + k} {96 + k} \n" for k in range(1, 27))
-    write(tmp_path, lines.encode(), "emnist/emnist-letters-mapping.txt")
+    write(tmp_path, b"1 65 97", "emnist/emnist-letters-mapping.txt")
     images = load("EMNIST letters")
     assert "".join(images.classes) == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     np.testing.assert_array_equal(images.y_train, made["y_train"] - 1)
@@ -113,7 +112,9 @@ def test_usps(tmp_path, load, monkeypatch):
         rows = np.column_stack([made[f"y_{part}"], x])
         lines = "\n".join(" ".join(f"{value:.4f}" for value in row) for row in rows)
         write(tmp_path, gzip.compress(lines.encode()), f"zip.{part}.gz")
-    with pytest.raises(ValueError, match="zip.train.gz is of no form that is known: make an .npz"):
+    with pytest.raises(
+        ValueError, match="zip.train.gz is .* of no form that is known: make an .npz"
+    ):
         load_images("mnist", "zip.train.gz")
     monkeypatch.chdir(tmp_path)
     exec(re.search(r"```python\n(.*?)```", READMES["mnist"], re.S)[1], {})

@@ -8,7 +8,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-from lib.images.files import OTHERS
+from lib.images.arrays import OTHERS
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_zip_of_anything_else_is_no_npz(put):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("readme.txt", "text")
-    refuses("mnist", put(packed.getvalue()), "images.npz: readme.txt is of no form that is known")
+    refuses("mnist", put(packed.getvalue()), "images.npz: readme.txt is cut short, or of no form")
 
 
 def test_npz_of_python_objects_is_refused(put, digits):
@@ -51,7 +51,7 @@ def test_npz_of_python_objects_is_refused(put, digits):
 
 def test_file_of_another_kind_is_refused(put):
     refuses("mnist", put(b"\x1f\x8b\x08\x00rest", "x.gz"), "cut short or damaged")
-    refuses("cifar10", put(b"no archive at all", "x.tar"), "is of no form that is known: make an")
+    refuses("cifar10", put(b"no archive at all", "x.tar"), "or of no form that is known: make an")
     for dataset in ("mnist", "cifar10"):
         refuses(dataset, put(b"", "x.npz"), "is cut short, or of no form that is known")
     for begin, words in OTHERS.items():
@@ -110,7 +110,9 @@ def test_link_in_place_of_a_batch_is_not_followed(put, objects):
 def test_batch_that_is_there_twice_is_refused(put, objects):
     files = batches_of(objects)
     twice = {**files, "again/data_batch_1": files["data_batch_2"]}
-    refuses("cifar10", put(tar_of(twice), "x.tar"), "x.tar: data_batch_1 is there twice")
+    refuses(
+        "cifar10", put(tar_of(twice), "x.tar"), "x.tar has 2 data_batch_1: CIFAR is .*, each once"
+    )
 
 
 PLANES = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
@@ -119,19 +121,25 @@ PLANES = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"labels": [1, 2]}, "no batch of CIFAR-10 .KeyError.'data'"),
-        ({"data": PLANES[:, :3000], "labels": [1, 2]}, "no batch of CIFAR-10 .*cannot reshape"),
-        ({"data": PLANES}, "no batch of CIFAR-10 .KeyError.'labels'"),
-        ({"data": PLANES, "labels": [1, 2.5]}, "labels must be integers from 0 to 9"),
+        ({"labels": [1, 2]}, "no batch of CIFAR .KeyError: 'data'"),
+        ({"data": PLANES[:, :3000], "labels": [1, 2]}, "no batch of CIFAR .*cannot reshape"),
+        ({"data": PLANES}, "no batch of CIFAR .KeyError: 'labels'"),
+        (
+            {"data": PLANES, "labels": [1, 2.5]},
+            "labels must be whole numbers or names, one for each of the 2",
+        ),
         ({"data": PLANES, "labels": [1]}, "labels must be .* one for each of the 2 images"),
         ({"data": PLANES, "labels": [1, 10]}, "labels must be from 0 to 9: row 1 has 10"),
-        ({"data": PLANES, "labels": [1, 10**30]}, "labels must be integers from 0 to 9"),
-        ([1, 2], "no batch of CIFAR-10"),
+        (
+            {"data": PLANES, "labels": [1, 10**30]},
+            "labels must be whole numbers or names, one for each of the 2",
+        ),
+        ([1, 2], "no batch of CIFAR .TypeError"),
     ],
 )
 def test_batch_that_breaks_a_rule_is_named(put, objects, content, message):
     files = batches_of(objects) | {"data_batch_3": pickle.dumps(content)}
-    refuses("cifar10", put(tar_of(files), "x.tar"), f"x.tar: data_batch_3.*{message}")
+    refuses("cifar10", put(tar_of(files), "x.tar"), f"x.tar: {FOLDER}/data_batch_3.*{message}")
 
 
 def test_batch_that_is_cut_is_named(put, tmp_path, objects):
@@ -139,7 +147,7 @@ def test_batch_that_is_cut_is_named(put, tmp_path, objects):
     whole = files["data_batch_5"]
     for data in (b"", whole[: len(whole) // 2], whole[:-1], b"text", whole[:10] + b"\xff" * 50):
         path = put(tar_of(files | {"data_batch_5": data}), "x.tar")
-        refuses("cifar10", path, "x.tar: data_batch_5 is cut short, damaged")
+        refuses("cifar10", path, f"x.tar: {FOLDER}/data_batch_5 is cut short, damaged or no batch")
 
 
 class Call:

@@ -157,29 +157,6 @@ def test_backbone_of_others_gets_a_head_and_is_then_trained_whole(weights):
     kept_model_answers(run)
 
 
-@pytest.mark.parametrize(("pipeline", "side", "n_classes"), [("mnist", 20, 3), ("cifar10", 16, 12)])
-def test_networks_and_figures_follow_size_and_classes(tmp_path, pipeline, side, n_classes):
-    rng = np.random.default_rng(0)
-    y = np.arange(30 * n_classes) % n_classes
-    shape = (len(y), side, side) + ((3,) if pipeline == "cifar10" else ())
-    x = rng.integers(0, 60, shape, np.uint8)
-    for k, label in enumerate(y):  # a bright bar whose place is the class
-        x[k, :, label : label + 4] += 180
-    names = np.array([f"thing {k}" for k in range(n_classes)])
-    np.savez(tmp_path / "things.npz", images=x, labels=names[y])
-    run_dir = f"{pipeline}/things"
-    executed_here(run_dir, "01_load", source=str(tmp_path / "things.npz"))
-    executed_here(run_dir, "02_features", n_validation=60 if n_classes > 3 else 20, shift=0)
-    executed_here(run_dir, "03_train", batch_size=10, epochs=3)
-    floors = {"min_ahead_of_logistic": -1.0, "min_accuracy": 0.0, "max_calibration_error": 1.0}
-    executed_here(run_dir, "04_evaluate", **floors)
-    run = open_run(run_dir)
-    frame, facts = judged.read(run)
-    assert facts["classes"] == sorted(names) and facts["task"]["image_shape"] == list(shape[1:])
-    assert judged.values(frame).shape == (len(frame), n_classes)
-    assert "split off as a test" in run.read("dataset.json")["notes"]
-
-
 @pytest.mark.real
 @pytest.mark.skipif(not MNIST.exists(), reason="no real data")
 def test_one_short_epoch_on_real_digits_passes_its_floor():

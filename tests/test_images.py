@@ -106,12 +106,13 @@ def test_folder_of_batches_is_read_as_the_archive(put, tmp_path, objects, given)
     assert same(load_images("cifar10", str(tmp_path / "cifar" / given)), objects)
 
 
-def test_pixels_are_put_in_rows_and_channels_last():
-    rng = np.random.default_rng(0)
-    planes = rng.integers(0, 256, (4, 3072), np.uint8)
-    data = pickle.dumps({"data": planes, "labels": [3, 1, 0, 9]})
-    x, y = cifar_files.read_batch(data, "here")
-    assert y.tolist() == [3, 1, 0, 9]
+def test_pixels_are_put_in_rows_and_channels_last(put, objects):
+    planes = np.random.default_rng(0).integers(0, 256, (20, 3072), np.uint8)
+    batch = pickle.dumps({"data": planes, "labels": [3, 1, 0, 9] * 5})
+    files = batches_of(objects) | {"data_batch_1": batch}
+    images = load_images("cifar10", put(tar_of(files), "x.tar"))
+    x = images.x_train
+    assert images.y_train[:4].tolist() == [3, 1, 0, 9]
     for image, row, column, channel in [(0, 0, 0, 0), (1, 5, 7, 2), (3, 31, 0, 1)]:
         expected = planes[image, 1024 * channel + 32 * row + column]
         assert x[image, row, column, channel] == expected
@@ -185,7 +186,12 @@ def test_no_message_shows_a_key_of_a_url():
         ("mnist", "x_test", lambda x: x[0], r"shape \(n, side, side\), .* shape \(28, 28\)"),
         ("mnist", "x_test", lambda x: np.uint8(1), r"\(n, side, side\), .* shape \(\)"),
         ("mnist", "x_test", lambda x: x[:, :15, :15], "15 x 15 pixels: .* 16 to 96 .* size=16"),
-        ("mnist", "x_test", lambda x: x[:, 2:26, 2:26], r"of .24, 24.: .* size=24"),
+        (
+            "mnist",
+            "x_test",
+            lambda x: x[:, 2:26, 2:26],
+            r"has 24 x 24 pixels and .* x_train has 28 x 28: .* size=24",
+        ),
         ("cifar10", "x_train", lambda x: x[..., 0], r"is grey, .* run PIPELINE=mnist"),
         ("cifar10", "x_train", lambda x: x.transpose(0, 3, 1, 2), r"give x.transpose.0, 2, 3, 1."),
         ("mnist", "x_train", lambda x: x / 255, "none above 1: .* raw pixels, .*x . 255"),

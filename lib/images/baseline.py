@@ -2,13 +2,17 @@
 
 from typing import TYPE_CHECKING
 
+from lib.images.sets import draw_rows
+
 import numpy as np
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-def fit_pixel_baseline(x: np.ndarray, y: np.ndarray) -> "Pipeline":
+def fit_pixel_baseline(
+    x: np.ndarray, y: np.ndarray, n_rows: int = 0, *, seed: int = 0
+) -> "Pipeline":
     """Fit a linear baseline: multinomial logistic regression on the pixels.
 
     It knows nothing of neighbouring pixels. The penalty and the tolerance are set for MNIST:
@@ -20,6 +24,10 @@ def fit_pixel_baseline(x: np.ndarray, y: np.ndarray) -> "Pipeline":
         Images of any shape.
     y : array of shape (n,), int
         Their classes: two or more, from 0 with none left out.
+    n_rows : int, default 0
+        How many to draw, see `lib.images.sets.draw_rows`; 0 for all.
+    seed : int
+        Of the draw.
 
     Returns
     -------
@@ -38,13 +46,11 @@ def fit_pixel_baseline(x: np.ndarray, y: np.ndarray) -> "Pipeline":
     from threadpoolctl import threadpool_limits
 
     if not np.array_equal(np.unique(y), np.arange(max(y) + 1)):
-        raise ValueError(
-            f"y holds the classes {np.unique(y)}: give 0, 1, ... with none left out, "
-            "or draw more of them (n_baseline)"
-        )
+        raise ValueError(f"y holds the classes {np.unique(y)}: give 0, 1, ... with none left out")
+    drawn = draw_rows(y, n_rows, seed=seed) if n_rows else slice(None)
     regression = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000)  # L-BFGS draws nothing
     with threadpool_limits(1):  # its products are small, and threads that wait for each other slow
-        return make_pipeline(FunctionTransformer(_pixels), regression).fit(x, y)
+        return make_pipeline(FunctionTransformer(_pixels), regression).fit(x[drawn], y[drawn])
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

@@ -5,10 +5,10 @@ has a role or is refused; nothing is left out silently.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from lib.dialect import Column
-from lib.images.files import Found
+from lib.images.arrays import Found
+from lib.images.files import BadImages
 
 PARTS = {
     "train": {"train", "training", "tr"},
@@ -21,6 +21,7 @@ KINDS = {
 }
 NAMES = {"classes", "names", "categories"}
 STANDARD = ("label", "x", "y", "x_train", "y_train", "x_test", "y_test")
+"""What `columns` may say: the column of labels of a CSV, and what arrays are called."""
 
 Pair = tuple[Found, Found]
 """Images and their labels."""
@@ -28,68 +29,43 @@ Pair = tuple[Found, Found]
 
 def part_of(name: str) -> str:
     """Return the part that a name means: train, test or validation; "" if none or more than one."""
-    words = _words(name)
-    found = [part for part, known in PARTS.items() if known & words]
+    found = [part for part, known in PARTS.items() if known & _words(name)]
     return found[0] if len(found) == 1 else ""
 
 
 def pairs_of(
-    arrays: Iterable[Found], columns: Mapping[str, Column], name: str
+    arrays: Sequence[Found], given: Mapping[str, Sequence[str]], name: str
 ) -> tuple[dict[str, Pair], list[str]]:
-    """Return images and labels of each part, and the names of the classes if they are there.
+    """Return images and labels of each part, and the names of the labels from 0, if they are there.
 
-    Parameters
-    ----------
-    arrays : iterable of Found
-        All that the source holds.
-    columns : mapping
-        What the arrays are called, see `lib.dialect.read_columns`; then others are not used.
-    name : str
-        What messages call the source.
-
-    Returns
-    -------
-    parts : dict of str to (Found, Found)
-        By ``train``, ``test``, ``validation``, or "" for all of them.
-    names : list of str
-        Of the classes, in order of the labels; empty if the source does not say.
-
-    Raises
-    ------
-    ValueError
-        If an array is neither, two have the same role, or images have no labels.
+    Where it is `given` what the arrays of each role are called, others are not used.
     """
-    given = {key: column.names for key, column in columns.items() if key != "label"}
     roles: dict[str, Found] = {}
-    names: list[str] = []
     for found in arrays:
         role = _given_role(found, given) if given else _role(found, name)
-        if role == "names":
-            names = [str(value) for value in found.values.ravel()]
-        elif role in roles:
-            raise ValueError(
+        if role in roles:
+            raise BadImages(
                 f"{roles[role].place} and {found.place} are both {role}: name one of them as "
                 f"source, with the other files of its set, or say which is meant, {_hint(role)}"
             )
-        elif role:
-            roles[role] = found
-    parts = sorted({role.partition("_")[2] for role in roles}, key=("", *PARTS).index)
-    for part in parts:
-        wanted = [f"{kind}_{part}".rstrip("_") for kind in "xy"]
-        if not roles.keys() >= {*wanted}:
-            there, absent = sorted(wanted, key=lambda role: role not in roles)
-            raise ValueError(
-                f"{name} has {roles[there].place} as {there} and no {absent}: give images and "
-                f"labels together, as a folder or a glob; or say where they are, {_hint(absent)}"
+        roles |= {role: found} if role else {}
+    names = [str(value) for value in roles.pop("names").values.flat] if "names" in roles else []
+    if not roles:
+        raise BadImages(f"{name} holds no images: {_hint('x_train')} says where they are")
+    parts: dict[str, Pair] = {}
+    for part in sorted({role[2:] for role in roles}, key=("", *PARTS).index):
+        pair = [f"{kind}_{part}".rstrip("_") for kind in "xy"]
+        there, *absent = sorted(pair, key=lambda role: role not in roles)
+        if absent[0] not in roles:
+            raise BadImages(
+                f"{name} has {roles[there].place} as {there} and no {absent[0]}: give images and "
+                f"labels together, as a folder or a glob; or say where they are, {_hint(absent[0])}"
             )
-    if not parts:
-        raise ValueError(f"{name} holds no images: {_hint('x_train')} says where they are")
-    pairs = ((part, [f"{kind}_{part}".rstrip("_") for kind in "xy"]) for part in parts)
-    return {part: (roles[x], roles[y]) for part, (x, y) in pairs}, names
+        parts[part] = roles[pair[0]], roles[pair[1]]
+    return parts, names
 
 
 def _given_role(found: Found, given: Mapping[str, Sequence[str]]) -> str:
-    """Return what `columns` say that an array is; "" if nothing."""
     called = {found.key, found.file, found.file.rsplit("/", 1)[-1], f"{found.file}: {found.key}"}
     return next((role for role, names in given.items() if called & {*names}), "")
 
@@ -100,28 +76,17 @@ def _role(found: Found, name: str) -> str:
     if words & NAMES and found.values.dtype.kind in "SU":
         return "names"
     part = part_of(found.key) or part_of(found.file)
-    kind = _kind(found.key) or _kind(found.file)
-    if not kind and found.values.ndim in (1, 3, 4):
-        kind = "y" if found.values.ndim == 1 else "x"
-    unknown = words & {"extra", "unlabeled", "unlabelled"} or _words(found.file) & {"extra"}
-    if not kind or unknown or (found.key and not part and _is_odd(words)):
-        raise ValueError(
+    kinds = [k for n in (found.key, found.file) for k, known in KINDS.items() if known & _words(n)]
+    kind = kinds[0] if kinds else {1: "y", 3: "x", 4: "x"}.get(found.values.ndim, "")
+    unknown = {"extra", "unlabeled", "unlabelled"} & (words | _words(found.file))
+    odd = any(not word.isdigit() for word in words.difference(*KINDS.values(), {"arr"}))
+    if not kind or unknown or (odd and not part):
+        raise BadImages(
             f"{found.place} in {name} is neither images nor labels of a training or test part "
             f"that can be told, {found.values.dtype} of shape {found.values.shape}: take it out, "
             f"or say which arrays are meant, {_hint('x_train')}"
         )
     return f"{kind}_{part}".rstrip("_")
-
-
-def _kind(name: str) -> str:
-    words = _words(name)
-    return next((kind for kind, known in KINDS.items() if known & words), "")
-
-
-def _is_odd(words: set[str]) -> bool:
-    """Whether a name has words beside images and labels: of which part, nobody knows."""
-    plain = {word for known in KINDS.values() for word in known} | {"arr"}
-    return any(not word.isdigit() for word in words - plain)
 
 
 def _words(name: str) -> set[str]:
@@ -133,5 +98,4 @@ def _words(name: str) -> set[str]:
 
 
 def _hint(role: str) -> str:
-    others = [role, f"{'y' if role[0] == 'x' else 'x'}{role[1:]}"]
-    return "columns=[" + ", ".join(f'"{one}=…"' for one in sorted(others)) + "]"
+    return f'columns=["x{role[1:]}=…", "y{role[1:]}=…"]'
