@@ -14,6 +14,7 @@ from datetime import datetime
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|"}
 EPOCHS = ("s", "ms", "us", "ns")
 OF_DAY = ("s of day", "ms of day", "us of day", "ns of day")
+N_SHOWN, LONGEST = 20, 40  # names that a message shows, and how much of each
 SHAPES = (
     (r"\b\d{4}([-./])\d\d?\1\d\d?", r"%Y\1%m\1%d"),
     (r"\b\d\d?([-./])\d\d?\1\d{4}", r"%d\1%m\1%Y"),
@@ -199,3 +200,10 @@ def _fits(value: str, form: str) -> bool:
         return bool(datetime.strptime(value, form))
     except (ValueError, re.error):  # of another form; a part that stands there twice
         return False
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return names for a message, of a file that may be no table at all."""
+    short = [repr(n if len(n) <= LONGEST else f"{n[:LONGEST]}...") for n in names[:N_SHOWN]]
+    more = [f"and {len(names) - N_SHOWN} more"] if len(names) > N_SHOWN else []
+    return ", ".join([*short, *more])

@@ -55,7 +55,7 @@ class Case:
 
     reader: str
     name: str
-    files: dict[str, bytes]
+    files: dict[str, bytes] = field(repr=False)
     given: dict = field(default_factory=dict, hash=False)
     clean: str = ""
     broken: bool = False

@@ -117,7 +117,7 @@ def test_names_are_mapped_and_others_are_left_alone(put, load):
 
 def test_mapped_column_that_is_missing_is_named_with_those_that_are_there(put, tmp_path):
     message = refuses(tmp_path, put(TWO), "no column 'px' for price", columns=["price=px"])
-    assert "timestamp, price, size" in message and 'columns=["price=price"]' in message
+    assert "'timestamp', 'price', 'size'" in message and 'columns=["price=price"]' in message
 
 
 def test_optional_column_that_is_mapped_must_be_there(put, tmp_path):
@@ -131,7 +131,7 @@ def test_mapping_of_another_form_is_refused(put, tmp_path, entry):
 
 def test_missing_column_is_named(put, tmp_path):
     path = put(["2013-10-07 09:30:00,1"], header="timestamp,price")
-    refuses(tmp_path, path, "ticks.csv has no column 'size' for size, it has timestamp, price")
+    refuses(tmp_path, path, "ticks.csv has no column 'size' for size, it has 'timestamp', 'price'")
 
 
 def test_gzip_parquet_and_text_with_a_mark_or_other_line_ends_hold_the_same(put, load, tmp_path):

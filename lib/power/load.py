@@ -19,7 +19,6 @@ from lib.power.uci import TEXT, fetch_uci
 from lib.sources import list_files, read_file
 
 import pandas as pd
-from pyarrow import ArrowInvalid
 
 
 @names_look("power")
@@ -132,7 +131,7 @@ def read_part(data: bytes, name: str, source: Source) -> Part:
     if text.startswith(PARQUET):
         try:
             table = pd.read_parquet(BytesIO(text))
-        except (OSError, ArrowInvalid) as error:
+        except Exception as error:  # a damaged file may raise nearly anything
             raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
         return from_table(with_index(table, source), name, source)
     return read_text(as_utf8(text, name), name, source, complete=is_packed)

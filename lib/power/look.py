@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from lib.dialect import shown
 from lib.formats import PARQUET, packing
 from lib.frames import gap_report, grid_step
 from lib.looks import Look, odd_columns
@@ -89,7 +90,7 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
     unread = [n for k, n in enumerate(names) if k not in {*times, *places.values()}]
     if written.time_zone:
         facts["zone"] = f"{written.time_zone}, its standard time all year"
-    facts |= {"not read": ", ".join(unread)} if unread else {}
+    facts |= {"not read": shown(unread)} if unread else {}
     absent = ", ".join(column for column in COLUMNS if column not in places)
     facts |= {"not measured": absent} if absent else {}
     return facts, pd.DataFrame(columns).set_index("column")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lib.dialect import EPOCHS, Column, Layout, read_columns, read_layout
+from lib.dialect import EPOCHS, LONGEST, Column, Layout, read_columns, read_layout, shown
 from lib.power.columns import COLUMNS
 
 import numpy as np
@@ -28,7 +28,6 @@ UNITS: dict[str, dict[str, tuple[int, int, int]]] = {
 
 Wh and kWh of a power are energy by the row, W and kW of a sub-meter its mean power.
 """
-N_SHOWN, LONGEST = 20, 40  # names that a message shows, and how much of each
 
 
 @dataclass(frozen=True)
@@ -125,12 +124,12 @@ def columns_of(
         raise ValueError(f"{name} has no column {missing}; {found}. {_way_out(absent, others)}")
     ours = [c for c in COLUMNS if c not in given and c not in absent]
     if len(clock) == 1 and len({*free} & {*WHOLE_TIMES}) > 1:
-        both = ", ".join(repr(n) for n, k in zip(names, free, strict=True) if k in WHOLE_TIMES)
+        both = shown([n for n, k in zip(names, free, strict=True) if k in WHOLE_TIMES])
         raise ValueError(f'{name} has times in {both}: give columns=["timestamp=..."] with one')
     for column in (*clock, *ours):
         if free.count(column) > 1:
             twice = [n for n, k in zip(names, free, strict=True) if k == column]
-            raise ValueError(f"{name} has {column} more than once: {', '.join(map(repr, twice))}")
+            raise ValueError(f"{name} has {column} more than once: {shown(twice)}")
     places = {column: free.index(column) for column in ours}
     places |= {column: at[0] for column, at in given.items() if column != TIME and at}
     times = given.get(TIME) or [free.index(c) for c in clock]
@@ -159,13 +158,6 @@ def _way_out(absent: list[str], others: list[str]) -> str:
         )
     entries = ", ".join(f'"{column}="' for column in absent)
     return f"Give columns=[{entries}], with the name after = where it has another one"
-
-
-def shown(names: Sequence[str]) -> str:
-    """Return names for a message, of a file that may be no table at all."""
-    short = [repr(n if len(n) <= LONGEST else f"{n[:LONGEST]}...") for n in names[:N_SHOWN]]
-    more = [f"and {len(names) - N_SHOWN} more"] if len(names) > N_SHOWN else []
-    return ", ".join([*short, *more])
 
 
 def to_standard(values: np.ndarray, column: str, ts: np.ndarray, source: Source) -> np.ndarray:

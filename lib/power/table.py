@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+from lib.dialect import LONGEST
 from lib.power.columns import COLUMNS
 from lib.power.frame import Part, canonical
-from lib.power.source import LONGEST, Source, columns_of, number_hint, such_rows, to_standard
+from lib.power.source import Source, columns_of, number_hint, such_rows, to_standard
 from lib.power.times import house_clock, joined, parsers, time_hint
 
 import numpy as np

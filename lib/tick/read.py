@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from zipfile import BadZipFile
 
-from lib.dialect import Column, Layout, read_columns, read_layout
+from lib.dialect import Column, Layout, read_columns, read_layout, shown
 from lib.ground.console import redact
 from lib.tick.times import Times, check_format
 from lib.tick.values import UNITS, Place, as_text, called, tell_decimal, to_numbers, to_sides
@@ -27,10 +27,10 @@ PRICED = ["price", "bid", "ask", "size"]
 LIKE = {"timestamp": ("time", "date", "ts", "utc"), "price": ("price", "px", "last", "rate")}
 LIKE |= {"size": ("size", "qty", "quantity", "amount", "vol"), "ask": ("ask", "offer")}
 LIKE |= {"bid": ("bid",), "symbol": ("symbol", "ticker", "instrument", "pair")}
-N_SHOWN = 20  # names in a message
 MIN_FLAGS = 100
 """Rows from which on sides of 0 and 1, of which none is -1, are taken for a flag."""
 DAMAGED = (arrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile)
+DAMAGED += (UnicodeDecodeError,)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def recognise(file: TickFile, form: TickFormat) -> tuple[dict[str, str], list[di
     facts = {"file": file.name, **raw.facts}
     if raw.row == "line":
         facts["decimal sign"] = rows.decimal or "none seen in the first row"
-    return facts | ({"not read": ", ".join(unread)} if unread else {}), columns
+    return facts | ({"not read": shown(unread)} if unread else {}), columns
 
 
 class _Rows:
@@ -304,10 +304,9 @@ def check_columns(
     if absent:
         wanted = ", ".join(f"{theirs!r} for {ours}" for ours, theirs in absent.items())
         entries = ", ".join(f'"{ours}={_like(ours, columns)}"' for ours in absent)
-        held = ", ".join(columns[:N_SHOWN]) + (", …" if len(columns) > N_SHOWN else "")
         raise ValueError(
-            f"{name} has no column {wanted}, it has {held}: say what is called how there, as "
-            f"columns=[{entries}]"
+            f"{name} has no column {wanted}, it has {shown(columns)}: say what is called how there"
+            f", as columns=[{entries}]"
         )
     return present
 
@@ -323,7 +322,7 @@ def _find(theirs: str, columns: Sequence[str], name: str) -> str | None:
     same = same or [one for one in columns if one.casefold() == theirs.casefold()]
     if len(same) > 1:
         raise ValueError(
-            f"{name} has {len(same)} columns {theirs!r}, {', '.join(same)}: rename them, or name "
+            f"{name} has {len(same)} columns {theirs!r}, {shown(same)}: rename them, or name "
             "the one to take with columns"
         )
     return same[0] if same else None

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lib.dialect import N_SHOWN
 from lib.formats import fields_error, require_header
 from lib.tick.read import RawTicks, TickFormat
 
@@ -88,11 +89,12 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _no_header(name: str, line: str, n_columns: int, form: TickFormat) -> ValueError:
-    names = [*form.required, *(f"x{k}" for k in range(n_columns))][:n_columns]
+    names = ",".join([*form.required, *(f"x{k}" for k in range(n_columns))][:n_columns][:N_SHOWN])
+    names += ",..." * (n_columns > N_SHOWN)
     return ValueError(
         f"{name}, line 1 has values and not names: {line[:100]!r}. If the file has no header, give "
         f"the names of its {n_columns} columns in their order, any for those that are not needed, "
-        f'as layout=["names={",".join(names)}"]; if it has one, say with columns what is called how'
+        f'as layout=["names={names}"]; if it has one, say with columns what is called how'
     )
 
 
