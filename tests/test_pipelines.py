@@ -209,8 +209,8 @@ def test_trigger_form_offers_every_parameter_but_the_run_folder(pipeline, dags):
     form = dags[pipeline].params
     offered = [name for name, text in OPTIONS.items() if text]
     assert list(form) == [*declared, *offered] and "run_dir" not in form
-    assert form["from_stage"].schema["enum"] == ["", *layout.planned(pipeline)]
-    assert not any(form[name].value for name in offered), "as it is, it asks for nothing of them"
+    assert form.get_param("from_stage").schema["enum"] == ["", *layout.planned(pipeline)]
+    assert not any(form[name] for name in offered), "as it is, it asks for nothing of them"
     for name, parameter in declared.items():
         param = form.get_param(name)
         assert param.schema["title"] == name

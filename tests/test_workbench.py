@@ -175,7 +175,7 @@ def test_failed_stage_shows_its_error_and_marks_the_cell_once(outputs, tmp_path)
 
 def test_stage_that_was_not_executed_gets_what_the_run_knows_of_its_parameters(outputs, tmp_path):
     run = make_run()
-    record = run.record("01_load")
+    record = run.records()["01_load"]
     record["parameters"] = {"seed": 3, "max_rmse_vs_persistence": 0.5, "source": "sample"}
     write_bytes(run.path / "stages/01_load.json", json.dumps(record).encode())
     path = open_stage("power/r1", "05_evaluate", tmp_path)
