@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TextIO
 
 from lib.commands import services
-from lib.ground import layout
+from lib.ground import addresses, layout
+from lib.ground.addresses import SCHEDULER
 from lib.ground.console import say
 from lib.ground.files import outputs_dir, state_dir
+from lib.machine import provisioner
 from lib.pages.run_index import INDEX
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -52,6 +54,8 @@ def run(pipelines: list[str], params: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     ended: dict[str, str] = {}
     with _console(log) as console:
+        if SCHEDULER not in addresses.processes():
+            provisioner.prepare([layout.notebook(n, s) for n in names for s in layout.planned(n)])
         from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now
 
         with scheduling.own_process() as is_own:
