@@ -249,7 +249,7 @@ def test_module_of_the_working_directory_is_imported_as_ever(owner, tmp_path):
     assert value(tmp_path / "x", show) is False
     (tmp_path / "x/cycler.py").write_text("mine = True")  # matplotlib has imported another one
     executor.execute_notebook(tmp_path / "x/in.ipynb", tmp_path / "y/out.ipynb", cwd=tmp_path / "x")
-    assert read(tmp_path / "y/out.ipynb").cells[3].outputs[0].text == "true\n"
+    assert read(tmp_path / "y/out.ipynb").cells[2].outputs[0].text == "true\n"
 
 
 def test_zero_switches_it_off(owner, tmp_path, monkeypatch):
@@ -314,6 +314,28 @@ def test_two_hundred_forks_leave_nothing_behind(owner, tmp_path):
     assert after["processes"] == before["processes"] == 0
     assert after["files"] == before["files"]
     assert after["memory, kB"] - before["memory, kB"] < 2000
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "notebooks",
+    [["power/01_load"], ["tick/01_load", "tick/02_features", "tick/03_train"]],
+    ids=["light", "Keras"],
+)
+def test_committed_outputs_are_those_of_forked_kernels(notebooks, tmp_path):
+    """They were written by kernels started anew, as every other test of nbval has them."""
+    paths = [f"notebooks/{name}.ipynb" for name in notebooks]
+    log = [f"--log-file={tmp_path / 'log'}", "--log-file-level=DEBUG"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--nbval", "--nbval-current-env", *log, *paths],
+        env={**os.environ, "WARM_KERNELS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "log").read_text().count("was forked") == len(paths)
 
 
 def test_file_written_while_it_is_imported_counts_as_changed(tmp_path):

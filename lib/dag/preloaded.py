@@ -13,6 +13,8 @@ PACKAGES = (
     "airflow.dag_processing.dagbag",
     "lib.dag.form",
     "lib.machine.engine",
+    "lib.tracking",
+    "mlflow",
     "lib.pages.notebook",
     "lib.pages.publish",
 )
@@ -21,8 +23,10 @@ PACKAGES = (
 def main() -> None:
     """Import, and be Airflow's command line."""
     from lib.machine.session import import_papermill
+    from lib.machine.warm import put_off_polars
 
     import_papermill()
+    put_off_polars()  # which MLflow imports, and which begins a thread; no task uses it
     for name in PACKAGES:
         importlib.import_module(name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "lib"]:

@@ -42,7 +42,18 @@ IDLE_S = 600.0
 PATIENCE_S = 60.0
 ATTEMPTS = 3
 HEAVY = ("jax", "keras", "tensorflow", "torch")  # imported only for notebooks that name them
-OWN = ("AIRFLOW_CTX_", "JPY_", VARIABLE, "OLDPWD", "PWD", "PYTEST_CURRENT_TEST", "SHLVL", "_")
+OWN = (
+    "AIRFLOW_CTX_",
+    "COLUMNS",
+    "JPY_",
+    "LINES",
+    VARIABLE,
+    "OLDPWD",
+    "PWD",
+    "PYTEST_CURRENT_TEST",
+    "SHLVL",
+    "_",
+)
 """Beginnings of variables that differ from kernel to kernel, and that no package reads."""
 UNKNOWN = 1 << 16  # in place of an exit status that nobody can tell
 KERNEL, WARM = (str(Path(__file__).with_name(name)) for name in ("kernel.py", "warm.py"))
@@ -127,12 +138,14 @@ class WarmProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: object) -> KernelConnectionInfo:
         """Launch a kernel with a command."""
         skip = 2 if cmd[1:2] == [KERNEL] else 3 if cmd[1:3] == ["-m", "ipykernel_launcher"] else 0
+        self.process = None
         if skip and cmd[0] == sys.executable and is_on():
             try:
                 self.process = await self._fork(cmd, skip, kwargs)
             except (ColdError, OSError) as error:
                 tell_once(f"kernels start without a warm process: {error}")
             if self.process:
+                logger.debug("kernel %d was forked", self.process.pid)
                 self.pid = self.pgid = self.process.pid
                 self.cwd = kwargs.get("cwd") or str(Path.cwd())
                 return self.connection_info

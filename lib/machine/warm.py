@@ -18,7 +18,6 @@ import gc
 import importlib
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -77,7 +76,7 @@ class Warm:
         try:
             from lib import backend
 
-            self.later = _put_off_polars()
+            self.later = put_off_polars()
             _import_kernel()
             backend.may_look = False
             for statement in self.order["imports"]:
@@ -213,7 +212,6 @@ class Warm:
         os.environ.clear()
         os.environ.update(request["env"] | self.set_by_imports)
         tempfile.tempdir = None
-        random.seed()
         if numpy := sys.modules.get("numpy"):
             numpy.random.seed()
         for call in self.later:
@@ -281,7 +279,7 @@ def _import_kernel() -> None:
     setproctitle.getproctitle()  # it looks for its place while the environment is where it began
 
 
-def _put_off_polars() -> list[Callable[[], object]]:
+def put_off_polars() -> list[Callable[[], object]]:
     """Let polars be imported without its start, which begins a thread; return that, for children.
 
     It returns an empty list, which importing polars fills.
@@ -318,19 +316,16 @@ def main() -> None:
         return
     warm.import_all()
     request = warm.serve()
-    if request is None:
-        os._exit(0)  # there is nothing to clear up that a process with so many modules has to take
-    else:
+    if request:
         from lib.machine import kernel
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         asker = request["asker"], request["pidfd"]
         kernel.start(request["command"][request["skip"] :], private=request["private"], asker=asker)
-        # as Python ends, but for the teardown of all modules, whose memory would first be copied
         threading._shutdown()
         atexit._run_exitfuncs()
         gc.collect()
-        os._exit(0)
+    os._exit(0)  # as Python ends, but for the teardown of all modules, which copies their memory
 
 
 if __name__ == "__main__":
