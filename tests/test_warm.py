@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
+from lib.commands import services
 from lib.machine import provisioner, warm
 
 import psutil
@@ -314,6 +316,43 @@ def test_two_hundred_forks_leave_nothing_behind(owner, tmp_path):
     assert after["processes"] == before["processes"] == 0
     assert after["files"] == before["files"]
     assert after["memory, kB"] - before["memory, kB"] < 2000
+
+
+def test_kernel_that_jupyterlab_starts_again_is_forked(owner, tmp_path):
+    """The first is started anew, while the warm process imports; none survives the server."""
+    port = services.free_port(18888)
+    lab = services._lab(port)
+    token = lab.line.rpartition("token=")[2]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(lab.command, cwd=ROOT, stdout=log, stderr=log)
+
+    def call(path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{lab.address}/api/{path}", data)
+        request.add_header("Authorization", f"token {token}")
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    try:
+        wait_for(lambda: services.is_taken(port), 60)
+        kernel = {"name": "python3"}
+        notebook = {"path": "toy.ipynb", "name": "toy.ipynb"}
+        made = call("sessions", notebook | {"type": "notebook", "kernel": kernel})["kernel"]
+        (first,) = [p for p in psutil.Process(server.pid).children() if "-f" in command(p)]
+        (parent,) = own(owner)
+
+        def again():
+            call(f"kernels/{made['id']}/restart", {})
+            return parent.children()
+
+        wait_for(again, 60)
+        assert not alive(first)
+        (forked_one,) = parent.children()
+        assert f"kernel-{made['id']}.json" in " ".join(command(forked_one))
+    finally:
+        server.terminate()
+        server.wait(30)
+    wait_for(lambda: not alive(forked_one), 10)
 
 
 @pytest.mark.timeout(900)
