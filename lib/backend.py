@@ -13,6 +13,10 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+_has_looked = False
+may_look = True
+"""Whether importing Keras may look for devices, which begins threads: not before a fork."""
+
 
 def import_keras() -> ModuleType:
     """Return the module `keras`, with TensorFlow as its backend unless ``KERAS_BACKEND`` is set.
@@ -20,7 +24,8 @@ def import_keras() -> ModuleType:
     What is written to standard error meanwhile is left out if the import goes well, and shown if
     it does not.
     """
-    if "keras" in sys.modules:
+    global _has_looked
+    if "keras" in sys.modules and (_has_looked or not may_look):
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors still show
     sys.stderr.flush()
@@ -29,7 +34,9 @@ def import_keras() -> ModuleType:
         os.dup2(noise.fileno(), 2)
         try:
             keras = importlib.import_module("keras")
-            keras.distribution.list_devices()  # looking for GPUs is as noisy, and is done once
+            if may_look:
+                keras.distribution.list_devices()  # looking for GPUs is as noisy, and is done once
+                _has_looked = True
             return keras
         except BaseException:
             noise.seek(0)

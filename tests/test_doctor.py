@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from lib.commands import doctor, services
-from lib.machine import engine
+from lib.machine import engine, provisioner
 
 import pytest
 from whole_runs import prepare
@@ -225,6 +225,22 @@ def test_little_space_is_a_warning_and_none_a_problem(monkeypatch):
         assert is_expected(doctor.disk(), f"{free / 1e9:.1f} GB free", "prune")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=1e11))
     assert is_ok(doctor.disk())
+
+
+@pytest.mark.kernel
+def test_how_kernels_start_is_told(monkeypatch, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
+    found = doctor.kernel()
+    assert is_ok(found) and "WARM_KERNELS=0" in found.what
+    monkeypatch.setattr(provisioner, "_told", set())
+    monkeypatch.setattr(provisioner, "IDLE_S", 3)
+    monkeypatch.setenv("WARM_KERNELS", "1")
+    found = doctor.kernel()
+    assert is_ok(found) and "forked from a warm process in" in found.what
+    monkeypatch.setattr(provisioner, "WARM", str(tmp_path / "none.py"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # means another warm process, which cannot start
+    assert is_warning(doctor.kernel(), "ends as soon as it is asked", "WARM_KERNELS=0")
 
 
 @pytest.mark.kernel

@@ -129,6 +129,13 @@ def is_running(pid):
 
 
 def start_elsewhere(folder, source):
+    """As `start_elsewhere_with`, where the kernel is the process's own child."""
+    process, children = start_elsewhere_with(folder, source)
+    assert len(children) == 3  # the watcher, the kernel, and the kernel's own child
+    return process, children
+
+
+def start_elsewhere_with(folder, source):
     """Execute a notebook in a process of its own; return it, and the pids of all it started."""
     save_notebook(folder / "in.ipynb", source)
     code = (
@@ -143,9 +150,7 @@ def start_elsewhere(folder, source):
             return bool(own_cells(read(folder / "out.ipynb"))[3].outputs)
 
     wait_for(said, 40)
-    children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-    assert len(children) == 3  # the watcher, the kernel, and the kernel's own child
-    return process, children
+    return process, [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
 
 
 @pytest.mark.kernel

@@ -21,6 +21,7 @@ from lib.commands.services import airflow_settings
 from lib.dag import health
 from lib.ground.console import redact, say
 from lib.ground.files import ROOT, state_dir
+from lib.machine import provisioner
 from lib.tracking import tracking_uri
 
 import nbformat
@@ -99,7 +100,7 @@ def packages() -> Finding:
 
 
 def kernel() -> Finding:
-    """Execute a cell as a stage does, in a kernel of its own, over unix sockets."""
+    """Execute a cell as a stage does, in a kernel of its own, over unix sockets; then once more."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "doctor.ipynb"
@@ -108,10 +109,20 @@ def kernel() -> Finding:
         nbformat.write(book, path)
         try:
             notebooks.execute(path)
+            first = time.monotonic()
+            if provisioner.is_on():
+                notebooks.execute(path)
         except Exception as error:  # of a process that may die in many ways
             fix = f"make clean install; a sandbox may forbid sockets in {tempfile.gettempdir()}"
             return Finding("kernel", PROBLEM, f"no kernel answers: {error}", fix)
-    return Finding("kernel", OK, f"answers in {time.monotonic() - began:.1f} s")
+    what = f"answers in {first - began:.1f} s"
+    if not provisioner.is_on():
+        return Finding("kernel", OK, f"{what}; {provisioner.VARIABLE}=0, each is started anew")
+    if said := provisioner.troubles():
+        fix = f"see the reason; {provisioner.VARIABLE}=0 does without warm processes"
+        return Finding("kernel", WARNING, f"{what}; {_some(said, '; ')}", fix)
+    forked = f"forked from a warm process in {time.monotonic() - first:.1f} s"
+    return Finding("kernel", OK, f"{what}, the next one, {forked}")
 
 
 def tracking() -> Finding:

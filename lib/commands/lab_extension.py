@@ -3,6 +3,7 @@
 A Jupyter server that loads this extension answers `GET /open-stage?run=...&stage=...` with a page
 that says what would be opened; only the form on it, sent with Jupyter's XSRF token, makes the copy
 (see `lib.commands.workbench`) and goes on to the notebook. Both are for users who are logged in.
+Its kernels come from `lib.machine.provisioner`.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from lib.commands import which
 from lib.commands.workbench import open_stage
 from lib.ground.addresses import OPEN_STAGE
 from lib.ground.folder import Run
+from lib.machine import provisioner
 from lib.pages.html import document, render
 from lib.pages.summary import summarise
 
@@ -79,3 +81,4 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 def _load_jupyter_server_extension(server: ServerApp) -> None:
     address = url_path_join(server.web_app.settings["base_url"], OPEN_STAGE)
     server.web_app.add_handlers(".*$", [(address, OpenStage)])
+    provisioner.use()  # a kernel that is started again is forked

@@ -16,11 +16,13 @@ from typing import TextIO
 
 from lib.commands import services
 from lib.commands.which import LATEST, find_run
-from lib.ground import layout
+from lib.ground import addresses, layout
+from lib.ground.addresses import SCHEDULER
 from lib.ground.console import say
 from lib.ground.files import outputs_dir, state_dir
 from lib.ground.folder import Run
 from lib.ground.parameters import Value
+from lib.machine import provisioner
 from lib.machine.session import import_papermill
 from lib.pages.run_index import INDEX
 
@@ -85,6 +87,8 @@ def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     ended: dict[str, str] = {}
     with _console(log) as console:
+        if SCHEDULER not in addresses.processes():
+            provisioner.prepare([layout.notebook(n, s) for n in names for s in layout.planned(n)])
         import_papermill()  # before Airflow, which is then quicker to import
         from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now
 

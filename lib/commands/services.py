@@ -25,12 +25,14 @@ from lib.ground import addresses, layout
 from lib.ground.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
 from lib.ground.console import say
 from lib.ground.files import ROOT, state_dir
+from lib.machine import provisioner
 from lib.pages import links
 from lib.tracking import artifact_root, open_client, tracking_uri
 
 import psutil
 
 STOP_SECONDS = 15
+PATIENCE_S = "180"  # with a service that is silent because the machine has too much to do
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,14 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
+        "AIRFLOW__DAG_PROCESSOR__HEALTH_CHECK_THRESHOLD": PATIENCE_S,
+        "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "900",
         "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": PATIENCE_S,
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": PATIENCE_S,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "60",  # one every five seconds
         "MLFLOW_ENABLE_TELEMETRY": "false",
         "MLFLOW_TRACKING_URI": tracking_uri(),
     }
@@ -324,6 +332,8 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
                 if line.startswith("closed "):
                     say(line)
         settings = airflow_settings(ports["airflow"])
+        if provisioner.is_on():
+            provisioner.own_folder()  # this process is the owner, for all that it starts
         services = _airflow(settings)
         if own_lab:
             _say_running(own_lab)
@@ -338,11 +348,12 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
 
 def _airflow(settings: Mapping[str, str]) -> list[Service]:
     airflow, url = [sys.executable, "-m", "airflow"], settings["AIRFLOW__API__BASE_URL"]
+    preloaded = [sys.executable, "-m", "lib.dag.preloaded"]  # what they fork begins at once
     line = f"Airflow     {url}  (user admin, password {_airflow_password(settings)})"
     return [
         Service("airflow-api", [*airflow, "api-server"], url, line),
-        Service(SCHEDULER, [*airflow, "scheduler", "--skip-serve-logs"]),
-        Service("airflow-dag-processor", [*airflow, "dag-processor"]),
+        Service(SCHEDULER, [*preloaded, "scheduler", "--skip-serve-logs"]),
+        Service("airflow-dag-processor", [*preloaded, "dag-processor"]),
         Service("airflow-triggerer", [*airflow, "triggerer", "--skip-serve-logs"]),
     ]
 

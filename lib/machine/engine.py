@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from lib.ground import outcome
-from lib.machine import streams
+from lib.machine import provisioner, streams
 from lib.machine.session import Session, StageStopped, StageTimeoutError, import_papermill
 
 import_papermill()
@@ -181,6 +181,7 @@ class _Client(PapermillNotebookClient):
 
     def create_kernel_manager(self) -> AsyncKernelManager:
         """Return a manager whose kernel talks over unix sockets in the private folder."""
+        provisioner.use(provisioner.PATIENCE_S)
         folder = Path(self.session.sockets)
         self.km = AsyncKernelManager(kernel_name=self.kernel_name, config=self.config)
         self.km.transport = "ipc"
@@ -193,7 +194,8 @@ class _Client(PapermillNotebookClient):
 
     async def _start(self) -> None:
         self.create_kernel_manager()
-        await self.async_start_new_kernel(cwd=self.session.cwd)
+        environment = {**os.environ, "JPY_SESSION_NAME": self.session.input_path}
+        await self.async_start_new_kernel(cwd=self.session.cwd, env=environment)
         self.kernel_pid = self.km.provisioner.pid
         self.session.tell(kernel=self.kernel_pid)
         from lib.pages import notebook as reports  # noqa: F401  imported while the kernel starts
@@ -292,6 +294,8 @@ class _Client(PapermillNotebookClient):
             how = f"it was ended by {name}"
             if name == "SIGKILL":
                 how += ", most often for lack of memory"
+        elif code == provisioner.UNKNOWN:
+            how = "how, nobody can tell: the process that it was forked from is gone, too"
         else:
             how = f"it exited with status {code}"
         memory = self.session.peak_memory_bytes / 2**20

@@ -1,0 +1,153 @@
+"""How long it takes until a notebook's report is there: forked kernels beside papermill's own way.
+
+``python benchmarks/warm_kernels.py`` measures in turn, 20 times each, on one notebook that imports
+Keras and does nothing else: papermill's command line, the executor with kernels started anew, and
+with forked ones; then how soon the set-up cell of ``tick/03_train`` has run in a kernel that is
+started again, as JupyterLab does it. It prints medians, and how busy the machine was otherwise.
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from lib.ground import layout
+from lib.ground.files import ROOT
+from lib.machine import provisioner
+from lib.machine.executor import execute_notebook
+
+import nbformat
+import psutil
+from jupyter_client.manager import AsyncKernelManager
+
+KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3 (ipykernel)"}
+SOURCE = "from lib.backend import import_keras\n\nkeras = import_keras()"
+
+
+def write_notebook(path: Path) -> Path:
+    """Write the notebook that imports Keras and does nothing."""
+    cells = [nbformat.v4.new_code_cell(SOURCE)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+    return path
+
+
+def by_papermill(source: Path, target: Path) -> None:
+    """Execute by papermill's command line."""
+    command = [sys.executable, "-m", "papermill", str(source), str(target)]
+    subprocess.run([*command, "--cwd", str(ROOT)], check=True, capture_output=True)
+
+
+def by_executor(source: Path, target: Path) -> None:
+    """Execute as a stage is executed, to the HTML of its report."""
+    execute_notebook(source, target, cwd=ROOT)
+    assert target.with_suffix(".html").exists()
+
+
+def anew(source: Path, target: Path) -> None:
+    """Execute as a stage is executed, in a kernel that is started anew."""
+    kept = os.environ.get(provisioner.VARIABLE, "1")
+    os.environ[provisioner.VARIABLE] = "0"
+    try:
+        by_executor(source, target)
+    finally:
+        os.environ[provisioner.VARIABLE] = kept
+
+
+def measure(work: Callable[[Path, Path], None], source: Path) -> float:
+    """Return the seconds that a way to execute takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        work(source, Path(folder) / "out.ipynb")
+        return time.perf_counter() - begun
+
+
+def set_up_source(notebook: Path) -> str:
+    """Return the imports of a notebook's set-up cell, and what it makes of Keras."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    whole = next(c.source for c in cells if "import_keras()" in c.source)
+    return whole[: whole.index("import_keras()") + len("import_keras()")]
+
+
+async def restarts(notebook: Path, count: int) -> list[float]:
+    """Return how long it takes from "restart" until the set-up cell has run, each time."""
+    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    await manager.start_kernel(env={**os.environ, "JPY_SESSION_NAME": str(notebook)})
+    source, seconds = set_up_source(notebook), []
+
+    async def run_all() -> None:
+        client = manager.client()
+        client.start_channels()
+        try:
+            await client.wait_for_ready(timeout=120)
+            done = await client.execute_interactive(source, timeout=120)
+            assert done["content"]["status"] == "ok", done["content"]
+        finally:
+            client.stop_channels()
+
+    for _ in range(count):
+        seconds.append(await timed(lambda: manager.restart_kernel(now=True), run_all))
+    await manager.shutdown_kernel(now=True)
+    return seconds
+
+
+async def timed(*works: Callable[[], Awaitable]) -> float:
+    """Return the seconds that works take, one after another."""
+    begun = time.perf_counter()
+    for work in works:
+        await work()
+    return time.perf_counter() - begun
+
+
+def tell(what: str, seconds: list[float]) -> None:
+    """Print the median of times, and their range."""
+    middle = statistics.median(seconds)
+    print(f"{what:44} {middle:7.2f} s  ({min(seconds):.2f} to {max(seconds):.2f})", flush=True)
+
+
+def main(count: int) -> None:
+    """Measure everything, `count` times each."""
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors; medians of {count}")
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_notebook(Path(folder) / "in.ipynb")
+        begun = time.perf_counter()
+        by_executor(source, Path(folder) / "out.ipynb")  # the warm process is started, and imports
+        print(
+            f"{'first notebook, with all that is imported':44} {time.perf_counter() - begun:7.2f} s"
+        )
+        ways = {
+            "papermill's command line": by_papermill,
+            "executor, kernel started anew": anew,
+            "executor, kernel forked": by_executor,
+        }
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(count):
+            for name, way in ways.items():
+                found[name].append(measure(way, source))
+        for name, seconds in found.items():
+            tell(name, seconds)
+        peer, own = (statistics.median(found[n]) for n in list(ways)[::2])
+        print(f"{'papermill over forked':44} {peer / own:7.1f}")
+    notebook = layout.notebook("tick", "03_train")
+    kept = os.environ[provisioner.VARIABLE]
+    for name, value in (("anew", "0"), ("forked", kept)):
+        os.environ[provisioner.VARIABLE] = value
+        provisioner.use(provisioner.PATIENCE_S)
+        tell(
+            f"restart, set-up cell of tick/03_train, {name}", asyncio.run(restarts(notebook, count))
+        )
+    for process in psutil.Process().children():
+        if provisioner.WARM in process.cmdline():
+            used = process.memory_full_info()
+            print(f"a warm process: {used.pss / 1e6:.0f} MB, {used.rss / 1e6:.0f} MB resident")
+    for text in provisioner.troubles():
+        print(text)
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

@@ -1,0 +1,40 @@
+"""Airflow's scheduler or DAG processor, with the packages imported that its tasks need.
+
+``python -m lib.dag.preloaded scheduler`` is ``airflow scheduler``: it forks a process for every
+task, and the DAG processor one for every DAG file, and these begin with what is imported here.
+This project's own modules are left out, so that a change of them counts from the next task on.
+"""
+
+import importlib
+import sys
+
+PACKAGES = (
+    "airflow.providers.papermill.operators.papermill",
+    "airflow.dag_processing.dagbag",
+    "lib.dag.form",
+    "lib.machine.engine",
+    "lib.tracking",
+    "mlflow",
+    "lib.pages.notebook",
+    "lib.pages.publish",
+)
+
+
+def main() -> None:
+    """Import, and be Airflow's command line."""
+    from lib.machine.session import import_papermill
+    from lib.machine.warm import put_off_polars
+
+    import_papermill()
+    put_off_polars()  # which MLflow imports, and which begins a thread; no task uses it
+    for name in PACKAGES:
+        importlib.import_module(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lib"]:
+        del sys.modules[name]
+    from airflow.__main__ import main as airflow
+
+    airflow()
+
+
+if __name__ == "__main__":
+    main()

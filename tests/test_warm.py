@@ -1,0 +1,402 @@
+"""Kernels forked from a warm process: like those started anew, and none where that is not safe."""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from lib.commands import services
+from lib.machine import provisioner, warm
+
+import psutil
+import pytest
+from executed import ROOT, assert_truth, own_cells, read, run, save_notebook, wait_for
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+IMPORTS = "import numpy as np\nimport matplotlib.pyplot as plt\nimport helper"
+
+
+@pytest.fixture
+def owner(monkeypatch, tmp_path):
+    """A process that owns warm processes, for notebooks that import a module `helper`."""
+    process = subprocess.Popen(["sleep", "600"])
+    base = tempfile.mkdtemp(prefix=f"warm-{process.pid}-", dir="/tmp")
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path/helper.py").write_text("VALUE = 1\n")
+    (tmp_path / "notebooks/toy").mkdir(parents=True)
+    save_notebook(tmp_path / "notebooks/toy/01_load.ipynb", IMPORTS)
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    monkeypatch.setenv("WARM_KERNELS", base)
+    monkeypatch.setattr(provisioner, "_told", set())
+    yield process
+    begun = own(process)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(map(alive, begun)), 30)
+    assert not (begun and Path(base).exists())
+    shutil.rmtree(base, ignore_errors=True)
+
+
+def own(owner):
+    """The warm processes of an owner; a kernel has another command."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if (words := command(process))[1:2] == [provisioner.WARM]
+        and json.loads(" ".join(words[2:]))["owner"] == owner.pid
+    ]
+
+
+def command(process):
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def alive(process):
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def value(folder, source):
+    """What the JSON that a cell prints says, in a kernel that runs `source`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run(folder, f"import json\n{source}")
+    return json.loads(read(folder / "out.ipynb").cells[3].outputs[0].text)
+
+
+PARENT = "import os, psutil\nprint(json.dumps(psutil.Process(os.getppid()).cmdline()))"
+
+
+def forked(folder):
+    return value(folder, PARENT)[1:2] == [provisioner.WARM]
+
+
+LOOK = """
+import os, psutil, random, resource, signal, sys, tempfile, threading
+me = psutil.Process()
+status = open("/proc/self/status").read().splitlines()
+kept = ("Umask", "SigBlk", "SigIgn", "SigCgt", "Cpus_allowed_list", "Seccomp", "NoNewPrivs")
+print(json.dumps({
+    "leads": [os.getpid() == os.getpgid(0) == os.getsid(0)],
+    "cwd": os.getcwd(),
+    "environment": {k: v for k, v in os.environ.items()},
+    "argv": [word for word in sys.argv if not word.endswith("k.json")],
+    "path": sys.path,
+    "main": [name for name in vars(sys.modules["__main__"]) if name.startswith("__")],
+    "flags": str(sys.flags),
+    "signals": {n: str(signal.getsignal(n)) for n in (1, 2, 13, 15, 17)},
+    "status": [line for line in status if line.startswith(kept)],
+    "limits": [resource.getrlimit(n) for n in range(16)],
+    "streams": [os.readlink(f"/proc/self/fd/{n}").partition(":")[0] for n in (1, 2)],
+    "threads": sorted(t.name.rstrip("1234") for t in threading.enumerate()),
+    "temporary": tempfile.gettempdir(),
+    "buffered": [s.line_buffering for s in (sys.__stdout__, sys.__stderr__)],
+    "hash": hash("a text"),
+    "processes": [c.pid for c in me.children()],
+    "collected": __import__("gc").isenabled(),
+}))
+"""
+
+
+def test_forked_kernel_is_as_one_started_anew(owner, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    found = []
+    for name in ("cold", "warm"):
+        monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+        with monkeypatch.context() as patch:
+            if name == "cold":
+                patch.setenv("WARM_KERNELS", "0")
+            found.append(value(tmp_path / "x", LOOK))
+    cold, other = found
+    differ = cold["environment"].items() ^ other["environment"].items()
+    assert {name for name, _ in differ} == {"WARM_KERNELS"}
+    cold["environment"] = other["environment"]
+    assert len(own(owner)) == 1, "the second was not forked"
+    assert other == cold
+
+
+def test_figure_of_a_forked_kernel_is_shown(owner, tmp_path):
+    run(tmp_path, IMPORTS, "plt.plot([1, 2]);", "import threading\nplt.get_backend()")
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(own(owner)) == 1
+    assert "image/png" in cells[4].outputs[0].data
+    assert "inline" in cells[5].outputs[0].data["text/plain"]
+
+
+def test_each_forked_kernel_has_chances_of_its_own(owner, tmp_path):
+    source = (
+        "import os, random, uuid, numpy as np, tempfile\n"
+        "print(json.dumps([random.random(), np.random.rand(), str(uuid.uuid4()), "
+        "os.urandom(8).hex(), np.random.default_rng().random(), tempfile.mktemp()]))"
+    )
+    drawn = [value(tmp_path / "x", source) for _ in range(3)]
+    assert len(own(owner)) == 1
+    for values in zip(*drawn, strict=True):
+        assert len(set(values)) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("os.kill(os.getpid(), 9)", "ended by SIGKILL"),
+        ("os._exit(3)", "exited with status 3"),
+        ("import ctypes; ctypes.string_at(0)", "ended by SIGSEGV"),
+        (
+            "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+            "x = [bytearray(1 << 20) for _ in range(2000)]",
+            "MemoryError",
+        ),
+    ],
+)
+def test_end_of_a_forked_kernel_is_told(owner, tmp_path, source, words):
+    with pytest.raises(Exception, match=words):
+        run(tmp_path, f"import os\nprint('before', flush=True)\n{source}")
+    (process,) = own(owner)
+    assert not process.children()
+    cells = assert_truth(tmp_path / "out.ipynb", 3, words)
+    assert cells[3].outputs[0].text == "before\n"
+
+
+def test_kernel_outlives_the_warm_process_and_then_nobody_can_tell_how_it_ended(owner, tmp_path):
+    kill = "import os\nos.kill(os.getppid(), 9)\nprint('on its own')"
+    run(tmp_path, kill)
+    assert own_cells(read(tmp_path / "out.ipynb"))[3].outputs[0].text == "on its own\n"
+    assert forked(tmp_path / "x"), "a warm process that is gone is started anew"
+    with pytest.raises(Exception, match="nobody can tell"):
+        run(tmp_path, kill, "os._exit(0)")
+    assert_truth(tmp_path / "out.ipynb", 4, "DeadKernelError", "nobody can tell")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_of_an_executor_that_ends(owner, tmp_path, number):
+    """The kernel and its child end, with the report; the warm process waits for the next."""
+    from test_engine import start_elsewhere_with
+
+    process, pids = start_elsewhere_with(
+        tmp_path,
+        "import subprocess, time\nchild = subprocess.Popen(['sleep', '300'])\n"
+        "print(child.pid, flush=True)\ntime.sleep(300)",
+    )
+    (parent,) = own(owner)
+    (kernel,) = parent.children()
+    started = [kernel, *kernel.children()]
+    assert len(started) == 2 and len(pids) >= 1
+    process.send_signal(number)
+    process.wait(timeout=30)
+    wait_for(lambda: not any(map(alive, started)), 20)
+    words = "killed from outside (SIGKILL" if number == signal.SIGKILL else "told to stop (SIGTERM)"
+    wait_for((tmp_path / "out.html").exists, 30)
+    assert_truth(tmp_path / "out.ipynb", 3, words)
+    assert alive(parent) and forked(tmp_path / "x") and own(owner) == [parent]
+
+
+def test_changed_file_replaces_the_warm_process(owner, tmp_path):
+    show = "import helper\nprint(json.dumps(helper.VALUE))"
+    assert value(tmp_path / "x", show) == 1
+    (first,) = own(owner)
+    assert value(tmp_path / "x", show) == 1 and own(owner) == [first]
+    (tmp_path / "path/helper.py").write_text("VALUE = 12\n")
+    assert value(tmp_path / "x", show) == 12
+    wait_for(lambda: not alive(first), 10)
+    assert len(own(owner)) == 1
+
+
+def test_other_environment_or_other_imports_mean_another_warm_process(owner, tmp_path, monkeypatch):
+    assert forked(tmp_path / "x")
+    monkeypatch.setenv("AIRFLOW_CTX_TRY_NUMBER", "2")  # of one task alone
+    assert forked(tmp_path / "x") and len(own(owner)) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert forked(tmp_path / "x") and len(own(owner)) == 2
+    save_notebook(tmp_path / "notebooks/toy/02_more.ipynb", "import wave")
+    look = "import sys\nprint(json.dumps('wave' in sys.modules))"
+    assert value(tmp_path / "x", look) and len(own(owner)) == 3
+
+
+@pytest.mark.parametrize(
+    ("helper", "reason"),
+    [
+        ("import threading\nthreading.Timer(60, print).start()", "threads run"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("raise MemoryError('no room')", "MemoryError while importing"),
+    ],
+)  # fmt: skip
+def test_what_is_not_safe_to_fork_is_started_anew_and_said_once(
+    owner, tmp_path, caplog, helper, reason
+):
+    (tmp_path / "path/helper.py").write_text(helper)
+    for _ in range(2):
+        assert not forked(tmp_path / "x")
+    said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(said) == 1 and reason in said[0]
+    (tmp_path / "notebooks/toy/01_load.ipynb").unlink()
+    assert forked(tmp_path / "x"), "without that import it works"
+
+
+def test_module_of_the_working_directory_is_imported_as_ever(owner, tmp_path):
+    from lib.machine import executor
+
+    show = "import cycler\nprint(json.dumps(hasattr(cycler, 'mine')))"
+    assert value(tmp_path / "x", show) is False
+    (tmp_path / "x/cycler.py").write_text("mine = True")  # matplotlib has imported another one
+    executor.execute_notebook(tmp_path / "x/in.ipynb", tmp_path / "y/out.ipynb", cwd=tmp_path / "x")
+    assert read(tmp_path / "y/out.ipynb").cells[2].outputs[0].text == "true\n"
+
+
+def test_zero_switches_it_off(owner, tmp_path, monkeypatch):
+    monkeypatch.setenv("WARM_KERNELS", "0")
+    assert not forked(tmp_path / "x") and not own(owner)
+
+
+def test_folder_that_others_can_open_is_not_used(owner, tmp_path, monkeypatch, caplog):
+    Path(os.environ["WARM_KERNELS"]).chmod(0o755)
+    assert not forked(tmp_path / "x") and not own(owner)
+    assert "not a folder that this user alone can open" in caplog.text
+    Path(os.environ["WARM_KERNELS"]).chmod(0o700)
+    assert forked(tmp_path / "x"), "else nothing would take the folder away"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_another_user_is_not_answered(owner):
+    provisioner.connect((), os.environ).close()
+    folder = Path(os.environ["WARM_KERNELS"])
+    code = (
+        "import os, socket, sys; os.chdir('/'); os.setgroups([]); os.setuid(65534)\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.settimeout(60)\n"
+        "s.connect(sys.argv[1]); print(s.recv(100))"
+    )
+    (place,) = [path for path in folder.iterdir() if path.is_socket()]
+
+    def ask():
+        return subprocess.run(
+            [sys.executable, "-c", code, place],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+        )
+
+    assert "PermissionError" in ask().stderr
+    folder.chmod(0o755)
+    place.chmod(0o777)
+    assert ask().stdout == "b''\n", "the folder was opened, and the process refuses"
+    folder.chmod(0o700)
+
+
+def test_idle_warm_process_ends(owner, monkeypatch):
+    monkeypatch.setattr(provisioner, "IDLE_S", 0.3)
+    provisioner.connect((), os.environ).close()
+    (process,) = own(owner)
+    wait_for(lambda: not alive(process), 30)
+    assert [p.suffix for p in Path(os.environ["WARM_KERNELS"]).iterdir() if p.is_socket()] == []
+    monkeypatch.setattr(provisioner, "IDLE_S", 600)
+    provisioner.connect((), os.environ).close()
+
+
+def test_two_hundred_forks_leave_nothing_behind(owner, tmp_path):
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import forks
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+    before, after = forks.fork_many(200)
+    assert after["descriptors"] == before["descriptors"]
+    assert after["own descriptors"] == before["own descriptors"]
+    assert after["processes"] == before["processes"] == 0
+    assert after["files"] == before["files"]
+    assert after["memory, kB"] - before["memory, kB"] < 2000
+
+
+def test_kernel_that_jupyterlab_starts_again_is_forked(owner, tmp_path):
+    """The first is started anew, while the warm process imports; none survives the server."""
+    port = services.free_port(18888)
+    lab = services._lab(port)
+    token = lab.line.rpartition("token=")[2]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(lab.command, cwd=ROOT, stdout=log, stderr=log)
+
+    def call(path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{lab.address}/api/{path}", data)
+        request.add_header("Authorization", f"token {token}")
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    try:
+        wait_for(lambda: services.is_taken(port), 60)
+        kernel = {"name": "python3"}
+        notebook = {"path": "toy.ipynb", "name": "toy.ipynb"}
+        made = call("sessions", notebook | {"type": "notebook", "kernel": kernel})["kernel"]
+        (first,) = [p for p in psutil.Process(server.pid).children() if "-f" in command(p)]
+        (parent,) = own(owner)
+
+        def again():
+            call(f"kernels/{made['id']}/restart", {})
+            return parent.children()
+
+        wait_for(again, 60)
+        assert not alive(first)
+        (forked_one,) = parent.children()
+        assert f"kernel-{made['id']}.json" in " ".join(command(forked_one))
+    finally:
+        server.terminate()
+        server.wait(30)
+    wait_for(lambda: not alive(forked_one), 10)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "notebooks",
+    [["power/01_load"], ["tick/01_load", "tick/02_features", "tick/03_train"]],
+    ids=["light", "Keras"],
+)
+def test_committed_outputs_are_those_of_forked_kernels(notebooks, tmp_path):
+    """They were written by kernels started anew, as every other test of nbval has them."""
+    paths = [f"notebooks/{name}.ipynb" for name in notebooks]
+    log = [f"--log-file={tmp_path / 'log'}", "--log-file-level=DEBUG"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--nbval", "--nbval-current-env", *log, *paths],
+        env={**os.environ, "WARM_KERNELS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "log").read_text().count("was forked") == len(paths)
+
+
+def test_file_written_while_it_is_imported_counts_as_changed(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text("x = 1")
+    known = warm._stat(str(file))
+    assert warm.is_same(time.time_ns() + 10**9, str(file), known)
+    assert not warm.is_same(known[0], str(file), known)
+    assert warm.is_same(0, str(tmp_path / "none"), None)
+    file.write_text("x = 22")
+    assert not warm.is_same(time.time_ns() + 10**9, str(file), known)
+
+
+def test_backends_are_those_of_the_first_cell_that_imports(tmp_path):
+    def of(*sources):
+        return provisioner.backends_of(save_notebook(tmp_path / "a.ipynb", *sources))
+
+    assert of("import pandas as pd", "import keras") == ()
+    assert of("x = 1", "from lib.backend import import_keras\nkeras = import_keras()") == ("keras",)
+    assert of("import tensorflow.data as data\nfrom torch import nn") == ("tensorflow", "torch")
+    assert of("%matplotlib inline", "import keras") == ("keras",)
+    assert provisioner.backends_of(tmp_path / "none.ipynb") == ()
+    (tmp_path / "b.ipynb").write_text("{half a note")
+    assert provisioner.backends_of(tmp_path / "b.ipynb") == ()
+    assert provisioner.backends_of("") == ()
