@@ -58,6 +58,22 @@ def test_benchmarks_are_those_of_their_tables(row):
     assert int(seeds) == sum(bool(re.match(r"\s+\d+ ", line)) for line in lines)
 
 
+def test_spread_over_seeds_is_that_of_its_table():
+    row = r"^\| \[power\]\(benchmarks/results/(\S+)\), [^|]+ \| (\d+) \| (.+) \|$"
+    file, seeds, cells = re.search(row, README, re.MULTILINE).groups()
+    lines = (ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8").splitlines()
+    names = next(re.split(r"\s{2,}", line.strip())[1:] for line in lines if " seed " in line)
+    mean, deviation = (
+        dict(zip(names, line.split()[1:], strict=True))
+        for line in lines
+        if line.split()[:1] in (["mean"], ["deviation"])
+    )
+    assert cells.split(" | ") == [
+        part[name] for name in ("rmse", "mae") for part in (mean, deviation)
+    ]
+    assert int(seeds) == sum(bool(re.match(r"\s+\d+ ", line)) for line in lines)
+
+
 def test_make_targets_that_are_named_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = set(re.findall(r"\bmake ([a-z]+)\b", README))
