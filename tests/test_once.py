@@ -5,11 +5,12 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 from lib import tracking
 from lib.ground.folder import look_at
 from lib.ground.runs import note_start
-from lib.once import choice, data, environment, known, taking
+from lib.once import choice, data, environment, known, standing, taking
 from lib.once import key as keys
 from lib.once.code import code_of
 from lib.pages.run_page import render
@@ -457,3 +458,64 @@ def test_registry_is_asked_only_for_what_acts_on_it():
     assert acts == {"06_register"}
     module, _, name = keys.DOOR.rpartition(".")
     assert module == tracking.__name__ and callable(getattr(tracking, name))
+
+
+@pytest.fixture
+def registered(place, monkeypatch):
+    """A run that has registered version 3, which is in production; the registry, to be changed."""
+    from lib.ground.files import write_json
+    from lib.registry import lifecycle
+
+    registry = {"versions": {3}, "champion": 3}
+    made = {"name": "wind", "version": 3, "champion": 3, "policy": "auto", "reason": "better"}
+    run = replace(look_at("toy/a"), stage=SECOND)
+    run.start()
+    run.write("registration.json", made)
+    run.finish()
+
+    def version(_name, number):
+        if number not in registry["versions"]:
+            raise ValueError("there is no such version")
+        return SimpleNamespace(version=str(number))
+
+    monkeypatch.setattr(lifecycle, "version", version)
+    monkeypatch.setattr(lifecycle, "champion", lambda _name: registry["champion"])
+    registry["note"] = lambda **facts: write_json(run.path / "promotion.json", facts)
+    return registry
+
+
+def test_registration_stands_while_its_version_and_production_are_as_they_were(registered):
+    assert standing.stands(look_at("toy/a"), SECOND)
+    registered["champion"] = 4
+    assert not standing.stands(look_at("toy/a"), SECOND)
+    registered |= {"champion": 3, "versions": {4}}
+    assert not standing.stands(look_at("toy/a"), SECOND)
+
+
+def test_what_a_stage_did_elsewhere_is_never_taken_for_done(place):
+    both("a")
+    assert not standing.stands(look_at("toy/a"), SECOND)
+    assert not standing.stands(look_at("toy/gone"), SECOND)
+
+
+def test_promotion_is_told_once_and_not_lost_where_it_never_happened(registered):
+    from lib.dag.promotion import told_before
+    from lib.ground.files import write_json
+
+    record = look_at("toy/a").record(SECOND)
+    assert told_before(look_at("toy/a")) == "", "what a run has registered itself is new"
+    for name in ("b", "c"):
+        taken = record | {"from": "toy/a", "taken": record["finished"]}
+        write_json(look_at(f"toy/{name}").path / "stages" / f"{SECOND}.json", taken)
+    assert told_before(look_at("toy/b")) == "", "the earlier run was cut off before it promoted"
+    registered["note"](outcome="promoted", reason="better")
+    assert told_before(look_at("toy/c")).endswith("what followed then: promoted, better")
+
+
+def test_stage_that_acts_on_the_outside_is_taken_only_if_what_it_did_stands(place, monkeypatch):
+    real = keys.key_of
+    monkeypatch.setattr(keys, "key_of", lambda *given: real(*given) | {"acts": given[1] == SECOND})
+    both("a")
+    assert both("b") == [True, False], "it has registered nothing that could be looked at"
+    monkeypatch.setattr(standing, "stands", lambda run, stage: stage == SECOND)
+    assert both("c") == [True, True]

@@ -262,3 +262,37 @@ def test_registered_run_stays_and_the_others_mlflow_run_can_be_restored(outputs,
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ValueError, match="cannot be asked"):
         prune.main(last=0, apply=True)
+
+
+def taking(days, origin, **more):
+    """Leave a run that has taken its stage from another."""
+    run = make_run(days, run_id=f"m{days}", dag_id="made_up", **more)
+    write_bytes(run.path / "run.json", json.dumps({"dag_id": "made_up", "run_id": "r"}).encode())
+    record = run.record("01_load") | {"from": f"made_up/{origin}", "taken": DAYS_AGO[days]}
+    write_bytes(run.path / "stages" / "01_load.json", json.dumps(record).encode())
+    return run
+
+
+def test_run_that_others_have_taken_stages_from_stays_as_long_as_they_do(outputs, registry, capsys):
+    make_run(90)
+    taking(80, "run-90")
+    taking(70, "run-80")
+    taking(60, "run-90")
+    make_run(55)
+    prune.main(last=3, days=30)
+    assert "1 stay: a run that stays has taken stages from it" not in capsys.readouterr().out
+    prune.main(last=2, days=30)  # those of 55 and 60 days are the last
+    told = capsys.readouterr().out
+    assert "1 stay: a run that stays has taken stages from it" in told
+    assert "2 of 5 runs go" in told
+    prune.main(last=1, days=30, apply=True)
+    assert left(outputs) == ["run-55"]
+
+
+def test_runs_that_are_needed_by_one_that_is_needed_stay_too(outputs, registry, capsys):
+    make_run(90)
+    taking(80, "run-90")
+    taking(20, "run-80")
+    prune.main(last=0, days=30, apply=True)
+    assert left(outputs) == ["run-20", "run-80", "run-90"]
+    assert "2 stay: a run that stays has taken stages from it" in capsys.readouterr().out

@@ -47,6 +47,7 @@ REASONS = {
     "unknown": "it does not say when it ran",
     "last": "among the last of its pipeline",
     "young": "not old enough",
+    "taken": "a run that stays has taken stages from it",
 }
 """Why a run stays, the first that applies."""
 
@@ -64,12 +65,16 @@ class Found:
         When something last ended, began or was opened in it (UTC); `NEVER` where it does not say.
     origin : str
         The ``run_dir`` it was opened from; "" for a run of its own.
+    taken : frozenset of str
+        The runs that it has taken stages from: its page leads there, and MLflow has its model
+        there. Its files are its own.
     """
 
     run: Run
     kept: str
     last: datetime
     origin: str
+    taken: frozenset[str] = frozenset()
 
 
 def main(*, last: int = 10, days: int = 30, apply: bool = False) -> None:
@@ -143,7 +148,8 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
     }
     kept = next((reason for reason, holds in reasons.items() if holds), "")
     last = max((datetime.fromisoformat(time) for time in times if time), default=NEVER)
-    return Found(run, kept, last, start.get("opened", ""))
+    taken = frozenset(stage["taken"] for stage in summary["stages"] if stage["taken"])
+    return Found(run, kept, last, start.get("opened", ""), taken)
 
 
 def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[tuple[Found, str]]:
@@ -178,7 +184,12 @@ def decide(runs: Iterable[Found], keep_last: int, before: datetime) -> list[tupl
         }
         reason = next((reason for reason, holds in reasons.items() if holds), "")
         decided.append((found, found.kept or reason))
-    return decided
+    while True:  # what is kept so may have taken stages from others itself
+        needed = {run_dir for found, reason in decided if reason for run_dir in found.taken}
+        going = [found for found, reason in decided if not reason and found.run.run_dir in needed]
+        if not going:
+            return decided
+        decided = [(found, "taken" if found in going else reason) for found, reason in decided]
 
 
 def delete(run: Run, client: "MlflowClient") -> None:

@@ -122,6 +122,8 @@ class NotebookOperator(PapermillOperator):
         try:
             if refusal:
                 raise refusal
+            if found.key.get("acts"):  # the registry knows a run by its MLflow run
+                self._mirror(run, values, "RUNNING", {})
             own = {n: values[n] for n in read_parameters(Path(self.input_nb)) if n in values}
             done = execute_notebook(
                 self.input_nb,

@@ -48,7 +48,8 @@ def register(
 ) -> dict:
     """Make the model of `run` a version of `name`, and move the aliases that its policy names.
 
-    A retry finds the version that an earlier try has made and completes it. ``@staging`` never
+    A retry finds the version that an earlier try has made and completes it; so does a run that has
+    taken its model from another one, which has registered it. ``@staging`` never
     moves back to an older version. A run by hand never moves ``@production``, whatever policy and
     gate say: a person who wants that calls `promote`.
 
@@ -71,8 +72,9 @@ def register(
     -------
     dict
         ``name``, ``version`` (int), ``alias`` ("production", "staging" or ""), ``uri``,
-        ``verdict`` (of the floors, in words), ``policy``, ``outcome`` and ``reason`` (of the gate;
-        "" without), ``promoted`` and ``champion`` (the version in production now, or None).
+        ``model_id``, ``verdict`` (of the floors, in words), ``policy``, ``outcome`` and ``reason``
+        (of the gate; "" without), ``promoted`` and ``champion`` (the version in production now, or
+        None).
 
     Raises
     ------
@@ -105,7 +107,8 @@ def register(
         if promote == "auto" and gate and gate["promote"]:
             _enter_production(client, name, version, gate, cause)
         state = look(client, name)
-    return _account(state, name, version, promote, gate) | {"verdict": floors}
+    more = {"verdict": floors, "model_id": known["model_id"]}
+    return _account(state, name, version, promote, gate) | more
 
 
 def promote(
@@ -332,10 +335,10 @@ def _facts(run: Run, known: dict, floors: str) -> dict[str, str]:
 
 
 def _version_of(client: "MlflowClient", name: str, known: dict, tags: dict[str, str]) -> int:
-    """Return the version made from this run's model, made now unless an earlier try did."""
-    for found in client.search_model_versions(f"run_id = '{known['run_id']}'"):
-        if found.name == name and found.tags.get("model_id") == known["model_id"]:
-            return int(found.version)
+    """Return the version of this very model, made now unless a try or run before has done it."""
+    same = f"name = '{name}' and tags.`model_id` = '{known['model_id']}'"
+    for found in client.search_model_versions(same):
+        return int(found.version)
     made = client.create_model_version(
         name,
         f"models:/{known['model_id']}",

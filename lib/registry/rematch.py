@@ -66,7 +66,9 @@ def against_production(run: Run, name: str) -> dict:
     found = in_production(tracking.open_client(), full_name(name, data["source"]))
     if found is None:
         return result | {"notes": ["nothing is in production under this name"]}
-    own = bool(found.run_id) and found.run_id == tracking.link(run).get("run_id")
+    link = tracking.link(run)
+    own = bool(found.run_id) and found.run_id == link.get("run_id")
+    own |= "model_id" in link and found.tags.get("model_id") == link["model_id"]  # it was taken
     result["champion"] = {
         "name": found.name,
         "version": int(found.version),
