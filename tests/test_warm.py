@@ -259,6 +259,14 @@ def test_zero_switches_it_off(owner, tmp_path, monkeypatch):
     assert not forked(tmp_path / "x") and not own(owner)
 
 
+@pytest.mark.parametrize("named", ["", "1", "yes", "/tmp/warm-999999999-abc", "/tmp"])
+def test_any_other_value_means_a_folder_of_its_own(monkeypatch, named):
+    monkeypatch.setenv("WARM_KERNELS", named)
+    folder = provisioner.own_folder()
+    assert folder.name.startswith(f"warm-{os.getpid()}-") and folder.stat().st_mode & 0o777 == 0o700
+    assert provisioner.own_folder() == folder, "from then on, also for what this process starts"
+
+
 def test_folder_that_others_can_open_is_not_used(owner, tmp_path, monkeypatch, caplog):
     Path(os.environ["WARM_KERNELS"]).chmod(0o755)
     assert not forked(tmp_path / "x") and not own(owner)

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import select
 import shutil
 import signal
@@ -55,6 +56,7 @@ OWN = (
     "_",
 )
 """Beginnings of variables that differ from kernel to kernel, and that no package reads."""
+FOLDER = re.compile(r"/.*/warm-(\d+)-\w+")  # of sockets, with its owner
 UNKNOWN = 1 << 16  # in place of an exit status that nobody can tell
 KERNEL, WARM = (str(Path(__file__).with_name(name)) for name in ("kernel.py", "warm.py"))
 
@@ -281,7 +283,7 @@ def _start(place: Path, imports: list[str], backends: tuple[str, ...], env: dict
             "imports": imports,
             "backends": backends,
             "watched": [str(ROOT / "requirements.lock"), str(Path(sys.prefix) / "pyvenv.cfg")],
-            "owner": int(place.parent.name.split("-")[1]),
+            "owner": int(FOLDER.fullmatch(str(place.parent))[1]),
             "idle_s": IDLE_S,
             "place": str(place),
             "fd": listener.fileno(),
@@ -308,8 +310,9 @@ def own_folder() -> Path:
     ColdError
         If somebody else could open it.
     """
-    name = os.environ.get(VARIABLE, "1")
-    if name == "1":
+    name = os.environ.get(VARIABLE, "")
+    named = FOLDER.fullmatch(name)
+    if not named or not Path("/proc", named[1]).exists():  # of its owner
         base = tempfile.gettempdir()
         base = base if len(base) <= 60 else "/tmp"  # as for the sockets of a kernel
         name = tempfile.mkdtemp(prefix=f"warm-{os.getpid()}-", dir=base)
