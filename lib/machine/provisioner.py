@@ -100,9 +100,10 @@ class Forked:
             text = b""
         if text:
             return json.loads(text)["status"]
-        if self.pidfd >= 0 and not select.select([self.pidfd], [], [], 0)[0]:
-            return None  # the warm process is gone, but not the kernel
-        return UNKNOWN
+        ended = select.poll()  # the warm process is gone, and the kernel perhaps not
+        if self.pidfd >= 0:
+            ended.register(self.pidfd, select.POLLIN)
+        return UNKNOWN if self.pidfd < 0 or ended.poll(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the kernel has ended."""
