@@ -147,6 +147,31 @@ def test_each_forked_kernel_has_chances_of_its_own(owner, tmp_path):
         assert len(set(values)) == 3
 
 
+TRAIN = """
+from lib.backend import import_keras
+import numpy as np
+import tensorflow as tf
+keras = import_keras()
+free = [float(keras.random.uniform(())), float(tf.random.uniform(())), float(np.random.rand())]
+keras.utils.set_random_seed(3)
+model = keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)])
+model.compile("adam", "mse", jit_compile=False)
+x = np.random.default_rng(0).normal(size=(64, 4))
+losses = model.fit(x, x[:, 0], epochs=2, verbose=0).history["loss"]
+print(json.dumps([free, [*losses, float(tf.random.uniform(()))]]))
+"""
+
+
+def test_keras_learns_in_a_forked_kernel_what_it_learns_in_a_new_one(owner, tmp_path, monkeypatch):
+    save_notebook(tmp_path / "notebooks/toy/02_train.ipynb", TRAIN)
+    (one, learned), (another, again) = (value(tmp_path / "x", TRAIN) for _ in range(2))
+    assert len(own(owner)) == 1
+    monkeypatch.setenv("WARM_KERNELS", "0")
+    _, anew = value(tmp_path / "x", TRAIN)
+    assert learned == again == anew
+    assert not set(one) & set(another), "what has no seed differs"
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
