@@ -147,6 +147,31 @@ def test_each_forked_kernel_has_chances_of_its_own(owner, tmp_path):
         assert len(set(values)) == 3
 
 
+TRAIN = """
+from lib.backend import import_keras
+import numpy as np
+import tensorflow as tf
+keras = import_keras()
+free = [float(keras.random.uniform(())), float(tf.random.uniform(())), float(np.random.rand())]
+keras.utils.set_random_seed(3)
+model = keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)])
+model.compile("adam", "mse", jit_compile=False)
+x = np.random.default_rng(0).normal(size=(64, 4))
+losses = model.fit(x, x[:, 0], epochs=2, verbose=0).history["loss"]
+print(json.dumps([free, [*losses, float(tf.random.uniform(()))]]))
+"""
+
+
+def test_keras_learns_in_a_forked_kernel_what_it_learns_in_a_new_one(owner, tmp_path, monkeypatch):
+    save_notebook(tmp_path / "notebooks/toy/02_train.ipynb", TRAIN)
+    (one, learned), (another, again) = (value(tmp_path / "x", TRAIN) for _ in range(2))
+    assert len(own(owner)) == 1
+    monkeypatch.setenv("WARM_KERNELS", "0")
+    _, anew = value(tmp_path / "x", TRAIN)
+    assert learned == again == anew
+    assert not set(one) & set(another), "what has no seed differs"
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -257,6 +282,14 @@ def test_module_of_the_working_directory_is_imported_as_ever(owner, tmp_path):
 def test_zero_switches_it_off(owner, tmp_path, monkeypatch):
     monkeypatch.setenv("WARM_KERNELS", "0")
     assert not forked(tmp_path / "x") and not own(owner)
+
+
+@pytest.mark.parametrize("named", ["", "1", "yes", "/tmp/warm-999999999-abc", "/tmp"])
+def test_any_other_value_means_a_folder_of_its_own(monkeypatch, named):
+    monkeypatch.setenv("WARM_KERNELS", named)
+    folder = provisioner.own_folder()
+    assert folder.name.startswith(f"warm-{os.getpid()}-") and folder.stat().st_mode & 0o777 == 0o700
+    assert provisioner.own_folder() == folder, "from then on, also for what this process starts"
 
 
 def test_folder_that_others_can_open_is_not_used(owner, tmp_path, monkeypatch, caplog):

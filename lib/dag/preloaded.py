@@ -20,8 +20,8 @@ PACKAGES = (
 )
 
 
-def main() -> None:
-    """Import, and be Airflow's command line."""
+def load() -> None:
+    """Import the packages, and forget this project's own modules."""
     from lib.machine.session import import_papermill
     from lib.machine.warm import put_off_polars
 
@@ -31,6 +31,11 @@ def main() -> None:
         importlib.import_module(name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "lib"]:
         del sys.modules[name]
+
+
+def main() -> None:
+    """Be Airflow's command line, with packages that are imported."""
+    load()
     from airflow.__main__ import main as airflow
 
     airflow()

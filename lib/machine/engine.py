@@ -14,6 +14,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from queue import Empty
 
 from lib.ground import outcome
 from lib.machine import provisioner, streams
@@ -210,8 +211,24 @@ class _Client(PapermillNotebookClient):
             raise DeadKernelError(f"the kernel did not start: {error}") from error
 
     async def _connect(self) -> None:
-        await self.async_start_new_kernel_client()
-        info = await self.async_wait_for_reply(self.kc.kernel_info())
+        """Open the channels to the kernel and wait until it answers on both that cells need.
+
+        As nbclient does it, but for 0.2 s of listening that follow there.
+        """
+        self.kc = self.km.client()
+        self.kc.start_channels()
+        self.kc.allow_stdin = False
+        deadline = time.monotonic() + START_S
+        while True:
+            self.kc.kernel_info()
+            with contextlib.suppress(Empty):
+                info = await self.kc.shell_channel.get_msg(timeout=1)
+                await self.kc.iopub_channel.get_msg(timeout=0.2)  # else outputs could be missed
+                break
+            if not await self.km.is_alive():
+                raise RuntimeError("it ended before it answered")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"it did not answer in {START_S} seconds")
         self.nb.metadata["language_info"] = info["content"]["language_info"]
 
     async def _run_cell(self, cell: NotebookNode, index: int) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import select
 import shutil
 import signal
@@ -55,6 +56,7 @@ OWN = (
     "_",
 )
 """Beginnings of variables that differ from kernel to kernel, and that no package reads."""
+FOLDER = re.compile(r"/.*/warm-(\d+)-\w+")  # of sockets, with its owner
 UNKNOWN = 1 << 16  # in place of an exit status that nobody can tell
 KERNEL, WARM = (str(Path(__file__).with_name(name)) for name in ("kernel.py", "warm.py"))
 
@@ -98,9 +100,10 @@ class Forked:
             text = b""
         if text:
             return json.loads(text)["status"]
-        if self.pidfd >= 0 and not select.select([self.pidfd], [], [], 0)[0]:
-            return None  # the warm process is gone, but not the kernel
-        return UNKNOWN
+        ended = select.poll()  # the warm process is gone, and the kernel perhaps not
+        if self.pidfd >= 0:
+            ended.register(self.pidfd, select.POLLIN)
+        return UNKNOWN if self.pidfd < 0 or ended.poll(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the kernel has ended."""
@@ -281,7 +284,7 @@ def _start(place: Path, imports: list[str], backends: tuple[str, ...], env: dict
             "imports": imports,
             "backends": backends,
             "watched": [str(ROOT / "requirements.lock"), str(Path(sys.prefix) / "pyvenv.cfg")],
-            "owner": int(place.parent.name.split("-")[1]),
+            "owner": int(FOLDER.fullmatch(str(place.parent))[1]),
             "idle_s": IDLE_S,
             "place": str(place),
             "fd": listener.fileno(),
@@ -308,8 +311,9 @@ def own_folder() -> Path:
     ColdError
         If somebody else could open it.
     """
-    name = os.environ.get(VARIABLE, "1")
-    if name == "1":
+    name = os.environ.get(VARIABLE, "")
+    named = FOLDER.fullmatch(name)
+    if not named or not Path("/proc", named[1]).exists():  # of its owner
         base = tempfile.gettempdir()
         base = base if len(base) <= 60 else "/tmp"  # as for the sockets of a kernel
         name = tempfile.mkdtemp(prefix=f"warm-{os.getpid()}-", dir=base)
