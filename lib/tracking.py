@@ -304,7 +304,8 @@ def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str])
     with tempfile.TemporaryDirectory() as folder:
         for stage in stages:
             reports = [p for p in run.path.glob(f"{stage}*") if p.suffix in (".ipynb", ".html")]
-            small = [n for n in run.record(stage)["writes"] if Path(n).suffix in SMALL_FILES]
+            written = run.record(stage).get("writes", ())
+            small = [name for name in written if Path(name).suffix in SMALL_FILES]
             for path in reports:
                 copy(path, UPath(folder, "notebooks", path.name))
             for name in small:

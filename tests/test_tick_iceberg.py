@@ -126,7 +126,7 @@ def test_iceberg_table_that_is_not_there_is_named(tables, tmp_path):
 
 
 def test_iceberg_table_without_the_column_says_which_there_are(tables, tmp_path):
-    message = "no column 'timestamp' for timestamp, it has time, price, size"
+    message = "no column 'timestamp' for timestamp, it has 'time', 'price', 'size'"
     refuses(tmp_path, "iceberg:local.market.utc", message)
     refuses(
         tmp_path,
