@@ -194,6 +194,13 @@ def test_no_other_name_is_looked_up_whatever_its_module(put, objects, name):
     refuses("cifar10", put(tar_of(files), "x.tar"), f"asks for {module}.{attribute},")
 
 
+@pytest.mark.parametrize("code", [b"r\xff\xff\xff\x7f", b"p2147483647\n"])
+def test_pickle_that_asks_for_memory_without_end_is_refused(put, objects, code):
+    data = pickle.PROTO + b"\2" + pickle.EMPTY_DICT + code + pickle.STOP
+    path = put(tar_of(batches_of(objects) | {"data_batch_2": data}), "x.tar")
+    refuses("cifar10", path, "data_batch_2 is .* no batch of CIFAR .*more memory than it can fill")
+
+
 def test_types_cannot_be_changed_by_a_pickle(put, objects):
     files = batches_of(objects)
     for name in (b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"):

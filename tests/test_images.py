@@ -96,7 +96,9 @@ def test_format_is_told_by_the_bytes_and_not_by_the_name(put, objects):
 def test_order_and_folder_of_members_do_not_matter(put, objects):
     files = dict(reversed(batches_of(objects).items()))
     files |= {"readme.html": b"<html>", "._data_batch_1": b"", "data_batch_6": b"no pickle"}
-    assert same(load_images("cifar10", put(tar_of(files, "a/b"), "x.tar")), objects)
+    images = load_images("cifar10", put(tar_of(files, "a/b"), "x.tar"))
+    assert same(images, objects)
+    assert images.notes == ("not read, as no images: a/b/readme.html, a/b/data_batch_6",)
 
 
 @pytest.mark.parametrize("given", ["", FOLDER])

@@ -5,6 +5,7 @@ other name is an error, and nothing else is called.
 """
 
 import pickle
+import pickletools
 from collections.abc import Sequence
 from io import BytesIO
 from typing import NamedTuple
@@ -127,6 +128,10 @@ class _Unpickler(pickle.Unpickler):
 
 def _unpickled(file: File) -> dict:
     """Return what was pickled, if it is made of arrays, numbers and text alone."""
-    unpickler = _Unpickler(BytesIO(file.read()), encoding="latin-1")
+    content = file.read()
+    kept = [place for code, place, _ in pickletools.genops(content) if code.name.endswith("PUT")]
+    if max(kept, default=0) > len(content):  # the table of what is kept would be as long
+        raise ValueError("it asks for more memory than it can fill")
+    unpickler = _Unpickler(BytesIO(content), encoding="latin-1")
     unpickler.place = file.place
     return unpickler.load()
