@@ -67,10 +67,11 @@ def test_days_that_a_refusal_asks_for_are_enough_and_one_less_is_not():
         check_rows(times(days - 1, "h"), OPTIONS, **SHARES)
 
 
-def test_reach_is_what_the_features_reach_back(monkeypatch):
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_reach_is_what_the_features_reach_back(horizon):
     index = times(40, "h")
     history = pd.DataFrame(1.0, index, ["power_kw", "reactive_power_kvar", "voltage_v"])
     history = history.assign(**{f"sub_metering_{k}_wh": 1.0 for k in (1, 2, 3)})
-    options = OPTIONS | {"min_voltage_v": 0.0}
+    options = OPTIONS | {"min_voltage_v": 0.0, "horizon": horizon}
     made = power_features(history, **options)["power_kw_week_4"]
     assert made.notna().to_numpy().argmax() == needed_rows(24, options) - 1
