@@ -124,6 +124,8 @@ def to_sides(
     missing: Collection[str] = (),
 ) -> pl.Series:
     """Return sides as Int8, null where there is none; `values` says what words mean."""
+    if not values and column.dtype.is_integer() and column.is_between(-1, 1).all():
+        return column.cast(pl.Int8)
     if not values and (column.dtype.is_numeric() or column.dtype == pl.String):
         sides = column.cast(pl.Float64, strict=False).fill_nan(None)
         if sides.null_count() == column.null_count() and sides.drop_nulls().is_in(SIDES).all():
