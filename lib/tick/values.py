@@ -6,10 +6,10 @@ Nothing is cast that only looks like a number to a machine: not a truth value, n
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from lib.dialect import MISSING
+
 import polars as pl
 
-MISSING = ("", "NA", "N/A", "NAN", "NULL", "NONE")
-"""Words that stand for no value, in any case."""
 UNITS = {"cents": 100, "1/100": 100, "1/1000": 1_000, "1/10000": 10_000, "1/100000": 100_000}
 UNITS |= {"1/1000000": 1_000_000, "1/100000000": 10**8, "1/1000000000": 10**9}
 """How many of a unit make one."""
