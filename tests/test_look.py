@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.commands import cli, look, new
 from lib.ground import layout
-from lib.ground.parameters import merge_parameters
+from lib.ground.parameters import check_values, merge_parameters
 from lib.looks import Look, command, look_at_frame
 from lib.power.load import load_power
 from lib.power.look import look_at_power
@@ -72,7 +72,10 @@ def follow(typed, pipeline, source, **given):
     for _ in range(6):
         status, printed = typed(pipeline, source, **given)
         if status == 0:
-            return params_of(printed, "run"), printed
+            params = params_of(printed, "run")
+            known = merge_parameters(layout.declared(pipeline))
+            assert check_values(known, params, owner=pipeline)["source"] == source
+            return params, printed
         given = params_of(printed, "look")
     raise AssertionError(printed)
 
