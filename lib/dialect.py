@@ -10,10 +10,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|"}
 EPOCHS = ("s", "ms", "us", "ns")
 OF_DAY = ("s of day", "ms of day", "us of day", "ns of day")
+MISSING = ("", "NA", "N/A", "#N/A", "NAN", "NULL", "NONE")
+"""Words that stand for no value, in any case."""
 N_SHOWN, LONGEST = 20, 40  # names that a message shows, and how much of each
 SHAPES = (
     (r"\b\d{4}([-./])\d\d?\1\d\d?", r"%Y\1%m\1%d"),
@@ -207,3 +210,13 @@ def shown(names: Sequence[str]) -> str:
     short = [repr(n if len(n) <= LONGEST else f"{n[:LONGEST]}...") for n in names[:N_SHOWN]]
     more = [f"and {len(names) - N_SHOWN} more"] if len(names) > N_SHOWN else []
     return ", ".join([*short, *more])
+
+
+def to_zone(name: str, key: str) -> ZoneInfo:
+    """Return the zone `key`; an error calls the option `name`."""
+    try:
+        return ZoneInfo(key)
+    except (KeyError, ValueError, OSError):  # unknown, not a key, a folder of zones
+        raise ValueError(
+            f"{name} is {key!r}: give the IANA name of a zone, as America/New_York or UTC"
+        ) from None

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from lib.commands import cli, look, new
 from lib.ground import layout
-from lib.ground.parameters import merge_parameters
+from lib.ground.parameters import check_values, merge_parameters
 from lib.looks import Look, command, look_at_frame
 from lib.power.load import load_power
+from lib.power.look import look_at_power
 from lib.registry.rows import MissingPart
 from lib.tick.load import load_ticks
 from lib.tick.look import OPTIONS, look_at_ticks
@@ -71,7 +72,10 @@ def follow(typed, pipeline, source, **given):
     for _ in range(6):
         status, printed = typed(pipeline, source, **given)
         if status == 0:
-            return params_of(printed, "run"), printed
+            params = params_of(printed, "run")
+            known = merge_parameters(layout.declared(pipeline))
+            assert check_values(known, params, owner=pipeline)["source"] == source
+            return params, printed
         given = params_of(printed, "look")
     raise AssertionError(printed)
 
@@ -123,6 +127,13 @@ def test_refusal_of_a_reader_ends_with_the_command(put, tmp_path):
 def test_every_pipeline_can_look_at_its_sample(pipeline):
     found = look.look(pipeline, "sample", defaults(pipeline))
     assert isinstance(found, Look) and "rows read = " in repr(found)
+
+
+def test_cell_of_a_load_stage_looks_with_its_own_parameters():
+    for name, look_at in (("tick", look_at_ticks), ("power", look_at_power)):
+        own = {p.name: p.default for p in layout.declared(name)["01_load"].values()}
+        own |= {"sample_ticks": 1_000} if name == "tick" else {"sample_days": 5}
+        assert "rows read = " in repr(look_at("sample", own, most_rows=100_000))
 
 
 def test_images_are_counted_by_class(typed, tmp_path):

@@ -49,7 +49,7 @@ def test_check_returns_the_frame_it_was_given():
         (lambda f: f.iloc[[0, 1, 2, 4]], "a time without a reading must be a row of NaN"),
         (
             lambda f: f.assign(voltage_v=1001.0),
-            r"voltage_v must be from 0 to 1000, and is not \(5 such rows\): the frame, row 1",
+            "voltage_v must be from 0 to 1000, and is not .5 such rows",
         ),
         (lambda f: f.assign(power_kw=np.inf), "power_kw must be from 0 to 100"),
     ],

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 from datetime import UTC, date, datetime
 
+from lib.tick import times
 from lib.tick.load import describe_ticks, iter_ticks, load_ticks
 from lib.tick.sample import sample_days
 
@@ -312,3 +313,17 @@ def test_sample_after_as_of_is_an_error(tmp_path):
 
 def test_sample_has_no_quotes(tmp_path):
     refuses(tmp_path, "sample", "the sample holds trades", kind="quotes")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/London", "Australia/Lord_Howe"])
+def test_clock_of_one_offset_is_read_as_each_time_is(zone):
+    days = pl.datetime_range(pl.datetime(2024, 3, 1), pl.datetime(2024, 11, 30), "7h", eager=True)
+    n_fast = 0
+    for start in range(0, len(days), 5):
+        local = days[start : start + 5].cast(pl.Datetime("us"))
+        utc = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
+        utc = utc.dt.convert_time_zone("UTC")
+        offset = times._only_offset(local.to_physical(), zone)
+        n_fast += offset is not None
+        assert offset is None or (local.to_physical() - offset).equals(utc.to_physical())
+    assert 100 < n_fast < len(days) // 5, "a change of the clocks is never far from some"

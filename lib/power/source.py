@@ -4,7 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lib.dialect import EPOCHS, LONGEST, Column, Layout, read_columns, read_layout, shown
+from lib.dialect import (
+    EPOCHS,
+    LONGEST,
+    MISSING,
+    Column,
+    Layout,
+    read_columns,
+    read_layout,
+    shown,
+    to_zone,
+)
 from lib.power.columns import COLUMNS
 
 import numpy as np
@@ -14,8 +24,8 @@ TIME = "timestamp"
 WHOLE_TIMES = ("datetime", "ts", TIME)
 CLOCKS = (*WHOLE_TIMES, "time", "date")
 ALIASES = {name.lower(): column for column, name in COLUMNS.items()}
-MISSING = ["?", "", "NULL", "Null", "null", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN"]
-MISSING += ["None", "unavailable", "unknown"]
+ABSENT = [word for one in MISSING for word in dict.fromkeys((one, one.lower(), one.title()))]
+ABSENT += ["NaN", "?", "unavailable", "unknown"]
 ENERGY = {"Wh": (1, 1, 0), "kWh": (1000, 1, 0), "W": (1, 1, 1), "kW": (1000, 1, 1)}
 UNITS: dict[str, dict[str, tuple[int, int, int]]] = {
     "power_kw": {"kW": (1, 1, 0), "W": (1, 1000, 0), "kWh": (1, 1, -1), "Wh": (1, 1000, -1)},
@@ -41,7 +51,7 @@ class Source:
     @property
     def missing(self) -> list[str]:
         """Words that stand for a missing value."""
-        return [*MISSING, *self.layout.missing]
+        return [*ABSENT, *self.layout.missing]
 
 
 def describe_source(columns: Sequence[str], layout: Sequence[str], time_zone: str) -> Source:
@@ -73,12 +83,8 @@ def describe_source(columns: Sequence[str], layout: Sequence[str], time_zone: st
         raise ValueError(
             f"layout has 'time={written.time}': {error}; give one as %d.%m.%Y %H:%M:%S"
         ) from None
-    try:
-        pd.Timestamp(0).tz_localize(time_zone or None)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(
-            f"time_zone is {time_zone!r}: give a name of the IANA data base, as Europe/Paris or UTC"
-        ) from None
+    if time_zone:
+        to_zone("time_zone", time_zone)
     return Source(found, written, time_zone)
 
 

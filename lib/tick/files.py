@@ -38,7 +38,7 @@ ENDINGS = (".parquet", ".zip", *(text + packing for text in TEXTS for packing in
 DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?!\d)")
 STREAMS = ("gzip", "bz2", "zstd", "lz4")
 """Packings that Arrow unpacks."""
-MAX_HEADER, TAIL = 1 << 15, 200
+MAX_HEADER, TAIL, READ_ROWS = 1 << 15, 200, 250_000
 
 
 def find_tick_files(source: str, symbol: str) -> list[TickFile]:
@@ -152,4 +152,4 @@ def _read_parquet(
     opener: Callable[[], BinaryIO], columns: list[str]
 ) -> Iterator[arrow.RecordBatch]:
     with opener() as stream:
-        yield from parquet.ParquetFile(stream).iter_batches(columns=columns)
+        yield from parquet.ParquetFile(stream).iter_batches(READ_ROWS, columns=columns)

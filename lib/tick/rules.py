@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from lib.dialect import to_zone
+
 EARLIEST, LATEST = date(1900, 1, 1), date(2200, 1, 1)
 ONE_DAY = timedelta(days=1)
 
@@ -82,16 +84,6 @@ def to_day(as_of: str) -> date:
         return date.fromisoformat(as_of) if as_of else LATEST
     except ValueError:
         raise ValueError(f'as_of is {as_of!r}: give a day as 2013-10-11, or ""') from None
-
-
-def to_zone(name: str, key: str) -> ZoneInfo:
-    """Return the zone `key`; an error calls the option `name`."""
-    try:
-        return ZoneInfo(key)
-    except (KeyError, ValueError, OSError):  # unknown, not a key, a folder of zones
-        raise ValueError(
-            f"{name} is {key!r}: give the IANA name of a zone, as America/New_York or UTC"
-        ) from None
 
 
 def utc(instant: int) -> datetime:

@@ -9,7 +9,8 @@ were traded, is an error with its place.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from lib.dialect import EPOCHS, OF_DAY, time_formats
 from lib.tick.rules import EARLIEST, LATEST
@@ -255,6 +256,9 @@ class Times:
     def _to_utc(self, times: pl.Series, place: Place) -> pl.Series:
         if times.dtype.time_zone:
             return times.dt.convert_time_zone("UTC")
+        offset = _only_offset(times.to_physical(), self.time_zone)
+        if offset is not None:
+            return (times.to_physical() - offset).cast(pl.Datetime("us", "UTC"))
         local = times.dt.replace_time_zone(self.time_zone, ambiguous="null", non_existent="null")
         expected = (
             f"the clocks of {self.time_zone} show this time twice or never, when they are changed: "
@@ -262,6 +266,20 @@ class Times:
         )
         place.require(local.is_not_null(), self.name, times, expected)
         return local.dt.convert_time_zone("UTC")
+
+
+def _only_offset(local: pl.Series, zone: str) -> int | None:
+    """Return by how many us clock times are ahead of UTC; None where that may change among them.
+
+    Asking of each time takes longer than reading it. Clocks are never changed twice in a week.
+    """
+    first, last = local.min(), local.max()
+    if first is None or last - first > 3 * DAY_US:
+        return None
+    ends = [datetime.fromtimestamp(us // 1_000_000, UTC) for us in (first, last)]
+    around = [ends[0] - timedelta(days=2), ends[1] + timedelta(days=2)]
+    offsets = {ZoneInfo(zone).utcoffset(end.replace(tzinfo=None)) for end in around}
+    return offsets.pop() // timedelta(microseconds=1) if len(offsets) == 1 else None
 
 
 def _unit_of(number: float | None) -> str | None:

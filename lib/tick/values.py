@@ -6,10 +6,10 @@ Nothing is cast that only looks like a number to a machine: not a truth value, n
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from lib.dialect import MISSING
+
 import polars as pl
 
-MISSING = ("", "NA", "N/A", "NAN", "NULL", "NONE")
-"""Words that stand for no value, in any case."""
 UNITS = {"cents": 100, "1/100": 100, "1/1000": 1_000, "1/10000": 10_000, "1/100000": 100_000}
 UNITS |= {"1/1000000": 1_000_000, "1/100000000": 10**8, "1/1000000000": 10**9}
 """How many of a unit make one."""
@@ -124,6 +124,8 @@ def to_sides(
     missing: Collection[str] = (),
 ) -> pl.Series:
     """Return sides as Int8, null where there is none; `values` says what words mean."""
+    if not values and column.dtype.is_integer() and column.is_between(-1, 1).all():
+        return column.cast(pl.Int8)
     if not values and (column.dtype.is_numeric() or column.dtype == pl.String):
         sides = column.cast(pl.Float64, strict=False).fill_nan(None)
         if sides.null_count() == column.null_count() and sides.drop_nulls().is_in(SIDES).all():
