@@ -205,7 +205,8 @@ def obtain(name, stage, values=None, **options):
         own = replace(run, stage=stage, parameters=values | {"run_dir": run.run_dir})
         own.start()
         if stage == FIRST:
-            own.write("numbers.json", [values["n"]])
+            more = sum(one.endswith("+ 1") for one in found.key["parts"]["cells"])
+            own.write("numbers.json", [min(values["n"] + more, 3)])
             with own.writing("model") as folder:
                 folder.mkdir()
                 (folder / "weights.txt").write_text("w" * 1000)
@@ -264,7 +265,19 @@ def test_consumer_is_taken_if_its_producer_gives_the_same_bytes_and_only_then(pl
     both("a")
     edit(place, FIRST, "x = n + 0")
     assert both("b") == [False, True], "it ran again, and wrote the same"
-    assert both("c", {"n": 2}) == [False, False]
+    edit(place, FIRST, "x = n + 1")
+    assert both("c") == [False, False], "it wrote something else"
+
+
+def test_consumer_that_asked_for_parameters_of_another_stage_runs_where_they_differ(place):
+    both("a")
+    assert obtain("b", FIRST).record
+    path = look_at("toy/b").path / "stages" / f"{FIRST}.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"parameters": {"n": 1, "only_here": 2}}))
+    found = obtain("b", SECOND)
+    assert not found.record, "the bytes are the same, what it asked for is not"
+    assert found.why == ["compared with toy/a: the parameters of 01_load are others"]
 
 
 @pytest.mark.parametrize("harm", ["damaged", "pruned", "no notebook", "no record", "index"])
