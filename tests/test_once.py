@@ -516,13 +516,15 @@ def test_promotion_is_told_once_and_not_lost_where_it_never_happened(registered)
     from lib.ground.files import write_json
 
     record = look_at("toy/a").record(SECOND)
-    assert told_before(look_at("toy/a")) == "", "what a run has registered itself is new"
+    assert told_before(look_at("toy/a")) is None, "what a run has registered itself is new"
     for name in ("b", "c"):
         taken = record | {"from": "toy/a", "taken": record["finished"]}
         write_json(look_at(f"toy/{name}").path / "stages" / f"{SECOND}.json", taken)
-    assert told_before(look_at("toy/b")) == "", "the earlier run was cut off before it promoted"
+    assert told_before(look_at("toy/b")) is None, "the earlier run was cut off before it promoted"
     registered["note"](outcome="promoted", reason="better")
-    assert told_before(look_at("toy/c")).endswith("what followed then: promoted, better")
+    outcome, reason = told_before(look_at("toy/c"))
+    assert outcome == "promoted" and reason.startswith("nothing is new, taken from toy/a")
+    assert reason.endswith(": better")
 
 
 def test_stage_that_acts_on_the_outside_is_taken_only_if_what_it_did_stands(place, monkeypatch):
