@@ -161,7 +161,7 @@ def mirror(
     )
     if "dataset.json" in written:
         client.log_inputs(known["run_id"], [_dataset_input(run)])
-    executed = [stage for stage, record in fresh.items() if not _is_taken(run, record)]
+    executed = {stage: record for stage, record in fresh.items() if not _is_taken(run, record)}
     _log_files(client, run, known["run_id"], executed)
     status = status or ("RUNNING" if identity else "FINISHED")
     if status == "RUNNING":
@@ -299,12 +299,12 @@ def _log_models(client: "MlflowClient", run: Run, known: dict, fresh: dict[str, 
             known["model_id"] = model.model_id
 
 
-def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: list[str]) -> None:
+def _log_files(client: "MlflowClient", run: Run, run_id: str, stages: dict[str, dict]) -> None:
     """Log small results as they are, and the executed notebooks with their HTML."""
     with tempfile.TemporaryDirectory() as folder:
-        for stage in stages:
+        for stage, record in stages.items():
             reports = [p for p in run.path.glob(f"{stage}*") if p.suffix in (".ipynb", ".html")]
-            written = run.record(stage).get("writes", ())
+            written = record.get("writes", ())
             small = [name for name in written if Path(name).suffix in SMALL_FILES]
             for path in reports:
                 copy(path, UPath(folder, "notebooks", path.name))

@@ -205,7 +205,8 @@ def obtain(name, stage, values=None, **options):
         own = replace(run, stage=stage, parameters=values | {"run_dir": run.run_dir})
         own.start()
         if stage == FIRST:
-            own.write("numbers.json", [values["n"]])
+            more = sum(one.endswith("+ 1") for one in found.key["parts"]["cells"])
+            own.write("numbers.json", [min(values["n"] + more, 3)])
             with own.writing("model") as folder:
                 folder.mkdir()
                 (folder / "weights.txt").write_text("w" * 1000)
@@ -264,7 +265,19 @@ def test_consumer_is_taken_if_its_producer_gives_the_same_bytes_and_only_then(pl
     both("a")
     edit(place, FIRST, "x = n + 0")
     assert both("b") == [False, True], "it ran again, and wrote the same"
-    assert both("c", {"n": 2}) == [False, False]
+    edit(place, FIRST, "x = n + 1")
+    assert both("c") == [False, False], "it wrote something else"
+
+
+def test_consumer_that_asked_for_parameters_of_another_stage_runs_where_they_differ(place):
+    both("a")
+    assert obtain("b", FIRST).record
+    path = look_at("toy/b").path / "stages" / f"{FIRST}.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"parameters": {"n": 1, "only_here": 2}}))
+    found = obtain("b", SECOND)
+    assert not found.record, "the bytes are the same, what it asked for is not"
+    assert found.why == ["compared with toy/a: the parameters of 01_load are others"]
 
 
 @pytest.mark.parametrize("harm", ["damaged", "pruned", "no notebook", "no record", "index"])
@@ -503,13 +516,15 @@ def test_promotion_is_told_once_and_not_lost_where_it_never_happened(registered)
     from lib.ground.files import write_json
 
     record = look_at("toy/a").record(SECOND)
-    assert told_before(look_at("toy/a")) == "", "what a run has registered itself is new"
+    assert told_before(look_at("toy/a")) is None, "what a run has registered itself is new"
     for name in ("b", "c"):
         taken = record | {"from": "toy/a", "taken": record["finished"]}
         write_json(look_at(f"toy/{name}").path / "stages" / f"{SECOND}.json", taken)
-    assert told_before(look_at("toy/b")) == "", "the earlier run was cut off before it promoted"
+    assert told_before(look_at("toy/b")) is None, "the earlier run was cut off before it promoted"
     registered["note"](outcome="promoted", reason="better")
-    assert told_before(look_at("toy/c")).endswith("what followed then: promoted, better")
+    outcome, reason = told_before(look_at("toy/c"))
+    assert outcome == "promoted" and reason.startswith("nothing is new, taken from toy/a")
+    assert reason.endswith(": better")
 
 
 def test_stage_that_acts_on_the_outside_is_taken_only_if_what_it_did_stands(place, monkeypatch):

@@ -86,7 +86,8 @@ class PromotionOperator(ApprovalOperator):
         case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
         registered = case.registered
         if earlier := told_before(case.run):
-            case.leave("kept", earlier)
+            case.note(*earlier)
+            raise AirflowSkipException(earlier[1])
         if registered["policy"] != "approval":
             if registered["champion"] != registered["version"]:
                 case.leave("kept", registered["reason"])
@@ -189,16 +190,15 @@ class _Case:
         publish_page(self.run, complete=True)
 
 
-def told_before(run: "Run") -> str:
-    """Say that a registration was taken from a run which has settled what follows; "" if not."""
+def told_before(run: "Run") -> tuple[str, str] | None:
+    """Return outcome and reason where a registration was taken from a run that has settled it."""
     made = [one for one in run.records().values() if REGISTRATION in one["writes"]]
     if not made or TAKEN not in made[-1]:
-        return ""
+        return None
     settled = read_object(look_at(made[-1][TAKEN]).path / DECISION)
     if not settled:
-        return ""
-    before = f"{settled.get('outcome', '?')}, {settled.get('reason', '')}"
-    return f"nothing is new: {words(made[-1])}; what followed then: {before}"
+        return None
+    return settled["outcome"], f"nothing is new, {words(made[-1])}: {settled['reason']}"
 
 
 def question(run: "Run", registered: dict, gate: dict) -> tuple[str, str]:
