@@ -1,9 +1,9 @@
 """How long it takes until a notebook's report is there: forked kernels beside papermill's own way.
 
-``python benchmarks/warm_kernels.py`` measures in turn, 20 times each, on one notebook that imports
-Keras and does nothing else: papermill's command line, the executor with kernels started anew, and
-with forked ones; then how soon the set-up cell of ``tick/03_train`` has run in a kernel that is
-started again, as JupyterLab does it. It prints medians, and how busy the machine was otherwise.
+``python benchmarks/warm_kernels.py`` measures in turn, 20 times, on one notebook that imports Keras
+and does nothing else: papermill's command line, the executor with forked kernels, and (5 times)
+with kernels started anew; then how soon the set-up cell of ``tick/03_train`` has run in a kernel
+that is started again, as JupyterLab does it. It prints medians, and how busy the machine was.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ import nbformat
 import psutil
 from jupyter_client.manager import AsyncKernelManager
 
+SELDOM = 4  # what is neither the peer nor the own way is measured so much less often
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3 (ipykernel)"}
 SOURCE = "from lib.backend import import_keras\n\nkeras = import_keras()"
 
@@ -106,7 +107,8 @@ async def timed(*works: Callable[[], Awaitable]) -> float:
 def tell(what: str, seconds: list[float]) -> None:
     """Print the median of times, and their range."""
     middle = statistics.median(seconds)
-    print(f"{what:44} {middle:7.2f} s  ({min(seconds):.2f} to {max(seconds):.2f})", flush=True)
+    spread = f"{min(seconds):.2f} to {max(seconds):.2f}, {len(seconds)} times"
+    print(f"{what:44} {middle:7.2f} s  ({spread})", flush=True)
 
 
 def main(count: int) -> None:
@@ -125,20 +127,21 @@ def main(count: int) -> None:
             "executor, kernel forked": by_executor,
         }
         found: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(count):
+        for turn in range(count):
             for name, way in ways.items():
-                found[name].append(measure(way, source))
+                if way is not anew or turn % SELDOM == 0:
+                    found[name].append(measure(way, source))
         for name, seconds in found.items():
             tell(name, seconds)
         peer, own = (statistics.median(found[n]) for n in list(ways)[::2])
         print(f"{'papermill over forked':44} {peer / own:7.1f}")
     notebook = layout.notebook("tick", "03_train")
     kept = os.environ[provisioner.VARIABLE]
-    for name, value in (("anew", "0"), ("forked", kept)):
+    for name, value, times in (("anew", "0", -(-count // SELDOM)), ("forked", kept, count)):
         os.environ[provisioner.VARIABLE] = value
         provisioner.use(provisioner.PATIENCE_S)
         tell(
-            f"restart, set-up cell of tick/03_train, {name}", asyncio.run(restarts(notebook, count))
+            f"restart, set-up cell of tick/03_train, {name}", asyncio.run(restarts(notebook, times))
         )
     for process in psutil.Process().children():
         if provisioner.WARM in process.cmdline():

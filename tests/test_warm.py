@@ -21,7 +21,7 @@ import pytest
 from executed import ROOT, assert_truth, own_cells, read, run, save_notebook, wait_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
-IMPORTS = "import numpy as np\nimport matplotlib.pyplot as plt\nimport helper"
+IMPORTS = "import numpy as np\nimport numpy.random\nimport matplotlib.pyplot as plt\nimport helper"
 
 
 @pytest.fixture

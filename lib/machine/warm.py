@@ -212,8 +212,8 @@ class Warm:
         os.environ.clear()
         os.environ.update(request["env"] | self.set_by_imports)
         tempfile.tempdir = None
-        if numpy := sys.modules.get("numpy"):
-            numpy.random.seed()
+        if chance := sys.modules.get("numpy.random"):  # Python's own is seeded by a fork
+            chance.seed()
         for call in self.later:
             call()
         sys.modules.pop("matplotlib_inline.backend_inline", None)  # tells IPython as it is imported
