@@ -106,6 +106,7 @@ print(json.dumps({
     "hash": hash("a text"),
     "processes": [c.pid for c in me.children()],
     "collected": __import__("gc").isenabled(),
+    "columns": __import__("pandas").get_option("display.max_columns"),
 }))
 """
 

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     del sys.path[0]  # as in `lib.machine.kernel`
 
 import atexit
+import builtins
 import functools
 import gc
 import importlib
@@ -29,6 +30,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 REQUEST_BYTES = 1 << 20
 ALLOCATORS = ("JE_ARROW_MALLOC_CONF", "_RJEM_MALLOC_CONF")  # of pyarrow and polars
@@ -73,6 +75,7 @@ class Warm:
         os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         os.environ.update(dict.fromkeys(ALLOCATORS, "background_thread:false"))
         before = dict(os.environ)
+        builtins.get_ipython = lambda: SimpleNamespace(kernel=None)  # pandas asks, once, for it
         try:
             from lib import backend
 
@@ -86,6 +89,8 @@ class Warm:
             backend.may_look = True
         except BaseException as error:
             self.trouble = f"{type(error).__name__} while importing for it: {error}"
+        finally:
+            del builtins.get_ipython
         if not os.fork():  # numerical libraries end their threads before a fork, for good
             os._exit(0)
         os.wait()
