@@ -26,6 +26,7 @@ from lib.ground.parameters import (
     values_of_run,
 )
 from lib.ground.runs import note_start, run_of_airflow
+from lib.machine import provisioner
 from lib.machine.executor import archive_previous, execute_notebook
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
 from lib.once import choice
@@ -118,6 +119,9 @@ class NotebookOperator(PapermillOperator):
             return self._leave(run, values, found, last=last)
         notebook = run.path / f"{self.stage}.ipynb"
         archive_previous(notebook)
+        if runs_without_server(context):
+            coming = [s for s in layout.planned(self.pipeline) if s >= self.stage]
+            provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
         publish_page(run)
         try:
             if refusal:
