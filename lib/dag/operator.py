@@ -26,7 +26,6 @@ from lib.ground.parameters import (
     values_of_run,
 )
 from lib.ground.runs import note_start, run_of_airflow
-from lib.machine import provisioner
 from lib.machine.executor import archive_previous, execute_notebook
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
 from lib.once import choice
@@ -119,9 +118,8 @@ class NotebookOperator(PapermillOperator):
             return self._leave(run, values, found, last=last)
         notebook = run.path / f"{self.stage}.ipynb"
         archive_previous(notebook)
-        if runs_without_server(context):
-            coming = [s for s in layout.planned(self.pipeline) if s >= self.stage]
-            provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
+        if runs_without_server(context) and not refusal:
+            self._prepare_kernels()
         publish_page(run)
         try:
             if refusal:
@@ -159,6 +157,13 @@ class NotebookOperator(PapermillOperator):
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""
         raise StageStopped("Airflow stopped the task")
+
+    def _prepare_kernels(self) -> None:
+        """Start what the kernels of this stage and of those after it are forked from."""
+        from lib.machine import provisioner
+
+        coming = [stage for stage in layout.planned(self.pipeline) if stage >= self.stage]
+        provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
 
     def _look(
         self, run: "Run", context: "Context", asked: dict, options: dict
