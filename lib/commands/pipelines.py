@@ -4,6 +4,7 @@ In this process, with Airflow's own output in a log; or by the scheduler, where 
 same database (`make up`).
 """
 
+import gc
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from lib.ground.console import say
 from lib.ground.files import outputs_dir, state_dir
 from lib.ground.folder import Run
 from lib.ground.parameters import Value
+from lib.ground.runs import list_runs
 from lib.machine import provisioner
 from lib.machine.session import import_papermill
 from lib.pages.run_index import INDEX
@@ -81,13 +83,17 @@ def run(
             raise ValueError(f"OF={of} is no run of {names[0]}")
         values, options["of"] = known_parameters(origin) | values, origin.run_dir
     started = time.monotonic()
+    gc.set_threshold(50_000)  # of what is imported from here on, nearly nothing is ever garbage
     services.prepare()
     os.environ.update(services.airflow_settings())
     log = state_dir() / ".logs" / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     ended: dict[str, str] = {}
     with _console(log) as console:
-        if SCHEDULER not in addresses.processes():
+        is_new = force or not all(list_runs(name) for name in names)
+        if (
+            is_new and SCHEDULER not in addresses.processes()
+        ):  # else the first stage to execute does
             provisioner.prepare([layout.notebook(n, s) for n in names for s in layout.planned(n)])
         import_papermill()  # before Airflow, which is then quicker to import
         from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now

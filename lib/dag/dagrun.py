@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from lib import tracking
 from lib.dag import scheduling
 from lib.dag.account import Account, became
+from lib.dag.lean import lean, open_bag
 from lib.floors import explain
 from lib.ground import console as user
 from lib.ground import layout
@@ -33,6 +34,7 @@ from airflow.sdk import DAG  # noqa: E402
 from airflow.sdk.listener import get_listener_manager  # noqa: E402
 
 if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
 
@@ -52,14 +54,17 @@ def load_dag(pipeline: str) -> DAG:
     ValueError
         If the file cannot be imported, or defines no such DAG.
     """
-    from airflow.dag_processing.dagbag import DagBag
+    return _load_bag(pipeline).dags[pipeline]
 
-    bag = DagBag(layout.dag_file(pipeline))
+
+def _load_bag(pipeline: str) -> "DagBag":
+    """Return what the file of `pipeline` defines, its DAG among it; raises as `load_dag`."""
+    bag = open_bag(pipeline)
     if bag.import_errors:
         raise ValueError(f"dags/{pipeline}.py: {next(iter(bag.import_errors.values()))}")
     if pipeline not in bag.dags:
         raise ValueError(f"dags/{pipeline}.py defines {', '.join(bag.dags)}, expected {pipeline}")
-    return bag.dags[pipeline]
+    return bag
 
 
 def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
@@ -109,7 +114,7 @@ def run_dag(
     ValueError
         As `configuration` and `lib.once.choice.check`, or if the run cannot go on.
     """
-    dag, moment = load_dag(pipeline), datetime.now(UTC)
+    bag, moment = _load_bag(pipeline), datetime.now(UTC)
     options = dict(options or {})
     if options.get("resume"):
         moment, asked = _ended(str(options["resume"]))
@@ -123,9 +128,11 @@ def run_dag(
     run_id = f"manual__{moment.isoformat()}"
     state = "cancelled"
     try:
-        with scheduling.alive(pipeline, run_id), interruptible(account) as signals:
+        with scheduling.alive(pipeline, run_id), interruptible(account) as signals, lean(bag):
             try:
-                done = dag.test(run_conf=asked, logical_date=moment, run_after=moment)
+                done = bag.dags[pipeline].test(
+                    run_conf=asked, logical_date=moment, run_after=moment
+                )
             except KeyboardInterrupt:
                 account.cut_off()
             if signals:

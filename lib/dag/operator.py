@@ -118,6 +118,8 @@ class NotebookOperator(PapermillOperator):
             return self._leave(run, values, found, last=last)
         notebook = run.path / f"{self.stage}.ipynb"
         archive_previous(notebook)
+        if runs_without_server(context) and not refusal:
+            self._prepare_kernels()
         publish_page(run)
         try:
             if refusal:
@@ -155,6 +157,13 @@ class NotebookOperator(PapermillOperator):
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""
         raise StageStopped("Airflow stopped the task")
+
+    def _prepare_kernels(self) -> None:
+        """Start what the kernels of this stage and of those after it are forked from."""
+        from lib.machine import provisioner
+
+        coming = [stage for stage in layout.planned(self.pipeline) if stage >= self.stage]
+        provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
 
     def _look(
         self, run: "Run", context: "Context", asked: dict, options: dict

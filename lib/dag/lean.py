@@ -1,0 +1,68 @@
+"""`dag.test` of Airflow without what it does for others: less to wait for before a run begins.
+
+It reads and saves every DAG file, builds every version of the API that tasks talk to, and checks
+each parameter's schema anew wherever a parameter is looked at. One run needs its own DAG, the
+version that its own tasks speak, and one check of a schema.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+from lib.ground import layout
+
+from jsonschema import Draft202012Validator
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
+    from cadwyn import VersionBundle
+
+BUNDLE = "dags-folder"  # Airflow's name of the folder of DAG files
+SPOKEN = 2  # versions of the API: the newest, and the one before, whose routes it is checked with
+
+
+def open_bag(pipeline: str) -> "DagBag":
+    """Return what the DAG file of `pipeline` defines, as Airflow's own processor would read it."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    file = layout.dag_file(pipeline)
+    return BundleDagBag(file, bundle_path=file.parent, bundle_name=BUNDLE)
+
+
+@contextmanager
+def lean(bag: "DagBag") -> Iterator[None]:
+    """Let `dag.test` of a DAG in `bag` save that bag alone, and do nothing twice."""
+    from airflow.api_fastapi.execution_api import versions
+
+    with ExitStack() as stack:
+        for target, name, value in (
+            ("airflow.dag_processing.dagbag", "BundleDagBag", lambda **_: bag),
+            ("airflow.api_fastapi.execution_api.versions", "bundle", _newest(versions.bundle)),
+        ):
+            stack.enter_context(patch(f"{target}.{name}", value))
+        check = _once(Draft202012Validator.check_schema)
+        stack.enter_context(patch.object(Draft202012Validator, "check_schema", check))
+        yield
+
+
+def _newest(bundle: "VersionBundle") -> "VersionBundle":
+    """Return a bundle of those versions alone that tasks of the same Airflow speak."""
+    kept = copy(bundle)
+    kept.versions = bundle.versions[:SPOKEN]
+    return kept
+
+
+def _once(check: Callable) -> Callable:
+    """Return a check of schemas that passes what it has passed before."""
+    passed: set[str] = set()
+
+    def check_once(schema: object, **options: object) -> None:
+        text = json.dumps(schema, sort_keys=True, default=repr)
+        if text not in passed:
+            check(schema, **options)
+            passed.add(text)
+
+    return check_once
