@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from lib.ground.files import ROOT
+from lib.ground.parameters import read_parameters
 from lib.run import open_run
 
 import httpx
@@ -127,6 +128,8 @@ def executed_here(run_dir, stage, **params):
         if cell["cell_type"] != "code":
             continue
         exec(compile("".join(cell["source"]), path.stem, "exec"), names)
+        if "run" in names:  # which asks a kernel for them
+            names["run"].parameters.update({name: names[name] for name in read_parameters(path)})
         if "parameters" in cell["metadata"].get("tags", ()):
             known = {name: value for name, value in params.items() if name in names}
             names |= known | {"run_dir": run_dir}
