@@ -188,7 +188,7 @@ def test_keras_learns_in_a_forked_kernel_what_it_learns_in_a_new_one(owner, tmp_
 )
 def test_end_of_a_forked_kernel_is_told(owner, tmp_path, source, words):
     with pytest.raises(Exception, match=words):
-        run(tmp_path, f"import os\nprint('before', flush=True)\n{source}")
+        run(tmp_path, f"import os, time\nprint('before', flush=True)\ntime.sleep(0.5)\n{source}")
     (process,) = own(owner)
     assert not process.children()
     cells = assert_truth(tmp_path / "out.ipynb", 3, words)
