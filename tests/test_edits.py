@@ -88,11 +88,15 @@ class History:
 
 
 def check(n_examples, n_edits, folders):
-    """Edit several projects; where a result is stale, Hypothesis shows the least that makes it."""
+    """Edit several projects; where a result is stale, Hypothesis shows the least that makes it.
+
+    The edits are the same each time, as the share that is taken differs by some percent between
+    projects; without `derandomize` they are others.
+    """
     told = Counter()
 
     @given(seed=SEEDS, edits=st.lists(SEEDS, min_size=n_edits, max_size=n_edits))
-    @settings(max_examples=n_examples, deadline=None, suppress_health_check=ANY, database=None)
+    @settings(max_examples=n_examples, deadline=None, suppress_health_check=ANY, derandomize=True)
     def edit(seed, edits):
         with pytest.MonkeyPatch.context() as patch:
             history = History(Project.random(seed), folders.mktemp("edits"), patch)
@@ -107,6 +111,7 @@ def check(n_examples, n_edits, folders):
     assert told["taken"] >= LEAST_TAKEN * told["could be taken"] > 0, told
 
 
+@pytest.mark.slow
 def test_150_edits_leave_nothing_stale_and_take_what_they_cannot_affect(tmp_path_factory):
     check(6, 25, tmp_path_factory)
 
