@@ -16,7 +16,7 @@ from edited_project import PACKAGES, Project, execute, stage_name, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-LEAST_TAKEN = 0.95
+LEAST_TAKEN = 0.9  # 0.94 to 0.99 for single series of projects
 SEEDS = st.integers(0, 2**32 - 1)
 ANY = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
