@@ -68,9 +68,9 @@ def _copy(file, make, place):
 
 def impatient(pipeline):
     """Return the DAG of `pipeline`, with no wait before a retry."""
-    from lib.dag.dagrun import load_dag
+    from lib.dag.dagrun import load_bag
 
-    dag = load_dag(pipeline)
+    dag = load_bag(pipeline).dags[pipeline]
     for task in dag.tasks:
         task.retry_delay = timedelta(0)
     return dag

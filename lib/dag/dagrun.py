@@ -30,7 +30,6 @@ from lib.pages.summary import PAGE, summarise
 
 import_papermill()  # before Airflow, which is then quicker to import
 
-from airflow.sdk import DAG  # noqa: E402
 from airflow.sdk.listener import get_listener_manager  # noqa: E402
 
 if TYPE_CHECKING:
@@ -46,19 +45,14 @@ REASON_CHARACTERS = 500
 WORDS = {"success": "ok", "skipped": "skipped", "up_for_retry": "FAILED", "failed": "FAILED"}
 
 
-def load_dag(pipeline: str) -> DAG:
-    """Return the DAG of `pipeline`, from its file.
+def load_bag(pipeline: str) -> "DagBag":
+    """Return what the DAG file of `pipeline` defines, its DAG among it.
 
     Raises
     ------
     ValueError
         If the file cannot be imported, or defines no such DAG.
     """
-    return _load_bag(pipeline).dags[pipeline]
-
-
-def _load_bag(pipeline: str) -> "DagBag":
-    """Return what the file of `pipeline` defines, its DAG among it; raises as `load_dag`."""
     bag = open_bag(pipeline)
     if bag.import_errors:
         raise ValueError(f"dags/{pipeline}.py: {next(iter(bag.import_errors.values()))}")
@@ -114,7 +108,7 @@ def run_dag(
     ValueError
         As `configuration` and `lib.once.choice.check`, or if the run cannot go on.
     """
-    bag, moment = _load_bag(pipeline), datetime.now(UTC)
+    bag, moment = load_bag(pipeline), datetime.now(UTC)
     options = dict(options or {})
     if options.get("resume"):
         moment, asked = _ended(str(options["resume"]))
