@@ -7,6 +7,7 @@ import lzma
 import pickle
 import struct
 import tarfile
+from functools import partial
 from pathlib import Path
 
 from lib.images.load import load_images
@@ -127,3 +128,18 @@ def refuses(dataset, path, message):
         load_images(dataset, path)
     assert Path(path).name in str(caught.value)
     return str(caught.value)
+
+
+@pytest.fixture
+def digits():
+    return arrays_of((28, 28))
+
+
+@pytest.fixture
+def objects():
+    return arrays_of((32, 32, 3))
+
+
+@pytest.fixture
+def put(tmp_path):
+    return partial(write, tmp_path)

@@ -5,29 +5,16 @@ import io
 import pickle
 import tarfile
 import zipfile
-from functools import partial
 from pathlib import Path
 
 from lib.images.arrays import OTHERS
 
+import image_files
 import numpy as np
 import pytest
-from image_files import FOLDER, PACK, arrays_of, batches_of, refuses, tar_of, write
+from image_files import FOLDER, PACK, batches_of, refuses, tar_of
 
-
-@pytest.fixture
-def digits():
-    return arrays_of((28, 28))
-
-
-@pytest.fixture
-def objects():
-    return arrays_of((32, 32, 3))
-
-
-@pytest.fixture
-def put(tmp_path):
-    return partial(write, tmp_path)
+digits, objects, put = image_files.digits, image_files.objects, image_files.put
 
 
 def test_missing_array_is_named(put, digits):

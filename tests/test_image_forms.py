@@ -4,29 +4,16 @@ import gzip
 import io
 import pickle
 import zipfile
-from functools import partial
 
 from lib.images.load import describe_images, load_images
 from lib.images.sets import count_duplicates
 
+import image_files
 import numpy as np
 import pytest
-from image_files import arrays_of, batches_of, idx_files, refuses, same, tar_of, write
+from image_files import arrays_of, batches_of, idx_files, refuses, same, tar_of
 
-
-@pytest.fixture
-def digits():
-    return arrays_of((28, 28))
-
-
-@pytest.fixture
-def objects():
-    return arrays_of((32, 32, 3))
-
-
-@pytest.fixture
-def put(tmp_path):
-    return partial(write, tmp_path)
+digits, objects, put = image_files.digits, image_files.objects, image_files.put
 
 
 def csv_of(x, y, header=True, separator=","):

@@ -1,7 +1,6 @@
 """Sets of images: parts of them, counts, digests and splits, by hand and on the real ones."""
 
 from dataclasses import replace
-from functools import partial
 
 from lib.ground.files import data_dir
 from lib.images.cifar_files import CLASSES
@@ -13,26 +12,15 @@ from lib.images.sets import (
     split_validation,
 )
 
+import image_files
 import numpy as np
 import pytest
-from image_files import ARRAYS, arrays_of, same, write
+from image_files import ARRAYS, same
 
 MNIST, CIFAR = data_dir() / "mnist.npz", data_dir() / "cifar-10-python.tar.xz"
 
 
-@pytest.fixture
-def digits():
-    return arrays_of((28, 28))
-
-
-@pytest.fixture
-def objects():
-    return arrays_of((32, 32, 3))
-
-
-@pytest.fixture
-def put(tmp_path):
-    return partial(write, tmp_path)
+digits, objects, put = image_files.digits, image_files.objects, image_files.put
 
 
 # How many

@@ -8,41 +8,26 @@ import importlib.util
 import lzma
 import pickle
 import threading
-from functools import partial
 from pathlib import Path
 
 from lib.images import cifar_files
 from lib.images.load import KERAS_FILES, fetch_keras, load_images
 from lib.images.sets import images_digest
 
+import image_files
 import numpy as np
 import pytest
 from image_files import (
     FOLDER,
     PACK,
-    arrays_of,
     batches_of,
     python2_pickle,
     refuses,
     same,
     tar_of,
-    write,
 )
 
-
-@pytest.fixture
-def digits():
-    return arrays_of((28, 28))
-
-
-@pytest.fixture
-def objects():
-    return arrays_of((32, 32, 3))
-
-
-@pytest.fixture
-def put(tmp_path):
-    return partial(write, tmp_path)
+digits, objects, put = image_files.digits, image_files.objects, image_files.put
 
 
 # What is read
