@@ -122,6 +122,12 @@ def odd_columns(frame: pd.DataFrame) -> list[str]:
     return told + [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
 
 
+def model_name(pipeline: str, text: str) -> str:
+    """Return a name for models of a source that a text names, as a file's name does."""
+    name = "".join(sign if sign.isalnum() else "_" for sign in text.lower()).strip("_")
+    return f"{pipeline}_{name or 'own'}"
+
+
 def command(verb: str, pipeline: str, source: str, params: Mapping[str, "Value"]) -> str:
     """Return what is typed to run a pipeline on a source, or to look at it."""
     shown = redact(source)

@@ -34,7 +34,6 @@ from upath import UPath
 
 KEYS = "keys"  # in the run folder
 DOOR = "lib.tracking.open_client"
-SETTLED_NS = 2 * 10**9  # a file this young may change again without another size or time
 MOST_WORDS = 5
 NAMED = {"cells": "cell", "code": "", "parameters": "parameter", "packages": "package"}
 NAMED |= {"data": "data of", "machine": ""}
@@ -150,7 +149,7 @@ def _known_code(pipeline: str, stage: str, notebook: Path) -> Code:
         found = json.loads(place.read_text())
         as_then = found["modules"] == modules and all(
             [(seen := Path(path).stat()).st_mtime_ns, seen.st_size] == then
-            and then[0] < found["at"] - SETTLED_NS
+            and then[0] < found["at"] - data.RECENT_NS
             for path, then in found["files"].items()
         )
         if as_then and str(notebook) in found["files"]:

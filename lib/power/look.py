@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lib.dialect import shown
 from lib.formats import PARQUET, packing
 from lib.frames import gap_report, grid_step
-from lib.looks import Look, odd_columns
+from lib.looks import Look, model_name, odd_columns
 from lib.power.columns import COLUMNS
 from lib.power.features import PowerOptions
 from lib.power.load import load_power, read_part, with_index
@@ -56,9 +56,8 @@ def look_at_power(source: str, options: Mapping[str, "Value"], most_rows: int = 
     facts["rows"] = f"of {grid_step(frame)}, from {frame.index[0]} to {frame.index[-1]}"
     odd, params = _odd(frame), {}
     if source not in MADE:
-        stem = PurePosixPath(source).name.partition(".")[0].lower()
-        name = "".join(sign if sign.isalnum() else "_" for sign in stem).strip("_")
-        params["model_name"] = f"power_{name or 'own'}"
+        stem = PurePosixPath(source).name.partition(".")[0]
+        params["model_name"] = model_name("power", stem)
     params |= _enough(frame, options, odd)
     return Look(facts, columns, frame, frame.attrs["rows"], odd, params)
 

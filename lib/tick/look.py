@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from lib.looks import N_ROWS, Look, odd_columns
+from lib.looks import N_ROWS, Look, model_name, odd_columns
 from lib.tick.bars import to_bars
 from lib.tick.indicators import FeatureOptions
 from lib.tick.load import TickReport, iter_ticks, load_ticks
@@ -143,8 +143,7 @@ def _odd_values(ticks: pl.DataFrame, columns: pd.DataFrame) -> list[str]:
 def _params(report: TickReport, source: str) -> dict[str, "Value"]:
     """Return what a run needs besides how the source is read: a name, and no more days than are."""
     name = report.symbol or instrument(PurePosixPath(source).name) or PurePosixPath(source).stem
-    name = "".join(sign if sign.isalnum() else "_" for sign in name.lower()).strip("_")
-    params: dict[str, Value] = {"model_name": f"tick_{name or 'own'}"}
+    params: dict[str, Value] = {"model_name": model_name("tick", name)}
     n_days = int(report.days["kept"].gt(0).sum())
     if report.is_whole and LEAST_DAYS <= n_days < FEW_DAYS:
         params |= {"train_days": n_days - 1, "test_days": 1}
