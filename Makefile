@@ -39,6 +39,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 # The names that were typed, so that a misspelt one is an error rather than left out.
 TYPED = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given "$(TYPED)")
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
@@ -135,8 +136,9 @@ format: $(VENV)/ready  ## lint and format Python files and notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/ready  ## resolve pyproject.toml anew into requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock
+lock: $(VENV)/ready  ## resolve pyproject.toml anew into the lock files
+	$(COMPILE) --upgrade --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --group dev --extra cluster -c requirements.lock pyproject.toml -o requirements-cluster.lock
 
 clean:  ## remove the environment; runs and data stay
 	rm -rf $(VENV)
