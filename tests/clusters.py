@@ -8,7 +8,6 @@ own, with its own temporary files.
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -19,26 +18,56 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from lib.commands.notebooks import KERNEL
 from lib.ground.files import ROOT
 from lib.ground.runs import run_folder_name
 
+import nbformat
 import psutil
 import pytest
+from nbformat import v4
 from upath import UPath
 from whole_runs import wait_for
 
 CLI = [sys.executable, "-m", "lib.commands.cli"]
 PASSWORD = "correct horse battery"
-POLICY = '''"""Stages of power take turns between the machines; the others go wherever there is room."""
-
+POLICY = """
 from datetime import timedelta
 
 
 def task_policy(task):
     task.retry_delay = timedelta(seconds=1)
-    if task.dag_id == "power":
+    if task.dag_id == "power":  # its stages take turns; others go where there is room
         task.queue = "ab"[int(task.task_id[1]) % 2] if task.task_id[0] == "0" else "a"
-'''
+"""
+COUNT = """
+import time
+from lib.run import open_run
+
+run = open_run(run_dir, stage="01_count")
+kept = run.scratch / "counted.txt"
+done = len(kept.read_text().split()) if kept.exists() else 0
+print(f"goes on after {done}")
+for number in range(done, n):
+    time.sleep(wait_s)
+    with kept.open("a") as file:
+        file.write(f"{number}\\n")
+    run.write("dataset.json", {"name": "count", "source": source, "digest": "", "n_rows": number})
+run.write("metrics.json", {"first": done, "largest": float(n)})
+run.finish()
+"""
+COUNT_PARAMETERS = """run_dir: str = "count/dev"  # run folder, below OUTPUTS_DIR
+source: str = "sample"  # of nothing
+n: int = 3  # numbers to count to [1..1000]
+wait_s: float = 0.0  # time before each, s [0..100]"""
+COUNT_DAG = """
+from lib.dag.form import DAG_DEFAULTS, notebook_params, notebook_task
+
+from airflow.sdk import DAG
+
+with DAG("count", schedule=None, params=notebook_params("count"), **DAG_DEFAULTS):
+    notebook_task("count/01_count")
+"""
 
 
 def programs():
@@ -73,6 +102,16 @@ def changed_files():
             ["git", *command.split()], cwd=ROOT, check=True, capture_output=True, text=True
         ).stdout
     return found.splitlines()
+
+
+def write_count(folder):
+    """Write a pipeline of one stage, which counts slowly and keeps in scratch how far it came."""
+    first = v4.new_code_cell(COUNT_PARAMETERS, metadata={"tags": ["parameters"]}, id="parameters")
+    cells = [v4.new_markdown_cell("# Count", id="head"), first, v4.new_code_cell(COUNT, id="count")]
+    place = folder / "notebooks" / "count" / "01_count.ipynb"
+    place.parent.mkdir()
+    nbformat.write(v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), place)
+    (folder / "dags" / "count.py").write_text(COUNT_DAG)
 
 
 def settings_file():
@@ -119,7 +158,7 @@ class Cluster:
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "15",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "45",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
@@ -195,6 +234,7 @@ class Cluster:
                 for one in (clone / part / "power", clone / "tests" / "toy" / part / "toy"):
                     one = one.with_suffix("" if part == "notebooks" else ".py")
                     (clone / "chosen" / part / one.name).symlink_to(one)
+            write_count(clone / "chosen")
             (self.folder / f"{name}.tmp").mkdir()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLFLOW"))}
         kept.pop("OUTPUTS_DIR")
@@ -212,17 +252,25 @@ class Cluster:
             f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted(found)
         )
 
-    def kill(self, name):
-        """Kill everything of a machine at once, as a power failure does."""
-        tmp, family = str(self.folder / f"{name}.tmp"), []
-        for one in psutil.process_iter():  # many lead a session of their own
+    def family(self, name):
+        """Return every process of a machine; many lead a session of their own."""
+        tmp, found = str(self.folder / f"{name}.tmp"), []
+        for one in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if one.environ().get("TMPDIR") == tmp:
-                    family.append(one)
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, nobody sees another one die
-            for one in family:
-                with contextlib.suppress(psutil.Error):
-                    one.send_signal(number)
+                    found.append(one)
+        return found
+
+    def signal(self, name, number):
+        """Send a signal to every process of a machine."""
+        for one in self.family(name):
+            with contextlib.suppress(psutil.Error):
+                one.send_signal(number)
+
+    def kill(self, name):
+        """Kill everything of a machine at once, as a power failure does."""
+        self.signal(name, signal.SIGSTOP)  # so that nobody sees another one die
+        self.signal(name, signal.SIGKILL)
         self.processes.pop(name).wait()
 
     def close(self):

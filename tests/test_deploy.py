@@ -40,10 +40,9 @@ def test_no_secret_is_in_the_settings():
 
 
 def test_every_setting_is_one_that_airflow_mlflow_aws_or_the_project_knows():
-    from mlflow import environment_variables
-
     from airflow.configuration import retrieve_configuration_description
     from airflow.providers.celery.get_provider_info import get_provider_info
+    from mlflow import environment_variables
 
     described = [retrieve_configuration_description(), get_provider_info()["config"]]
     options = {(s, o) for one in described for s, part in one.items() for o in part["options"]}

@@ -84,6 +84,7 @@ def worker(queues: str = "") -> int:
     if provisioner.is_on():
         provisioner.own_folder()  # this process is the owner, for all that it starts
     command = [sys.executable, "-m", "lib.dag.preloaded", "celery", "worker", "--skip-serve-logs"]
+    command += ["--celery-hostname", f"worker-{os.getpid()}@%h"]  # two may share a host
     command += ["--queues", queues] if queues else []
     return services.run_services([Service(WORKER, command)], settings, "make worker")
 

@@ -14,9 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.ground import layout
+from lib.ground import attempts, layout
 from lib.ground.files import ROOT
 from lib.ground.parameters import (
     Value,
@@ -27,6 +28,7 @@ from lib.ground.parameters import (
 )
 from lib.ground.runs import note_start, run_of_airflow
 from lib.machine.executor import archive_previous, execute_notebook
+from lib.machine.scratch import mirrored
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
 from lib.once import choice
 from lib.pages.summary import PAGE
@@ -34,6 +36,7 @@ from lib.pages.summary import PAGE
 import_papermill()  # without the storage back ends that the provider would make it import
 
 from airflow.providers.papermill.operators.papermill import PapermillOperator  # noqa: E402
+from airflow.sdk.configuration import conf  # noqa: E402
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException  # noqa: E402
 
 if TYPE_CHECKING:
@@ -81,6 +84,7 @@ class NotebookOperator(PapermillOperator):
         silent_timeout: timedelta,
         **kwargs: object,
     ) -> None:
+        kwargs |= {"on_failure_callback": tell_lost, "on_retry_callback": tell_lost}
         super().__init__(
             input_nb=str(layout.notebook(*notebook.split("/"))),
             log_output=True,
@@ -124,19 +128,24 @@ class NotebookOperator(PapermillOperator):
         try:
             if refusal:
                 raise refusal
+            attempt = self._begin(run, context)
             if found.key.get("acts"):  # the registry knows a run by its MLflow run
                 self._mirror(run, values, "RUNNING", {})
             own = {n: values[n] for n in read_parameters(Path(self.input_nb)) if n in values}
-            done = execute_notebook(
-                self.input_nb,
-                notebook,
-                own | {"run_dir": run.run_dir},
-                cwd=ROOT,
-                timeout_s=self.timeout.total_seconds(),
-                silent_timeout_s=self.silent_timeout.total_seconds(),
-                log_output=True,
-            )
+            with mirrored(run, self.stage, attempt):
+                done = execute_notebook(
+                    self.input_nb,
+                    notebook,
+                    own | {"run_dir": run.run_dir},
+                    cwd=ROOT,
+                    timeout_s=self.timeout.total_seconds(),
+                    silent_timeout_s=self.silent_timeout.total_seconds(),
+                    log_output=True,
+                    attempt=attempt,
+                )
         except BaseException as error:
+            if _is_given_up(error):  # what there is to tell, another attempt tells
+                raise AirflowFailException(str(error)) from error
             self._tell_failure(run, values, error)
             if _is_final(error):
                 raise AirflowFailException(str(error)) from error
@@ -146,10 +155,13 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
         self._remember(run, values, found)
+        told = True
         try:
             self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
-        finally:
-            publish_page(run, complete=True)
+        except Exception:  # the notebook is done, and what comes next tells of it as well
+            told = False
+            logger.exception("MLflow could not be told; the next stage does so")
+        publish_page(run, complete=told)
         if "registration.json" in run.record(self.stage)["writes"]:
             tell_promotion(run)
         return f"{run.run_dir}/{self.stage}.html"
@@ -164,6 +176,28 @@ class NotebookOperator(PapermillOperator):
 
         coming = [stage for stage in layout.planned(self.pipeline) if stage >= self.stage]
         provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
+
+    def _begin(self, run: "Run", context: "Context") -> dict:
+        """Begin an attempt at the stage, from the code that the run's other stages had.
+
+        Where one machine does everything, or somebody has cleared a task of the run, its code may
+        have changed meanwhile, and the stages' records say so.
+
+        Raises
+        ------
+        ValueError
+            If the code is another.
+        """
+        task, dag_run = context["ti"], context["dag_run"]
+        attempt = attempts.begin(run.run_dir, self.stage, task.try_number, str(task.id))
+        apart = attempts.other_code(run.records(), attempt["code"])
+        one_machine = "Local" in conf.get("core", "executor") or runs_without_server(context)
+        if apart and not one_machine and not dag_run.clear_number:
+            raise ValueError(
+                f"{self.stage} would be executed from {attempt['code']} on {attempt['host']}, but "
+                f"{apart}: bring all workers to one commit, then clear this task, or begin a run"
+            )
+        return attempt
 
     def _look(
         self, run: "Run", context: "Context", asked: dict, options: dict
@@ -262,6 +296,12 @@ def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> No
     outcome.mark_failed(content, None, type(error).__name__, str(error))
     outcome.write_notebook(notebook, content)
     reports.write_html(notebook)
+
+
+def _is_given_up(error: BaseException) -> bool:
+    """Say whether the executor or the notebook was told that another attempt counts."""
+    name = attempts.StageGivenUp.__name__
+    return name in (type(error).__name__, getattr(error, "ename", ""))
 
 
 def _is_final(error: BaseException) -> bool:
