@@ -25,11 +25,13 @@ from lib.ground.runs import run_folder_name
 import nbformat
 import psutil
 import pytest
+import requests
 from nbformat import v4
 from upath import UPath
 from whole_runs import wait_for
 
 CLI = [sys.executable, "-m", "lib.commands.cli"]
+SILENT_S = 20
 PASSWORD = "correct horse battery"
 POLICY = """
 from datetime import timedelta
@@ -120,6 +122,15 @@ def settings_file():
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
+def fast_clock():
+    """Return what makes the clock of a machine go five minutes before the others'."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        pytest.skip("no faketime for PostgreSQL/Redis")
+    monotonic = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {"LD_PRELOAD": str(found[0]), "FAKETIME": "+300s"} | monotonic
+
+
 class Cluster:
     """Servers and machines; `close` ends all of them."""
 
@@ -156,7 +167,8 @@ class Cluster:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "10",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(SILENT_S),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "45",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
@@ -168,6 +180,8 @@ class Cluster:
             ),
             "PIPELINES_DIR": "chosen",
             "WARM_KERNELS": "1",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         }
         return json.loads(text) | secrets | here
 
@@ -267,6 +281,38 @@ class Cluster:
             with contextlib.suppress(psutil.Error):
                 one.send_signal(number)
 
+    @contextlib.contextmanager
+    def paused(self, server):
+        """Let a server of the head answer nothing while the block goes on."""
+        found = [
+            p for p in self.family("head") if server in " ".join(p.cmdline()).replace("_", " ")
+        ]
+        assert found
+        for one in found:
+            one.suspend()
+        try:
+            yield
+        finally:
+            for one in found:
+                one.resume()
+
+    @contextlib.contextmanager
+    def s3_refuses(self):
+        """Let S3 answer every request with 503 while the block goes on."""
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication as App
+
+        def refuse(app, environ, start_response):
+            start_response("503 Slow Down", [("Content-Type", "text/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Slow down</Message></Error>"]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(App, "__call__", refuse)
+            yield
+
+    def log_of(self, name):
+        """Return what the worker of a machine has said."""
+        return (self.folder / name / "outputs/.logs/airflow-worker.log").read_text()
+
     def kill(self, name):
         """Kill everything of a machine at once, as a power failure does."""
         self.signal(name, signal.SIGSTOP)  # so that nobody sees another one die
@@ -302,6 +348,22 @@ class Cluster:
         """Begin a DAG run; return its id."""
         body = {"conf": {"source": "sample", "force": True} | conf, "logical_date": None}
         return self.call(f"dags/{dag_id}/dagRuns", body)["dag_run_id"]
+
+    def clear(self, dag_id, run_id, task_id):
+        """Let a task of a DAG run, and those after it, run once more."""
+        body = {"dag_run_id": run_id, "task_ids": [task_id], "dry_run": False}
+        self.call(f"dags/{dag_id}/clearTaskInstances", body | {"only_failed": False}, "POST")
+
+    def mlflow(self, path, **query):
+        """Ask MLflow's REST API."""
+        answer = requests.get(
+            f"{self.settings['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}",
+            params=query,
+            auth=("admin", PASSWORD),
+            timeout=60,
+        )
+        answer.raise_for_status()
+        return answer.json()
 
     def tasks(self, dag_id, run_id):
         """Return the task instances of a DAG run, by id."""
