@@ -5,10 +5,14 @@ One cluster for all tests of the module, with PostgreSQL, Redis and S3 as real s
 
 import html
 import json
+import re
 import signal
 import time
 
+from lib.ground.files import ROOT
+
 import pytest
+import requests
 from clusters import SILENT_S, Cluster, fast_clock
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
@@ -40,6 +44,17 @@ def cluster(s3_server, tmp_path_factory):
         yield made
     finally:
         made.close()
+
+
+def test_probes_of_kubernetes_are_answered(cluster):
+    text = (ROOT / "deploy" / "kubernetes" / "head.yaml").read_text(encoding="utf-8")
+    probes = re.findall(r"httpGet: {path: (\S+), port: (\w+)}", text)
+    assert len(probes) == 3
+    for path, server in probes:
+        url = f"http://127.0.0.1:{cluster.ports[server]}{path}"
+        assert requests.get(url, timeout=30).status_code == 200, url
+    users = f"{cluster.settings['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search"
+    assert requests.get(users, timeout=30).status_code == 401, "MLflow is for those who log in"
 
 
 def test_stages_of_power_take_turns_between_two_machines_and_a_version_is_registered(cluster):
