@@ -6,6 +6,7 @@ own, with its own temporary files.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -76,8 +77,8 @@ def programs():
     """Return the folder of PostgreSQL's programs and Redis' server, or skip."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     redis = shutil.which("redis-server")
-    if not found or not redis:
-        pytest.skip("no PostgreSQL/Redis")
+    if not found or not redis or not importlib.util.find_spec("celery"):
+        pytest.skip("no PostgreSQL/Redis, or no make .venv/cluster")
     return found[-1].parent, redis
 
 
@@ -120,15 +121,6 @@ def settings_file():
     """Return `deploy/cluster.env` as a dictionary."""
     lines = (ROOT / "deploy" / "cluster.env").read_text(encoding="utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-def fast_clock():
-    """Return what makes the clock of a machine go five minutes before the others'."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        pytest.skip("no faketime for PostgreSQL/Redis")
-    monotonic = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    return {"LD_PRELOAD": str(found[0]), "FAKETIME": "+300s"} | monotonic
 
 
 class Cluster:

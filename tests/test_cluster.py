@@ -13,7 +13,7 @@ from lib.ground.files import ROOT
 
 import pytest
 import requests
-from clusters import SILENT_S, Cluster, fast_clock
+from clusters import SILENT_S, Cluster
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 
@@ -33,7 +33,7 @@ def cluster(s3_server, tmp_path_factory):
 
         made.wait(is_up, 240, "the head")
         made.machine("a", ["worker", "--queues", "default,a"])
-        made.machine("b", ["worker", "--queues", "default,b"], **fast_clock())
+        made.machine("b", ["worker", "--queues", "default,b"])
 
         def is_parsed():
             errors = made.call("importErrors")["import_errors"]
@@ -67,8 +67,6 @@ def test_stages_of_power_take_turns_between_two_machines_and_a_version_is_regist
     registered = json.loads((folder / "registration.json").read_text())
     assert registered["version"] == "1"
     assert (folder / "report.html").exists() and (folder / "06_register.html").exists()
-    first, second = (record_of(folder, name) for name in ("01_load", "02_features"))
-    assert second["started"] < first["finished"], "the clocks are five minutes apart"
 
 
 def record_of(folder, stage):
@@ -78,7 +76,7 @@ def record_of(folder, stage):
 
 def machine_of(cluster, name):
     """Return the process of a machine that runs a notebook's kernel."""
-    return [one for one in cluster.family(name) if "kernel.py" in " ".join(one.cmdline())]
+    return [one for one in cluster.family(name) if "/k.json" in " ".join(one.cmdline())]
 
 
 def begin_count(cluster, n):
