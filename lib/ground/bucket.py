@@ -183,6 +183,8 @@ class Bucket(S3FileSystem):
         if not self.split_path(path)[1]:
             await super()._makedirs(path, exist_ok)
 
+    mkdir, makedirs = sync_wrapper(_mkdir), sync_wrapper(_makedirs)
+
     def _note(self, path: str, facts: dict | None) -> None:
         """Let whoever looks know of a file that was written, or of one that is gone."""
         path = self._strip_protocol(path)

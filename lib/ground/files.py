@@ -28,9 +28,10 @@ class ChangedMeanwhile(ValueError):
     """A file is no longer what was read of it: somebody else has written it."""
 
 
-def data_dir() -> Path:
-    """Return the folder of raw data: `DATA_DIR`, or `data/` in the repository."""
-    return ROOT / os.environ.get("DATA_DIR", "data")
+def data_dir() -> Path | UPath:
+    """Return the folder of raw data: `DATA_DIR` (a path or fsspec URL), or `data/`."""
+    text = os.environ.get("DATA_DIR", "data").rstrip("/")
+    return UPath(text) if "://" in text else ROOT / text
 
 
 def outputs_dir() -> UPath:
