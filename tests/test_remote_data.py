@@ -20,7 +20,8 @@ Sub_metering_1;Sub_metering_2;Sub_metering_3
 1/1/2007;00:01:00;2.5;0.1;240.0;10.0;0;0;0
 1/1/2007;00:02:00;?;?;?;?;?;?;
 """
-TICKS = "timestamp,price,size\n" + "".join(f"2013-10-07T14:30:{k:02}Z,100.{k:02},1\n" for k in range(60))
+LINES = (f"2013-10-07T14:30:{k:02}Z,100.{k:02},1" for k in range(60))
+TICKS = "\n".join(["timestamp,price,size", *LINES, ""])
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -45,7 +46,7 @@ def test_readers_take_what_lies_below_it(remote, tmp_path):
     put(remote / "power" / "house.txt", POWER.encode())
     put(remote / "tick" / "SPY" / "20131007.csv", TICKS.encode())
     arrays = io.BytesIO()
-    image, label = np.zeros((20, 28, 28), np.uint8), np.arange(20) % 2
+    image, label = np.arange(20 * 28 * 28).reshape(20, 28, 28).astype(np.uint8), np.arange(20) % 2
     np.savez(arrays, x_train=image, y_train=label, x_test=image, y_test=label)
     put(remote / "images.npz", arrays.getvalue())
     assert load_power("power/house.txt")["power_kw"].dropna().tolist() == [1.5, 2.5]
