@@ -117,9 +117,9 @@ def run(reader, *, minutes, examples=1_000_000_000, seed=None):
                 read(reader, put(Case(reader, name, files, options), Path(folder)), options)
     try:
         each()
-    except Enough:
+    except* Enough:  # alone, or as what Hypothesis finds flaky
         pass
-    except BaseException:  # the last is the smallest that was found
+    except* BaseException:  # the last is the smallest that was found
         place = put(last, Path(tempfile.mkdtemp(prefix=f"fuzz-{reader}-")))
         sys.stderr.write(f"it is in {place}, to be read with {last.given}\n")
         raise

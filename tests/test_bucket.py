@@ -93,7 +93,7 @@ def test_what_another_machine_writes_is_seen(folder, bucket):
 
 def test_little_is_kept_for_long(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(kept, "MOST_BYTES", 1000)
-    monkeypatch.setattr(kept, "LARGEST_BYTES", 500)
+    monkeypatch.setattr(kept, "WHOLE_BYTES", 500)
     for k in range(5):
         write_bytes(folder / f"{k}.bin", bytes([k]) * 300)
         time.sleep(0.01)

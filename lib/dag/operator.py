@@ -18,7 +18,7 @@ from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
 from lib.ground import attempts, layout
-from lib.ground.files import ROOT
+from lib.ground.files import ROOT, look_into
 from lib.ground.parameters import (
     Value,
     check_values,
@@ -105,32 +105,33 @@ class NotebookOperator(PapermillOperator):
         options, asked = choice.split(dag_run.conf or {})
         if choice.is_left_out(self.stage, options):
             raise AirflowSkipException(f"the run ends with {options['until_stage']}, as asked")
-        run.prepare()
-        self.log.info("run folder: %s", run.path)
-        note_start(
-            run,
-            dag_id=context["dag"].dag_id,
-            run_id=context["run_id"],
-            run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-            who=None if runs_without_server(context) else dag_run.triggering_user_name,
-            until=options.get("until_stage"),
-        )
-        last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
-        last |= self.stage == options.get("until_stage")
-        values, found, refusal = self._look(run, context, asked, options)
-        if found.record:
-            return self._leave(run, values, found, last=last)
-        notebook = run.path / f"{self.stage}.ipynb"
-        archive_previous(notebook)
-        if runs_without_server(context) and not refusal:
-            self._prepare_kernels()
-        publish_page(run)
+        with look_into(run.path):
+            run.prepare()
+            self.log.info("run folder: %s", run.path)
+            note_start(
+                run,
+                dag_id=context["dag"].dag_id,
+                run_id=context["run_id"],
+                run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+                who=None if runs_without_server(context) else dag_run.triggering_user_name,
+                until=options.get("until_stage"),
+            )
+            last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+            last |= self.stage == options.get("until_stage")
+            values, found, refusal = self._look(run, context, asked, options)
+            if found.record:
+                return self._leave(run, values, found, last=last)
+            notebook = run.path / f"{self.stage}.ipynb"
+            archive_previous(notebook)
+            if runs_without_server(context) and not refusal:
+                self._prepare_kernels()
+            publish_page(run)
         try:
             if refusal:
                 raise refusal
-            attempt = self._begin(run, context)
             if found.key.get("acts"):  # the registry knows a run by its MLflow run
                 self._mirror(run, values, "RUNNING", {})
+            attempt = attempts.mine(run.run_dir, self.stage)
             own = {n: values[n] for n in read_parameters(Path(self.input_nb)) if n in values}
             with mirrored(run, self.stage, attempt):
                 done = execute_notebook(
@@ -154,17 +155,18 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_seconds": done.seconds,
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
-        self._remember(run, values, found)
-        told = True
-        try:
-            self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
-        except Exception:  # the notebook is done, and what comes next tells of it as well
-            told = False
-            logger.exception("MLflow could not be told; the next stage does so")
-        publish_page(run, complete=told)
-        if "registration.json" in run.record(self.stage)["writes"]:
-            tell_promotion(run)
-        return f"{run.run_dir}/{self.stage}.html"
+        with look_into(run.path):
+            self._remember(run, values, found)
+            told = True
+            try:
+                self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
+            except Exception:  # the notebook is done, and what comes next tells of it as well
+                told = False
+                logger.exception("MLflow could not be told; the next stage does so")
+            publish_page(run, complete=told)
+            if "registration.json" in run.record(self.stage)["writes"]:
+                tell_promotion(run)
+            return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""
@@ -177,7 +179,7 @@ class NotebookOperator(PapermillOperator):
         coming = [stage for stage in layout.planned(self.pipeline) if stage >= self.stage]
         provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
 
-    def _begin(self, run: "Run", context: "Context") -> dict:
+    def _begin(self, run: "Run", context: "Context") -> None:
         """Begin an attempt at the stage, from the code that the run's other stages had.
 
         Where one machine does everything, or somebody has cleared a task of the run, its code may
@@ -197,7 +199,6 @@ class NotebookOperator(PapermillOperator):
                 f"{self.stage} would be executed from {attempt['code']} on {attempt['host']}, but "
                 f"{apart}: bring all workers to one commit, then clear this task, or begin a run"
             )
-        return attempt
 
     def _look(
         self, run: "Run", context: "Context", asked: dict, options: dict
@@ -208,10 +209,13 @@ class NotebookOperator(PapermillOperator):
             values = self._values(context, asked)
             choice.check(self.pipeline, options)
             found = choice.obtain(run, self.stage, values, options)
+            if not found.record:
+                self._begin(run, context)
         except ValueError as error:
             return values, choice.Found(), error
         except (OSError, SyntaxError):  # the notebook itself will say what is wrong
             logger.exception("It could not be found out whether the stage was done before")
+            self._begin(run, context)
             return values, choice.Found(), None
         self.log.info("%s: %s", self.stage, found.told or "; ".join(found.why))
         return values, found, None

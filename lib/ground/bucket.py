@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lib.ground.files import state_dir
+from lib.ground.files import WHOLE_BYTES, state_dir
 
 import aiohttp
 from fsspec.asyn import sync, sync_wrapper
 from s3fs import S3FileSystem
 
 KEPT = ".fetched"
-MOST_BYTES, LARGEST_BYTES = 2 * 2**30, 64 * 2**20  # of all that is kept, and of one file
+MOST_BYTES = 2 * 2**30  # of all that is kept; of one file it is `WHOLE_BYTES`
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404", "409", "412")
 FOLDER = {"type": "directory", "size": 0, "Size": 0, "StorageClass": "DIRECTORY"}
 
@@ -38,7 +38,7 @@ class Bucket(S3FileSystem):
     def look(self, path: str) -> Iterator[None]:
         """Answer from one listing what lies below `path`, as long as the block goes on."""
         root = self._strip_protocol(path).rstrip("/")
-        if self._seen(root) is not None:
+        if root in self._looks or self._seen(root) is not None:
             yield
             return
         found = sync(self.loop, self._lsdir, root, delimiter="")
@@ -51,7 +51,7 @@ class Bucket(S3FileSystem):
     def _seen(self, path: str) -> dict[str, dict] | None:
         """Return the listing in which `path` would stand; None if nobody looks there."""
         for root, found in self._looks.items():
-            if path == root or path.startswith(f"{root}/"):
+            if path.startswith(f"{root}/") or (path == root and found):
                 return found
         return None
 
@@ -91,7 +91,7 @@ class Bucket(S3FileSystem):
         raise FileNotFoundError(path)
 
     def _open(self, path: str, mode: str = "rb", **options: object) -> io.IOBase:
-        if mode == "rb" and self.info(path)["size"] <= LARGEST_BYTES:
+        if mode == "rb" and self.info(path)["size"] <= WHOLE_BYTES:
             return io.BytesIO(self.cat_file(path))
         if mode != "rb":
             self._looks.clear()  # which would not learn of it
@@ -152,10 +152,18 @@ class Bucket(S3FileSystem):
         await super()._put_file(lpath, rpath, **options)
         self._note(rpath, {"ETag": None, "size": Path(lpath).stat().st_size})
 
+    async def _get_file(self, rpath: str, lpath: str, **options: object) -> None:
+        if (await self._info(rpath))["size"] > WHOLE_BYTES:
+            await super()._get_file(rpath, lpath, **options)
+        else:
+            Path(lpath).write_bytes(await self._cat_file(rpath))
+
     async def _cp_file(self, path1: str, path2: str, **options: object) -> None:
+        known = await self._info(path1)
+        if known.get("ETag"):
+            options["CopySourceIfMatch"] = known["ETag"]
         await super()._cp_file(path1, path2, **options)
-        if self._seen(path2) is not None:
-            self._note(path2, {"ETag": None, "size": (await self._info(path1))["size"]})
+        self._note(path2, {"ETag": known.get("ETag"), "size": known["size"]})
 
     async def _rm_file(self, path: str, **options: object) -> None:
         await super()._rm_file(path, **options)
@@ -174,6 +182,8 @@ class Bucket(S3FileSystem):
     async def _makedirs(self, path: str, exist_ok: bool = False) -> None:  # noqa: FBT001, FBT002
         if not self.split_path(path)[1]:
             await super()._makedirs(path, exist_ok)
+
+    mkdir, makedirs = sync_wrapper(_mkdir), sync_wrapper(_makedirs)
 
     def _note(self, path: str, facts: dict | None) -> None:
         """Let whoever looks know of a file that was written, or of one that is gone."""
@@ -201,7 +211,7 @@ def _kept(tag: str | None) -> bytes | None:
 
 def _keep(tag: str | None, data: bytes) -> None:
     """Keep content by its ETag, in place of what was not needed for longest."""
-    if not tag or len(data) > LARGEST_BYTES:
+    if not tag or len(data) > WHOLE_BYTES:
         return
     place = _place(tag)
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ import fsspec
 from upath import UPath
 
 ROOT = Path(__file__).resolve().parents[2]
+WHOLE_BYTES = 64 * 2**20  # what is larger is read and sent in parts
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
 
 fsspec.register_implementation("s3", "lib.ground.bucket.Bucket", clobber=True)
@@ -27,14 +28,15 @@ class ChangedMeanwhile(ValueError):
     """A file is no longer what was read of it: somebody else has written it."""
 
 
-def data_dir() -> Path:
-    """Return the folder of raw data: `DATA_DIR`, or `data/` in the repository."""
-    return ROOT / os.environ.get("DATA_DIR", "data")
+def data_dir() -> Path | UPath:
+    """Return the folder of raw data: `DATA_DIR` (a path or fsspec URL), or `data/`."""
+    text = os.environ.get("DATA_DIR", "data").rstrip("/")
+    return UPath(text) if "://" in text else ROOT / text
 
 
 def outputs_dir() -> UPath:
     """Return the folder of all runs: `OUTPUTS_DIR` (a path or fsspec URL), or `outputs/`."""
-    text = os.environ.get("OUTPUTS_DIR", "outputs")
+    text = os.environ.get("OUTPUTS_DIR", "outputs").rstrip("/")
     return UPath(text if "://" in text else ROOT / text)
 
 
@@ -173,6 +175,11 @@ def digest(path: UPath) -> str:
     return whole.hexdigest()
 
 
+def digest_of(data: bytes) -> str:
+    """Return the digest of a file with this content, as `digest` does."""
+    return hashlib.sha256(f"\0{hashlib.sha256(data).hexdigest()}\n".encode()).hexdigest()
+
+
 def put(made: Path, target: UPath) -> None:
     """Move the local file or folder `made` to `target`, in place of what is there."""
     if not is_local(target):
@@ -192,11 +199,16 @@ def copy(source: UPath, target: UPath) -> None:
     for file in files_in(source):
         below = file.path[len(source.path) :].lstrip("/")
         place = target / below if below else target
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if is_local(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
         if file.protocol == place.protocol:
             file.fs.cp_file(file.path, place.path)
+        elif file.stat().st_size > WHOLE_BYTES and is_local(file):
+            place.fs.put_file(file.path, place.path)
+        elif is_local(place):
+            file.fs.get_file(file.path, place.path)
         else:
-            place.write_bytes(file.read_bytes())
+            write_bytes(place, file.read_bytes())
 
 
 @contextmanager
