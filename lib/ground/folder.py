@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 Content: TypeAlias = "pd.DataFrame | dict[str, np.ndarray] | dict | list | Figure"
 
 RECORDS = "stages"
+FETCHED = "local"  # in the scratch folder: copies that a stage has fetched
 DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 
@@ -208,7 +209,7 @@ class Run:
         if is_local(self.path):
             self.check(name)
             return Path((self.path / name).path)
-        here = self.scratch / "local" / name
+        here = self.scratch / FETCHED / self.stage / name
 
         def found() -> str:
             with look_into(self.path / name):
