@@ -154,6 +154,8 @@ class Cluster:
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "of forms " * 5,
         }
         here = {
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "MLFLOW_HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.ports["airflow"]),
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
