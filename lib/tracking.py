@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from lib.ground import git
 from lib.ground.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
-from lib.ground.folder import look_at
+from lib.ground.folder import MAPPED, look_at
 from lib.ground.handover import TAKEN
 from lib.ground.parameters import Value
 from lib.ground.runs import start_of
@@ -126,7 +126,8 @@ def mirror(
     from mlflow.entities import Metric, Param, RunTag
 
     client = open_client()
-    records = run.records()
+    own = run.own_records()
+    records = {stage: record for stage, record in own.items() if MAPPED not in record}
     values = dict(parameters or {})
     for record in records.values():
         values |= record["parameters"]
@@ -175,9 +176,11 @@ def mirror(
 
 
 def close(run: Run, status: str = "KILLED") -> None:
-    """End the MLflow run of `run`, if it has one that says it is going on."""
-    known = link(run)
-    identity = _identity(start_of(run))
+    """End the MLflow run of `run`, if it has one that says it is going on, and its children's."""
+    known, start = link(run), start_of(run)
+    for child in run.children() if MAPPED in start else ():
+        close(child, status)
+    identity = _identity(start)
     if not known and not identity:
         return
     client = open_client()
@@ -212,6 +215,8 @@ def _tags(run: Run) -> dict[str, str]:
 def _identity(start: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that name the Airflow run which has begun so; {} for a run by hand."""
     found = {"airflow_dag": start.get("dag_id"), "airflow_run": start.get("run_id")}
+    if "map_index" in start:
+        found["map_index"] = str(start["map_index"])
     return found if all(found.values()) else {}
 
 
@@ -228,10 +233,13 @@ def _open_mlflow_run(
         return known
     if known:  # by hand, with other parameters: a run of its own
         close(run, "FINISHED")
+    tags = {"run_dir": run.run_dir, **identity}
+    if parent := run.parent:
+        above = _open_mlflow_run(client, parent, {}, _identity(start_of(parent)))
+        tags["mlflow.parentRunId"] = above["run_id"]
     with locked("mlflow-run"):
         experiment_id = _experiment(client, run.pipeline)
         found = _find(client, run, identity) if identity else ""
-        tags = {"run_dir": run.run_dir, **identity}
         run_id = found or client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id
         known = {"tracking_uri": tracking_uri(), "experiment_id": experiment_id, "run_id": run_id}
         logged = client.get_run(run_id).data.params if found else {}
@@ -245,7 +253,8 @@ def _find(client: "MlflowClient", run: Run, identity: dict[str, str]) -> str:
     experiment = client.get_experiment_by_name(run.pipeline)
     if not experiment or not identity:
         return ""
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
+    tags = identity | {"run_dir": run.run_dir}
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
     return found[0].info.run_id if found else ""
 
@@ -258,6 +267,7 @@ def _title(
     moment = min((time for time in begun if time), default=now())
     by = "" if start.get("run_id") else " by hand"
     parts = [f"{run.pipeline}{by} {datetime.fromisoformat(moment):%d %b %H:%M}"]
+    parts += [str(value) for value in start.get("values", {}).values()]
     parts += [text for text in (_headline(run), _short_source(values)) if text]
     return " \N{MIDDLE DOT} ".join(parts)
 

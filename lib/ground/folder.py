@@ -46,6 +46,8 @@ Content: TypeAlias = "pd.DataFrame | dict[str, np.ndarray] | dict | list | Figur
 RECORDS = "stages"
 DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+CHILD = re.compile(r"[0-9]{4,}")  # the folder of a child run, named after its map index
+MAPPED = "mapped"  # in the record of a mapped stage: its child runs by index
 
 
 class UnfinishedStage(ValueError):
@@ -61,24 +63,37 @@ def look_at(run_dir: str) -> "Run":
         If `run_dir` is not ``<pipeline>/<run>``: it may not leave `OUTPUTS_DIR`.
     """
     parts = run_dir.split("/")
-    if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
+    is_child = len(parts) == 3 and CHILD.fullmatch(parts[2])
+    if not (len(parts) == 2 or is_child) or not all(NAME.fullmatch(part) for part in parts):
         raise ValueError(
             f"run_dir = {run_dir!r}: expected '<pipeline>/<run>', a folder below OUTPUTS_DIR, "
-            "in letters, digits and . _ = + -"
+            "in letters, digits and . _ = + -, or '<pipeline>/<run>/<map index>' of a mapped stage"
         )
-    return Run(outputs_dir() / parts[0] / parts[1], parts[0], parts[1])
+    return Run(outputs_dir().joinpath(*parts), parts[0], "/".join(parts[1:]))
+
+
+def run_at(folder: UPath) -> "Run | None":
+    """Return the run whose folder this is, opened to look at it; None where it is no run's."""
+    try:
+        return look_at(str(folder).removeprefix(f"{outputs_dir()}/"))
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
 class Run:
     """An open run folder; made by `lib.run.open_run`.
 
+    A mapped stage runs once for each map index, in a child run: a folder below that of its run,
+    with records, notebooks and files of its own. It reads what earlier stages of the run wrote as
+    if it were its own, and a later stage of the run reads what all children wrote by `read_all`.
+
     Attributes
     ----------
     path : UPath
         The folder itself.
     pipeline, name : str
-        The two parts of `run_dir`.
+        The two parts of `run_dir`; the name of a child run ends in ``/<map index>``.
     stage : str
         The stage that writes; empty for a reader.
     parameters : dict
@@ -102,6 +117,22 @@ class Run:
     def run_dir(self) -> str:
         """The folder as notebooks name it: ``<pipeline>/<run>``."""
         return f"{self.pipeline}/{self.name}"
+
+    @property
+    def parent(self) -> "Run | None":
+        """The run that a child run belongs to, opened to look at it; None of any other run."""
+        name, _, index = self.name.partition("/")
+        return Run(self.path.parent, self.pipeline, name) if index else None
+
+    def child(self, index: int) -> "Run":
+        """Return the child run of a map index, opened to look at it."""
+        return look_at(f"{self.run_dir}/{index:04d}")
+
+    def children(self) -> "list[Run]":
+        """Return the child runs that have begun, in order of their index."""
+        folders = self.path.iterdir() if self.path.exists() else ()
+        indices = sorted(int(path.name) for path in folders if CHILD.fullmatch(path.name))
+        return [self.child(index) for index in indices]
 
     @property
     def scratch(self) -> Path:
@@ -160,7 +191,49 @@ class Run:
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
         self.check(name)
-        return _decode(name, (self.path / name).read_bytes())
+        return _decode(name, self.place(name).read_bytes())
+
+    def read_all(self, name: str) -> dict[str, Content]:
+        """Return the content of the file `name` of every child run that wrote it, by map index.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`.
+        """
+        self.mapped()
+        records, found = self.records(), {}
+        for file in sorted({file for one in records.values() for file in one["writes"]}):
+            index, _, own = file.partition("/")
+            if own == name and CHILD.fullmatch(index):
+                self._check(file, records)
+                found[index] = _decode(name, (self.path / file).read_bytes())
+        return found
+
+    def mapped(self) -> dict[str, dict[str, Value]]:
+        """Return what became of every child run, by map index.
+
+        Returns
+        -------
+        dict
+            The values that the child was given, the last ``stage`` that has begun in it, and that
+            stage's ``state``: ``finished`` or ``failed``.
+        """
+        found: dict[str, dict[str, Value]] = {}
+        for stage, record in self.records().items():
+            if MAPPED in record:
+                self._asked[stage] = asked_of(record)
+                found |= record[MAPPED]
+        return found
+
+    def place(self, name: str) -> UPath:
+        """Return where the file or folder `name` lies: of a child run, it may be its parent's."""
+        if not self.parent:
+            return self.path / name
+        own = self.own_records()
+        is_own = any(name in record["writes"] for record in own.values())
+        is_shared = any(name in record["writes"] for record in self._shared(own).values())
+        return (self.parent.path if is_shared and not is_own else self.path) / name
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -191,9 +264,9 @@ class Run:
         """
         self.check(name)
         if is_local(self.path):
-            return Path((self.path / name).path)
+            return Path(self.place(name).path)
         here = self.scratch / "local" / name
-        copy(self.path / name, UPath(here))
+        copy(self.place(name), UPath(here))
         return here
 
     def check(self, name: str) -> None:
@@ -206,14 +279,16 @@ class Run:
         """
         with told_briefly():
             _check_name(name)
-            records = self.records()
-            try:
-                writer = self._writer(name, records)
-                self._refuse_stale(name, writer, records)
-            except UnfinishedStage as error:
-                if not self.way_on or not is_interactive():
-                    raise
-                raise UnfinishedStage(self.way_on(self, name, str(error))) from error
+            self._check(name, self.records())
+
+    def _check(self, name: str, records: dict[str, dict]) -> None:
+        try:
+            writer = self._writer(name, records)
+            self._refuse_stale(name, writer, records)
+        except UnfinishedStage as error:
+            if not self.way_on or not is_interactive():
+                raise
+            raise UnfinishedStage(self.way_on(self, name, str(error))) from error
         if writer != self.stage:
             self._reads[name] = records[writer]["writes"][name]
 
@@ -242,13 +317,31 @@ class Run:
         return {"stage": stage, "parameters": found.get("parameters", {})}
 
     def records(self) -> dict[str, dict]:
-        """Return the record of every stage that has started in this run, in stage order."""
+        """Return the record of every stage that has started in this run, in stage order.
+
+        Those of a child run begin with its parent's of the stages before, whose files it may read.
+        """
+        own = self.own_records()
+        return self._shared(own) | own
+
+    def own_records(self) -> dict[str, dict]:
+        """Return the records that lie in this very folder, in stage order."""
         folder = self.path / RECORDS
         names = sorted(path.stem for path in folder.iterdir()) if folder.exists() else []
-        return {name: self._record(name) for name in names if not name.startswith(".")}
+        return {name: self._own_record(name) for name in names if not name.startswith(".")}
+
+    def _shared(self, own: Mapping[str, dict]) -> dict[str, dict]:
+        """Return the records that a child run shares with the others, given its own."""
+        known = self.parent.own_records() if self.parent else {}
+        first = min((stage for stage in (self.stage, *own) if stage), default="~")
+        return {s: one for s, one in known.items() if s < first and MAPPED not in one}
+
+    def _own_record(self, stage: str) -> dict:
+        return read_object(self.path / RECORDS / f"{stage}.json")
 
     def _record(self, stage: str) -> dict:
-        return read_object(self.path / RECORDS / f"{stage}.json")
+        found = self._own_record(stage)
+        return self.records().get(stage, {}) if self.parent and not found else found
 
     def _save_record(self, state: str, more: dict) -> None:
         files = {"reads": self._reads, "writes": self._writes}
@@ -287,7 +380,7 @@ class Run:
                 f"{name} in {self.run_dir} belongs to {writer}, which started at "
                 f"{record['started']} and has not finished: run {writer} again, to its last cell"
             )
-        found = digest(self.path / name)
+        found = digest(self.place(name))
         if found != record["writes"][name]:
             state = "damaged: not what was written" if found else "missing"
             raise UnfinishedStage(
@@ -308,8 +401,9 @@ class Run:
 
 
 def asked_of(record: Mapping) -> str:
-    """Return a digest of what `Run.record` tells one stage of another, `run_dir` left out."""
+    """Return a digest of what a run tells one stage of another, `run_dir` left out."""
     values = {k: v for k, v in record.get("parameters", {}).items() if k != "run_dir"}
+    values |= {MAPPED: record[MAPPED]} if MAPPED in record else {}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
