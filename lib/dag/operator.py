@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
 from lib.ground import layout
-from lib.ground.files import ROOT
+from lib.ground.files import ROOT, look_into
 from lib.ground.folder import MAPPED
 from lib.ground.parameters import (
     Value,
@@ -106,20 +106,22 @@ class NotebookOperator(PapermillOperator):
         options, asked = choice.split(dag_run.conf or {})
         if choice.is_left_out(self.stage, options):
             raise AirflowSkipException(f"the run ends with {options['until_stage']}, as asked")
-        run.prepare()
-        self.log.info("run folder: %s", run.path)
-        self._note_start(run, context, options)
-        after = self.get_flat_relatives(upstream=False)
-        last = not any(isinstance(task, NotebookOperator) and self._shares(task) for task in after)
-        last |= self.stage == options.get("until_stage")
-        values, found, refusal = self._look(run, context, asked, options)
-        if found.record:
-            return self._leave(run, values, found, last=last)
-        notebook = run.path / f"{self.stage}.ipynb"
-        archive_previous(notebook)
-        if runs_without_server(context) and not refusal:
-            self._prepare_kernels()
-        publish_page(run)
+        with look_into(run.path):
+            run.prepare()
+            self.log.info("run folder: %s", run.path)
+            self._note_start(run, context, options)
+            after = self.get_flat_relatives(upstream=False)
+            others = [task for task in after if isinstance(task, NotebookOperator)]
+            last = not any(self._shares(task) for task in others)
+            last |= self.stage == options.get("until_stage")
+            values, found, refusal = self._look(run, context, asked, options)
+            if found.record:
+                return self._leave(run, values, found, last=last)
+            notebook = run.path / f"{self.stage}.ipynb"
+            archive_previous(notebook)
+            if runs_without_server(context) and not refusal:
+                self._prepare_kernels()
+            publish_page(run)
         try:
             if refusal:
                 raise refusal
@@ -144,14 +146,15 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_seconds": done.seconds,
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
-        self._remember(run, values, found)
-        try:
-            self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
-        finally:
-            publish_page(run, complete=True)
-        if "registration.json" in run.record(self.stage)["writes"]:
-            tell_promotion(run)
-        return f"{run.run_dir}/{self.stage}.html"
+        with look_into(run.path):
+            self._remember(run, values, found)
+            try:
+                self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
+            finally:
+                publish_page(run, complete=True)
+            if "registration.json" in run.record(self.stage)["writes"]:
+                tell_promotion(run)
+            return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""
@@ -171,7 +174,7 @@ class NotebookOperator(PapermillOperator):
         }
         if run.parent:
             note_start(run.parent, **facts)
-            own = {"map_index": context["ti"].map_index, "values": self.mapped}
+            own = {"map_index": str(context["ti"].map_index), "values": self.mapped}
             note_start(run, **facts | own)
         else:
             note_start(run, **facts)

@@ -6,9 +6,7 @@ still what was written, and it was not made from files that have changed since.
 """
 
 import hashlib
-import io
 import json
-import math
 import re
 import shutil
 import tempfile
@@ -16,17 +14,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 from lib.ground import layout
 from lib.ground.console import is_interactive, told_briefly
+from lib.ground.content import Content, check_metrics, decode, encode
 from lib.ground.files import (
     copy,
     digest,
+    digest_of,
     is_local,
+    look_into,
     now,
     outputs_dir,
     put,
+    read_bytes,
     read_object,
     state_dir,
     write_bytes,
@@ -36,15 +37,7 @@ from lib.ground.parameters import Value
 
 from upath import UPath
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-Content: TypeAlias = "pd.DataFrame | dict[str, np.ndarray] | dict | list | Figure"
-
 RECORDS = "stages"
-DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 CHILD = re.compile(r"[0-9]{4,}")  # the folder of a child run, named after its map index
 MAPPED = "mapped"  # in the record of a mapped stage: its child runs by index
@@ -142,7 +135,7 @@ class Run:
         return path
 
     def prepare(self) -> None:
-        """Make the folder and see that it can be written.
+        """Make the folder and see that it can be written; a remote one says so when it is.
 
         Raises
         ------
@@ -150,6 +143,8 @@ class Run:
             If not; names the folder and the reason.
         """
         probe = self.path / ".writable"
+        if not is_local(probe):
+            return
         try:
             write_bytes(probe, b"")  # makes the folder
             probe.unlink()
@@ -175,11 +170,11 @@ class Run:
             If the ending is unknown, or `metrics.json` is not one flat object of finite numbers.
         """
         if name == "metrics.json":
-            _check_metrics(content)
-        data = _encode(name, content)
+            check_metrics(content)
+        data = encode(name, content)
         self._claim(name)
         write_bytes(self.path / name, data)
-        self._settle(name)
+        self._writes[name] = digest_of(data)
 
     def read(self, name: str) -> Content:
         """Return the content of the file `name` that this or an earlier stage wrote.
@@ -190,8 +185,21 @@ class Run:
             If the file is missing, its stage did not finish, the file is not what that stage
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
-        self.check(name)
-        return _decode(name, self.place(name).read_bytes())
+        return self._read(name, self.records())
+
+    def _read(self, name: str, records: dict[str, dict]) -> Content:
+        data, place = b"", self.place(name)
+
+        def found() -> str:
+            nonlocal data
+            try:
+                data = read_bytes(place)
+            except FileNotFoundError:
+                return ""
+            return digest_of(data)
+
+        self._check(name, found, records)
+        return decode(name, data)
 
     def read_all(self, name: str) -> dict[str, Content]:
         """Return the content of the file `name` of every child run that wrote it, by map index.
@@ -202,13 +210,12 @@ class Run:
             As `read`.
         """
         self.mapped()
-        records, found = self.records(), {}
-        for file in sorted({file for one in records.values() for file in one["writes"]}):
-            index, _, own = file.partition("/")
-            if own == name and CHILD.fullmatch(index):
-                self._check(file, records)
-                found[index] = _decode(name, (self.path / file).read_bytes())
-        return found
+        with look_into(self.path):
+            records = self.records()
+            files = sorted({file for record in records.values() for file in record["writes"]})
+            parts = [file.partition("/") for file in files]
+            found = [index for index, _, own in parts if own == name and CHILD.fullmatch(index)]
+            return {index: self._read(f"{index}/{name}", records) for index in found}
 
     def mapped(self) -> dict[str, dict[str, Value]]:
         """Return what became of every child run, by map index.
@@ -249,10 +256,11 @@ class Run:
             yield made
             if not made.exists():
                 raise FileNotFoundError(f"the block that writes {name} made no such file")
+            written = digest(UPath(made))
             put(made, self.path / name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._settle(name)
+        self._writes[name] = written
 
     def local(self, name: str) -> Path:
         """Return a local path of the file or folder `name`, a copy where the run is remote.
@@ -262,11 +270,17 @@ class Run:
         UnfinishedStage
             As `read`.
         """
-        self.check(name)
         if is_local(self.path):
+            self.check(name)
             return Path(self.place(name).path)
-        here = self.scratch / "local" / name
-        copy(self.place(name), UPath(here))
+        place, here = self.place(name), self.scratch / "local" / name
+
+        def found() -> str:
+            with look_into(place):
+                copy(place, UPath(here))
+            return digest(UPath(here))
+
+        self._check(name, found)
         return here
 
     def check(self, name: str) -> None:
@@ -277,18 +291,22 @@ class Run:
         UnfinishedStage
             As `read`. A person is told the shortest way on first.
         """
+        self._check(name, lambda: digest(self.place(name)))
+
+    def _check(
+        self, name: str, found: Callable[[], str], records: dict[str, dict] | None = None
+    ) -> None:
+        """Do as `check`; `found` gives the digest of what is there, "" where nothing is."""
         with told_briefly():
             _check_name(name)
-            self._check(name, self.records())
-
-    def _check(self, name: str, records: dict[str, dict]) -> None:
-        try:
-            writer = self._writer(name, records)
-            self._refuse_stale(name, writer, records)
-        except UnfinishedStage as error:
-            if not self.way_on or not is_interactive():
-                raise
-            raise UnfinishedStage(self.way_on(self, name, str(error))) from error
+            records = records or self.records()
+            try:
+                writer = self._writer(name, records, found)
+                self._refuse_stale(name, writer, records)
+            except UnfinishedStage as error:
+                if not self.way_on or not is_interactive():
+                    raise
+                raise UnfinishedStage(self.way_on(self, name, str(error))) from error
         if writer != self.stage:
             self._reads[name] = records[writer]["writes"][name]
 
@@ -327,8 +345,9 @@ class Run:
     def own_records(self) -> dict[str, dict]:
         """Return the records that lie in this very folder, in stage order."""
         folder = self.path / RECORDS
-        names = sorted(path.stem for path in folder.iterdir()) if folder.exists() else []
-        return {name: self._own_record(name) for name in names if not name.startswith(".")}
+        with look_into(folder):
+            names = sorted(path.stem for path in folder.glob("*.json"))
+            return {name: self._own_record(name) for name in names if not name.startswith(".")}
 
     def _shared(self, own: Mapping[str, dict]) -> dict[str, dict]:
         """Return the records that a child run shares with the others, given its own."""
@@ -353,18 +372,18 @@ class Run:
         write_json(self.path / RECORDS / f"{self.stage}.json", record)
 
     def _claim(self, name: str) -> None:
-        """Record that the stage is about to write `name`, which unfinishes the stage."""
+        """Record that the stage is about to write `name`, which unfinishes the stage.
+
+        What it has written before stands there with its digest; that of the last file, `finish`
+        puts there.
+        """
         if not self.stage:
             raise ValueError(f"this run was opened to be read; to write {name}, name the stage")
         _check_name(name)
         self._writes[name] = None
         self._save_record("running", {})
 
-    def _settle(self, name: str) -> None:
-        self._writes[name] = digest(self.path / name)
-        self._save_record("running", {})
-
-    def _writer(self, name: str, records: dict[str, dict]) -> str:
+    def _writer(self, name: str, records: dict[str, dict], found: Callable[[], str]) -> str:
         """Return the stage that wrote `name`, once sure that the file is whole."""
         writers = [stage for stage, record in records.items() if name in record["writes"]]
         if not writers:
@@ -380,9 +399,9 @@ class Run:
                 f"{name} in {self.run_dir} belongs to {writer}, which started at "
                 f"{record['started']} and has not finished: run {writer} again, to its last cell"
             )
-        found = digest(self.place(name))
-        if found != record["writes"][name]:
-            state = "damaged: not what was written" if found else "missing"
+        known = record["writes"] | (self._writes if writer == self.stage else {})
+        if (is_there := found()) != known[name]:
+            state = "damaged: not what was written" if is_there else "missing"
             raise UnfinishedStage(
                 f"{name} in {self.run_dir} is {state}: run {writer} again, to its last cell"
             )
@@ -410,57 +429,3 @@ def asked_of(record: Mapping) -> str:
 def _check_name(name: str) -> None:
     if not all(NAME.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"{name!r} is no file name within a run folder: use letters, digits . _ -")
-
-
-def _check_metrics(metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
-            raise ValueError(f"metrics.json: {name} = {value!r}, expected a finite number")
-
-
-def _encode(name: str, content: Content) -> bytes:
-    """Return `content` as the bytes of the file `name`, see `Run.write`."""
-    buffer = io.BytesIO()
-    match Path(name).suffix:
-        case ".parquet":
-            content.to_parquet(buffer)
-        case ".csv":
-            buffer.write(content.to_csv().encode())
-        case ".npz":
-            import numpy as np
-
-            np.savez_compressed(buffer, **content)
-        case ".json":
-            style = {"separators": (",", ":")} if name.endswith(".chart.json") else {"indent": 2}
-            buffer.write((json.dumps(content, allow_nan=False, **style) + "\n").encode())
-        case ".png":
-            content.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-        case suffix:
-            raise ValueError(
-                f"{name}: no format for {suffix!r}; use .parquet, .csv, .npz, .json or .png, or "
-                "run.writing() for other files"
-            )
-    return buffer.getvalue()
-
-
-def _decode(name: str, data: bytes) -> Content:
-    """Return the content of the file `name` from its bytes."""
-    match Path(name).suffix:
-        case ".parquet":
-            import pandas as pd
-
-            return pd.read_parquet(io.BytesIO(data))
-        case ".csv":
-            import pandas as pd
-
-            return pd.read_csv(io.BytesIO(data), index_col=0)
-        case ".npz":
-            import numpy as np
-
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return dict(arrays)
-        case ".json":
-            return json.loads(data)
-        case suffix:
-            raise ValueError(f"{name}: no reader for {suffix!r}; use run.local() for its path")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lib.dialect import read_columns
 from lib.ground.console import redact
-from lib.ground.files import data_dir
 from lib.images.arrays import read_arrays
 from lib.images.cifar_files import read_cifar
 from lib.images.files import BESIDE, files_of, members
@@ -19,6 +18,7 @@ from lib.images.roles import STANDARD, Pair, pairs_of
 from lib.images.rules import check_pairs, check_size, few, number_classes, two_parts
 from lib.images.sample import sample_digits, sample_objects
 from lib.images.sets import ImageSet, images_digest, take_images
+from lib.sources import local_data
 
 KERAS_FILES = {
     "mnist": (
@@ -157,7 +157,8 @@ def fetch_keras(dataset: str) -> Path:
     import pooch
 
     url, sha256 = KERAS_FILES[dataset]
-    folder, name = data_dir() / "keras", url.rsplit("/", 1)[-1]
+    name = url.rsplit("/", 1)[-1]
+    folder = local_data(f"keras/{name}").parent
     try:
         pooch.get_logger().setLevel("WARNING")
         return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=folder))

@@ -22,6 +22,7 @@ def render(summary: Mapping) -> str:
         run=summary,
         names=list(dict.fromkeys(name for one in children for name in one["values"])),
         metrics=metrics,
+        has_models=any(one["registration"] for one in children),
         shown=[
             {name: number(one["metrics"].get(name), places[name]) for name in metrics}
             for one in children
