@@ -18,6 +18,7 @@ from upath import UPath
 
 STARTED = "run.json"
 CLOSED = ("cancelled", "lost")
+REFUSED = {"state": "refused", "parameters": {}}  # what there is to know of a stage without record
 COPY = "open-"  # how the names of copies begin that were opened to work on a stage
 AIRFLOW_ID = re.compile(r"[a-z_]+__[0-9T:.+-]+(_\w+)?")
 
@@ -152,10 +153,14 @@ def gather(run: Run, stages: Iterable[str]) -> None:
     """
     children = [(child, start_of(child), child.own_records()) for child in run.children()]
     for stage in stages:
-        begun = [one for one in children if stage in one[2]]
-        facts: dict[str, dict] = {"reads": {}, "writes": {}, MAPPED: {}}
+        begun = [o for o in children if stage in o[2] or (o[0].path / f"{stage}.ipynb").exists()]
+        facts: dict[str, dict] = {"parameters": {}, "reads": {}, "writes": {}, MAPPED: {}}
         for child, start, records in begun:
-            index, record = child.path.name, records[stage]
+            index, record = child.path.name, records.get(stage, REFUSED)
+            own_values = {"run_dir", *start.get("values", {})}
+            facts["parameters"] = {
+                name: v for name, v in record["parameters"].items() if name not in own_values
+            }
             is_whole = record["state"] == "finished"
             state = {"stage": stage, "state": "finished" if is_whole else "failed"}
             facts[MAPPED][index] = start.get("values", {}) | state
@@ -163,9 +168,10 @@ def gather(run: Run, stages: Iterable[str]) -> None:
                 facts["writes"] |= {f"{index}/{n}": d for n, d in record["writes"].items()}
                 own = {name for one in records.values() for name in one["writes"]}
                 facts["reads"] |= {n: d for n, d in record["reads"].items() if n not in own}
-        started = min((records[stage]["started"] for _, _, records in begun), default=now())
+        times = [records[stage]["started"] for _, _, records in begun if stage in records]
+        started = min(times, default=now())
         head = {"stage": stage, "state": "finished", "started": started, "finished": now()}
-        write_json(run.path / RECORDS / f"{stage}.json", head | {"parameters": {}} | facts)
+        write_json(run.path / RECORDS / f"{stage}.json", head | facts)
 
 
 def lock_digest() -> str:

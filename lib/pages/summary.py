@@ -42,7 +42,7 @@ PRODUCTION_IS = re.compile(
     "|(?<=, in production, )is(?= this very model)"
 )
 UNKNOWN = {"default": None, "meaning": "", "domain": ""}  # of a parameter without a notebook
-CHILD_STAGE = ("name", "title", "state", "page", "started", "ended", "peak_memory_bytes", "error")
+CHILD_STAGE = ("name", "title", "state", "page", "started", "ended", "peak_memory_bytes", "taken")
 NOTEBOOK = re.compile(r"\d+_\w+\.ipynb")
 ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)\.html")
 
