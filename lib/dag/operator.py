@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.dag.assets import ARRIVED, data_asset
 from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 
+ARRIVALS = "arrived.json"  # the pipelines that a stage has brought new data
 logger = logging.getLogger(__name__)
 
 
@@ -166,6 +168,9 @@ class NotebookOperator(PapermillOperator):
             publish_page(run, complete=told)
             if "registration.json" in run.record(self.stage)["writes"]:
                 tell_promotion(run)
+            for name in run.read(ARRIVALS) if ARRIVED in self.outlets else ():
+                facts = {"run_dir": run.run_dir}
+                context["outlet_events"][ARRIVED].add(data_asset(name), extra=facts)
             return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
