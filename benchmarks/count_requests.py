@@ -2,10 +2,10 @@
 
 Run with ``python benchmarks/count_requests.py [--pipeline power] [--params '{…}']``. It makes three
 runs on sample data, as `make run` does: the first ever, the same again, whose stages are taken, and
-one that executes them all beside a model that serves; with `OUTPUTS_DIR` and MLflow's artifacts on a local
-S3 server and MLflow behind a server of its own: every request of every process is counted where it
-arrives, artifacts among those of S3. A stage's are those from the end of the one before to its own
-end, so that the first has the start of the run, too.
+one that executes them all beside a model that serves. `OUTPUTS_DIR` and MLflow's artifacts are on a
+local S3 server, MLflow is behind a server of its own, and every request of every process is counted
+where it arrives, artifacts among those of S3. A stage's are those from the end of the one before to
+its own end, so that the first has the start of the run, too.
 """
 
 import argparse
