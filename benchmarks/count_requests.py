@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("lib", "plugins", "Makefile", "requirements.lock")
 END = "end"
-SERVER_S = 60.0
+SERVER_S = 300.0
 
 
 @dataclass
