@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.dag.assets import data_asset, drift_asset, model_asset
+from lib.dag.assets import ARRIVED, data_asset, drift_asset, model_asset
 from lib.dag.clock import LiveCronTimetable
 from lib.dag.notify import failure_callbacks
 from lib.dag.operator import NotebookOperator
@@ -44,7 +44,6 @@ DRIFT = AssetAlias("drift")
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
     "catchup": False,
-    "max_active_runs": 1,
     "on_failure_callback": failure_callbacks(),
     "default_args": {"retries": 2, "retry_delay": timedelta(minutes=1)},
 }
@@ -113,6 +112,7 @@ def notebook_task(
     *,
     timeout_minutes: float = 120,
     silent_minutes: float = 30,
+    brings_data: bool = False,
     **more: object,
 ) -> NotebookOperator:
     """Return the task that runs ``<pipeline>/<stage>``; its id is the stage's name.
@@ -125,6 +125,9 @@ def notebook_task(
         Time limit of the whole notebook.
     silent_minutes : float, default 30
         How long one cell may run without printing anything.
+    brings_data : bool, default False
+        Whether it writes ``arrived.json``, a list of the pipelines that it has brought new data:
+        their `data_asset` is updated.
     **more
         Of Airflow's `BaseOperator`: ``trigger_rule="all_done"`` for a stage that gathers what
         mapped stages have left, some of which may have failed; ``pool`` …
@@ -134,6 +137,7 @@ def notebook_task(
         notebook=notebook,
         timeout=timedelta(minutes=timeout_minutes),
         silent_timeout=timedelta(minutes=silent_minutes),
+        outlets=[ARRIVED] if brings_data else [],
         doc_md=f"Runs `notebooks/{notebook}.ipynb`.",
         **more,
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from lib.ground import git, layout, outcome
 from lib.ground.console import account, is_interactive
-from lib.ground.files import ROOT, now, outputs_dir, read_object, write_json
+from lib.ground.files import ROOT, look_into, now, outputs_dir, read_object, write_json
 from lib.ground.folder import MAPPED, NAME, RECORDS, Run, look_at
 
 from upath import UPath
@@ -55,14 +55,16 @@ def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
     copies : bool, default False
         Whether to count the copies that were opened to work on a stage.
     """
-    root = outputs_dir()
-    return [
-        look_at(f"{parent.name}/{folder.name}")
-        for parent in ([root / pipeline] if pipeline else _shown(root))
-        for folder in _shown(parent)
-        if (folder / RECORDS).exists() or (folder / STARTED).exists()
-        if copies or not is_copy(folder)
-    ]
+    root, found = outputs_dir(), []
+    for parent in [root / pipeline] if pipeline else _shown(root):
+        with look_into(parent):
+            found += [
+                look_at(f"{parent.name}/{folder.name}")
+                for folder in _shown(parent)
+                if (folder / RECORDS).exists() or (folder / STARTED).exists()
+                if copies or not is_copy(folder)
+            ]
+    return found
 
 
 def is_copy(folder: UPath) -> bool:
@@ -131,8 +133,10 @@ def close_run(run: Run, state: str, reason: str) -> None:
     reason : str
         Why, a sentence for people.
     """
-    closed = {"state": state, "reason": reason, "at": now()}
-    write_json(run.path / STARTED, _read(run.path) | {"closed": closed})
+    closed, start = {"state": state, "reason": reason, "at": now()}, _read(run.path)
+    write_json(run.path / STARTED, start | {"closed": closed})
+    for child in run.children() if MAPPED in start else ():
+        close_run(child, state, reason)
 
 
 def counterpart(run: Run, other: Run) -> Run | None:

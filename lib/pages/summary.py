@@ -215,6 +215,7 @@ def _children(run: Run, start: dict) -> list[dict]:
     found = []
     for child in run.children():
         summary = read_summary(child)
+        summary = summarise(child) if summary["state"] == "running" else summary
         made = {"index": child.path.name, "run_dir": child.run_dir}
         made["values"] = summary["start"].get("values", {})
         stages = [{key: one[key] for key in CHILD_STAGE} for one in summary["stages"]]
