@@ -68,6 +68,7 @@ def open_client() -> "MlflowClient":
     """Return a client of the tracking server and registry, whose database is ready to use."""
     os.environ.setdefault("MLFLOW_ENABLE_TELEMETRY", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it asks for it
     os.environ[ARTIFACT_ROOT] = artifact_root()
     import mlflow
 
@@ -276,7 +277,7 @@ def _found(client: "MlflowClient", run: Run, identity: dict[str, str]) -> dict:
 def _made(client: "MlflowClient", run: Run, identity: dict[str, str]) -> dict:
     """Return the link of a new MLflow run."""
     tags = {"run_dir": run.run_dir, **identity}
-    return _link_to(client.create_run(_experiment(client, run.pipeline), None, tags, run.name))
+    return _link_to(client.create_run(experiment_of(client, run.pipeline), None, tags, run.name))
 
 
 def _link_to(found: "MlflowRun") -> dict:
@@ -321,7 +322,7 @@ def _short_source(values: Mapping[str, Value]) -> str:
     return source.split("?")[0].rstrip("/").rpartition("/")[2][:40]
 
 
-def _experiment(client: "MlflowClient", name: str) -> str:
+def experiment_of(client: "MlflowClient", name: str) -> str:
     """Return the id of an experiment, made now where there is none: on two machines, by one."""
     from mlflow import MlflowException
 

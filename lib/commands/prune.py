@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from lib import tracking
 from lib.commands.which import REFERENCE
 from lib.ground.console import redact, say
-from lib.ground.files import ROOT, is_local, outputs_dir, state_dir
+from lib.ground.files import ROOT, is_local, look_into, outputs_dir, state_dir
 from lib.ground.folder import Run
 from lib.ground.git import git
 from lib.ground.runs import list_runs
@@ -133,9 +133,10 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
     tracked : set of str
         Run folders with files in git.
     """
-    summary = summarise(run)
+    with look_into(run.path):
+        summary = summarise(run)
+        opened = [record.get("opened") for record in _records(run).values()]
     start, link = summary["start"], summary["mlflow"]
-    opened = [record.get("opened") for record in _records(run).values()]
     times = [summary["ended"], summary["started"], start.get("started"), *opened]
     here = tracking.tracking_uri()
     reasons = {

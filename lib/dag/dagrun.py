@@ -18,8 +18,8 @@ from lib.dag import scheduling
 from lib.dag.account import Account, became
 from lib.dag.lean import lean, open_bag
 from lib.floors import explain
+from lib.ground import addresses, layout
 from lib.ground import console as user
-from lib.ground import layout
 from lib.ground.files import look_into
 from lib.ground.folder import Run, look_at
 from lib.ground.parameters import Value, check_values, merge_parameters
@@ -385,7 +385,8 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
 
 def _tell_of(run: Run, state: str, console: TextIO) -> None:
     page = run.path / PAGE
-    facts = {"report": page if page.exists() else f"no page was written to {run.path}"}
+    there = page.exists()
+    facts = {"report": addresses.opens_at(page) if there else f"no page was written to {run.path}"}
     if state == "cancelled":
         console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
         facts["go on"] = f"make run RESUME={run.run_dir}"

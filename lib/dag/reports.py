@@ -16,18 +16,18 @@ import hashlib
 import os
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from lib.ground import layout
-from lib.ground.files import is_local, outputs_dir
+from lib.ground import addresses, layout
+from lib.ground.files import is_local, look_into, outputs_dir, read_bytes
 from lib.ground.runs import run_folder_name
 from lib.pages import html as page
+from lib.pages import links, publish, run_index, summary, two_runs
 from lib.pages import notebook as stage_page
-from lib.pages import publish, run_index, summary, two_runs
 from lib.pages.run_index import INDEX
 from lib.run import Run, open_run
 
@@ -42,6 +42,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 COMPARE = "compare"
 NONE = "There is no such report."
 STAGE_FILE = re.compile(r"(?P<stage>\d+_\w+)(\.attempt-\d+)?\.(?P<kind>html|ipynb)", re.ASCII)
+ENDED = ("passed", *run_index.ENDED_BADLY)
 SHOWN = (".json", ".ipynb", ".png", ".html")
 SANDBOX = "sandbox allow-scripts; frame-ancestors 'self'"
 HEADERS = {
@@ -119,7 +120,7 @@ def allowed(
     place = find(path, a, b)
     for run in place.runs:
         requires_access_dag("GET", DagAccessEntity.RUN, run.pipeline)(request, user)
-        if not run.path.exists() and not layout.folder(run.pipeline).is_dir():
+        if not layout.folder(run.pipeline).is_dir() and not run.path.exists():
             raise HTTPException(404, f"{run.pipeline} has no notebooks, so it has no reports.")
         _refuse_links_out(run)
     return place
@@ -207,12 +208,21 @@ def state(place: Allowed) -> JSONResponse:
 def render(place: Place, pipelines: list[str]) -> str:
     """Return the report at `place` as it is now.
 
+    On object storage that of a run which has ended is the page that lies there: to make it again
+    takes a request for everything that it shows. So what has become of a version since, it tells
+    as it was when the run ended.
+
     Parameters
     ----------
     place : Place
     pipelines : list of str
         Those that the index may show.
     """
+    with _looking(place):
+        return _render(place, pipelines)
+
+
+def _render(place: Place, pipelines: list[str]) -> str:
     if place.file == INDEX:
         rows = [row for row in run_index.read_rows() if row["pipeline"] in pipelines]
         return run_index.render([row | {"page": summary.PAGE} for row in rows])
@@ -222,12 +232,23 @@ def render(place: Place, pipelines: list[str]) -> str:
     if place.file == COMPARE:
         return two_runs.render(*place.runs, base="")
     (run,) = place.runs
+    stored = run.path / place.file
+    if not is_local(stored) and stored.exists() and summary.read_summary(run)["state"] in ENDED:
+        return links.moved(read_bytes(stored).decode(), addresses.running())
     if place.file == summary.PAGE:
         return publish.build(run, _with_pages(summary.summarise(run)))
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
     return stage_page.build(notebook)
+
+
+def _looking(place: Place) -> ExitStack:
+    """Return a context in which what a place shows is listed once."""
+    looks = ExitStack()
+    for run in place.runs:
+        looks.enter_context(look_into(run.path))
+    return looks
 
 
 def _with_pages(known: dict) -> dict:
@@ -262,11 +283,12 @@ def version(place: Place) -> str:
     """
     seen = hashlib.sha256()
     folders = [f for run in place.runs for f in (run.path, run.path / "stages")]
-    for folder in folders or [outputs_dir()]:
-        for entry in folder.fs.ls(folder.path, detail=True) if folder.exists() else []:
-            name = entry["name"].rpartition("/")[2]
-            if name.endswith(SHOWN) and not name.startswith("."):
-                seen.update(str(entry).encode())
+    with _looking(place):
+        for folder in folders or [outputs_dir()]:
+            for entry in folder.fs.ls(folder.path, detail=True) if folder.exists() else []:
+                name = entry["name"].rpartition("/")[2]
+                if name.endswith(SHOWN) and not name.startswith("."):
+                    seen.update(str(entry).encode())
     return seen.hexdigest()
 
 
@@ -274,7 +296,8 @@ def version(place: Place) -> str:
 def _state(run_dir: str, _version: str) -> str:
     """Return the state of a run; asked again only when something in its folder has changed."""
     run = open_run(run_dir)
-    return summary.summarise(run)["state"] if run.path.exists() else "waiting"
+    with look_into(run.path):
+        return summary.summarise(run)["state"] if run.path.exists() else "waiting"
 
 
 def _notebook(place: Place) -> Response:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from lib.ground import layout
+from lib.ground import attempts, layout
 from lib.ground.console import is_interactive, told_briefly
 from lib.ground.dataset import Dataset
 from lib.ground.files import (
@@ -34,7 +34,6 @@ from lib.ground.files import (
     read_object,
     state_dir,
     write_bytes,
-    write_json,
 )
 from lib.ground.parameters import Value
 
@@ -101,6 +100,7 @@ class Run:
     _reads: dict[str, str] = field(default_factory=dict, repr=False)
     _asked: dict[str, str] = field(default_factory=dict, repr=False)
     _writes: dict[str, str | None] = field(default_factory=dict, repr=False)
+    _held: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def run_dir(self) -> str:
@@ -315,7 +315,9 @@ class Run:
         self._write_record(head | more | {"parameters": self.parameters} | files)
 
     def _write_record(self, record: dict) -> None:
-        write_json(self.path / RECORDS / f"{self.stage}.json", record)
+        attempt = attempts.mine(self.run_dir, self.stage)
+        place = self.path / RECORDS / f"{self.stage}.json"
+        attempts.write_record(place, record, attempt, self._held)
 
     def _claim(self, name: str) -> None:
         """Record that the stage is about to write `name`, which unfinishes the stage.

@@ -10,7 +10,7 @@ import re
 
 from lib.ground import git, layout, outcome
 from lib.ground.console import account, is_interactive
-from lib.ground.files import ROOT, now, outputs_dir, read_object, write_json
+from lib.ground.files import ROOT, look_into, now, outputs_dir, read_object, write_json
 from lib.ground.folder import NAME, RECORDS, Run, look_at
 
 from upath import UPath
@@ -52,14 +52,16 @@ def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
     copies : bool, default False
         Whether to count the copies that were opened to work on a stage.
     """
-    root = outputs_dir()
-    return [
-        look_at(f"{parent.name}/{folder.name}")
-        for parent in ([root / pipeline] if pipeline else _shown(root))
-        for folder in _shown(parent)
-        if (folder / RECORDS).exists() or (folder / STARTED).exists()
-        if copies or not is_copy(folder)
-    ]
+    root, found = outputs_dir(), []
+    for parent in [root / pipeline] if pipeline else _shown(root):
+        with look_into(parent):
+            found += [
+                look_at(f"{parent.name}/{folder.name}")
+                for folder in _shown(parent)
+                if (folder / RECORDS).exists() or (folder / STARTED).exists()
+                if copies or not is_copy(folder)
+            ]
+    return found
 
 
 def is_copy(folder: UPath) -> bool:

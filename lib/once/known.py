@@ -9,7 +9,7 @@ runs that it names, makes a stage run.
 import json
 from collections.abc import Iterator, Mapping
 
-from lib.ground.files import locked, outputs_dir, write_bytes
+from lib.ground.files import locked, outputs_dir, read_bytes, write_bytes
 from lib.ground.folder import Run, asked_of, look_at
 from lib.ground.handover import TAKEN
 
@@ -43,7 +43,7 @@ def remember(run: Run, stage: str, key: str) -> None:
 def latest(pipeline: str, stage: str) -> list[str]:
     """Return the latest runs that hold a finished stage, whatever its key, newest first."""
     try:
-        return [str(name) for name in json.loads(_place(pipeline, stage, LATEST).read_text())]
+        return [str(name) for name in json.loads(read_bytes(_place(pipeline, stage, LATEST)))]
     except (OSError, ValueError, TypeError):
         return []
 
@@ -75,7 +75,7 @@ def _place(pipeline: str, stage: str, key: str) -> UPath:
 def _traces(place: UPath) -> list[dict]:
     """Return what is noted under a key; what is damaged counts for nothing."""
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(place))
         return [
             {"reads": dict(one["reads"]), "asked": dict(one["asked"]), "runs": list(one["runs"])}
             for one in found

@@ -54,12 +54,16 @@ def beside(notebook: UPath) -> None:
 
 def write_pages(runs: Iterable[Run]) -> None:
     """Write the pages of runs anew, and the index; print where they lie."""
-    summaries = [(run, write_summary(run)) for run in runs]
+    summaries = []
+    for run in runs:
+        with look_into(run.path):
+            summaries.append((run, write_summary(run)))
     index, rows = run_index.write_index(), run_index.read_rows()
     for run, summary in summaries:
         with look_into(run.path):
-            sys.stdout.write(f"{_write_page(run, summary, rows)}\n")
-    sys.stdout.write(f"{index}\n")
+            page = _write_page(run, summary, rows)
+        sys.stdout.write(f"{addresses.opens_at(page)}\n")
+    sys.stdout.write(f"{addresses.opens_at(index)}\n")
 
 
 def _write_page(

@@ -121,7 +121,7 @@ def load_ticks(
         - a path, glob or URL (any fsspec scheme) of text (CSV and such, plain or packed) or
           Parquet files;
         - a folder, path or URL, of such files, or one with such a folder for each symbol;
-        - ``"iceberg:<catalog>.<namespace>.<table>"``, by pyiceberg's own configuration of catalogs.
+        - ``"iceberg:<catalog>.<namespace>.<table>"``, see `lib.catalogs.load_table`.
 
         A relative path is looked up in ``DATA_DIR`` and then in the repository. Files are put in
         order of the symbol's first ticks and may not overlap. The one date in a file's name, if
