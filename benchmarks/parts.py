@@ -1,11 +1,11 @@
 """Measure the first two stages of `tick` on more ticks than memory holds, with one worker and more.
 
-``python benchmarks/parts.py --millions 10 50 200 --workers 1 2`` makes up days of `--day-ticks` trades,
-a Parquet file each, in a temporary folder, and executes both notebooks on them as a run does. Time
-by the clock, time of the processors (kernel and workers), and the largest memory that one process
-ever had (its peak of resident memory, in which shared pages count fully) stand in the table. The
-exit code is 1 if the bits of any result depend on the number of workers, or a process needs more
-than `MOST_MIB`. Kernels start anew, so 5 to 10 seconds of each stage are imports.
+``python benchmarks/parts.py --millions 12 52 200 --workers 1 2`` makes up days of four million
+trades, a Parquet file each, in a temporary folder, and executes both notebooks on them as a run
+does. Time by the clock, time of the processors (kernel and workers), and the largest memory that
+one process ever had (its peak of resident memory, in which shared pages count fully) stand in the
+table. The exit code is 1 if the bits of any result depend on the number of workers, or a process
+needs more than `MOST_MIB`. Kernels start anew, so 5 to 10 seconds of each stage are imports.
 """
 
 import argparse
@@ -96,9 +96,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--millions", type=int, nargs="+", default=[10, 50, 200])
+    parser.add_argument("--millions", type=int, nargs="+", default=[12, 52, 200])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--day-ticks", type=int, default=2_000_000)
+    parser.add_argument("--day-ticks", type=int, default=4_000_000)
     options = parser.parse_args()
     os.environ["WARM_KERNELS"] = "0"
     is_right = True
