@@ -8,7 +8,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from lib.dag.assets import data_asset, drift_asset, model_asset
+from lib.dag.assets import ARRIVED, data_asset, drift_asset, model_asset
 from lib.dag.clock import LiveCronTimetable
 from lib.dag.notify import failure_callbacks
 from lib.dag.operator import NotebookOperator
@@ -32,7 +32,6 @@ DRIFT = AssetAlias("drift")
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
     "catchup": False,
-    "max_active_runs": 1,
     "on_failure_callback": failure_callbacks(),
     "default_args": {"retries": 2, "retry_delay": timedelta(minutes=1)},
 }
@@ -97,7 +96,11 @@ def _options(stages: list[str]) -> dict[str, Param]:
 
 
 def notebook_task(
-    notebook: str, *, timeout_minutes: float = 120, silent_minutes: float = 30
+    notebook: str,
+    *,
+    timeout_minutes: float = 120,
+    silent_minutes: float = 30,
+    brings_data: bool = False,
 ) -> NotebookOperator:
     """Return the task that runs ``<pipeline>/<stage>``; its id is the stage's name.
 
@@ -109,12 +112,16 @@ def notebook_task(
         Time limit of the whole notebook.
     silent_minutes : float, default 30
         How long one cell may run without printing anything.
+    brings_data : bool, default False
+        Whether it writes ``arrived.json``, a list of the pipelines that it has brought new data:
+        their `data_asset` is updated.
     """
     return NotebookOperator(
         task_id=notebook.split("/")[1],
         notebook=notebook,
         timeout=timedelta(minutes=timeout_minutes),
         silent_timeout=timedelta(minutes=silent_minutes),
+        outlets=[ARRIVED] if brings_data else [],
         doc_md=f"Runs `notebooks/{notebook}.ipynb`.",
     )
 

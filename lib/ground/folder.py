@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from lib.ground import layout
+from lib.ground import attempts, layout
 from lib.ground.console import is_interactive, told_briefly
+from lib.ground.dataset import Dataset
 from lib.ground.files import (
     copy,
     digest,
@@ -33,7 +34,6 @@ from lib.ground.files import (
     read_object,
     state_dir,
     write_bytes,
-    write_json,
 )
 from lib.ground.parameters import Value
 
@@ -100,6 +100,7 @@ class Run:
     _reads: dict[str, str] = field(default_factory=dict, repr=False)
     _asked: dict[str, str] = field(default_factory=dict, repr=False)
     _writes: dict[str, str | None] = field(default_factory=dict, repr=False)
+    _held: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def run_dir(self) -> str:
@@ -197,6 +198,36 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
         self._writes[name] = written
 
+    def dataset(self, name: str) -> Dataset:
+        """Return the data set `name` that this or an earlier stage wrote, to be read by parts.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`. What a part holds is looked at when it is read.
+        """
+        with look_into(self.path / name):
+            self.check(name)
+        return Dataset(self.path / name)
+
+    @contextmanager
+    def writing_dataset(self, name: str) -> Iterator[Dataset]:
+        """Give an empty data set to write parts of, in any process, and to seal in the block.
+
+        If the block raises, nothing of it is kept.
+        """
+        self._claim(name)
+        made = Dataset(self.path / name)
+        _remove(made.path)
+        try:
+            yield made
+            _ = made.parts  # which there are once it is sealed
+            with look_into(made.path):
+                self._writes[name] = digest(made.path)
+        except BaseException:
+            _remove(made.path)
+            raise
+
     def local(self, name: str) -> Path:
         """Return a local path of the file or folder `name`, a copy where the run is remote.
 
@@ -284,7 +315,9 @@ class Run:
         self._write_record(head | more | {"parameters": self.parameters} | files)
 
     def _write_record(self, record: dict) -> None:
-        write_json(self.path / RECORDS / f"{self.stage}.json", record)
+        attempt = attempts.mine(self.run_dir, self.stage)
+        place = self.path / RECORDS / f"{self.stage}.json"
+        attempts.write_record(place, record, attempt, self._held)
 
     def _claim(self, name: str) -> None:
         """Record that the stage is about to write `name`, which unfinishes the stage.
@@ -338,6 +371,11 @@ def asked_of(record: Mapping) -> str:
     """Return a digest of what `Run.record` tells one stage of another, `run_dir` left out."""
     values = {k: v for k, v in record.get("parameters", {}).items() if k != "run_dir"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _remove(folder: UPath) -> None:
+    if folder.exists():
+        folder.fs.rm(folder.path, recursive=True)
 
 
 def _check_name(name: str) -> None:

@@ -1,9 +1,7 @@
 """Ticks in an Iceberg table: the data files that can hold those of some days and one symbol.
 
-The catalog is pyiceberg's own business (``.pyiceberg.yaml`` or ``PYICEBERG_CATALOG__...``), so no
-address or password is given here. Days and symbol are pushed down to the table: partitions and
-statistics leave out whole files before any is opened. One snapshot of the table is read, whatever
-is written to it meanwhile.
+Days and symbol are pushed down to the table: partitions and statistics leave out whole files before
+any is opened. One snapshot of the table is read, whatever is written to it meanwhile.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from lib.catalogs import load_table
 from lib.tick.read import RawTicks, TickFile, TickFormat, check_columns
 from lib.tick.rules import utc
 
@@ -29,7 +28,7 @@ def iceberg_finder(
     Parameters
     ----------
     name : str
-        ``<catalog>.<namespace>.<table>``, the catalog as pyiceberg's configuration calls it.
+        See `lib.catalogs.load_table`.
     symbol : str
         Symbol wanted; "" for all, or where the table has no column of symbols.
     form : TickFormat
@@ -39,15 +38,16 @@ def iceberg_finder(
     Raises
     ------
     ValueError
-        If catalog or table are not there, or its timestamps are of no type that can be filtered.
+        If catalog, table or snapshot are not there, or its timestamps are of no type that can be
+        filtered.
 
     Notes
     -----
     The data files are read one after the other, in order of their first ticks; pyiceberg holds
     the wanted columns and rows of one of them in memory.
     """
-    table = _load(name)
-    columns = [field.name for field in table.schema().fields]
+    table, snapshot = load_table(name)
+    columns = [field.name for field in table.scan(snapshot_id=snapshot).projection().fields]
     present = check_columns(name, columns, form)
     time_column, *others = present["timestamp"]
     if others:
@@ -69,24 +69,10 @@ def iceberg_finder(
                 partial(_open, table, columns, wanted, task),
                 first_us=_first(task, table, time_column, symbol_column, to_instant),
             )
-            for task in table.scan(wanted).plan_files()
+            for task in table.scan(wanted, snapshot_id=snapshot).plan_files()
         ]
 
     return find
-
-
-def _load(name: str) -> "Table":
-    from pyiceberg.catalog import load_catalog
-
-    catalog, _, identifier = name.partition(".")
-    try:
-        return load_catalog(catalog).load_table(identifier)
-    except Exception as error:  # every kind of catalog has errors of its own
-        raise ValueError(
-            f"the Iceberg catalog {catalog!r} gives no table {identifier!r} "
-            f"({type(error).__name__}): give iceberg:<catalog>.<namespace>.<table>, with a catalog "
-            "that pyiceberg's configuration names, in .pyiceberg.yaml or PYICEBERG_CATALOG__..."
-        ) from None
 
 
 def _clock(
