@@ -380,7 +380,7 @@ class Cluster:
         found = self.call(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return {one["task_id"]: one for one in found}
 
-    def wait_for_run(self, dag_id, run_id, seconds=240):
+    def wait_for_run(self, dag_id, run_id, seconds=400):
         """Return the state in which a DAG run has ended."""
 
         def ended():
