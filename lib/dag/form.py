@@ -32,7 +32,6 @@ DRIFT = AssetAlias("drift")
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
     "catchup": False,
-    "max_active_runs": 1,
     "on_failure_callback": failure_callbacks(),
     "default_args": {"retries": 2, "retry_delay": timedelta(minutes=1)},
 }

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.dag.assets import ARRIVED, data_asset
+from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.ground import layout
-from lib.ground.files import ROOT
+from lib.ground import attempts, layout
+from lib.ground.files import ROOT, look_into
 from lib.ground.parameters import (
     Value,
     check_values,
@@ -28,6 +29,7 @@ from lib.ground.parameters import (
 )
 from lib.ground.runs import note_start, run_of_airflow
 from lib.machine.executor import archive_previous, execute_notebook
+from lib.machine.scratch import mirrored
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
 from lib.once import choice
 from lib.pages.summary import PAGE
@@ -35,6 +37,7 @@ from lib.pages.summary import PAGE
 import_papermill()  # without the storage back ends that the provider would make it import
 
 from airflow.providers.papermill.operators.papermill import PapermillOperator  # noqa: E402
+from airflow.sdk.configuration import conf  # noqa: E402
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException  # noqa: E402
 
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ class NotebookOperator(PapermillOperator):
         silent_timeout: timedelta,
         **kwargs: object,
     ) -> None:
+        kwargs |= {"on_failure_callback": tell_lost, "on_retry_callback": tell_lost}
         super().__init__(
             input_nb=str(layout.notebook(*notebook.split("/"))),
             log_output=True,
@@ -103,42 +107,48 @@ class NotebookOperator(PapermillOperator):
         options, asked = choice.split(dag_run.conf or {})
         if choice.is_left_out(self.stage, options):
             raise AirflowSkipException(f"the run ends with {options['until_stage']}, as asked")
-        run.prepare()
-        self.log.info("run folder: %s", run.path)
-        note_start(
-            run,
-            dag_id=context["dag"].dag_id,
-            run_id=context["run_id"],
-            run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-            who=None if runs_without_server(context) else dag_run.triggering_user_name,
-            until=options.get("until_stage"),
-        )
-        last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
-        last |= self.stage == options.get("until_stage")
-        values, found, refusal = self._look(run, context, asked, options)
-        if found.record:
-            return self._leave(run, values, found, last=last)
-        notebook = run.path / f"{self.stage}.ipynb"
-        archive_previous(notebook)
-        if runs_without_server(context) and not refusal:
-            self._prepare_kernels()
-        publish_page(run)
+        with look_into(run.path):
+            run.prepare()
+            self.log.info("run folder: %s", run.path)
+            note_start(
+                run,
+                dag_id=context["dag"].dag_id,
+                run_id=context["run_id"],
+                run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+                who=None if runs_without_server(context) else dag_run.triggering_user_name,
+                until=options.get("until_stage"),
+            )
+            last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+            last |= self.stage == options.get("until_stage")
+            values, found, refusal = self._look(run, context, asked, options)
+            if found.record:
+                return self._leave(run, values, found, last=last)
+            notebook = run.path / f"{self.stage}.ipynb"
+            archive_previous(notebook)
+            if runs_without_server(context) and not refusal:
+                self._prepare_kernels()
+            publish_page(run)
         try:
             if refusal:
                 raise refusal
             if found.key.get("acts"):  # the registry knows a run by its MLflow run
                 self._mirror(run, values, "RUNNING", {})
+            attempt = attempts.mine(run.run_dir, self.stage)
             own = {n: values[n] for n in read_parameters(Path(self.input_nb)) if n in values}
-            done = execute_notebook(
-                self.input_nb,
-                notebook,
-                own | {"run_dir": run.run_dir},
-                cwd=ROOT,
-                timeout_s=self.timeout.total_seconds(),
-                silent_timeout_s=self.silent_timeout.total_seconds(),
-                log_output=True,
-            )
+            with mirrored(run, self.stage, attempt):
+                done = execute_notebook(
+                    self.input_nb,
+                    notebook,
+                    own | {"run_dir": run.run_dir},
+                    cwd=ROOT,
+                    timeout_s=self.timeout.total_seconds(),
+                    silent_timeout_s=self.silent_timeout.total_seconds(),
+                    log_output=True,
+                    attempt=attempt,
+                )
         except BaseException as error:
+            if _is_given_up(error):  # what there is to tell, another attempt tells
+                raise AirflowFailException(str(error)) from error
             self._tell_failure(run, values, error)
             if _is_final(error):
                 raise AirflowFailException(str(error)) from error
@@ -147,17 +157,21 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_seconds": done.seconds,
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
-        self._remember(run, values, found)
-        try:
-            self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
-        finally:
-            publish_page(run, complete=True)
-        if "registration.json" in run.record(self.stage)["writes"]:
-            tell_promotion(run)
-        for name in run.read(ARRIVALS) if ARRIVED in self.outlets else ():
-            facts = {"run_dir": run.run_dir}
-            context["outlet_events"][ARRIVED].add(data_asset(name), extra=facts)
-        return f"{run.run_dir}/{self.stage}.html"
+        with look_into(run.path):
+            self._remember(run, values, found)
+            told = True
+            try:
+                self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
+            except Exception:  # the notebook is done, and what comes next tells of it as well
+                told = False
+                logger.exception("MLflow could not be told; the next stage does so")
+            publish_page(run, complete=told)
+            if "registration.json" in run.record(self.stage)["writes"]:
+                tell_promotion(run)
+            for name in run.read(ARRIVALS) if ARRIVED in self.outlets else ():
+                facts = {"run_dir": run.run_dir}
+                context["outlet_events"][ARRIVED].add(data_asset(name), extra=facts)
+            return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""
@@ -170,6 +184,27 @@ class NotebookOperator(PapermillOperator):
         coming = [stage for stage in layout.planned(self.pipeline) if stage >= self.stage]
         provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
 
+    def _begin(self, run: "Run", context: "Context") -> None:
+        """Begin an attempt at the stage, from the code that the run's other stages had.
+
+        Where one machine does everything, or somebody has cleared a task of the run, its code may
+        have changed meanwhile, and the stages' records say so.
+
+        Raises
+        ------
+        ValueError
+            If the code is another.
+        """
+        task, dag_run = context["ti"], context["dag_run"]
+        attempt = attempts.begin(run.run_dir, self.stage, task.try_number, str(task.id))
+        apart = attempts.other_code(run.records(), attempt["code"])
+        one_machine = "Local" in conf.get("core", "executor") or runs_without_server(context)
+        if apart and not one_machine and not dag_run.clear_number:
+            raise ValueError(
+                f"{self.stage} would be executed from {attempt['code']} on {attempt['host']}, but "
+                f"{apart}: bring all workers to one commit, then clear this task, or begin a run"
+            )
+
     def _look(
         self, run: "Run", context: "Context", asked: dict, options: dict
     ) -> tuple[dict[str, Value], choice.Found, Exception | None]:
@@ -179,10 +214,13 @@ class NotebookOperator(PapermillOperator):
             values = self._values(context, asked)
             choice.check(self.pipeline, options)
             found = choice.obtain(run, self.stage, values, options)
+            if not found.record:
+                self._begin(run, context)
         except ValueError as error:
             return values, choice.Found(), error
         except (OSError, SyntaxError):  # the notebook itself will say what is wrong
             logger.exception("It could not be found out whether the stage was done before")
+            self._begin(run, context)
             return values, choice.Found(), None
         self.log.info("%s: %s", self.stage, found.told or "; ".join(found.why))
         return values, found, None
@@ -267,6 +305,12 @@ def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> No
     outcome.mark_failed(content, None, type(error).__name__, str(error))
     outcome.write_notebook(notebook, content)
     reports.write_html(notebook)
+
+
+def _is_given_up(error: BaseException) -> bool:
+    """Say whether the executor or the notebook was told that another attempt counts."""
+    name = attempts.StageGivenUp.__name__
+    return name in (type(error).__name__, getattr(error, "ename", ""))
 
 
 def _is_final(error: BaseException) -> bool:

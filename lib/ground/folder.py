@@ -18,19 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from lib.ground import layout
+from lib.ground import attempts, layout
 from lib.ground.console import is_interactive, told_briefly
+from lib.ground.dataset import Dataset
 from lib.ground.files import (
     copy,
     digest,
+    digest_of,
     is_local,
+    look_into,
     now,
     outputs_dir,
     put,
+    read_bytes,
     read_object,
     state_dir,
     write_bytes,
-    write_json,
 )
 from lib.ground.parameters import Value
 
@@ -97,6 +100,7 @@ class Run:
     _reads: dict[str, str] = field(default_factory=dict, repr=False)
     _asked: dict[str, str] = field(default_factory=dict, repr=False)
     _writes: dict[str, str | None] = field(default_factory=dict, repr=False)
+    _held: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def run_dir(self) -> str:
@@ -111,7 +115,7 @@ class Run:
         return path
 
     def prepare(self) -> None:
-        """Make the folder and see that it can be written.
+        """Make the folder and see that it can be written; a remote one says so when it is.
 
         Raises
         ------
@@ -119,6 +123,8 @@ class Run:
             If not; names the folder and the reason.
         """
         probe = self.path / ".writable"
+        if not is_local(probe):
+            return
         try:
             write_bytes(probe, b"")  # makes the folder
             probe.unlink()
@@ -148,7 +154,7 @@ class Run:
         data = _encode(name, content)
         self._claim(name)
         write_bytes(self.path / name, data)
-        self._settle(name)
+        self._writes[name] = digest_of(data)
 
     def read(self, name: str) -> Content:
         """Return the content of the file `name` that this or an earlier stage wrote.
@@ -159,8 +165,18 @@ class Run:
             If the file is missing, its stage did not finish, the file is not what that stage
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
-        self.check(name)
-        return _decode(name, (self.path / name).read_bytes())
+        data = b""
+
+        def found() -> str:
+            nonlocal data
+            try:
+                data = read_bytes(self.path / name)
+            except FileNotFoundError:
+                return ""
+            return digest_of(data)
+
+        self._check(name, found)
+        return _decode(name, data)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -176,10 +192,41 @@ class Run:
             yield made
             if not made.exists():
                 raise FileNotFoundError(f"the block that writes {name} made no such file")
+            written = digest(UPath(made))
             put(made, self.path / name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._settle(name)
+        self._writes[name] = written
+
+    def dataset(self, name: str) -> Dataset:
+        """Return the data set `name` that this or an earlier stage wrote, to be read by parts.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`. What a part holds is looked at when it is read.
+        """
+        with look_into(self.path / name):
+            self.check(name)
+        return Dataset(self.path / name)
+
+    @contextmanager
+    def writing_dataset(self, name: str) -> Iterator[Dataset]:
+        """Give an empty data set to write parts of, in any process, and to seal in the block.
+
+        If the block raises, nothing of it is kept.
+        """
+        self._claim(name)
+        made = Dataset(self.path / name)
+        _remove(made.path)
+        try:
+            yield made
+            _ = made.parts  # which there are once it is sealed
+            with look_into(made.path):
+                self._writes[name] = digest(made.path)
+        except BaseException:
+            _remove(made.path)
+            raise
 
     def local(self, name: str) -> Path:
         """Return a local path of the file or folder `name`, a copy where the run is remote.
@@ -189,11 +236,17 @@ class Run:
         UnfinishedStage
             As `read`.
         """
-        self.check(name)
         if is_local(self.path):
+            self.check(name)
             return Path((self.path / name).path)
         here = self.scratch / "local" / name
-        copy(self.path / name, UPath(here))
+
+        def found() -> str:
+            with look_into(self.path / name):
+                copy(self.path / name, UPath(here))
+            return digest(UPath(here))
+
+        self._check(name, found)
         return here
 
     def check(self, name: str) -> None:
@@ -204,11 +257,15 @@ class Run:
         UnfinishedStage
             As `read`. A person is told the shortest way on first.
         """
+        self._check(name, lambda: digest(self.path / name))
+
+    def _check(self, name: str, found: Callable[[], str]) -> None:
+        """Do as `check`; `found` gives the digest of what is there, "" where nothing is."""
         with told_briefly():
             _check_name(name)
             records = self.records()
             try:
-                writer = self._writer(name, records)
+                writer = self._writer(name, records, found)
                 self._refuse_stale(name, writer, records)
             except UnfinishedStage as error:
                 if not self.way_on or not is_interactive():
@@ -244,8 +301,9 @@ class Run:
     def records(self) -> dict[str, dict]:
         """Return the record of every stage that has started in this run, in stage order."""
         folder = self.path / RECORDS
-        names = sorted(path.stem for path in folder.iterdir()) if folder.exists() else []
-        return {name: self._record(name) for name in names if not name.startswith(".")}
+        with look_into(folder):
+            names = sorted(path.stem for path in folder.glob("*.json"))
+            return {name: self._record(name) for name in names if not name.startswith(".")}
 
     def _record(self, stage: str) -> dict:
         return read_object(self.path / RECORDS / f"{stage}.json")
@@ -257,21 +315,23 @@ class Run:
         self._write_record(head | more | {"parameters": self.parameters} | files)
 
     def _write_record(self, record: dict) -> None:
-        write_json(self.path / RECORDS / f"{self.stage}.json", record)
+        attempt = attempts.mine(self.run_dir, self.stage)
+        place = self.path / RECORDS / f"{self.stage}.json"
+        attempts.write_record(place, record, attempt, self._held)
 
     def _claim(self, name: str) -> None:
-        """Record that the stage is about to write `name`, which unfinishes the stage."""
+        """Record that the stage is about to write `name`, which unfinishes the stage.
+
+        What it has written before stands there with its digest; that of the last file, `finish`
+        puts there.
+        """
         if not self.stage:
             raise ValueError(f"this run was opened to be read; to write {name}, name the stage")
         _check_name(name)
         self._writes[name] = None
         self._save_record("running", {})
 
-    def _settle(self, name: str) -> None:
-        self._writes[name] = digest(self.path / name)
-        self._save_record("running", {})
-
-    def _writer(self, name: str, records: dict[str, dict]) -> str:
+    def _writer(self, name: str, records: dict[str, dict], found: Callable[[], str]) -> str:
         """Return the stage that wrote `name`, once sure that the file is whole."""
         writers = [stage for stage, record in records.items() if name in record["writes"]]
         if not writers:
@@ -287,9 +347,9 @@ class Run:
                 f"{name} in {self.run_dir} belongs to {writer}, which started at "
                 f"{record['started']} and has not finished: run {writer} again, to its last cell"
             )
-        found = digest(self.path / name)
-        if found != record["writes"][name]:
-            state = "damaged: not what was written" if found else "missing"
+        known = record["writes"] | (self._writes if writer == self.stage else {})
+        if (is_there := found()) != known[name]:
+            state = "damaged: not what was written" if is_there else "missing"
             raise UnfinishedStage(
                 f"{name} in {self.run_dir} is {state}: run {writer} again, to its last cell"
             )
@@ -311,6 +371,11 @@ def asked_of(record: Mapping) -> str:
     """Return a digest of what `Run.record` tells one stage of another, `run_dir` left out."""
     values = {k: v for k, v in record.get("parameters", {}).items() if k != "run_dir"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _remove(folder: UPath) -> None:
+    if folder.exists():
+        folder.fs.rm(folder.path, recursive=True)
 
 
 def _check_name(name: str) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from lib.ground import outcome
+from lib.ground.files import look_into
 from lib.machine.session import SIGNALS, Session, Watcher, import_papermill
 
 from upath import UPath
@@ -44,7 +45,11 @@ def archive_previous(output_path: UPath | str) -> UPath | None:
         The moved notebook; None if there was nothing to move.
     """
     path = UPath(output_path)
-    html = path.with_suffix(".html")
+    with look_into(path.parent):
+        return _archive(path, path.with_suffix(".html"))
+
+
+def _archive(path: UPath, html: UPath) -> UPath | None:
     if not path.exists() and not html.exists():
         return None
     finish_report(
@@ -99,6 +104,7 @@ def execute_notebook(
     timeout_s: float | None = None,
     silent_timeout_s: float | None = None,
     log_output: bool = False,
+    attempt: Mapping | None = None,
 ) -> Session:
     """Execute a notebook with `parameters` and write it, with HTML beside it.
 
@@ -122,6 +128,8 @@ def execute_notebook(
         Seconds that a cell may run without any output; a cell that keeps printing may run on.
     log_output : bool, default False
         Also write the cells' text output to the log, line by line as it comes.
+    attempt : mapping, optional
+        Of `lib.ground.attempts`: the notebook is written only as long as this attempt may.
 
     Returns
     -------
@@ -138,6 +146,8 @@ def execute_notebook(
         `timeout_s` or `silent_timeout_s` was reached.
     StageStopped
         A signal came whose earlier handler let the process go on.
+    StageGivenUp
+        Another attempt has begun.
     """
     begun, path = time.monotonic(), UPath(output_path)
     if "://" not in str(output_path):
@@ -151,6 +161,7 @@ def execute_notebook(
         timeout_s=timeout_s,
         silent_timeout_s=silent_timeout_s,
         log_output=log_output,
+        attempt=attempt or {},
     )
     base = tempfile.gettempdir()
     base = base if len(base) <= 60 else "/tmp"  # a unix socket's path may have 107 bytes at most

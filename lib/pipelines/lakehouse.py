@@ -4,6 +4,7 @@ The lake of a sample lies in the scratch folder of its run and goes with it. The
 catalog `lib.catalogs.LAKE`, and outlives all runs.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -186,7 +187,8 @@ def tidy(*, days: int, apply: bool) -> pd.DataFrame:
 
 
 def _open_lake() -> "Catalog":
-    (data_dir() / LAKE).mkdir(parents=True, exist_ok=True)
+    if isinstance(data_dir(), Path) and os.access(data_dir(), os.W_OK):
+        (data_dir() / LAKE).mkdir(exist_ok=True)
     return open_catalog(LAKE)
 
 
