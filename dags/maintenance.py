@@ -1,26 +1,19 @@
-"""Maintenance: tidy what pipelines keep outside of run folders, every week.
+"""Maintenance of the lake, every week: small files, old snapshots, files of nobody.
 
-Of the lake: small files are put together, snapshots of more than 30 days are let go unless a tag
-or a branch names them, and files that nothing refers to are deleted. `make tidy` says what it does.
+What a tag or a branch names stays. Notebook: `notebooks/maintenance/`; run folders:
+`outputs/maintenance/`.
 """
 
-from lib.dag.form import DAG_DEFAULTS
+from lib.dag.form import DAG_DEFAULTS, notebook_params, notebook_task
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, chain
 
 with DAG(
     dag_id="maintenance",
     doc_md=__doc__,
     schedule="0 5 * * 0",
     tags=["iceberg", "Sundays 05:00 UTC"],
+    params=notebook_params("maintenance", source="lake", days=30, apply=True),
     **DAG_DEFAULTS,
 ):
-
-    @task
-    def tidy() -> None:
-        """Tidy, and print what there was, what went and what there is."""
-        from lib.commands.tidy import main
-
-        main(apply=True)
-
-    tidy()
+    chain(notebook_task("maintenance/01_tidy"))

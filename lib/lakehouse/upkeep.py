@@ -49,7 +49,7 @@ def tidy(catalog: "Catalog", *, days: int = 30, apply: bool = False) -> pd.DataF
         for name in sorted(catalog.list_tables(namespace)):
             table = catalog.load_table(name)
             found[".".join(name)] = _tidy(catalog, table, before, apply=apply)
-    return pd.DataFrame(found).T.rename_axis("table")
+    return pd.DataFrame(found).T.convert_dtypes().rename_axis("table")
 
 
 def _tidy(

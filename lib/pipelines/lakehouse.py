@@ -186,6 +186,17 @@ def tidy(*, days: int, apply: bool) -> pd.DataFrame:
     return upkeep.tidy(_open_lake(), days=days, apply=apply)
 
 
+def lake_to_tidy(run: "Run", source: str, seed: int) -> "Catalog":
+    """Return the lake, or a small one of a sample, with two deliveries."""
+    if source != "sample":
+        return _open_lake()
+    options = {"source": source, "sample_days": 40, "sample_ticks": 200, "seed": seed}
+    catalog, _ = take_in(run, options)
+    for at in deliveries(catalog, POWER, options):
+        silver.update(catalog, POWER, "Europe/Paris", at=at)
+    return catalog
+
+
 def _open_lake() -> "Catalog":
     if isinstance(data_dir(), Path) and os.access(data_dir(), os.W_OK):
         (data_dir() / LAKE).mkdir(exist_ok=True)
