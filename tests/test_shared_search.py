@@ -19,7 +19,7 @@ from whole_runs import wait_for
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
 ]
 N_TRIALS = 12
@@ -80,7 +80,7 @@ def test_killed_workers_trial_is_done_again_and_the_total_is_exact(database):
     assert doomed.stdout.readline().startswith("took")
     others = [start(seed, 0.1) for seed in (1, 2)]
     doomed.kill()
-    said = [worker.communicate(timeout=120)[0] for worker in others]
+    said = [worker.communicate(timeout=240)[0] for worker in others]
     assert [worker.returncode for worker in others] == [0, 0]
     assert all("trial" in one for one in said), "the trials were not shared"
     states = Counter(trial.state.name for trial in study.trials)
