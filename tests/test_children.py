@@ -72,6 +72,8 @@ def test_child_reads_what_was_written_before_it_and_writes_for_itself():
     assert own["reads"] == {"scale.json": run.record("01_list")["writes"]["scale.json"]}
     assert run.child(0).local("scale.json").parent == run.child(1).local("scale.json").parent
     assert list(run.child(0).own_records()) == ["02_work"]
+    stage_of("wind/a", "04_table", metrics={"sum": 30})
+    assert run.child(0).read("metrics.json") == {"score": 10}, "the table came later"
 
 
 def test_child_refuses_a_file_that_an_earlier_stage_has_written_anew():
