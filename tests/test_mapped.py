@@ -27,9 +27,7 @@ def run_map(**params):
 
 
 def why(run):
-    return "\n".join(
-        errors(one, stage) for one in (run, *run.children()) for stage in one.records()
-    )
+    return "\n".join(errors(one, "0") for one in (run, *run.children()))
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from lib.ground.files import ROOT
 from lib.power import shared
-from lib.power.tuning import SPACE
+from lib.power.tuning import SPACE, score
+from lib.splits import time_folds
 
+import numpy as np
 import optuna
 import pytest
 from whole_runs import wait_for
@@ -119,8 +121,14 @@ def test_worker_that_comes_too_late_for_the_last_place_leaves_no_trial_behind(da
     assert [t.state.name for t in study.trials if shared.PLACE in t.user_attrs] == ["COMPLETE"]
 
 
-def test_a_trial_draws_from_the_space_of_the_embedded_search():
+def test_a_trial_of_lightgbm_is_scored_as_the_embedded_search_scores_it():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    y = x[:, 0] + 0.1 * rng.normal(size=400)
+    folds, params = time_folds(400, 2, 1), {"learning_rate": 0.2, "seed": 0}
     study = optuna.create_study()
-    drawn = shared.suggested(study.ask(), SPACE)
-    assert drawn.keys() == SPACE.keys()
-    assert all(SPACE[name]._contains(value) for name, value in drawn.items())
+    study.optimize(shared.lightgbm_objective(x, y, folds, params), n_trials=2)
+    for trial in study.trials:
+        assert trial.params.keys() == SPACE.keys()
+        rmse, _ = score(x, y, folds, params | trial.params, max_rounds=1000)
+        assert trial.value == pytest.approx(np.mean(rmse)) and trial.value < y.std()

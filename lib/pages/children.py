@@ -31,4 +31,6 @@ def render(summary: Mapping) -> str:
             for one in children
         ],
     )
-    return document(f"{summary['run_dir']}: child runs", body, "badges.css", "run.css", "children.css")
+    return document(
+        f"{summary['run_dir']}: child runs", body, "badges.css", "run.css", "children.css"
+    )
