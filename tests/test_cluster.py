@@ -124,16 +124,16 @@ def test_stage_from_other_code_than_those_before_it_is_refused(cluster):
     before = file.read_text()
     file.write_text(f"{before}# changed on one machine\n")
     try:
-        run_id = cluster.trigger("power", until_stage="02_features")
-        assert cluster.wait_for_run("power", run_id) == "failed"
+        run_id = cluster.trigger("toy")
+        assert cluster.wait_for_run("toy", run_id) == "failed"
     finally:
         file.write_text(before)
-    folder = cluster.run_folder("power", run_id)
+    folder = cluster.run_folder("toy", run_id)
     page = html.unescape((folder / "report.html").read_text())
-    assert "02_features would be executed from" in page and "bring all workers to one" in page
-    assert cluster.tasks("power", run_id)["02_features"]["try_number"] == 1
-    cluster.clear("power", run_id, "02_features")
-    assert cluster.wait_for_run("power", run_id) == "success", "cleared, with the same code again"
+    assert "02_judge would be executed from" in page and "bring all workers to one" in page
+    assert cluster.tasks("toy", run_id)["02_judge"]["try_number"] == 1
+    cluster.clear("toy", run_id, "02_judge")
+    assert cluster.wait_for_run("toy", run_id) == "success", "cleared, with the same code again"
 
 
 def test_broker_that_is_lost_with_all_it_holds_delays_what_waits_and_ends_nothing(cluster):
