@@ -108,8 +108,8 @@ def _dask(address: str) -> Iterator[tuple[Callable[..., Future], int]]:
         from distributed import Client
     except ImportError:
         raise RuntimeError(
-            f"DASK_SCHEDULER is {address}, and the package distributed is not installed: install "
-            "the extra cluster, or unset DASK_SCHEDULER"
+            f"DASK_SCHEDULER is {address}, and the package distributed is not installed: "
+            "make .venv/cluster installs it; or unset DASK_SCHEDULER"
         ) from None
     try:
         client = Client(address, timeout=WAIT_S, set_as_default=False)

@@ -10,7 +10,7 @@ from lib.run import open_run
 import pytest
 from serving import executed_here
 
-distributed = pytest.importorskip("distributed", reason="no distributed: install extra cluster")
+distributed = pytest.importorskip("distributed", reason="no distributed: make .venv/cluster")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TICKS = {"sample_ticks": 2_000, "train_days": 4, "control_ticks": 1_000, "n_phases": 2}
 
