@@ -364,10 +364,10 @@ class Cluster:
             "POST",
         )
 
-    def mlflow(self, path, **query):
+    def mlflow(self, page, /, **query):
         """Ask MLflow's REST API."""
         answer = requests.get(
-            f"{self.settings['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}",
+            f"{self.settings['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{page}",
             params=query,
             auth=("admin", PASSWORD),
             timeout=60,

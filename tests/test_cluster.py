@@ -150,7 +150,7 @@ def test_broker_that_is_lost_with_all_it_holds_delays_what_waits_and_ends_nothin
 
 def test_message_that_the_broker_gives_out_again_runs_nothing_twice(cluster):
     """`VISIBILITY_TIMEOUT` is seconds here, so that it happens to every stage that takes longer."""
-    run_id, folder, _ = begin_count(cluster, n=30)
+    run_id, folder, _ = begin_count(cluster, n=15)
     assert cluster.wait_for_run("count", run_id) == "success"
     said = [cluster.log_of(name) for name in cluster.machines if name != "head"]
     assert any("ignoring redelivered message" in text for text in said), "or the test tests nothing"
@@ -159,7 +159,7 @@ def test_message_that_the_broker_gives_out_again_runs_nothing_twice(cluster):
 
 
 def test_api_server_that_is_away_for_less_than_the_timeout_repeats_nothing(cluster):
-    run_id, folder, _ = begin_count(cluster, n=30)
+    run_id, folder, _ = begin_count(cluster, n=15)
     with cluster.paused("airflow api"):
         time.sleep(10)
     assert cluster.wait_for_run("count", run_id) == "success"
@@ -182,7 +182,7 @@ def test_mlflow_that_is_away_for_longer_than_a_stage_is_told_by_the_next_one(clu
 
 
 def test_s3_that_refuses_for_a_while_holds_a_stage_up_and_ends_nothing(cluster, s3_server):
-    run_id, folder, _ = begin_count(cluster, n=30)
+    run_id, folder, _ = begin_count(cluster, n=20)
     with cluster.s3_refuses():
         time.sleep(15)
     assert cluster.wait_for_run("count", run_id) == "success"
