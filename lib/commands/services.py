@@ -97,7 +97,8 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
 def prepare() -> None:
     """Make the databases of Airflow and MLflow, once; a second call returns at once."""
     done = state_dir() / ".airflow" / "ready"
-    if tracking_uri().startswith("sqlite"):
+    uri = tracking_uri()
+    if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
         open_client()
     if not done.exists():
         _ask("Airflow could not make its database", "airflow", "db", "migrate")
