@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-MINUTES = ("up", "new_runs", "whole_runs", "image_runs", "tick_runs", "serving", "faults", "ledger")
+MINUTES = (
+    "cluster",
+    "up",
+    "new_runs",
+    "whole_runs",
+    "image_runs",
+    "tick_runs",
+    "serving",
+    "faults",
+    "ledger",
+)
 LONGEST = [f"tests/test_{name}.py" for name in MINUTES]  # the others take less than a minute
 FOLDER = Path(tempfile.mkdtemp(prefix="pipelines-"))
 SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all processes of tests
@@ -33,6 +43,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         os.environ["JPY_SESSION_NAME"] = str(item.path)
         provisioner.use(provisioner.PATIENCE_S)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out a stage that is a link to one of another pipeline: it is tested there."""
+    return True if collection_path.is_symlink() else None
 
 
 def pytest_unconfigure() -> None:
