@@ -11,6 +11,7 @@ from lib.ground.folder import look_at
 from lib.pages.summary import summarise
 
 import pytest
+from test_opened_notebooks import run_all
 from upath import UPath
 from whole_runs import TOY, errors, go, impatient, mlflow_run, prepare
 
@@ -131,6 +132,21 @@ def test_failed_run_goes_on_in_its_folder_where_it_failed(place):
     assert tracking.link(run)["run_id"] == mlflow_id
     assert summarise(run)["state"] == "passed" and mlflow_run(run).info.status == "FINISHED"
     assert cli("run", "--resume", run.run_dir, "--force").returncode == 2
+
+
+def test_person_is_told_of_inputs_that_are_older_than_the_code_which_makes_them(place):
+    made, load = again(n=3)[2], place / "notebooks" / "toy" / "01_load.ipynb"
+    change = f"""import pathlib
+load = pathlib.Path({str(load)!r})
+before = load.read_text()
+written = load.write_text(before.replace("digest = ", "other = digest = "))"""
+    look, undo = "run = open_run(run_dir, stage='02_judge')", "written = load.write_text(before)"
+    shown = run_all(load.with_name("02_judge.ipynb"), place, change, look, undo, look)
+    said = [line for one in shown for line in one.get("text", "").splitlines()]
+    assert said[0].startswith(f"toy/dev begins from {made.run_dir}")
+    older = [n for n, line in enumerate(said) if line.startswith("Older")]
+    assert older == [2], "not before the change, and not where it is undone"
+    assert said[2].endswith("numbers.json (01_load: cell 2 is another: import hashlib)")
 
 
 def test_run_that_airflow_does_not_know_cannot_go_on(place):
