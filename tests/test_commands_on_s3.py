@@ -3,6 +3,7 @@
 import urllib.request
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from lib.commands import doctor, prune, reports, which
 from lib.ground import addresses, files
@@ -63,6 +64,7 @@ def test_run_enters_its_own_row_and_reads_no_other_run(asked):
     run = ended("last")
     others = [one for one in asked if "/wind/r" in one and "summary.json" not in one]
     assert not others, "but the one before, with which its page compares"
+    assert not [one for one in asked if "prefix=outputs/wind/&" in unquote(one)], asked
     assert {row["name"] for row in run_index.read_rows()} == {
         "r0",
         "r1",
@@ -108,9 +110,10 @@ def test_index_page_is_not_left_older_than_its_rows(s3, monkeypatch):
     assert "later" in page and "second" in page
 
 
-def test_watcher_finds_the_run_of_a_notebook(s3):
+def test_watcher_finds_the_run_of_a_notebook(s3, monkeypatch):
     run = ended("killed")
     (run.path / "report.html").unlink()
+    monkeypatch.setenv("OUTPUTS_DIR", f"{s3}/")
     publish.beside(type(s3)(f"{run.path}/02_evaluate.ipynb"))
     assert (run.path / "report.html").exists()
 
