@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from functools import partial
 from pathlib import Path
 
@@ -31,11 +30,6 @@ def die_once(marks, number):
     return number
 
 
-def pid(_):
-    time.sleep(0.05)
-    return os.getpid()
-
-
 def test_results_come_in_the_order_of_the_items_and_one_by_one():
     seen = []
     found = over(lambda item: seen.append(item) or square(item), range(5))
@@ -58,10 +52,8 @@ def test_progress_is_reported(monkeypatch):
 
 
 @pytest.mark.slow
-def test_processes_do_the_same_and_one_that_is_killed_is_named(tmp_path):
-    assert list(over(square, range(20), n_workers=2)) == [n * n for n in range(20)]
-    assert os.getpid() not in set(over(pid, range(4), n_workers=2))
+def test_processes_name_the_part_that_failed_or_whose_process_was_killed(tmp_path):
     with pytest.raises(ValueError, match="cannot be\npart: 3"):
         list(over(fail, range(5), n_workers=2))
-    with pytest.raises(RuntimeError, match="was killed, most likely for want of memory"):
+    with pytest.raises(RuntimeError, match=r"^\d+: .* killed, most likely for want of memory"):
         list(over(partial(die_once, tmp_path), range(20), n_workers=2))

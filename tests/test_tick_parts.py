@@ -11,6 +11,7 @@ from lib.tick.sample import sample_ticks
 
 import pandas as pd
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
@@ -47,6 +48,13 @@ def test_files_cut_anywhere_give_the_same_parts(tmp_path_factory, cuts, n_days):
     assert cut[0] == whole[0] and cut[3] == whole[3]
     if not n_days:  # otherwise files of earlier days are left unopened
         assert cut == whole
+
+
+@pytest.mark.slow
+def test_four_processes_give_the_same_parts(tmp_path):
+    source = put(tmp_path / "raw", [150, 350, 500])
+    alone = loaded(tmp_path / "alone", source)
+    assert loaded(tmp_path / "four", source, n_workers=4) == alone
 
 
 def test_bars_of_days_are_those_of_all_ticks(tmp_path):

@@ -29,7 +29,7 @@ def tell_lost(context: "Context") -> None:
     from lib.pages import publish
 
     task = context["ti"]
-    run = runs.run_of_airflow(task.dag_id, task.run_id)
+    run = runs.run_of_airflow(task.dag_id, task.run_id, task.map_index)
     place = run.path / RECORDS / f"{task.task_id}.json"
     if not attempts.give_up(place, task.task_id, task.try_number, str(task.id)):
         return

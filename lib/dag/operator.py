@@ -20,6 +20,7 @@ from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
 from lib.ground import attempts, layout
 from lib.ground.files import ROOT, look_into
+from lib.ground.folder import MAPPED
 from lib.ground.parameters import (
     Value,
     check_values,
@@ -27,7 +28,7 @@ from lib.ground.parameters import (
     read_parameters,
     values_of_run,
 )
-from lib.ground.runs import note_start, run_of_airflow
+from lib.ground.runs import gather, note_start, run_of_airflow
 from lib.machine.executor import archive_previous, execute_notebook
 from lib.machine.scratch import mirrored
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
@@ -43,7 +44,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException  #
 if TYPE_CHECKING:
     from lib.run import Run
 
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
     from upath import UPath
 
 
@@ -71,11 +72,13 @@ class NotebookOperator(PapermillOperator):
         Time limit of the whole notebook.
     silent_timeout : timedelta
         How long a cell may run without any output.
+    mapped : dict, optional
+        Of a mapped stage: the parameters that differ from one map index to the next.
     **kwargs
         Passed to Airflow's `BaseOperator`.
     """
 
-    template_fields = ()
+    template_fields = ("mapped",)
     ui_color = "#e8eef7"
 
     def __init__(
@@ -84,6 +87,7 @@ class NotebookOperator(PapermillOperator):
         notebook: str,
         timeout: timedelta,
         silent_timeout: timedelta,
+        mapped: dict[str, Value] | None = None,
         **kwargs: object,
     ) -> None:
         kwargs |= {"on_failure_callback": tell_lost, "on_retry_callback": tell_lost}
@@ -96,6 +100,7 @@ class NotebookOperator(PapermillOperator):
         self.pipeline, self.stage = notebook.split("/")
         self.timeout = timeout
         self.silent_timeout = silent_timeout
+        self.mapped = mapped or {}
         dag = self.get_dag()  # its parameters now: Airflow puts a run's values into them
         params = dag.params.items() if dag else ()
         self.written = {name: param.value for name, param in params if name not in choice.OPTIONS}
@@ -103,22 +108,17 @@ class NotebookOperator(PapermillOperator):
     @interrupt_is_final()
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
-        run, dag_run = run_of_airflow(self.pipeline, context["run_id"]), context["dag_run"]
+        run, dag_run = run_of(self.pipeline, context), context["dag_run"]
         options, asked = choice.split(dag_run.conf or {})
         if choice.is_left_out(self.stage, options):
             raise AirflowSkipException(f"the run ends with {options['until_stage']}, as asked")
         with look_into(run.path):
             run.prepare()
             self.log.info("run folder: %s", run.path)
-            note_start(
-                run,
-                dag_id=context["dag"].dag_id,
-                run_id=context["run_id"],
-                run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-                who=None if runs_without_server(context) else dag_run.triggering_user_name,
-                until=options.get("until_stage"),
-            )
-            last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+            self._note_start(run, context, options)
+            after = self.get_flat_relatives(upstream=False)
+            others = [task for task in after if isinstance(task, NotebookOperator)]
+            last = not any(self._shares(task) for task in others)
             last |= self.stage == options.get("until_stage")
             values, found, refusal = self._look(run, context, asked, options)
             if found.record:
@@ -176,6 +176,31 @@ class NotebookOperator(PapermillOperator):
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""
         raise StageStopped("Airflow stopped the task")
+
+    def _note_start(self, run: "Run", context: "Context", options: dict) -> None:
+        """Keep how the run has begun, of a child run its parent too; gather mapped stages."""
+        dag_run, stages = context["dag_run"], notebook_tasks(context["dag"])
+        mapped = [task.stage for task in stages if task.get_closest_mapped_task_group()]
+        facts = {
+            "dag_id": context["dag"].dag_id,
+            "run_id": context["run_id"],
+            "run_type": str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+            "who": None if runs_without_server(context) else dag_run.triggering_user_name,
+            "until": options.get("until_stage"),
+            MAPPED: mapped,
+        }
+        if run.parent:
+            note_start(run.parent, **facts)
+            own = {"map_index": str(context["ti"].map_index), "values": self.mapped}
+            note_start(run, **facts | own)
+        else:
+            note_start(run, **facts)
+            gather(run, [stage for stage in mapped if stage < self.stage])
+
+    def _shares(self, other: "NotebookOperator") -> bool:
+        """Say whether another task works in the same run folder: the run's, or a child run's."""
+        mine, its = self.get_closest_mapped_task_group(), other.get_closest_mapped_task_group()
+        return bool(mine) == bool(its)
 
     def _prepare_kernels(self) -> None:
         """Start what the kernels of this stage and of those after it are forked from."""
@@ -249,7 +274,7 @@ class NotebookOperator(PapermillOperator):
             If one has an unknown name, a wrong type, or a value outside of its domain.
         """
         declared = merge_parameters(layout.declared(self.pipeline))
-        values = values_of_run(declared, self.written, asked)
+        values = values_of_run(declared, self.written, asked) | self.mapped
         for name, value in values.items():
             if value == self.written.get(name):  # what a person enters is never a template
                 values[name] = self.render_template(value, context)
@@ -272,6 +297,17 @@ class NotebookOperator(PapermillOperator):
         except Exception as second:  # the first error is the one to be raised, with this on it
             error.add_note(f"and MLflow could not be told: {second}")
         publish_page(run, complete=True)
+
+
+def notebook_tasks(dag: "DAG") -> list[NotebookOperator]:
+    """Return the tasks of a DAG that run notebooks, in order of their stages."""
+    found = [task for task in dag.tasks if isinstance(task, NotebookOperator)]
+    return sorted(found, key=lambda task: task.stage)
+
+
+def run_of(pipeline: str, context: "Context") -> "Run":
+    """Return the run folder that a task works in: of a mapped one, that of its child run."""
+    return run_of_airflow(pipeline, context["run_id"], context["ti"].map_index)
 
 
 def runs_without_server(context: "Context") -> bool:

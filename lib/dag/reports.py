@@ -24,9 +24,9 @@ from urllib.parse import quote, urlencode
 
 from lib.ground import addresses, layout
 from lib.ground.files import is_local, look_into, outputs_dir, read_bytes
-from lib.ground.runs import run_folder_name
+from lib.ground.runs import run_of_airflow
+from lib.pages import children, links, publish, run_index, summary, two_runs
 from lib.pages import html as page
-from lib.pages import links, publish, run_index, summary, two_runs
 from lib.pages import notebook as stage_page
 from lib.pages.run_index import INDEX
 from lib.run import Run, open_run
@@ -43,6 +43,7 @@ COMPARE = "compare"
 NONE = "There is no such report."
 STAGE_FILE = re.compile(r"(?P<stage>\d+_\w+)(\.attempt-\d+)?\.(?P<kind>html|ipynb)", re.ASCII)
 ENDED = ("passed", *run_index.ENDED_BADLY)
+PAGES = (summary.PAGE, summary.CHILDREN)
 SHOWN = (".json", ".ipynb", ".png", ".html")
 SANDBOX = "sandbox allow-scripts; frame-ancestors 'self'"
 HEADERS = {
@@ -103,9 +104,9 @@ def find(path: str, a: str = "", b: str = "") -> Place:
         run = open_run(run_dir)
     except ValueError as error:
         raise HTTPException(404, NONE) from error
-    if file != summary.PAGE and not STAGE_FILE.fullmatch(file):
+    if file not in PAGES and not STAGE_FILE.fullmatch(file):
         raise HTTPException(404, NONE)
-    stage = "" if file == summary.PAGE else f" / {file.rpartition('.')[0]}"
+    stage = "" if file in PAGES else f" / {file.rpartition('.')[0]}"
     return Place(quote(path), f"{run.pipeline} / {run.name}{stage}", (run,), file)
 
 
@@ -156,10 +157,14 @@ Allowed = Annotated[Place, Depends(allowed)]
 
 @router.get("/run/{dag_id}/{run_id}")
 @router.get("/run/{dag_id}/{run_id}/{task_id}")
-def of_airflow(request: Request, dag_id: str, run_id: str, task_id: str = "") -> RedirectResponse:
+@router.get("/run/{dag_id}/{run_id}/{task_id}/{map_index}")
+def of_airflow(
+    request: Request, dag_id: str, run_id: str, task_id: str = "", map_index: str = ""
+) -> RedirectResponse:
     """Lead from what Airflow knows, its ids, to the report of a DAG run or of one of its tasks."""
     name = f"{task_id}.html" if task_id else summary.PAGE
-    place = find(f"{dag_id}/{run_folder_name(run_id)}/{name}")
+    index = int(map_index) if map_index.isdecimal() else -1  # else Airflow has none to fill in
+    place = find(f"{run_of_airflow(dag_id, run_id, index).run_dir}/{name}")
     return RedirectResponse(f"{request.scope['root_path']}/view/{place.path}", 307)
 
 
@@ -235,8 +240,9 @@ def _render(place: Place, pipelines: list[str]) -> str:
     stored = run.path / place.file
     if not is_local(stored) and stored.exists() and summary.read_summary(run)["state"] in ENDED:
         return links.moved(read_bytes(stored).decode(), addresses.running())
-    if place.file == summary.PAGE:
-        return publish.build(run, _with_pages(summary.summarise(run)))
+    if place.file in PAGES:
+        known = _with_pages(summary.summarise(run))
+        return publish.build(run, known) if place.file == summary.PAGE else children.render(known)
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
@@ -254,7 +260,7 @@ def _looking(place: Place) -> ExitStack:
 def _with_pages(known: dict) -> dict:
     """Return a summary where every stage that has begun has a page, as it has here."""
     stages = [
-        stage | {"page": f"{stage['name']}.html" if stage["notebook"] else None}
+        stage | {"page": f"{stage['name']}.html" if stage["notebook"] else stage["page"]}
         for stage in known["stages"]
     ]
     return known | {"stages": stages}

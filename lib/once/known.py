@@ -36,12 +36,18 @@ def remember(run: Run, stage: str, key: str) -> None:
         names = [first, *(name for name in (run.run_dir, *names) if name != first)]
         whole = {**trace, "runs": names[:MOST_RUNS]}
         write_bytes(place, json.dumps([whole, *others][:MOST_TRACES]).encode())
-        runs = [run.run_dir, *(name for name in latest(run.pipeline, stage) if name != run.run_dir)]
+        whole = (run.parent or run).run_dir
+        before = latest(run.pipeline, stage)
+        others = [name for name in before if not f"{name}/".startswith(f"{whole}/")]
+        runs = [run.run_dir, *others]
         write_bytes(_place(run.pipeline, stage, LATEST), json.dumps(runs[:MOST_TOLD]).encode())
 
 
 def latest(pipeline: str, stage: str) -> list[str]:
-    """Return the latest runs that hold a finished stage, whatever its key, newest first."""
+    """Return the latest runs that hold a finished stage, whatever its key, newest first.
+
+    Of the child runs of one run there is the last alone.
+    """
     try:
         return [str(name) for name in json.loads(read_bytes(_place(pipeline, stage, LATEST)))]
     except (OSError, ValueError, TypeError):

@@ -17,7 +17,9 @@ from lib.tick.rules import utc
 if TYPE_CHECKING:
     import pyarrow as arrow
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.io import FileIO
     from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table.metadata import TableMetadata
 
 
 def iceberg_finder(
@@ -66,7 +68,7 @@ def iceberg_finder(
         return [
             TickFile(
                 task.file.file_path.rsplit("/", 1)[-1],
-                partial(_open, table, columns, wanted, task),
+                partial(_open, table.metadata, table.io, columns, wanted, task),
                 first_us=_first(task, table, time_column, symbol_column, to_instant),
             )
             for task in table.scan(wanted, snapshot_id=snapshot).plan_files()
@@ -116,7 +118,8 @@ def _first(
 
 
 def _open(
-    table: "Table",
+    metadata: "TableMetadata",
+    io: "FileIO",
     columns: list[str],
     wanted: "BooleanExpression",
     task: "FileScanTask",
@@ -125,8 +128,7 @@ def _open(
     def batches(names: list[str]) -> Iterator["arrow.RecordBatch"]:
         from pyiceberg.io.pyarrow import ArrowScan
 
-        schema = table.scan(selected_fields=tuple(names)).projection()
-        scan = ArrowScan(table.metadata, table.io, schema, wanted)
+        scan = ArrowScan(metadata, io, metadata.schema().select(*names), wanted)
         return scan.to_record_batches([task])
 
     return RawTicks(columns, batches, may_be_empty=True)
