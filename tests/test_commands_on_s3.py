@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
+from lib import tracking
 from lib.commands import doctor, prune, reports, which
 from lib.ground import addresses, files
 from lib.ground.files import outputs_dir, read_tagged, write_if
@@ -150,7 +151,9 @@ def test_latest_run_is_found_by_the_index(asked):
 def test_prune_deletes_what_is_old_and_keeps_the_rest(s3, tmp_path, capsys):
     new_store(tmp_path / "outputs")
     ended("old")
-    ended("young", started=datetime.now(UTC).isoformat())
+    young = ended("young", started=datetime.now(UTC).isoformat())
+    logged = tracking.open_client().get_run(tracking.mirror(young)["run_id"]).info.artifact_uri
+    assert logged.startswith(f"{s3}/.mlflow/"), "beside the runs, where no server says otherwise"
     prune.main(last=0, days=30)
     assert "wind/old" in capsys.readouterr().out and (s3 / "wind" / "old").exists()
     prune.main(last=0, days=30, apply=True)
