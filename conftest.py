@@ -14,11 +14,13 @@ SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all 
 os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-os.environ.setdefault("WARM_KERNELS", "0")  # as CI has it; 1 runs everything in forked kernels
 
 from lib.commands.services import airflow_settings  # noqa: E402
+from lib.machine import provisioner  # noqa: E402
 
 os.environ.update(airflow_settings())  # before anything imports Airflow
+if provisioner.is_on():
+    provisioner.own_folder()  # one warm process of a kind for all processes of tests
 del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests change
 
 
@@ -26,11 +28,9 @@ del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests c
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Name the notebook whose cells come next to the kernel that nbval starts, as JupyterLab does.
 
-    A kernel that is forked (`WARM_KERNELS=1`) comes from the process that has its imports.
+    A kernel that is forked comes from the process that has its imports.
     """
     if item.path.suffix == ".ipynb":
-        from lib.machine import provisioner
-
         os.environ["JPY_SESSION_NAME"] = str(item.path)
         provisioner.use(provisioner.PATIENCE_S)
 
