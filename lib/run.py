@@ -10,6 +10,7 @@ from lib.ground import handover, layout
 from lib.ground.console import is_interactive, say, shell, told_briefly
 from lib.ground.folder import Run, UnfinishedStage, look_at
 from lib.ground.parameters import Value, check_values, read_parameters
+from lib.ground.runs import COPY
 
 __all__ = ["Run", "UnfinishedStage", "open_run"]
 
@@ -64,7 +65,8 @@ def _notebook_parameters(run: Run, stage: str) -> dict[str, Value]:
     if running is None:
         return {}
     own = run.path / OPENED / f"{stage}.ipynb"
-    notebook = own if own.exists() else layout.notebook(run.pipeline, stage)
+    is_own = run.name.startswith(COPY) and own.exists()
+    notebook = own if is_own else layout.notebook(run.pipeline, stage)
     if not notebook.exists():
         return {}
     declared = read_parameters(notebook)

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from lib.ground.console import redact
-from lib.ground.files import ROOT, data_dir
+from lib.ground.console import redact, say
+from lib.ground.files import ROOT, data_dir, state_dir
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+    from upath import UPath
 
 
 def without_secrets(message: str, source: str, shown: str, *secrets: str | None) -> str:
@@ -25,15 +26,42 @@ def without_secrets(message: str, source: str, shown: str, *secrets: str | None)
     return redact(message)
 
 
+def local_data(name: str) -> Path:
+    """Return where a file below `DATA_DIR` lies on this machine, or would if it were there.
+
+    Of a remote one it is a copy in `.data/` beside the databases, which is said, and made anew when
+    the file is another.
+    """
+    place = data_dir() / name
+    if isinstance(place, Path):
+        return place
+    copy = state_dir() / ".data" / name
+    noted = copy.with_name(f".{copy.name}.tag")
+    if not place.is_file():
+        return copy
+    tag = place.fs.ukey(place.path)
+    if not (copy.exists() and noted.exists() and noted.read_text() == tag):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        part = copy.with_name(f".{copy.name}.part")
+        place.fs.get_file(place.path, str(part))
+        part.replace(copy)
+        noted.write_text(tag)
+        say(f"copied {redact(str(place))}, {copy.stat().st_size / 1e6:,.1f} MB, to {copy}")
+    return copy
+
+
 def find_file(path: str, *, hint: str = "") -> Path:
-    """Return the one local file that `path` names: below `DATA_DIR`, or in the repository.
+    """Return the one file that `path` names: below `DATA_DIR`, or in the repository.
+
+    Of a remote `DATA_DIR` it is a copy, see `local_data`.
 
     Raises
     ------
     ValueError
         If it is in neither; `hint` says what else the caller takes.
     """
-    found = [place for place in _places(path) if place.is_file()]
+    local = [place if isinstance(place, Path) else local_data(path) for place in _places(path)]
+    found = [place for place in local if place.is_file()]
     if not found:
         raise _nothing_found(path, hint)
     return found[0]
@@ -157,14 +185,14 @@ def _base(file: str) -> str:
     return file.rsplit("/", 1)[-1]
 
 
-def _places(source: str) -> list[Path]:
+def _places(source: str) -> "list[Path | UPath]":
     """Return where a path is looked for: relative ones in `DATA_DIR`, then in the repository."""
     path = Path(source).expanduser()
-    return [path] if path.is_absolute() else [data_dir() / path, ROOT / path]
+    return [path] if path.is_absolute() else [data_dir() / source, ROOT / path]
 
 
 def _nothing_found(source: str, hint: str) -> ValueError:
-    places = " and ".join(str(place) for place in _places(source))
+    places = " and ".join(redact(str(place)) for place in _places(source))
     return ValueError(
         f"no file matches {source!r}: looked for {places}. Correct the path or set DATA_DIR to the "
         f"folder that holds it{', or ' + hint if hint else ''}"

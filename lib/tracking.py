@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.ground import git
-from lib.ground.files import copy, locked, now, outputs_dir, read_object, state_dir, write_json
+from lib.ground.files import (
+    copy,
+    locked,
+    look_into,
+    now,
+    outputs_dir,
+    read_object,
+    state_dir,
+    write_json,
+)
 from lib.ground.folder import look_at
 from lib.ground.handover import TAKEN
 from lib.ground.parameters import Value
@@ -34,6 +43,7 @@ from upath import UPath
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
+    from mlflow.entities import Run as MlflowRun
 
 warnings.filterwarnings("ignore", "IProgress not found")  # MLflow's progress bars are off
 
@@ -66,7 +76,9 @@ def open_client() -> "MlflowClient":
     mlflow.set_tracking_uri(tracking_uri())  # else MLflow looks for a database where it stands
     if given is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # which MLflow may have set
-    with locked("mlflow"):
+    if tracking_uri().startswith("http"):
+        return mlflow.MlflowClient()
+    with locked("mlflow"):  # it makes its database when it is asked first
         client = mlflow.MlflowClient()
         client.get_experiment("0")
     return client
@@ -101,6 +113,9 @@ def mirror(
 ) -> dict:
     """Log to MLflow what the run folder holds and MLflow does not have yet.
 
+    Where that is nothing, MLflow is not asked. The stage for which `run` is open is not logged
+    before it is finished.
+
     Parameters
     ----------
     run : Run
@@ -123,11 +138,18 @@ def mirror(
     mlflow.MlflowException
         If the tracking server refuses or cannot be reached.
     """
+    with look_into(run.path):
+        return _mirror(run, status, metrics or {}, parameters or {})
+
+
+def _mirror(
+    run: Run, status: str | None, metrics: Mapping[str, float], parameters: Mapping[str, Value]
+) -> dict:
     from mlflow.entities import Metric, Param, RunTag
 
     client = open_client()
     records = run.records()
-    values = dict(parameters or {})
+    values = dict(parameters)
     for record in records.values():
         values |= record["parameters"]
     values.pop("run_dir", None)
@@ -142,7 +164,16 @@ def mirror(
             tags[f"taken.{stage}"] = f"from {record[TAKEN]}, executed at {record['finished']}"
     if changed:  # which MLflow cannot take any more
         tags[CHANGED] = json.dumps(changed, sort_keys=True)
-    fresh = {s: r for s, r in records.items() if known["logged"].get(s) != _fingerprint(run, s, r)}
+    fresh = {
+        stage: record
+        for stage, record in records.items()
+        if stage != run.stage or record["state"] == "finished"
+        if known["logged"].get(stage) != _fingerprint(run, stage, record)
+    }
+    status = status or ("RUNNING" if identity else "FINISHED")
+    if not (fresh or metrics or changed or texts.keys() - known["values"].keys()):
+        if known.get("status") == status:
+            return known
     _log_models(client, run, known, fresh)
     written = {name for r in fresh.values() if r["state"] == "finished" for name in r["writes"]}
     measured = read_object(run.path / "metrics.json") if "metrics.json" in written else {}
@@ -154,7 +185,7 @@ def mirror(
         known["run_id"],
         metrics=[
             Metric(k, float(v), stamp, 0, model_id=model)
-            for k, v in {**(metrics or {}), **measured}.items()
+            for k, v in {**metrics, **measured}.items()
         ],
         params=[Param(k, v) for k, v in texts.items() if k not in known["values"]],
         tags=[RunTag(k, str(v)) for k, v in tags.items()],
@@ -163,11 +194,7 @@ def mirror(
         client.log_inputs(known["run_id"], [_dataset_input(run)])
     executed = {stage: record for stage, record in fresh.items() if not _is_taken(run, record)}
     _log_files(client, run, known["run_id"], executed)
-    status = status or ("RUNNING" if identity else "FINISHED")
-    if status == "RUNNING":
-        client.update_run(known["run_id"], status=status)
-    else:
-        client.set_terminated(known["run_id"], status=status)
+    _set_status(client, known, status)
     known["logged"] |= {s: _fingerprint(run, s, r) for s, r in fresh.items()}
     known["values"] = texts | known["values"]  # what MLflow holds: the first value of each
     write_json(run.path / LINK, known)
@@ -181,9 +208,10 @@ def close(run: Run, status: str = "KILLED") -> None:
     if not known and not identity:
         return
     client = open_client()
-    found = known.get("run_id") or _find(client, run, identity)
-    if found and client.get_run(found).info.status == "RUNNING":
-        client.set_terminated(found, status=status)
+    known = known or _found(client, run, identity)
+    if known and client.get_run(known["run_id"]).info.status == "RUNNING":
+        client.set_terminated(known["run_id"], status=status)
+        write_json(run.path / LINK, known | {"status": status})
 
 
 def log_page(run: Run, name: str) -> None:
@@ -229,25 +257,42 @@ def _open_mlflow_run(
     if known:  # by hand, with other parameters: a run of its own
         close(run, "FINISHED")
     with locked("mlflow-run"):
-        experiment_id = _experiment(client, run.pipeline)
-        found = _find(client, run, identity) if identity else ""
-        tags = {"run_dir": run.run_dir, **identity}
-        run_id = found or client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id
-        known = {"tracking_uri": tracking_uri(), "experiment_id": experiment_id, "run_id": run_id}
-        logged = client.get_run(run_id).data.params if found else {}
-        known |= {"logged": {}, "values": dict(logged)}
+        known = _found(client, run, identity) or _made(client, run, identity)
         write_json(run.path / LINK, known)
     return known
 
 
-def _find(client: "MlflowClient", run: Run, identity: dict[str, str]) -> str:
-    """Return the id of the MLflow run with the tags `identity`; "" if there is none."""
-    experiment = client.get_experiment_by_name(run.pipeline)
-    if not experiment or not identity:
-        return ""
+def _found(client: "MlflowClient", run: Run, identity: dict[str, str]) -> dict:
+    """Return the link of the MLflow run with the tags `identity`; {} if there is none."""
+    experiment = client.get_experiment_by_name(run.pipeline) if identity else None
+    if not experiment:
+        return {}
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
-    found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
-    return found[0].info.run_id if found else ""
+    for found in client.search_runs([experiment.experiment_id], wanted, max_results=1):
+        return _link_to(found)
+    return {}
+
+
+def _made(client: "MlflowClient", run: Run, identity: dict[str, str]) -> dict:
+    """Return the link of a new MLflow run."""
+    tags = {"run_dir": run.run_dir, **identity}
+    return _link_to(client.create_run(_experiment(client, run.pipeline), None, tags, run.name))
+
+
+def _link_to(found: "MlflowRun") -> dict:
+    info = found.info
+    known = {"tracking_uri": tracking_uri(), "experiment_id": info.experiment_id}
+    known |= {"run_id": info.run_id, "status": info.status}
+    return known | {"logged": {}, "values": dict(found.data.params)}
+
+
+def _set_status(client: "MlflowClient", known: dict, status: str) -> None:
+    """Let an MLflow run have a status, and its link say so."""
+    if status != "RUNNING":
+        client.set_terminated(known["run_id"], status=status)
+    elif known.get("status") != status:
+        client.update_run(known["run_id"], status=status)
+    known["status"] = status
 
 
 def _title(
@@ -277,9 +322,17 @@ def _short_source(values: Mapping[str, Value]) -> str:
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
-    with locked("mlflow"):
-        found = client.get_experiment_by_name(name)
-        return found.experiment_id if found else client.create_experiment(name)
+    """Return the id of an experiment, made now where there is none: on two machines, by one."""
+    from mlflow import MlflowException
+
+    if found := client.get_experiment_by_name(name):
+        return found.experiment_id
+    try:
+        return client.create_experiment(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name).experiment_id
 
 
 def _log_models(client: "MlflowClient", run: Run, known: dict, fresh: dict[str, dict]) -> None:

@@ -16,6 +16,7 @@ STYLES = (
     *("from", "alias", "package", "inside", "default", "table", "method", "getattr"),
     *("decorator", "registry", "star", "named"),
 )
+REGISTERS, OBJECTS = ("decorator", "registry"), ("getattr", "named")
 PACKAGES = ("pack_a", "pack_b", "pack_c")
 MODULES = ("a", "b", "c", "d")
 N_FUNCTIONS, N_STAGES = 14, 4
@@ -105,58 +106,71 @@ class Project:
             self.__dict__.update(deepcopy(dice.choice(before)).__dict__)
         return kind
 
-    def reached(self, called):
-        """Return the functions that calling some of them reaches, in order."""
+    def calls(self, n):
+        """Return which functions one calls, and how; within a module in one way alone."""
+        module = self.functions[n].module
+        return [
+            (below, "table" if self.functions[below].module == module else style)
+            for below, style in self.functions[n].calls
+        ]
+
+    def reached(self, called, blind=()):
+        """Return the functions that calling some of them reaches, in order.
+
+        Where one is called in a way that is among `blind`, so is all else of its module.
+        """
         found, waiting = set(), list(called)
         while waiting:
             n = waiting.pop()
             if n not in found:
                 found.add(n)
-                waiting += [below for below, _ in self.functions[n].calls]
+                for below, style in self.calls(n):
+                    waiting += self.within({self.functions[below].module}) * (style in blind)
+                    waiting.append(below)
         return sorted(found)
 
+    def within(self, modules):
+        """Return the functions of some modules."""
+        return [n for n, function in enumerate(self.functions) if function.module in modules]
+
+    def loaded(self, used):
+        """Return the modules that are imported where these functions are."""
+        found, waiting = set(), {self.functions[n].module for n in used}
+        while waiting:
+            module = waiting.pop()
+            found.add(module)
+            below = {n for one in self.within({module}) for n, _ in self.calls(one)}
+            waiting |= {self.functions[n].module for n in below} - found
+        return found
+
     def truth(self, k, inputs):
-        """Return what the result of a stage depends on, as far as anybody can demand it."""
+        """Return what the result of a stage depends on, as far as anybody can demand it.
+
+        No text shows which of the things that importing registers a stage asks for, nor what it
+        does with a module that is handed on as an object.
+        """
         stage = self.stages[k]
-        reached = self.reached(stage.calls)
+        loaded = self.loaded(self.reached(stage.calls))
+        registered = [
+            (self.functions[n].name, below, style)
+            for n in self.within(loaded)
+            for below, style in self.calls(n)
+            if style in REGISTERS
+        ]
+        reached = self.reached([*stage.calls, *(n for _, n, _ in registered)], OBJECTS)
         used = [self.functions[n] for n in reached]
         code = [
             (n, f.module, f.name, f.constant, f.calls) for n, f in zip(reached, used, strict=True)
         ]
         packages = {f.package: self.versions[f.package] for f in used if f.package}
-        loaded = self.loaded(used)
-        others = [
-            (f.module, f.name, f.constant) for f in self.functions if self.is_fuzzy(f, loaded)
-        ]
         return json.dumps(
             [
                 *(stage.calls, stage.constants, stage.reads, stage.same, stage.cut, code, packages),
                 *(self.parameters[f"p{k}"], inputs, self.data if k == 0 else 0),
-                *(sorted((m, self.effects[m]) for m in loaded), others),
+                *(sorted((m, self.effects[m]) for m in loaded), registered),
             ],
             sort_keys=True,
         )
-
-    def loaded(self, used):
-        """Return the modules that are imported where these functions are."""
-        found, waiting = set(), {f.module for f in used}
-        while waiting:
-            module = waiting.pop()
-            found.add(module)
-            inside = [f for f in self.functions if f.module == module]
-            waiting |= {self.functions[n].module for f in inside for n, _ in f.calls} - found
-        return found
-
-    def is_fuzzy(self, function, loaded):
-        """Say whether a function may count where its module is loaded: it is handed on blindly."""
-        blind = {
-            self.functions[n].module
-            for f in self.functions
-            if f.module in loaded
-            for n, style in f.calls
-            if style in ("getattr", "star", "registry", "decorator", "named")
-        }
-        return function.module in blind
 
 
 EDITS = (

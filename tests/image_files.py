@@ -122,10 +122,10 @@ def same(images, arrays):
     return True
 
 
-def refuses(dataset, path, message):
+def refuses(dataset, path, message, **options):
     """Loading raises the message, which names the file."""
     with pytest.raises(ValueError, match=message) as caught:
-        load_images(dataset, path)
+        load_images(dataset, path, **options)
     assert Path(path).name in str(caught.value)
     return str(caught.value)
 

@@ -117,7 +117,7 @@ class MemoryClient:
         self.runs[run_id] = SimpleNamespace(info=info, data=data)
         return self.runs[run_id]
 
-    def update_run(self, run_id, status):
+    def set_terminated(self, run_id):
         self._run(run_id)
 
     @at_once

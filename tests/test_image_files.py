@@ -194,3 +194,9 @@ def test_types_cannot_be_changed_by_a_pickle(put, objects):
         files["data_batch_1"] = name + b"}(V__setstate__\nI1\nub."  # sets an attribute of the class
         refuses("cifar10", put(tar_of(files), "x.tar"), "data_batch_1 is cut short, damaged")
     assert callable(np.ndarray.__setstate__) and callable(np.dtype.__setstate__)
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_column_of_labels_is_asked_for_where_there_are_columns(put, digits, objects, dataset):
+    path = put(digits if dataset == "mnist" else objects)
+    refuses(dataset, path, r'has no columns, and columns=\["label=kind"\]', columns=["label=kind"])

@@ -110,6 +110,18 @@ def test_a_function_is_followed_through_other_modules_and_named(house):
     assert "pandas" in found.packages
 
 
+def test_of_a_module_that_gives_all_its_names_those_count_that_are_used(house):
+    modules = {
+        "a": "from lib.b import *\nfrom numpy import *\n\n\ndef f():\n    return g() + h()\n",
+        "b": "from lib.c import *\n\n\ndef g():\n    return 1\n\n\ndef unused():\n    return 2\n",
+        "c": "from lib.b import *\n\n\ndef h():\n    return 3\n\n\ndef unused():\n    return 4\n",
+    }
+    found = house(USED, **modules)
+    assert found.reached.keys() == {"lib.a.f", "lib.b.g", "lib.c.h"}
+    assert found.packages == {"numpy"}
+    assert house("from lib.a import h\nh()", **modules).reached.keys() == {"lib.c.h"}
+
+
 @pytest.mark.parametrize(
     ("cells", "is_same"),
     [

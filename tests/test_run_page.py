@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from lib import charts, tracking
 from lib.ground import addresses, outcome, runs
 from lib.machine import watcher
-from lib.pages import publish, run_page
+from lib.pages import publish, run_index, run_page
 from lib.pages.summary import summarise, write_summary
 from lib.run import open_run
 from tests import run_pages
@@ -192,9 +192,11 @@ def test_previous_run_is_the_latest_that_ended_with_metrics_on_the_same_data_sou
         publish.publish(make_run(f"wind/{name}", started=day(number), **files))
     publish.publish(make_run("tide/a", started=day(4), metrics=METRICS))
     run = make_run("wind/mine", started=day(5), metrics=METRICS)
-    assert publish.previous_run(write_summary(run))["run_dir"] == "wind/wanted"
+    assert (
+        publish.previous_run(write_summary(run), run_index.read_rows())["run_dir"] == "wind/wanted"
+    )
     first = make_run("wind/first", started="2025-01-01T00:00:00+00:00", metrics=METRICS)
-    assert publish.previous_run(write_summary(first)) == {}
+    assert publish.previous_run(write_summary(first), run_index.read_rows()) == {}
 
 
 def test_changed_parameters_come_first_and_the_others_are_folded():

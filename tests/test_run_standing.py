@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 from lib import tracking
-from lib.pages import publish, run_page
+from lib.pages import publish, run_index, run_page
 from lib.pages.summary import summarise
 from lib.registry import ledger
 from tests import run_pages
@@ -40,7 +40,7 @@ def test_version_to_compare_with_is_in_production_or_else_staging(
 ):
     registry_of(monkeypatch, aliases, run_dir)
     summary = summarise(make_run(metrics=METRICS, registration={"name": "wind_gbm"}))
-    served = publish._serving(summary)
+    served = publish._serving(summary, run_index.read_rows())
     assert (served.get("alias"), served.get("version")) == (found or (None, None))
     assert not found or served["metrics"] == {"rmse": 0.5}
 
@@ -50,7 +50,7 @@ def test_refused_run_is_compared_with_the_model_of_the_last_registration(monkeyp
     publish.publish(make_run("wind/old", registration={"name": "wind_gbm", "version": 2}))
     publish.publish(make_run("tide/b", registration={"name": "tide_gbm", "version": 9}))
     summary = summarise(make_run("wind/new", metrics=METRICS))
-    assert publish._serving(summary)["name"] == "wind_gbm"
+    assert publish._serving(summary, run_index.read_rows())["name"] == "wind_gbm"
 
 
 def test_missing_store_is_no_problem_and_is_not_made(outputs):

@@ -20,6 +20,7 @@ from lib.dag.lean import lean, open_bag
 from lib.floors import explain
 from lib.ground import console as user
 from lib.ground import layout
+from lib.ground.files import look_into
 from lib.ground.folder import Run, look_at
 from lib.ground.parameters import Value, check_values, merge_parameters
 from lib.ground.runs import run_of_airflow, start_of
@@ -378,6 +379,11 @@ def _facts(summary: Mapping, *, failed: bool) -> dict[str, str]:
 
 def _tell(run: Run, state: str, console: TextIO) -> None:
     """Print where the report, the MLflow run and the model are, and what became of the model."""
+    with look_into(run.path):
+        _tell_of(run, state, console)
+
+
+def _tell_of(run: Run, state: str, console: TextIO) -> None:
     page = run.path / PAGE
     facts = {"report": page if page.exists() else f"no page was written to {run.path}"}
     if state == "cancelled":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
 from lib.ground import layout
-from lib.ground.files import ROOT
+from lib.ground.files import ROOT, look_into
 from lib.ground.parameters import (
     Value,
     check_values,
@@ -101,26 +101,27 @@ class NotebookOperator(PapermillOperator):
         options, asked = choice.split(dag_run.conf or {})
         if choice.is_left_out(self.stage, options):
             raise AirflowSkipException(f"the run ends with {options['until_stage']}, as asked")
-        run.prepare()
-        self.log.info("run folder: %s", run.path)
-        note_start(
-            run,
-            dag_id=context["dag"].dag_id,
-            run_id=context["run_id"],
-            run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-            who=None if runs_without_server(context) else dag_run.triggering_user_name,
-            until=options.get("until_stage"),
-        )
-        last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
-        last |= self.stage == options.get("until_stage")
-        values, found, refusal = self._look(run, context, asked, options)
-        if found.record:
-            return self._leave(run, values, found, last=last)
-        notebook = run.path / f"{self.stage}.ipynb"
-        archive_previous(notebook)
-        if runs_without_server(context) and not refusal:
-            self._prepare_kernels()
-        publish_page(run)
+        with look_into(run.path):
+            run.prepare()
+            self.log.info("run folder: %s", run.path)
+            note_start(
+                run,
+                dag_id=context["dag"].dag_id,
+                run_id=context["run_id"],
+                run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+                who=None if runs_without_server(context) else dag_run.triggering_user_name,
+                until=options.get("until_stage"),
+            )
+            last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+            last |= self.stage == options.get("until_stage")
+            values, found, refusal = self._look(run, context, asked, options)
+            if found.record:
+                return self._leave(run, values, found, last=last)
+            notebook = run.path / f"{self.stage}.ipynb"
+            archive_previous(notebook)
+            if runs_without_server(context) and not refusal:
+                self._prepare_kernels()
+            publish_page(run)
         try:
             if refusal:
                 raise refusal
@@ -145,14 +146,15 @@ class NotebookOperator(PapermillOperator):
             f"{self.stage}_seconds": done.seconds,
             f"{self.stage}_peak_memory_mb": done.peak_memory_bytes / 1e6,
         }
-        self._remember(run, values, found)
-        try:
-            self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
-        finally:
-            publish_page(run, complete=True)
-        if "registration.json" in run.record(self.stage)["writes"]:
-            tell_promotion(run)
-        return f"{run.run_dir}/{self.stage}.html"
+        with look_into(run.path):
+            self._remember(run, values, found)
+            try:
+                self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
+            finally:
+                publish_page(run, complete=True)
+            if "registration.json" in run.record(self.stage)["writes"]:
+                tell_promotion(run)
+            return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
 from lib.dag.operator import interrupt_is_final, publish_page, runs_without_server
-from lib.ground.files import now, read_object, write_json
+from lib.ground.files import look_into, now, read_object, write_json
 from lib.ground.folder import look_at
 from lib.ground.handover import TAKEN
 from lib.ground.runs import run_of_airflow
@@ -162,7 +162,8 @@ class _Case:
     @classmethod
     def of(cls, run: "Run") -> "_Case":
         """Return that of a run."""
-        return cls(run, run.read("registration.json"), run.read("gate.json"))
+        with look_into(run.path):
+            return cls(run, run.read("registration.json"), run.read("gate.json"))
 
     @property
     def version(self) -> str:
@@ -185,9 +186,10 @@ class _Case:
 
         facts = {key: self.registered[key] for key in ("name", "version", "policy")}
         said = {"outcome": outcome, **facts, "who": who, "reason": reason, "when": now()}
-        write_json(self.run.path / DECISION, said)
-        tracking.log_page(self.run, DECISION)
-        publish_page(self.run, complete=True)
+        with look_into(self.run.path):
+            write_json(self.run.path / DECISION, said)
+            tracking.log_page(self.run, DECISION)
+            publish_page(self.run, complete=True)
 
 
 def told_before(run: "Run") -> tuple[str, str] | None:

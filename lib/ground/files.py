@@ -1,7 +1,7 @@
 """Where this project keeps things, and files that appear whole or not at all.
 
 The standard library and universal-pathlib are enough: every process rests on this module, also
-those that start in a moment.
+those that start in a moment. ``s3://`` is asked by `lib.ground.bucket`, which counts requests.
 """
 
 import fcntl
@@ -10,27 +10,34 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+import fsspec
 from upath import UPath
 
 ROOT = Path(__file__).resolve().parents[2]
+WHOLE_BYTES = 64 * 2**20  # what is larger is read and sent in parts
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
 
+fsspec.register_implementation("s3", "lib.ground.bucket.Bucket", clobber=True)
 
-def data_dir() -> Path:
-    """Return the folder of raw data: `DATA_DIR`, or `data/` in the repository."""
-    return ROOT / os.environ.get("DATA_DIR", "data")
+
+class ChangedMeanwhile(ValueError):
+    """A file is no longer what was read of it: somebody else has written it."""
+
+
+def data_dir() -> Path | UPath:
+    """Return the folder of raw data: `DATA_DIR` (a path or fsspec URL), or `data/`."""
+    text = os.environ.get("DATA_DIR", "data").rstrip("/")
+    return UPath(text) if "://" in text else ROOT / text
 
 
 def outputs_dir() -> UPath:
     """Return the folder of all runs: `OUTPUTS_DIR` (a path or fsspec URL), or `outputs/`."""
-    text = os.environ.get("OUTPUTS_DIR", "outputs")
-    if "://" in text:
-        return UPath(text, use_listings_cache=False)  # other processes write there too
-    return UPath(ROOT / text)
+    text = os.environ.get("OUTPUTS_DIR", "outputs").rstrip("/")
+    return UPath(text if "://" in text else ROOT / text)
 
 
 def state_dir() -> Path:
@@ -52,11 +59,29 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def look_into(folder: UPath) -> AbstractContextManager:
+    """Let one listing answer what there is below a folder, where asking costs; see `Bucket`."""
+    return folder.fs.look(folder.path) if hasattr(folder.fs, "look") else nullcontext()
+
+
+def read_bytes(path: UPath) -> bytes:
+    """Return the content of a file in one request; FileNotFoundError where there is none."""
+    return Path(path.path).read_bytes() if is_local(path) else path.fs.cat_file(path.path)
+
+
 def write_bytes(path: UPath, data: bytes) -> None:
-    """Write `data` to `path` so that no reader ever sees a part of it; make its folder."""
+    """Write `data` to `path` so that no reader ever sees a part of it; make its folder.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names the file and the reason.
+    """
     if not is_local(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        try:
+            path.fs.pipe_file(path.path, data)
+        except OSError as error:
+            raise type(error)(f"cannot write {path}: {error}") from error
         return
     local = Path(path.path)
     local.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +93,52 @@ def write_bytes(path: UPath, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_tagged(path: UPath) -> tuple[bytes, str]:
+    """Return the content of a file and the tag by which `write_if` knows it; b"" and "" if none."""
+    try:
+        if is_local(path) or not hasattr(path.fs, "tagged"):
+            data = read_bytes(path)
+            return data, hashlib.sha256(data).hexdigest()
+        return path.fs.tagged(path.path)
+    except FileNotFoundError:
+        return b"", ""
+
+
+def write_if(path: UPath, data: bytes, tag: str) -> str:
+    """Write a file only if it still is what was read; of several who do so, one succeeds.
+
+    On S3 the store compares, on a local disk all processes of this project on this machine take
+    turns; another file system is compared with just before, which two at once may both pass.
+
+    Parameters
+    ----------
+    path : UPath
+    data : bytes
+    tag : str
+        Of `read_tagged`, or of the write before; "" where there must be no such file.
+
+    Returns
+    -------
+    str
+        The tag of what has been written.
+
+    Raises
+    ------
+    ChangedMeanwhile
+        If the file is another; nothing has been written.
+    """
+    if hasattr(path.fs, "write_if"):
+        written = path.fs.write_if(path.path, data, tag)
+    else:
+        with locked("write") if is_local(path) else nullcontext():
+            written = hashlib.sha256(data).hexdigest() if read_tagged(path)[1] == tag else ""
+            if written:
+                write_bytes(path, data)
+    if not written:
+        raise ChangedMeanwhile(f"{path} was written by somebody else meanwhile")
+    return written
+
+
 def write_json(path: UPath, content: dict | list) -> None:
     """Write `content` to `path` as JSON for people, whole or not at all."""
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
@@ -75,7 +146,10 @@ def write_json(path: UPath, content: dict | list) -> None:
 
 def read_object(path: UPath | Path) -> dict:
     """Return the object in a JSON file; {} where there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return json.loads(read_bytes(UPath(path)))
+    except FileNotFoundError:
+        return {}
 
 
 def files_in(path: UPath) -> list[UPath]:
@@ -101,6 +175,11 @@ def digest(path: UPath) -> str:
     return whole.hexdigest()
 
 
+def digest_of(data: bytes) -> str:
+    """Return the digest of a file with this content, as `digest` does."""
+    return hashlib.sha256(f"\0{hashlib.sha256(data).hexdigest()}\n".encode()).hexdigest()
+
+
 def put(made: Path, target: UPath) -> None:
     """Move the local file or folder `made` to `target`, in place of what is there."""
     if not is_local(target):
@@ -120,11 +199,16 @@ def copy(source: UPath, target: UPath) -> None:
     for file in files_in(source):
         below = file.path[len(source.path) :].lstrip("/")
         place = target / below if below else target
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if is_local(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
         if file.protocol == place.protocol:
             file.fs.cp_file(file.path, place.path)
+        elif file.stat().st_size > WHOLE_BYTES and is_local(file):
+            place.fs.put_file(file.path, place.path)
+        elif is_local(place):
+            file.fs.get_file(file.path, place.path)
         else:
-            place.write_bytes(file.read_bytes())
+            write_bytes(place, file.read_bytes())
 
 
 @contextmanager

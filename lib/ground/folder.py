@@ -23,10 +23,13 @@ from lib.ground.console import is_interactive, told_briefly
 from lib.ground.files import (
     copy,
     digest,
+    digest_of,
     is_local,
+    look_into,
     now,
     outputs_dir,
     put,
+    read_bytes,
     read_object,
     state_dir,
     write_bytes,
@@ -111,7 +114,7 @@ class Run:
         return path
 
     def prepare(self) -> None:
-        """Make the folder and see that it can be written.
+        """Make the folder and see that it can be written; a remote one says so when it is.
 
         Raises
         ------
@@ -119,6 +122,8 @@ class Run:
             If not; names the folder and the reason.
         """
         probe = self.path / ".writable"
+        if not is_local(probe):
+            return
         try:
             write_bytes(probe, b"")  # makes the folder
             probe.unlink()
@@ -148,7 +153,7 @@ class Run:
         data = _encode(name, content)
         self._claim(name)
         write_bytes(self.path / name, data)
-        self._settle(name)
+        self._writes[name] = digest_of(data)
 
     def read(self, name: str) -> Content:
         """Return the content of the file `name` that this or an earlier stage wrote.
@@ -159,8 +164,18 @@ class Run:
             If the file is missing, its stage did not finish, the file is not what that stage
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
-        self.check(name)
-        return _decode(name, (self.path / name).read_bytes())
+        data = b""
+
+        def found() -> str:
+            nonlocal data
+            try:
+                data = read_bytes(self.path / name)
+            except FileNotFoundError:
+                return ""
+            return digest_of(data)
+
+        self._check(name, found)
+        return _decode(name, data)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -176,10 +191,11 @@ class Run:
             yield made
             if not made.exists():
                 raise FileNotFoundError(f"the block that writes {name} made no such file")
+            written = digest(UPath(made))
             put(made, self.path / name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._settle(name)
+        self._writes[name] = written
 
     def local(self, name: str) -> Path:
         """Return a local path of the file or folder `name`, a copy where the run is remote.
@@ -189,11 +205,17 @@ class Run:
         UnfinishedStage
             As `read`.
         """
-        self.check(name)
         if is_local(self.path):
+            self.check(name)
             return Path((self.path / name).path)
         here = self.scratch / "local" / name
-        copy(self.path / name, UPath(here))
+
+        def found() -> str:
+            with look_into(self.path / name):
+                copy(self.path / name, UPath(here))
+            return digest(UPath(here))
+
+        self._check(name, found)
         return here
 
     def check(self, name: str) -> None:
@@ -204,11 +226,15 @@ class Run:
         UnfinishedStage
             As `read`. A person is told the shortest way on first.
         """
+        self._check(name, lambda: digest(self.path / name))
+
+    def _check(self, name: str, found: Callable[[], str]) -> None:
+        """Do as `check`; `found` gives the digest of what is there, "" where nothing is."""
         with told_briefly():
             _check_name(name)
             records = self.records()
             try:
-                writer = self._writer(name, records)
+                writer = self._writer(name, records, found)
                 self._refuse_stale(name, writer, records)
             except UnfinishedStage as error:
                 if not self.way_on or not is_interactive():
@@ -244,8 +270,9 @@ class Run:
     def records(self) -> dict[str, dict]:
         """Return the record of every stage that has started in this run, in stage order."""
         folder = self.path / RECORDS
-        names = sorted(path.stem for path in folder.iterdir()) if folder.exists() else []
-        return {name: self._record(name) for name in names if not name.startswith(".")}
+        with look_into(folder):
+            names = sorted(path.stem for path in folder.glob("*.json"))
+            return {name: self._record(name) for name in names if not name.startswith(".")}
 
     def _record(self, stage: str) -> dict:
         return read_object(self.path / RECORDS / f"{stage}.json")
@@ -260,18 +287,18 @@ class Run:
         write_json(self.path / RECORDS / f"{self.stage}.json", record)
 
     def _claim(self, name: str) -> None:
-        """Record that the stage is about to write `name`, which unfinishes the stage."""
+        """Record that the stage is about to write `name`, which unfinishes the stage.
+
+        What it has written before stands there with its digest; that of the last file, `finish`
+        puts there.
+        """
         if not self.stage:
             raise ValueError(f"this run was opened to be read; to write {name}, name the stage")
         _check_name(name)
         self._writes[name] = None
         self._save_record("running", {})
 
-    def _settle(self, name: str) -> None:
-        self._writes[name] = digest(self.path / name)
-        self._save_record("running", {})
-
-    def _writer(self, name: str, records: dict[str, dict]) -> str:
+    def _writer(self, name: str, records: dict[str, dict], found: Callable[[], str]) -> str:
         """Return the stage that wrote `name`, once sure that the file is whole."""
         writers = [stage for stage, record in records.items() if name in record["writes"]]
         if not writers:
@@ -287,9 +314,9 @@ class Run:
                 f"{name} in {self.run_dir} belongs to {writer}, which started at "
                 f"{record['started']} and has not finished: run {writer} again, to its last cell"
             )
-        found = digest(self.path / name)
-        if found != record["writes"][name]:
-            state = "damaged: not what was written" if found else "missing"
+        known = record["writes"] | (self._writes if writer == self.stage else {})
+        if (is_there := found()) != known[name]:
+            state = "damaged: not what was written" if is_there else "missing"
             raise UnfinishedStage(
                 f"{name} in {self.run_dir} is {state}: run {writer} again, to its last cell"
             )

@@ -64,9 +64,19 @@ def read_arrays(file: File, label: str = "") -> list[Found]:
     elif content.startswith(b"MATLAB"):
         arrays = _matlab(content, place)
     else:
-        arrays = _csv(content, label, place)
+        arrays, label = _csv(content, label, place), ""
+    refuse_label(label, place)
     places = {key: f"{place}: {key}" if key else place for key in arrays}
     return [Found(file.path, key, values, places[key]) for key, values in arrays.items()]
+
+
+def refuse_label(label: str, place: str) -> None:
+    """Raise where a column of labels is named for what has no columns."""
+    if label:
+        raise BadImages(
+            f'{place} has no columns, and columns=["label={label}"] names one: leave it out, or '
+            "give a CSV with a row of pixels for each image"
+        )
 
 
 def label_array(texts: Sequence[str]) -> np.ndarray:

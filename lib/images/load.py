@@ -10,8 +10,7 @@ from pathlib import Path
 
 from lib.dialect import read_columns
 from lib.ground.console import redact
-from lib.ground.files import data_dir
-from lib.images.arrays import read_arrays
+from lib.images.arrays import read_arrays, refuse_label
 from lib.images.cifar_files import read_cifar
 from lib.images.files import BESIDE, files_of, members
 from lib.images.pictures import read_pictures
@@ -19,6 +18,8 @@ from lib.images.roles import STANDARD, Pair, pairs_of
 from lib.images.rules import check_pairs, check_size, few, number_classes, two_parts
 from lib.images.sample import sample_digits, sample_objects
 from lib.images.sets import ImageSet, images_digest, take_images
+from lib.looks import names_look
+from lib.sources import local_data
 
 KERAS_FILES = {
     "mnist": (
@@ -95,15 +96,20 @@ def load_images(
     if source == "sample":
         sample = sample_digits if dataset == "mnist" else sample_objects
         return sample(n_train, n_test, seed)
-    check_size(size)
-    place = str(fetch_keras(dataset)) if source == "keras" else source
-    name = redact(place)
-    pairs, names, notes = _read(place, columns, size)
-    parts = check_pairs(pairs, is_grey=GREY[dataset], size=size, transpose=transpose)
-    (x_train, y_train), (x_test, y_test), told = two_parts(parts, test_share, test_seed, name)
-    y_train, y_test, called = number_classes(y_train, y_test, names, classes, name)
-    images = ImageSet(x_train, y_train, x_test, y_test, called, (*notes, *told))
-    return take_images(images, n_train, n_test, seed=seed, name=name)
+
+    @names_look(dataset)
+    def load(source: str) -> ImageSet:
+        check_size(size)
+        place = str(fetch_keras(dataset)) if source == "keras" else source
+        name = redact(place)
+        pairs, names, notes = _read(place, columns, size)
+        parts = check_pairs(pairs, is_grey=GREY[dataset], size=size, transpose=transpose)
+        (x_train, y_train), (x_test, y_test), told = two_parts(parts, test_share, test_seed, name)
+        y_train, y_test, called = number_classes(y_train, y_test, names, classes, name)
+        images = ImageSet(x_train, y_train, x_test, y_test, called, (*notes, *told))
+        return take_images(images, n_train, n_test, seed=seed, name=name)
+
+    return load(source)
 
 
 def _read(
@@ -114,6 +120,7 @@ def _read(
     given = {key: column.names for key, column in read_columns(columns, STANDARD, {}).items()}
     label = "".join(given.pop("label", ()))
     arrays = read_cifar(files, shown) or read_pictures(files, shown, size)
+    refuse_label(label if arrays else "", shown)
     texts = [file for file in files if file.path.lower().endswith(BESIDE) and len(files) > 1]
     for file in files if not arrays else ():
         if file not in texts:
@@ -157,7 +164,8 @@ def fetch_keras(dataset: str) -> Path:
     import pooch
 
     url, sha256 = KERAS_FILES[dataset]
-    folder, name = data_dir() / "keras", url.rsplit("/", 1)[-1]
+    name = url.rsplit("/", 1)[-1]
+    folder = local_data(f"keras/{name}").parent
     try:
         pooch.get_logger().setLevel("WARNING")
         return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=folder))

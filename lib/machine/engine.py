@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Empty
 
 from lib.ground import outcome
+from lib.ground.files import is_local
 from lib.machine import provisioner, streams
 from lib.machine.session import Session, StageStopped, StageTimeoutError, import_papermill
 
@@ -34,7 +35,7 @@ from papermill.exceptions import PapermillExecutionError  # noqa: E402
 NAME = "truthful"
 TICK_S = 0.1
 MEMORY_S = 1.0
-AUTOSAVE_S = 0.5  # between two saves; papermill waits longer where they are slow
+AUTOSAVE_S, REMOTE_AUTOSAVE_S = 0.5, 5.0  # between two saves; papermill waits longer for slow ones
 POLITE_S = 5.0  # for a kernel to run its own exit handlers
 GRACE_S = 3.0  # for a cell to say where it was, between an interrupt and the kill
 START_S = 60
@@ -75,7 +76,8 @@ class _Progress(NotebookExecutionManager):
     """Keeps the state of notebook and cells, and writes it where the report goes."""
 
     def __init__(self, nb: NotebookNode, session: Session) -> None:
-        super().__init__(nb, progress_bar=False, autosave_cell_every=AUTOSAVE_S)
+        pause = AUTOSAVE_S if is_local(session.output_path) else REMOTE_AUTOSAVE_S
+        super().__init__(nb, progress_bar=False, autosave_cell_every=pause)
         self.session = session
         self.current: int | None = None
         self.changed = False

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from lib.ground import outcome
+from lib.ground.files import look_into
 from lib.machine.session import SIGNALS, Session, Watcher, import_papermill
 
 from upath import UPath
@@ -44,7 +45,11 @@ def archive_previous(output_path: UPath | str) -> UPath | None:
         The moved notebook; None if there was nothing to move.
     """
     path = UPath(output_path)
-    html = path.with_suffix(".html")
+    with look_into(path.parent):
+        return _archive(path, path.with_suffix(".html"))
+
+
+def _archive(path: UPath, html: UPath) -> UPath | None:
     if not path.exists() and not html.exists():
         return None
     finish_report(

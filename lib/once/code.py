@@ -220,11 +220,10 @@ class _Walk:
         for name, attributes in use.used.items():
             for place in [p for p in (use.local.get(name), module.imports.get(name)) if p]:
                 self._through(place, attributes)
+            for place in self._offered(module, name):
+                self._through(place, {""})
             if name in module.symbols and module.name:
                 self._want(module.name, name)
-            elif name not in use.local and name not in module.imports:
-                for star in module.stars:
-                    self._want(star, "")
             if name in BLIND and module.name:
                 self._want(module.name, "")
         for node in use.special:
@@ -286,6 +285,19 @@ class _Walk:
         for attribute in attributes:  # of a module
             self._want(inner, attribute)
 
+    def _offered(self, module: _Module, name: str) -> list[Place]:
+        """Return where a name may come from that a module has by ``import *``."""
+        stars = [*module.stars]
+        for star in stars:  # which grows
+            other = self._module(star)
+            stars += [one for one in (other.stars if other else ()) if one not in stars]
+        modules = {star: self._module(star) for star in stars}
+        return [
+            (star, name)
+            for star, other in modules.items()
+            if other is None or name in other.symbols or name in other.imports
+        ]
+
     def _want(self, module: str, name: str) -> None:
         if (module, name) not in self.seen:
             self.seen.add((module, name))
@@ -304,6 +316,9 @@ class _Walk:
             self._through(module.imports[name], {""})
         elif name and self._file(f"{module_name}.{name}"):
             self._want(f"{module_name}.{name}", "")
+        elif name and (offered := self._offered(module, name)):
+            for place in offered:
+                self._through(place, {""})
         else:
             for symbol in module.symbols:
                 self._want(module_name, symbol)

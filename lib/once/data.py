@@ -2,10 +2,11 @@
 
 A local file, folder or glob (below `DATA_DIR` or the repository, or absolute) has the digest of
 its names and contents; a file whose size and time are those of the last look is not read again. A
-URL has its ETag or, without one, its Last-Modified and length; a file on another file system what
-that says of it; an Iceberg table its snapshot. A database, a page that says nothing of itself and
-what cannot be asked have none: they may be another each time, which `UNKNOWN` says. Words that
-name nothing of all this ("sample", "uci") stand for data that code makes, or checks itself.
+URL has its ETag or, without one, its Last-Modified and length; a file on another file system, also
+one below a `DATA_DIR` that is a URL, what that says of it; an Iceberg table its snapshot. A
+database, a page that says nothing of itself and what cannot be asked have none: they may be another
+each time, which `UNKNOWN` says. Words that name nothing of all this ("sample", "uci") stand for
+data that code makes, or checks itself.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from lib.once.environment import PLACE
 from upath import UPath
 
 UNKNOWN = "never the same: "
+NO_FILE = f"{UNKNOWN}there is no such file"
 RECENT_NS = 2 * 10**9  # a file this young may change again without another size or time
 ASK_S = 10
 MOST_KNOWN = 20_000
@@ -36,10 +38,10 @@ def fingerprints(values: Mapping[str, Value]) -> dict[str, str]:
     except (OSError, ValueError):
         known = {}
     before = dict(known)
-    found = {}
+    found, remote = {}, _names_in_remote_data()
     for name, value in values.items():
         texts = [text for text in (value if isinstance(value, list) else [value]) if text]
-        each = [_fingerprint(text, known) for text in texts if isinstance(text, str)]
+        each = [_fingerprint(text, known, remote) for text in texts if isinstance(text, str)]
         if any(each):
             unknown = [one for one in each if one.startswith(UNKNOWN)]
             found[name] = unknown[0] if unknown else " ".join(each)
@@ -48,19 +50,36 @@ def fingerprints(values: Mapping[str, Value]) -> dict[str, str]:
     return found
 
 
-def _fingerprint(text: str, known: Known) -> str:
+def _fingerprint(text: str, known: Known, remote: set[str]) -> str:
     if text.startswith("iceberg:"):
         return _of_iceberg(text.removeprefix("iceberg:"))
     if text.startswith("sql:"):
         return f"{UNKNOWN}a database does not say whether it has changed"
     if text.startswith(("http://", "https://")):
         return _of_url(text)
-    return _of_remote(text) if "://" in text else _of_files(text, known)
+    if "://" in text:
+        return _of_remote(text)
+    first = text.split("/")[0]
+    if first in remote or (remote and any(sign in first for sign in "*[?")):
+        found = _of_remote(f"{data_dir()}/{text}")
+        if found != NO_FILE:
+            return found
+    return _of_files(text, known)
+
+
+def _names_in_remote_data() -> set[str]:
+    """Return what lies in `DATA_DIR` itself where that is a URL; nothing where it is a path."""
+    folder = data_dir()
+    try:
+        return set() if isinstance(folder, Path) else {path.name for path in folder.iterdir()}
+    except OSError:  # it is empty, or cannot be asked; the stage will say so
+        return set()
 
 
 def _of_files(text: str, known: Known) -> str:
     place = Path(text).expanduser() if len(text) < 4096 and "\0" not in text else Path()
-    for path in [place] if place.is_absolute() else [data_dir() / place, ROOT / place]:
+    folders = [folder for folder in (data_dir(), ROOT) if isinstance(folder, Path)]
+    for path in [place] if place.is_absolute() else [folder / place for folder in folders]:
         if ROOT.is_relative_to(path.resolve()):
             continue  # no data: it holds all of the project
         files = [path] if path.is_file() else sorted(_below(path))
@@ -115,8 +134,8 @@ def _of_remote(text: str) -> str:
     try:
         system, path = fsspec.url_to_fs(text)
         system.invalidate_cache()
-        files = system.glob(path) if "*" in path else system.find(path)
-        facts = [(file, system.info(file)) for file in sorted(files)]
+        files = system.glob if "*" in path else system.find
+        facts = sorted(files(path, detail=True).items())
         each = [
             (file, str(tag))
             for file, info in facts
@@ -124,7 +143,9 @@ def _of_remote(text: str) -> str:
         ]
     except Exception as error:  # every file system has errors of its own
         return f"{UNKNOWN}it cannot be asked ({type(error).__name__})"
-    if not each or len(each) < len(facts):
+    if not facts:
+        return NO_FILE
+    if len(each) < len(facts):
         return f"{UNKNOWN}its file system keeps no digests"
     return hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16]
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.ground import outcome
-from lib.ground.files import copy, digest, files_in, is_local, now, put, write_json
+from lib.ground.files import copy, digest, files_in, is_local, look_into, now, put, write_json
 from lib.ground.folder import RECORDS, Run
 from lib.ground.handover import TAKEN
 
@@ -37,33 +37,38 @@ def take(origin: Run, target: Run, stage: str, *, as_asked: bool = False) -> dic
         Whether somebody wants it whatever has changed, which the record keeps.
     """
     try:
-        record = origin.record(stage)
-        notebook = outcome.read_notebook(origin.path / f"{stage}.ipynb")
-        is_done = record["state"] == "finished" and outcome.state(notebook) == "completed"
-        names = sorted(record["writes"])
-        if not is_done:
-            return {}
-        if origin.run_dir == target.run_dir:
-            is_whole = all(digest(target.path / name) == record["writes"][name] for name in names)
-            return record if is_whole else {}
-        with _arriving(origin, target, names) as arrived:
-            if any(digest(arrived[name]) != record["writes"][name] for name in names):
-                return {}
-            for name in names:
-                if arrived[name] != target.path / name:
-                    put(Path(arrived[name].path), target.path / name)
-            source = record.get(TAKEN, origin.run_dir)
-            executed = record["finished"]
-            _write_report(notebook, target.path / f"{stage}.ipynb", source, stage, executed)
-            values = record["parameters"] | (
-                {"run_dir": target.run_dir} if "run_dir" in record["parameters"] else {}
-            )
-            taken = {TAKEN: source, "taken": now(), "parameters": values, ASKED: as_asked}
-            write_json(target.path / RECORDS / f"{stage}.json", record | taken)
-            arrived.clear()  # they stay
-        return record | taken
+        with look_into(origin.path), look_into(target.path):
+            return _take(origin, target, stage, as_asked=as_asked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # pruned meanwhile, or damaged
+
+
+def _take(origin: Run, target: Run, stage: str, *, as_asked: bool) -> dict:
+    record = origin.record(stage)
+    notebook = outcome.read_notebook(origin.path / f"{stage}.ipynb")
+    is_done = record["state"] == "finished" and outcome.state(notebook) == "completed"
+    names = sorted(record["writes"])
+    if not is_done:
+        return {}
+    if origin.run_dir == target.run_dir:
+        is_whole = all(digest(target.path / name) == record["writes"][name] for name in names)
+        return record if is_whole else {}
+    with _arriving(origin, target, names) as arrived:
+        if any(digest(arrived[name]) != record["writes"][name] for name in names):
+            return {}
+        for name in names:
+            if arrived[name] != target.path / name:
+                put(Path(arrived[name].path), target.path / name)
+        source = record.get(TAKEN, origin.run_dir)
+        executed = record["finished"]
+        _write_report(notebook, target.path / f"{stage}.ipynb", source, stage, executed)
+        values = record["parameters"] | (
+            {"run_dir": target.run_dir} if "run_dir" in record["parameters"] else {}
+        )
+        taken = {TAKEN: source, "taken": now(), "parameters": values, ASKED: as_asked}
+        write_json(target.path / RECORDS / f"{stage}.json", record | taken)
+        arrived.clear()  # they stay
+    return record | taken
 
 
 def words(record: dict) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from lib.ground import addresses, layout, outcome
-from lib.ground.files import outputs_dir, read_object, write_bytes
+from lib.ground.files import look_into, outputs_dir, read_object, write_bytes
 from lib.ground.runs import STARTED
 from lib.pages import viewer
 from lib.pages.cells import highlighted, markdown, preformatted, shown
@@ -45,6 +45,11 @@ def write_html(notebook_path: UPath | str) -> UPath:
 
 def build(path: UPath) -> str:
     """Return the page of an executed notebook, with what lies beside it and links around it."""
+    with look_into(path.parent):
+        return _build(path)
+
+
+def _build(path: UPath) -> str:
     notebook = outcome.read_notebook(path)
     name, links = f"{path.parent.name}/{path.stem}", around(path, notebook)
     return render(notebook, name, functools.partial(_figure, path), links=links)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from lib.ground import addresses
-from lib.ground.files import ROOT, outputs_dir, write_bytes
+from lib.ground.files import ROOT, look_into, outputs_dir, write_bytes
 from lib.ground.runs import CLOSED, STARTED
 from lib.pages import run_index, run_page, viewer
 from lib.pages.summary import PAGE, read_summary, summarise, write_summary
@@ -33,15 +33,16 @@ def publish(run: Run, *, ask_registry: bool = True) -> UPath:
     UPath
         The page, `report.html` in the run folder.
     """
-    summary = write_summary(run)
-    run_index.write_index()
-    if summary["state"] in CLOSED:  # the last stage that has passed leads to none any more
-        from lib.pages import notebook as reports
+    with look_into(run.path):
+        summary = write_summary(run)
+        rows = run_index.enter(summary)
+        if summary["state"] in CLOSED:  # the last stage that has passed leads to none any more
+            from lib.pages import notebook as reports
 
-        passed = [s for s in summary["stages"] if s["state"] == "passed" and s["page"]]
-        for stage in passed[-1:]:
-            reports.write_html(run.path / stage["notebook"])
-    return _write_page(run, summary, ask_registry=ask_registry)
+            passed = [s for s in summary["stages"] if s["state"] == "passed" and s["page"]]
+            for stage in passed[-1:]:
+                reports.write_html(run.path / stage["notebook"])
+        return _write_page(run, summary, rows, ask_registry=ask_registry)
 
 
 def beside(notebook: UPath) -> None:
@@ -54,19 +55,28 @@ def beside(notebook: UPath) -> None:
 def write_pages(runs: Iterable[Run]) -> None:
     """Write the pages of runs anew, and the index; print where they lie."""
     summaries = [(run, write_summary(run)) for run in runs]
-    index = run_index.write_index()
+    index, rows = run_index.write_index(), run_index.read_rows()
     for run, summary in summaries:
-        sys.stdout.write(f"{_write_page(run, summary)}\n")
+        with look_into(run.path):
+            sys.stdout.write(f"{_write_page(run, summary, rows)}\n")
     sys.stdout.write(f"{index}\n")
 
 
-def _write_page(run: Run, summary: Mapping, *, ask_registry: bool = True) -> UPath:
+def _write_page(
+    run: Run, summary: Mapping, rows: list[dict], *, ask_registry: bool = True
+) -> UPath:
     page = run.path / PAGE
-    write_bytes(page, build(run, summary, ask_registry=ask_registry).encode())
+    write_bytes(page, build(run, summary, rows, ask_registry=ask_registry).encode())
     return page
 
 
-def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True) -> str:
+def build(
+    run: Run,
+    summary: Mapping | None = None,
+    rows: list[dict] | None = None,
+    *,
+    ask_registry: bool = True,
+) -> str:
     """Return the page of a run as its folder is now.
 
     Parameters
@@ -74,15 +84,18 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
     run : Run
     summary : mapping, optional
         Of `lib.pages.summary.summarise`; made now by default.
+    rows : list of dict, optional
+        Of the index; read now by default.
     ask_registry : bool, default True
         Whether to compare with the registered version that serves.
     """
     summary = dict(summary or summarise(run))
+    rows = run_index.read_rows() if rows is None else rows
     problems = list(summary["problems"])
     served, standing = {}, {}
     if ask_registry and summary["metrics"]:
         try:
-            served, standing = _serving(summary), _standing(summary)
+            served, standing = _serving(summary, rows), _standing(summary)
         except Exception as error:  # whatever a registry raises; the page says so
             problems.append(f"the registry could not be asked: {type(error).__name__}: {error}")
     figures = {}
@@ -93,7 +106,7 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
     return run_page.render(
         summary | {"problems": problems},
         figures=figures,
-        previous=previous_run(summary),
+        previous=previous_run(summary, rows),
         served=served,
         standing=standing,
         lacking=_lacking(summary),
@@ -102,7 +115,7 @@ def build(run: Run, summary: Mapping | None = None, *, ask_registry: bool = True
     )
 
 
-def _serving(summary: Mapping) -> dict:
+def _serving(summary: Mapping, rows: list[dict]) -> dict:
     """Return the version that serves under the name of this run's model, made by another run.
 
     Where the run names no model, its pipeline's last registration on like data does.
@@ -112,7 +125,7 @@ def _serving(summary: Mapping) -> dict:
     mine = run_index.row(summary)
     like = [
         row["model"]
-        for row in run_index.read_rows()
+        for row in rows
         if row["model"] and row["pipeline"] == mine["pipeline"]
         if (row["source"] == "sample") == (mine["source"] == "sample")
     ]
@@ -137,15 +150,16 @@ def _lacking(summary: Mapping) -> str:
     return file if summary["registration"] and not (ROOT / file).exists() else ""
 
 
-def previous_run(summary: Mapping) -> dict:
+def previous_run(summary: Mapping, rows: list[dict]) -> dict:
     """Return the summary of the run to compare with, {} if there is none.
 
-    It is the latest earlier one of the same pipeline and data source that has ended with metrics.
+    It is the latest earlier one of the same pipeline and data source that has ended with metrics,
+    among the `rows` of the index.
     """
     mine = run_index.row(summary)
     rows = [
         row
-        for row in run_index.read_rows()
+        for row in rows
         if row["state"] != "running" and row["has_metrics"]
         if (row["pipeline"], row["source"]) == (mine["pipeline"], mine["source"])
         if (row["started"] or "") < (mine["started"] or "")

@@ -1,19 +1,33 @@
 """The index of all runs: one page that filters and sorts without a server.
 
-Every run writes its own `summary.json` first and then lets the index be written, one process at a
-time, from what lies in the run folders: whoever comes last has seen everybody's, so no run is
-lost. Rows are kept in `.index.json` with a stamp of what they were made from, so that only runs
-that have changed are read again. A run without a summary, or with one that is older than its
-stages' records (by hand, nobody writes it), is summarised on the spot.
+Every run writes its own `summary.json` first and then lets the index be written from what lies in
+the run folders. Rows are kept in `.index.json` with a stamp of what they were made from, so that
+only runs that have changed are read again; of several machines that write it, the one that comes
+second reads it again, so no run is lost. A run without a summary, or with one that is older than
+its stages' records (by hand, nobody writes it), is summarised on the spot.
+
+On object storage, where to look at all runs takes many requests, a run enters its own row alone;
+`make reports` looks at all of them.
 """
 
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
-from lib.ground.files import is_local, locked, outputs_dir, write_bytes
+from lib.ground.files import (
+    ChangedMeanwhile,
+    is_local,
+    locked,
+    look_into,
+    outputs_dir,
+    read_tagged,
+    write_bytes,
+    write_if,
+)
 from lib.ground.folder import NAME
 from lib.ground.runs import STARTED, is_copy
 from lib.pages import html
@@ -22,6 +36,7 @@ from lib.run import open_run
 
 from upath import UPath
 
+Known: TypeAlias = dict[str, list]  # by run folder, stamp and row
 INDEX, ROWS = "index.html", ".index.json"
 MARKS = (SUMMARY, "stages", STARTED)  # a folder that holds one of them is a run, or a copy of one
 ENDED_BADLY = ("failed", "refused", "cancelled", "lost")
@@ -34,15 +49,34 @@ COLUMNS = (
 
 def write_index() -> UPath:
     """Write `index.html` into `OUTPUTS_DIR`, from all runs that lie there; return its place."""
-    page = outputs_dir() / INDEX
-    with locked("index"):
-        write_bytes(page, render(_scan()).encode())
-    return page
+    _write(_scan)
+    return outputs_dir() / INDEX
+
+
+def enter(summary: Mapping) -> list[dict]:
+    """Let the index show a run as its summary, which has been written, says; return its rows.
+
+    Parameters
+    ----------
+    summary : mapping
+        As `lib.pages.summary.summarise` returns it.
+    """
+
+    def entered(kept: Known) -> Known:
+        if not kept:
+            return _scan(kept)
+        name, made = summary["run_dir"], row(summary)
+        if kept.get(name, [""])[1:] == [made]:
+            return kept
+        facts = (outputs_dir() / name / SUMMARY).stat().as_info()
+        return kept | {name: [_stamp({SUMMARY: facts}), made]}
+
+    return _write(_scan if is_local(outputs_dir()) else entered)
 
 
 def read_rows() -> list[dict]:
     """Return the rows of the index that was written last, oldest run first; [] if there is none."""
-    return [row for _, row in _kept().values()]
+    return _rows(_kept(read_tagged(outputs_dir() / ROWS)[0]))
 
 
 def render(rows: list[dict]) -> str:
@@ -97,32 +131,53 @@ def data_source(summary: Mapping) -> str:
     return str(summary.get("dataset", {}).get("source") or asked or "")
 
 
-def _scan() -> list[dict]:
-    """Return the rows of all runs, oldest first; read anew only what has changed."""
-    root, kept, known = outputs_dir(), _kept(), {}
+def _write(change: Callable[[Known], Known]) -> list[dict]:
+    """Write rows and page as `change` has the rows, again where others have written meanwhile."""
+    place, page = outputs_dir() / ROWS, outputs_dir() / INDEX
+    while True:
+        with locked("index"), suppress(ChangedMeanwhile):
+            data, tag = read_tagged(place)
+            kept = _kept(data)
+            known = change(kept)
+            if known is kept and tag:
+                return _rows(kept)
+            known = dict(
+                sorted(known.items(), key=lambda one: (one[1][1]["started"] or "", one[0]))
+            )
+            if known != kept:
+                tag = write_if(place, json.dumps(known, separators=(",", ":")).encode(), tag)
+            write_bytes(page, render(_rows(known)).encode())
+            if is_local(place) or read_tagged(place)[1] == tag:  # else an older page may have won
+                return _rows(known)
+
+
+def _rows(known: Known) -> list[dict]:
+    return [row for _, row in known.values()]
+
+
+def _scan(kept: Known) -> Known:
+    """Return stamp and row of all runs; read anew only what has changed."""
+    root, known = outputs_dir(), {}
     stamps = _local_stamps(Path(root.path)) if is_local(root) else _remote_stamps(root)
     for run_dir, (stamp, is_fresh) in stamps.items():
         if kept.get(run_dir, [""])[0] == stamp:
             known[run_dir] = kept[run_dir]
             continue
-        if is_copy(root / run_dir):
-            continue
-        run = open_run(run_dir)
-        made = row(read_summary(run) if is_fresh else summarise(run))
-        has_page = (run.path / SUMMARY).exists()  # the page is written right after it
+        with look_into(root / run_dir):
+            if is_copy(root / run_dir):
+                continue
+            run = open_run(run_dir)
+            made = row(read_summary(run) if is_fresh else summarise(run))
+            has_page = (run.path / SUMMARY).exists()  # the page is written right after it
         known[run_dir] = [stamp, made if has_page else made | {"page": ""}]
-    known = dict(sorted(known.items(), key=lambda item: (item[1][1]["started"] or "", item[0])))
-    if known != kept:
-        text = json.dumps(known, separators=(",", ":"))
-        write_bytes(root / ROWS, text.encode())
-    return [row for _, row in known.values()]
+    return known
 
 
-def _kept() -> dict[str, list]:
+def _kept(data: bytes) -> Known:
     """Return stamp and row by run folder, as the last scan left them, with these columns."""
     try:
-        kept = json.loads((outputs_dir() / ROWS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        kept = json.loads(data)
+    except json.JSONDecodeError:
         return {}  # made anew from the runs
     return {run_dir: entry for run_dir, entry in kept.items() if set(COLUMNS) <= set(entry[1])}
 
@@ -151,13 +206,21 @@ def _time(path: Path) -> int:
 
 def _remote_stamps(root: UPath) -> dict[str, tuple[str, bool]]:
     """Do as `_local_stamps` with few requests: one listing of each pipeline's files."""
-    stamps: dict[str, str] = {}
+    found: dict[str, dict[str, dict]] = {}
     pipelines = [p for p in root.iterdir() if not p.name.startswith(".")] if root.exists() else []
     for pipeline in pipelines:
         for file, facts in root.fs.find(pipeline.path, detail=True).items():
             below = file.rstrip("/")[len(root.path.rstrip("/")) :].strip("/").split("/")
             if len(below) >= 3 and NAME.fullmatch(below[1]) and below[2] in MARKS:
-                run_dir = "/".join(below[:2])
-                stamp = facts.get("ETag") or facts.get("LastModified") or facts.get("created")
-                stamps[run_dir] = f"{stamps.get(run_dir, '')} {below[-1]} {stamp}".strip()
-    return {run_dir: (stamp, True) for run_dir, stamp in stamps.items()}
+                found.setdefault("/".join(below[:2]), {})["/".join(below[2:])] = facts
+    return {run_dir: (_stamp(files), True) for run_dir, files in found.items()}
+
+
+def _stamp(files: Mapping[str, Mapping]) -> str:
+    """Return what tells whether a run has changed: its summary or, without one, what makes it."""
+    counts = {SUMMARY: files[SUMMARY]} if SUMMARY in files else files
+    keys = ("ETag", "LastModified", "created")
+    stamps = (
+        (name, next(facts[key] for key in keys if key in facts)) for name, facts in counts.items()
+    )
+    return " ".join(f"{name} {stamp}" for name, stamp in stamps)

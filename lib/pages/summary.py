@@ -111,7 +111,9 @@ def summarise(run: Run) -> dict:
         "stages": stages,
         "parameters": _parameters(run, records, problems),
         **{name: files[name] for name in WHOLE},
-        "mlflow": {k: v for k, v in files["mlflow"].items() if k not in ("logged", "values")},
+        "mlflow": {
+            k: v for k, v in files["mlflow"].items() if k not in ("logged", "values", "status")
+        },
         "headline": _headline(files["verdict"], files["comparison"]),
         "problems": problems,
     }

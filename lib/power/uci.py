@@ -4,7 +4,7 @@ import hashlib
 import zipfile
 import zlib
 
-from lib.ground.files import data_dir
+from lib.sources import local_data
 
 URL = (
     "https://archive.ics.uci.edu/static/public/235/"
@@ -33,7 +33,7 @@ def fetch_uci() -> bytes:
     """
     import pooch
 
-    archive = data_dir() / "power" / ARCHIVE
+    archive = local_data(f"power/{ARCHIVE}")
     if not archive.is_file():
         try:
             pooch.get_logger().setLevel("WARNING")

@@ -51,14 +51,16 @@ def move(
     after: int,
     *,
     expected: int | None = CURRENT,
+    state: State | None = None,
     **facts: str | bool,
 ) -> Entry:
     """Write the entry that moves `alias`, as soon as nobody else writes one; then move it.
 
     Entries about the other alias that come between do not matter. One about this alias does: what
-    was expected no longer holds, which is a `PromotionConflict`.
+    was expected no longer holds, which is a `PromotionConflict`. `state` is what `reconcile` has
+    just found, where it was asked.
     """
-    state, _ = reconcile(client, name)
+    state = state or reconcile(client, name)[0]
     expected = serving(state.entries, alias) if expected == CURRENT else expected
     while True:
         before = serving(state.entries, alias)

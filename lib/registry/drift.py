@@ -68,8 +68,9 @@ def profile(frame: pd.DataFrame, window_rows: int) -> dict:
     frame = frame.dropna(axis=1, how="all")
     if not len(frame.columns) or len(frame) < 2 * LEAST_STRETCHES:
         raise ValueError(
-            f"a frame of shape {frame.shape} makes no profile: give {2 * LEAST_STRETCHES} rows or "
-            "more, and a column with values"
+            f"{len(frame)} training rows with values in {len(frame.columns)} columns are too few "
+            f"to tell later whether data has drifted: {2 * LEAST_STRETCHES} rows or more, and one "
+            "column with values, are needed"
         )
     rows = min(window_rows, len(frame) // LEAST_STRETCHES)
     columns = {}

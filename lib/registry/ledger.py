@@ -245,7 +245,7 @@ def _refused(
 def _make_run(client: "MlflowClient", name: str) -> str:
     tags = {"registered_model": name}
     run = client.create_run(_experiment(client), run_name=f"ledger of {name}", tags=tags)
-    client.update_run(run.info.run_id, status="FINISHED")  # else it seems to run for ever
+    client.set_terminated(run.info.run_id)  # else it seems to run for ever
     return run.info.run_id
 
 

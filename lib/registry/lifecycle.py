@@ -100,8 +100,7 @@ def register(
     cause = {"run_dir": run.run_dir, "verdict": floors}
     with tracking.locked("registry"):  # a courtesy; what holds between machines is the ledger
         ledger.establish(client, name)
-        version = _version_of(client, name, known, _facts(run, known, floors))
-        _note_gate(client, name, version, gate)
+        version = _version_of(client, name, known, _facts(run, known, floors), gate)
         if promote != "never":
             _stage(client, name, version, cause)
         if promote == "auto" and gate and gate["promote"]:
@@ -334,49 +333,56 @@ def _facts(run: Run, known: dict, floors: str) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
-def _version_of(client: "MlflowClient", name: str, known: dict, tags: dict[str, str]) -> int:
-    """Return the version of this very model, made now unless a try or run before has done it."""
+def _version_of(
+    client: "MlflowClient", name: str, known: dict, tags: dict[str, str], gate: dict | None
+) -> int:
+    """Return the version of this very model, made now unless a try or run before has done it.
+
+    The gate's decision stands on it; one in production keeps what brought it there.
+    """
+    decided = {"gate.outcome": gate["outcome"]} if gate else {}
+    words = markdown(gate) if gate else tags["verdict"]
     same = f"name = '{name}' and tags.`model_id` = '{known['model_id']}'"
     for found in client.search_model_versions(same):
+        if gate and serving(look(client, name).entries, PRODUCTION) != int(found.version):
+            client.set_model_version_tag(name, found.version, "gate.outcome", gate["outcome"])
+            client.update_model_version(name, found.version, words)
         return int(found.version)
     made = client.create_model_version(
         name,
         f"models:/{known['model_id']}",
         run_id=known["run_id"],
-        tags=tags,
-        description=tags["verdict"],
+        tags=tags | decided,
+        description=words,
         model_id=known["model_id"],
     )
     return int(made.version)
 
 
-def _note_gate(client: "MlflowClient", name: str, number: int, gate: dict | None) -> None:
-    """Write the gate's decision on a version; one in production keeps what brought it there."""
-    if gate is None or serving(look(client, name).entries, PRODUCTION) == number:
-        return
-    client.set_model_version_tag(name, str(number), "gate.outcome", gate["outcome"])
-    client.update_model_version(name, str(number), markdown(gate))
-
-
 def _stage(client: "MlflowClient", name: str, number: int, cause: dict[str, str]) -> None:
     """Move ``@staging`` to a version, unless a newer one has it."""
     facts = {"action": "register", "reason": "registered", **cause}
-    while ((seen := serving(aliases.reconcile(client, name)[0].entries, STAGING)) or 0) < number:
+    while True:
+        state, _ = aliases.reconcile(client, name)
+        if ((seen := serving(state.entries, STAGING)) or 0) >= number:
+            return
         try:
-            move(client, name, STAGING, number, expected=seen, **facts)
+            move(client, name, STAGING, number, expected=seen, state=state, **facts)
         except PromotionConflict:
             continue  # another registration; look which one is newer
+        return
 
 
 def _enter_production(
     client: "MlflowClient", name: str, number: int, gate: dict, cause: dict[str, str]
 ) -> None:
     """Promote a version as its gate says, unless an earlier try has done it."""
-    if serving(aliases.reconcile(client, name)[0].entries, PRODUCTION) == number:
+    state, _ = aliases.reconcile(client, name)
+    if serving(state.entries, PRODUCTION) == number:
         return
     compared = int(gate["champion"]["version"]) if gate["champion"] else None
     facts = {"action": "promote", "reason": gate["reason"]}
-    move(client, name, PRODUCTION, number, expected=compared, **facts, **cause)
+    move(client, name, PRODUCTION, number, expected=compared, state=state, **facts, **cause)
 
 
 def _account(state: State, name: str, number: int, policy: str, gate: dict | None) -> dict:
