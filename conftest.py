@@ -52,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share `make test` among one process more than there are cores: it often waits for others."""
+    return (os.cpu_count() or 1) + bool(config.getoption("nbval", default=False))
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Keep together, in one process, what belongs together: see `group_of`."""
     from xdist.scheduler import LoadScopeScheduling

@@ -2,8 +2,23 @@
 
 import shutil
 import uuid
+from types import SimpleNamespace
 
 import pytest
+
+
+@pytest.fixture
+def cli(capfd):
+    """Run the command line in this process, which has imported Airflow; return as a process."""
+    from lib.commands.cli import main
+
+    def call(*arguments):
+        capfd.readouterr()
+        status = main(list(arguments))
+        said = capfd.readouterr()
+        return SimpleNamespace(returncode=status, stdout=said.out, stderr=said.err)
+
+    return call
 
 
 @pytest.fixture
