@@ -30,8 +30,9 @@ FORCE :=
 AIRFLOW_PORT :=
 MLFLOW_PORT :=
 LAB_PORT :=
+QUEUES :=
 export PIPELINE PARAMS SOURCE TASK RUN STAGE NOTEBOOK A B LAST DAYS MODEL VERSION REASON AT FROM UNTIL OF RESUME
-export AIRFLOW_PORT MLFLOW_PORT LAB_PORT
+export AIRFLOW_PORT MLFLOW_PORT LAB_PORT QUEUES
 
 # These would make every import slow, or let another environment leak in.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
@@ -43,7 +44,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run look why new test fast up lab open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: help install run look why new test fast up lab head worker open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -59,6 +60,9 @@ install: $(VENV)/ready  ## make the environment, once (other targets do it on fi
 $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	@$(PYTHON) -m lib.commands.install $(VENV)
+
+$(VENV)/cluster: requirements-cluster.lock | $(VENV)/ready
+	@$(PYTHON) -m lib.commands.install $(VENV) requirements-cluster.lock
 
 run: $(VENV)/ready  ## run what has changed, of all pipelines on sample data or of one; or go on with a run | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}'] [FROM=04_train] [UNTIL=05_evaluate] [OF=latest] [FORCE=1] [RESUME=power/<run>]
 	@$(CLI) run --params="$$PARAMS" --from="$$FROM" --until="$$UNTIL" --of="$$OF" --resume="$$RESUME" $(if $(call yes,$(FORCE)),--force) -- $(PIPELINE)
@@ -77,6 +81,14 @@ lab: $(VENV)/ready  ## start JupyterLab alone | [LAB_PORT=8888]
 
 doctor: $(VENV)/ready  ## check kernel, servers, versions, disk; name each problem and its fix
 	@$(CLI) doctor
+
+##@ Several machines: deploy/README.md
+
+head: $(VENV)/cluster  ## run Airflow's servers and MLflow's for workers on other machines
+	@$(CLI) head
+
+worker: $(VENV)/cluster  ## run stages on this machine, for a head | [QUEUES=default,gpu]
+	@$(CLI) worker --queues="$$QUEUES"
 
 ##@ Runs: one is <pipeline>/<run>, latest, or power/latest
 

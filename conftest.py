@@ -35,6 +35,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         provisioner.use(provisioner.PATIENCE_S)
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out a stage that is a link to one of another pipeline: it is tested there."""
+    return True if collection_path.is_symlink() else None
+
+
 def pytest_unconfigure() -> None:
     """Remove what the tests made."""
     shutil.rmtree(FOLDER, ignore_errors=True)

@@ -32,7 +32,7 @@ from lib.ground.files import (
     state_dir,
     write_json,
 )
-from lib.ground.folder import look_at
+from lib.ground.folder import MAPPED, look_at
 from lib.ground.handover import TAKEN
 from lib.ground.parameters import Value
 from lib.ground.runs import start_of
@@ -68,6 +68,7 @@ def open_client() -> "MlflowClient":
     """Return a client of the tracking server and registry, whose database is ready to use."""
     os.environ.setdefault("MLFLOW_ENABLE_TELEMETRY", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it asks for it
     os.environ[ARTIFACT_ROOT] = artifact_root()
     import mlflow
 
@@ -148,7 +149,8 @@ def _mirror(
     from mlflow.entities import Metric, Param, RunTag
 
     client = open_client()
-    records = run.records()
+    own = run.own_records()
+    records = {stage: record for stage, record in own.items() if MAPPED not in record}
     values = dict(parameters)
     for record in records.values():
         values |= record["parameters"]
@@ -202,9 +204,11 @@ def _mirror(
 
 
 def close(run: Run, status: str = "KILLED") -> None:
-    """End the MLflow run of `run`, if it has one that says it is going on."""
-    known = link(run)
-    identity = _identity(start_of(run))
+    """End the MLflow run of `run`, if it has one that says it is going on, and its children's."""
+    known, start = link(run), start_of(run)
+    for child in run.children() if MAPPED in start else ():
+        close(child, status)
+    identity = _identity(start)
     if not known and not identity:
         return
     client = open_client()
@@ -240,6 +244,8 @@ def _tags(run: Run) -> dict[str, str]:
 def _identity(start: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that name the Airflow run which has begun so; {} for a run by hand."""
     found = {"airflow_dag": start.get("dag_id"), "airflow_run": start.get("run_id")}
+    if "map_index" in start:
+        found["map_index"] = str(start["map_index"])
     return found if all(found.values()) else {}
 
 
@@ -256,27 +262,31 @@ def _open_mlflow_run(
         return known
     if known:  # by hand, with other parameters: a run of its own
         close(run, "FINISHED")
+    tags, above = {"run_dir": run.run_dir, **identity}, {}
+    if parent := run.parent:
+        whole = _open_mlflow_run(client, parent, {}, _identity(start_of(parent)))
+        above = {"mlflow.parentRunId": whole["run_id"]}
     with locked("mlflow-run"):
-        known = _found(client, run, identity) or _made(client, run, identity)
+        known = _found(client, run, tags) if identity else {}
+        known = known or _made(client, run, tags | above)
         write_json(run.path / LINK, known)
     return known
 
 
-def _found(client: "MlflowClient", run: Run, identity: dict[str, str]) -> dict:
-    """Return the link of the MLflow run with the tags `identity`; {} if there is none."""
-    experiment = client.get_experiment_by_name(run.pipeline) if identity else None
+def _found(client: "MlflowClient", run: Run, tags: dict[str, str]) -> dict:
+    """Return the link of the MLflow run with these tags; {} if there is none."""
+    experiment = client.get_experiment_by_name(run.pipeline)
     if not experiment:
         return {}
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     for found in client.search_runs([experiment.experiment_id], wanted, max_results=1):
         return _link_to(found)
     return {}
 
 
-def _made(client: "MlflowClient", run: Run, identity: dict[str, str]) -> dict:
+def _made(client: "MlflowClient", run: Run, tags: dict[str, str]) -> dict:
     """Return the link of a new MLflow run."""
-    tags = {"run_dir": run.run_dir, **identity}
-    return _link_to(client.create_run(_experiment(client, run.pipeline), None, tags, run.name))
+    return _link_to(client.create_run(experiment_of(client, run.pipeline), None, tags, run.name))
 
 
 def _link_to(found: "MlflowRun") -> dict:
@@ -303,6 +313,7 @@ def _title(
     moment = min((time for time in begun if time), default=now())
     by = "" if start.get("run_id") else " by hand"
     parts = [f"{run.pipeline}{by} {datetime.fromisoformat(moment):%d %b %H:%M}"]
+    parts += [str(value) for value in start.get("values", {}).values()]
     parts += [text for text in (_headline(run), _short_source(values)) if text]
     return " \N{MIDDLE DOT} ".join(parts)
 
@@ -321,7 +332,7 @@ def _short_source(values: Mapping[str, Value]) -> str:
     return source.split("?")[0].rstrip("/").rpartition("/")[2][:40]
 
 
-def _experiment(client: "MlflowClient", name: str) -> str:
+def experiment_of(client: "MlflowClient", name: str) -> str:
     """Return the id of an experiment, made now where there is none: on two machines, by one."""
     from mlflow import MlflowException
 

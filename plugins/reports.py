@@ -10,6 +10,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.plugins_manager import AirflowPlugin
 
 BASE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + "/reports"
+RUN = "run/{DAG_ID}/{RUN_ID}"
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="{fill}" stroke="{ink}" '
     'stroke-width="2" stroke-linecap="round" stroke-linejoin="round"><path d="M14 3H6a1 1 0 0 0-1 '
@@ -44,6 +45,6 @@ class ReportsPlugin(AirflowPlugin):
     fastapi_apps = [{"name": "reports", "url_prefix": "/reports", "app": app}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         view("Reports", "reports", "nav", "view/index.html"),
-        view("Report", "report", "dag_run", "run/{DAG_ID}/{RUN_ID}"),
-        view("Report", "stage-report", "task_instance", "run/{DAG_ID}/{RUN_ID}/{TASK_ID}"),
+        view("Report", "report", "dag_run", RUN),
+        view("Report", "stage-report", "task_instance", f"{RUN}/{{TASK_ID}}/{{MAP_INDEX}}"),
     ]

@@ -14,6 +14,7 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib.ground.dataset import Dataset
 from lib.ground.files import ROOT
 from lib.images.load import load_images
 from lib.looks import WAY
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as arrow
+from upath import UPath
 
 TABLE = ROOT / "docs" / "bad-inputs.md"
 SHARED = Path(os.environ.get("DATA_DIR", ROOT / "data"), "cases")
@@ -76,9 +78,9 @@ def read(reader, path, given):
     if reader == "images":
         return load_images("mnist", str(path), **given)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "ticks")
-        load_ticks(str(path), folder, **given)
-        return pl.concat(list(iter_ticks(folder)))
+        ticks = Dataset(UPath(scratch, "ticks"))
+        load_ticks(str(path), ticks, **given)
+        return pl.concat(list(iter_ticks(ticks.parts)))
 
 
 def is_same(reader, found, clean):

@@ -5,6 +5,7 @@ import shutil
 
 from lib.ground import runs
 from lib.ground.files import ROOT, outputs_dir
+from lib.pages import html
 from lib.run import open_run
 from tests import airflow_reports
 from tests.airflow_reports import REPORT, RUN, RUN_ID, notebook
@@ -79,6 +80,18 @@ def test_runs_on_a_remote_file_system_are_shown_and_have_versions(get, monkeypat
     assert "first words" in get("page/power/run-1/01_load.html").text
     (path / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))
     assert get("state/power/run-1/report.html").json()["version"] != before
+
+
+@pytest.mark.parametrize(("state", "is_stored"), [("passed", True), ("running", False)])
+def test_remote_run_that_has_ended_is_shown_as_it_is_stored(get, monkeypatch, state, is_stored):
+    monkeypatch.setenv("OUTPUTS_DIR", f"memory://reports-{state}")
+    path = outputs_dir() / "power" / "run-1"
+    (path / "stages").mkdir(parents=True)
+    (path / "01_load.ipynb").write_text(json.dumps(notebook("first words")))
+    (path / "summary.json").write_text(json.dumps({"run_dir": "power/run-1", "state": state}))
+    for name in ("report.html", "01_load.html"):
+        (path / name).write_text(html.document("Stored", "as stored"))
+        assert ("as stored" in get(f"page/power/run-1/{name}").text) == is_stored
 
 
 def test_version_changes_with_the_notebook_and_live_ends_with_the_run(get, folder):

@@ -186,7 +186,7 @@ def test_account_shows_tasks_and_what_their_notebooks_print():
 
     console = io.StringIO()
     account = Account(console)
-    ids = {"dag_id": "power", "run_id": "never"}
+    ids = {"map_index": -1, "dag_id": "power", "run_id": "never"}
     first, second = (SimpleNamespace(task_id=t, **ids) for t in ("01_load", "02_features"))
     account.on_task_instance_running("queued", first)
     account.on_task_instance_success("running", first)

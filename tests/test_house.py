@@ -16,6 +16,7 @@ WINGS = (
     "power",
     "tick",
     "images",
+    "lakehouse",
     "registry",
     "pages",
     "once",
@@ -23,7 +24,7 @@ WINGS = (
     "dag",
     "commands",
 )
-DATA = ("power", "tick", "images")  # which do not know each other
+DATA = ("power", "tick", "images", "lakehouse")  # which do not know each other
 BESIDE = "pipelines"  # imports data and registry, and is loaded by name only
 MOST_LINES, MOST_FLOORS = 500, 9
 EXAMPLES = {"lib.commands.cli", "lib.commands.which"}  # which show commands as one would type them

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lib.commands import cli, look, new
 from lib.ground import layout
+from lib.ground.dataset import Dataset
 from lib.ground.parameters import check_values, merge_parameters
 from lib.looks import Look, command, look_at_frame
 from lib.power.load import load_power
@@ -21,6 +22,7 @@ from lib.tick.look import OPTIONS, look_at_ticks
 import pandas as pd
 import pytest
 from image_files import arrays_of, write
+from upath import UPath
 
 DUKASCOPY = "Gmt time,Ask,Bid\n" + "".join(
     f"{day:02}.03.2024 14:30:{second:02}.000,50.{second:02}5,50.{second:02}\n"
@@ -90,7 +92,7 @@ def test_what_is_proposed_leads_to_quotes_of_dukascopy(typed, put, tmp_path):
     assert "04.03.2024 14:30:00.000  2024-03-04 14:30:00+00:00" in printed
     assert "the days are too short" in printed, "which a run would say after its first stages"
     given = {name: params[name] for name in OPTIONS if name in params}
-    assert load_ticks(path, tmp_path / "clean", **given).n_ticks == 120
+    assert load_ticks(path, Dataset(UPath(tmp_path / "clean")), **given).n_ticks == 120
 
 
 def test_what_is_proposed_leads_to_the_mains_of_a_house(typed, put):
@@ -120,7 +122,7 @@ def test_refusal_of_a_reader_ends_with_the_command(put, tmp_path):
     ):
         load_power(path)
     with pytest.raises(ValueError, match=r"PIPELINE=tick SOURCE='.*my house.csv'$"):
-        load_ticks(path, tmp_path / "clean")
+        load_ticks(path, Dataset(UPath(tmp_path / "clean")))
 
 
 @pytest.mark.parametrize("pipeline", layout.pipelines(ending="_register"))

@@ -372,7 +372,7 @@ def test_mlflow_run_is_named_by_time_metric_and_data(make_run):
 @pytest.mark.kernel
 def test_two_processes_may_make_the_same_new_store(tmp_path):
 
-    code = "from lib import tracking; tracking._experiment(tracking.open_client(), 'power')"
+    code = "from lib import tracking; tracking.experiment_of(tracking.open_client(), 'power')"
     environment = {**os.environ, "OUTPUTS_DIR": str(tmp_path)}
     running = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)

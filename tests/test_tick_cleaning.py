@@ -5,6 +5,7 @@ import statistics
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from lib.ground.dataset import Dataset
 from lib.ground.files import data_dir
 from lib.tick.load import COUNTS, iter_ticks
 from lib.tick.sample import sample_days
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tick_files import HEADER, at, load_ticks, refuses
+from upath import UPath
 
 REAL = data_dir() / "tick"
 
@@ -183,13 +185,14 @@ def test_cleaning_equals_the_naive_loop_wherever_batches_are_cut(
     if len(expected) < 2:
         refuses(tmp_path, str(tmp_path / "x.csv"), "Two or more are needed", **options)
         return
-    report = load_ticks(str(tmp_path / "x.csv"), tmp_path / "clean", **options)
+    clean = Dataset(UPath(tmp_path / "clean"))
+    report = load_ticks(str(tmp_path / "x.csv"), clean, **options)
     first = report.days.index[0]
     by_day = {day: count for day, count in sorted(counts.items()) if day >= first}
     found = report.days[list(COUNTS)].astype(int).to_dict("index")
     assert found == by_day
     assert report.rows["read"] == len(lines) == sum(report.rows.values()) / 2
-    ticks = pl.concat(list(iter_ticks(tmp_path / "clean")))
+    ticks = pl.concat(list(iter_ticks(clean.parts)))
     local = ticks["ts"].dt.convert_time_zone("America/New_York").dt.strftime("%Y-%m-%d %H:%M:%S")
     assert list(zip(local, ticks["price"], ticks["size"], ticks["side"], strict=True)) == expected
 

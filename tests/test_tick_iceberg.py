@@ -1,8 +1,12 @@
 """Ticks in Iceberg tables: the right files, in order, and no more."""
 
+import pickle
 from datetime import UTC, datetime, timedelta
 
+from lib.tick.read import tick_format
+from lib.tick.rules import EARLIEST, LATEST, Rules, make_session
 from lib.tick.sample import sample_days
+from lib.tick.stream import find_ticks
 
 import polars as pl
 import pytest
@@ -134,3 +138,16 @@ def test_iceberg_table_without_the_column_says_which_there_are(tables, tmp_path)
         "price is of type double, timestamp or timestamptz was expected",
         columns=["timestamp=price"],
     )
+
+
+@pytest.mark.slow
+def test_data_files_are_read_in_other_processes(tables):
+    rules = Rules(make_session("09:30-16:00", "America/New_York"), LATEST, False, 0.005, 0.2)
+    form = tick_format("trades", ["timestamp=time"], "UTC")
+    found = find_ticks("iceberg:local.market.utc", "AAA", form, rules)
+    stretches = found.stretches(EARLIEST)
+    assert [len(stretch.files) for stretch in stretches] == [2, 2, 2]
+    again, reader = pickle.loads(pickle.dumps((stretches, found.reader.anew())))
+    ticks = pl.concat(batch for stretch in again for batch in reader.ticks(stretch, None))
+    expected = pl.concat(sample_days(3, n_ticks=50, seed=0))
+    assert ticks["ts"].equals(expected["ts"]) and ticks["price"].equals(expected["price"])

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 from datetime import UTC, date, datetime
 
+from lib.ground.dataset import Dataset
 from lib.tick import times
 from lib.tick.load import describe_ticks, iter_ticks, load_ticks
 from lib.tick.sample import sample_days
@@ -13,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from tick_files import HEADER, TWO, at, refuses
+from upath import UPath
 
 # What is read
 
@@ -255,13 +257,13 @@ def test_digest_sees_to_which_day_ticks_belong(put, load):
 
 
 def test_days_are_read_back_in_order(week, tmp_path):
-    load_ticks(week, tmp_path / "clean")
-    assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == [
-        "2013-10-07.parquet", "2013-10-08.parquet", "2013-10-10.parquet", "2013-10-11.parquet",
-    ]  # fmt: skip
-    whole = pl.concat(list(iter_ticks(tmp_path / "clean")))
-    days = [pl.read_parquet(path) for path in sorted((tmp_path / "clean").iterdir())]
-    assert whole["ts"].is_sorted() and whole.equals(pl.concat(days))
+    ticks = Dataset(UPath(tmp_path / "clean"))
+    load_ticks(week, ticks)
+    days = ["2013-10-07", "2013-10-08", "2013-10-10", "2013-10-11"]
+    assert [part.name for part in ticks.parts] == days
+    whole = pl.concat(list(iter_ticks(ticks.parts)))
+    files = sorted((tmp_path / "clean").glob("*.parquet"))
+    assert whole["ts"].is_sorted() and whole.equals(pl.concat(map(pl.read_parquet, files)))
 
 
 def test_description_counts_and_names(week, load):

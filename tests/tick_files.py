@@ -5,10 +5,12 @@ import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from lib.ground.dataset import Dataset
 from lib.tick import load, read
 
 import polars as pl
 import pytest
+from upath import UPath
 
 FEATURES = {
     "windows": [3, 6, 12, 24, 60],
@@ -37,10 +39,10 @@ class Folder:
 
     def load(self, source, **options):
         """Load a source and return the report and the ticks."""
-        made = self.path / f"clean-{self.n_loaded}"
+        made = Dataset(UPath(self.path / f"clean-{self.n_loaded}"))
         self.n_loaded += 1
         report = load_ticks(source, made, **options)
-        return report, pl.concat(list(load.iter_ticks(made)))
+        return report, pl.concat(list(load.iter_ticks(made.parts)))
 
     def put_week(self):
         """Put files of five days of two ticks, the third of them outside of the session."""
@@ -50,11 +52,11 @@ class Folder:
         return str(Path(self.put(TWO[:0], "README.md")).parent)
 
 
-def load_ticks(source, folder, *, batch_rows=read.BATCH_ROWS, **options):
+def load_ticks(source, ticks, *, batch_rows=read.BATCH_ROWS, **options):
     """Load with so many rows held at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read, "BATCH_ROWS", batch_rows)
-        return load.load_ticks(source, folder, **options)
+        return load.load_ticks(source, ticks, **options)
 
 
 def at(second, day=7):
@@ -67,5 +69,5 @@ def refuses(tmp_path, source, message, **options):
     """Loading raises the message."""
     with tempfile.TemporaryDirectory() as scratch:
         with pytest.raises(ValueError, match=message) as caught:
-            load_ticks(source, Path(scratch, "clean"), **options)
+            load_ticks(source, Dataset(UPath(scratch, "clean")), **options)
     return str(caught.value)

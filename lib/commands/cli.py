@@ -24,6 +24,8 @@ COMMANDS = {
     "run": ("pipelines:run", "pipelines --params --from --until --of --resume --force"),
     "up": ("services:up", "--airflow-port --mlflow-port --lab-port"),
     "lab": ("services:lab", "--lab-port"),
+    "head": ("cluster:head", ""),
+    "worker": ("cluster:worker", "--queues"),
     "prepare": ("services:prepare", ""),
     "notebooks": ("notebooks:refresh_all", "pipelines"),
     "look": ("look:main", "source --pipeline --params --all"),

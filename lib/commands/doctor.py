@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,15 @@ from lib.commands import lockfile, notebooks
 from lib.commands.services import airflow_settings
 from lib.dag import health
 from lib.ground.console import redact, say
-from lib.ground.files import ROOT, state_dir
+from lib.ground.files import (
+    ROOT,
+    ChangedMeanwhile,
+    is_local,
+    outputs_dir,
+    read_bytes,
+    state_dir,
+    write_if,
+)
 from lib.machine import provisioner
 from lib.tracking import tracking_uri
 
@@ -203,7 +212,30 @@ def disk() -> Finding:
     return Finding("disk", PROBLEM if least < TOO_FEW_BYTES else WARNING, what, fix)
 
 
-CHECKS = (packages, kernel, tracking, registry, airflow, disk)
+def storage() -> Finding:
+    """Write where runs go, and see that of two who write a file at once one is refused."""
+    root = outputs_dir()
+    if is_local(root):
+        return Finding("storage", OK, f"runs lie on this machine, in {root}")
+    shown, probe = redact(str(root)), root / f".doctor-{uuid.uuid4().hex}"
+    try:
+        write_if(probe, b"", "")
+        read_bytes(probe)
+        try:
+            write_if(probe, b"another", "")
+        except ChangedMeanwhile:
+            return Finding("storage", OK, f"{shown} can be written, and keeps writers apart")
+        finally:
+            probe.fs.rm_file(probe.path)
+    except OSError as error:
+        fix = "correct OUTPUTS_DIR, the credentials, or what they may do"
+        return Finding("storage", PROBLEM, f"{shown} cannot be used: {error}", fix)
+    what = f"{shown} does not refuse a conditional write (If-None-Match)"
+    fix = "work from one machine at a time, or keep runs in a store that knows conditional writes"
+    return Finding("storage", PROBLEM, what, fix)
+
+
+CHECKS = (packages, kernel, tracking, registry, airflow, storage, disk)
 
 
 def _some(names: list[str], separator: str = ", ") -> str:

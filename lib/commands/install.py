@@ -1,9 +1,9 @@
 """Make the project's environment, and say what is done: ``python -m lib.commands.install .venv``.
 
-Runs before anything is installed, so it needs nothing but Python itself. Every package comes from
-`requirements.lock`, checked by its hash. Two that start at once do not meet: the second waits for
-the first and finds its work. One that was interrupted left no ``ready`` behind, and the next one
-begins anew.
+With ``requirements-cluster.lock`` after the folder, that is installed besides. Runs before anything
+is installed, so it needs nothing but Python itself. Every package comes from a lock file, checked
+by its hash. Two that start at once do not meet: the second waits for the first and finds its work.
+One that was interrupted left no ``ready`` behind, and the next one begins anew.
 """
 
 import fcntl
@@ -26,13 +26,14 @@ class Failed(Exception):
     """A step did not work; the message says which, and what its program said."""
 
 
-def main(folder: Path) -> int:
-    """Make the environment in `folder`; return the exit status."""
+def main(folder: Path, more: str = "") -> int:
+    """Make the environment in `folder`, or install the lock file `more` too; return the status."""
     try:
         with alone(Path(LOCK)):
-            if is_ready(folder):  # whoever was waited for has made it
-                return 0
-            install(folder)
+            if more:
+                add(folder, more)
+            elif not is_ready(folder):  # else whoever was waited for has made it
+                install(folder)
     except Failed as failure:
         sys.stderr.write(f"error: {failure}\n")
         return 1
@@ -60,7 +61,7 @@ def install(folder: Path) -> None:
         (folder / "uv.lock").write_text(wanted, encoding="utf-8")
         call([python, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r",
               folder / "uv.lock"])  # fmt: skip
-    uv = [folder / "bin" / "uv", "pip", "install", "--python", python, "--compile-bytecode"]
+    uv = uv_install(folder)
     n_packages = len(re.findall(r"^\w.*==", lock, re.MULTILINE))
     with step(3, f"{n_packages} packages from {LOCK}, {SIZE} unless uv has them from before"):
         call([*uv, "--require-hashes", "-r", LOCK], shown=True)
@@ -69,6 +70,25 @@ def install(folder: Path) -> None:
         call([python, "-m", "lib.commands.cli", "prepare"])
     (folder / READY).touch()
     say(f"ready after {time.monotonic() - began:.0f} s")
+
+
+def uv_install(folder: Path) -> list[str | Path]:
+    """Return the command that installs into `folder`."""
+    python = folder / "bin" / "python"
+    return [folder / "bin" / "uv", "pip", "install", "--python", python, "--compile-bytecode"]
+
+
+def add(folder: Path, lock: str) -> None:
+    """Install another lock file, ``requirements-<what>.lock``, and note it as ``<what>``.
+
+    Raises
+    ------
+    Failed
+        If a package could not be installed.
+    """
+    say(f"packages of {lock}, on top of {LOCK}")
+    call([*uv_install(folder), "--require-hashes", "-r", lock], shown=True)
+    (folder / Path(lock).stem.removeprefix("requirements-")).touch()
 
 
 def is_ready(folder: Path) -> bool:
@@ -162,4 +182,4 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -91,7 +91,7 @@ def refresh_all(pipelines: list[str]) -> None:
             raise ValueError(f"no notebooks of {name!r}; there are those of {', '.join(known)}")
     for pipeline in pipelines or known:
         with apart():
-            for stage in layout.planned(pipeline):
+            for stage in layout.own_stages(pipeline):
                 path = layout.notebook(pipeline, stage)
                 started = time.monotonic()
                 word = "changed" if refresh(path) else "unchanged"

@@ -79,6 +79,7 @@ def run(
         raise ValueError("FROM, UNTIL and OF are about one pipeline: name it with PIPELINE=")
     elif of and of != LATEST:
         origin = find_run(of, names[0])
+        origin = origin.parent or origin
         if origin.pipeline != names[0]:
             raise ValueError(f"OF={of} is no run of {names[0]}")
         values, options["of"] = known_parameters(origin) | values, origin.run_dir
@@ -142,6 +143,7 @@ def _resumed(
             "UNTIL, OF and FORCE, or begin a new run with FROM and OF"
         )
     found = find_run(resume, *pipelines[:1])
+    found = found.parent or found
     if pipelines and pipelines != [found.pipeline]:
         raise ValueError(f"RESUME={resume} is a run of {found.pipeline}, not of {pipelines[0]}")
     return [found.pipeline], {"resume": found.run_dir}

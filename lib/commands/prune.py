@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from lib import tracking
 from lib.commands.which import REFERENCE
 from lib.ground.console import redact, say
-from lib.ground.files import ROOT, is_local, outputs_dir, state_dir
+from lib.ground.files import ROOT, is_local, look_into, outputs_dir, state_dir
 from lib.ground.folder import Run
 from lib.ground.git import git
 from lib.ground.runs import list_runs
@@ -133,9 +133,10 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
     tracked : set of str
         Run folders with files in git.
     """
-    summary = summarise(run)
+    with look_into(run.path):
+        summary = summarise(run)
+        opened = [record.get("opened") for record in _records(run).values()]
     start, link = summary["start"], summary["mlflow"]
-    opened = [record.get("opened") for record in _records(run).values()]
     times = [summary["ended"], summary["started"], start.get("started"), *opened]
     here = tracking.tracking_uri()
     reasons = {
@@ -148,7 +149,8 @@ def look(run: Run, run_dirs: set[str], mlflow_runs: set[str], tracked: set[str])
     }
     kept = next((reason for reason, holds in reasons.items() if holds), "")
     last = max((datetime.fromisoformat(time) for time in times if time), default=NEVER)
-    taken = frozenset(stage["taken"] for stage in summary["stages"] if stage["taken"])
+    stages = [s for one in (summary, *summary["children"]) for s in one["stages"]]
+    taken = frozenset("/".join(s["taken"].split("/")[:2]) for s in stages if s["taken"])
     return Found(run, kept, last, start.get("opened", ""), taken)
 
 
@@ -202,9 +204,10 @@ def delete(run: Run, client: "MlflowClient") -> None:
     """
     if not _is_own(run):
         raise ValueError(f"{run.path} is a link or not in {outputs_dir()}: delete it by hand")
-    known = tracking.link(run)
-    if known and ledger.seek(client.get_run, known["run_id"]):
-        client.delete_run(known["run_id"])
+    for one in (run, *run.children()):
+        known = tracking.link(one)
+        if known and ledger.seek(client.get_run, known["run_id"]):
+            client.delete_run(known["run_id"])
     _remove(run.path)
     _remove(UPath(_scratch(run)))
 
@@ -250,7 +253,8 @@ def _referred(client: "MlflowClient") -> tuple[set[str], set[str], set[str]]:
     while page.token:
         page = client.search_model_versions(max_results=1000, page_token=page.token)
         versions += page
-    run_dirs = {version.tags.get("run_dir", "") for version in versions}
+    names = (version.tags.get("run_dir", "").split("/") for version in versions)
+    run_dirs = {"/".join(parts[:2]) for parts in names}  # of a child run, that of its parent
     return run_dirs, {version.run_id for version in versions if version.run_id}, _tracked()
 
 

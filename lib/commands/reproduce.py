@@ -63,6 +63,7 @@ def main(run: str, *, keep: bool = False) -> int:
         If it cannot be done: no such run, no metrics, or the new run ended before it had any.
     """
     known = find_run(run)
+    known = known.parent or known
     run_dir, before = known.run_dir, summarise(known)
     if not before["metrics"]:
         raise ValueError(

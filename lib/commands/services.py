@@ -1,8 +1,9 @@
 """Airflow, MLflow and JupyterLab on this machine: their settings, databases and processes.
 
-Everything listens on 127.0.0.1. Settings are environment variables, set for child processes
-only, so that the shell that called stays as it was. What runs is put on record, see
-`lib.ground.addresses`.
+Settings are environment variables. What the caller has set stays as it is; the rest is set for
+child processes only, so that the shell that called stays as it was. Servers listen on 127.0.0.1, or
+where a setting says, which demands a password. What runs is put on record, see
+`lib.ground.addresses`. The same on several machines: `lib.commands.cluster`.
 """
 
 import json
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +33,11 @@ from lib.tracking import artifact_root, open_client, tracking_uri
 import psutil
 
 STOP_SECONDS = 15
+DEFAULTS = "AIRFLOW_DEFAULTS"  # in the environment: what was set here, and by no caller, as JSON
+PASSWORD = "AIRFLOW_ADMIN_PASSWORD"
+MLFLOW_PASSWORD = "MLFLOW_TRACKING_PASSWORD"
+SIMPLE = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PATIENCE_S = "180"  # with a service that is silent because the machine has too much to do
 
 
@@ -48,35 +54,44 @@ class Service:
         Where it will answer, "" where it does not.
     line : str
         What to say once it answers.
+    settings : mapping of str to str
+        Environment variables that it alone has.
     """
 
     name: str
     command: list[str]
     address: str = ""
     line: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def airflow_settings(port: int | None = None) -> dict[str, str]:
     """Return the environment variables that make Airflow use this project's folders.
+
+    What the caller's environment says already stays.
 
     Parameters
     ----------
     port : int, optional
         Where Airflow's server listens; by default where `make up` has it now, else 8080.
     """
+    given = said_of_airflow()
     if port is None:
-        port = urlsplit(addresses.address("airflow")).port
+        noted = urlsplit(addresses.address("airflow")).port
+        port = int(given.get("AIRFLOW__API__PORT", noted))
     home = state_dir() / ".airflow"
-    return {
+    wanted = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # parsing, on a laptop that is busy
         "AIRFLOW__CORE__DAGS_FOLDER": str(layout.pipelines_dir() / "dags"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "1",
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
@@ -89,9 +104,44 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "60",  # one every five seconds
+    }
+    settings = wanted | {name: given[name] for name in wanted if name in given}
+    settings["AIRFLOW__API__PORT"] = str(port)
+    here = {name: text for name, text in settings.items() if name not in given}
+    return settings | {
+        DEFAULTS: json.dumps(here),
         "MLFLOW_ENABLE_TELEMETRY": "false",
         "MLFLOW_TRACKING_URI": tracking_uri(),
     }
+
+
+def said_of_airflow() -> dict[str, str]:
+    """Return what the caller's environment says of Airflow, without what was set here."""
+    ours = json.loads(os.environ.get(DEFAULTS, "{}"))
+    return {k: v for k, v in os.environ.items() if k.startswith("AIRFLOW_") and ours.get(k) != v}
+
+
+def check_listening(settings: Mapping[str, str]) -> None:
+    """See that no server would be open to others without a password that its deployer has given.
+
+    Raises
+    ------
+    ValueError
+        If one would; says which, and what to set.
+    """
+    known = os.environ | settings
+    manager = known.get("AIRFLOW__CORE__AUTH_MANAGER", "Simple")
+    locks = {
+        "AIRFLOW__API__HOST": ("Simple" not in manager or known.get(SIMPLE), PASSWORD),
+        "MLFLOW_HOST": (False, MLFLOW_PASSWORD),
+    }
+    for name, (is_locked, password) in locks.items():
+        host = known.get(name, HOST)
+        if host not in LOOPBACK and not (is_locked or known.get(password)):
+            raise ValueError(
+                f"{name} = {host} is open to other machines: set {password} to a password of your "
+                f"own, as a secret of the deployment, or leave {name} at {HOST}"
+            )
 
 
 def prepare() -> None:
@@ -100,8 +150,14 @@ def prepare() -> None:
     if tracking_uri().startswith("sqlite"):
         open_client()
     if not done.exists():
-        _ask("Airflow could not make its database", "airflow", "db", "migrate")
+        migrate()
+        done.parent.mkdir(parents=True, exist_ok=True)
         done.touch()
+
+
+def migrate() -> None:
+    """Make Airflow's database, or bring it to the version that is installed."""
+    _ask("Airflow could not make its database", "airflow", "db", "migrate")
 
 
 def _ask(failure: str, *module: str) -> str:
@@ -162,11 +218,16 @@ def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
     return chosen
 
 
-def is_taken(port: int) -> bool:
-    """Say whether somebody answers on a port of 127.0.0.1."""
+def is_taken(port: int, host: str = HOST) -> bool:
+    """Say whether somebody answers on a port of this machine, by default of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((host, port)) == 0
+
+
+def reached(host: str, port: int) -> str:
+    """Return the address at which this machine reaches a server of its own that listens so."""
+    return f"http://{HOST if host in ('0.0.0.0', *LOOPBACK) else host}:{port}"
 
 
 def listener(port: int) -> str:
@@ -211,7 +272,7 @@ def run_services(services: list[Service], settings: Mapping[str, str], by: str) 
             with (logs / f"{service.name}.log").open("wb") as log:
                 started[service.name] = subprocess.Popen(
                     service.command,
-                    env=environment,
+                    env={**environment, **service.settings},
                     cwd=ROOT,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -233,7 +294,10 @@ def _watch(started: dict[str, subprocess.Popen], waiting: list[Service], logs: P
     """Print each service's line when it answers; return 1 when one has ended."""
     say(f"starting; logs are in {logs}")
     while all(process.poll() is None for process in started.values()):
-        for service in [one for one in waiting if is_taken(urlsplit(one.address).port)]:
+        for service in list(waiting):
+            place = urlsplit(service.address)
+            if not is_taken(place.port, place.hostname):
+                continue
             waiting.remove(service)
             say(service.line)
             if not waiting:
@@ -317,12 +381,15 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
     own_lab = alive.pop(ADDRESSED["lab"], None)
     if alive:
         raise ValueError(addresses.runs_already(alive))
+    airflow_port = airflow_port or said_of_airflow().get("AIRFLOW__API__PORT", "")
     wanted = {"airflow": airflow_port, "mlflow": mlflow_port, "lab": lab_port}
     if tracking_uri().startswith("http"):
         wanted.pop("mlflow")
     if own_lab:
         wanted.pop("lab")
     ports = choose_ports(wanted, "make up")
+    settings = airflow_settings(ports["airflow"])
+    check_listening(settings)
     with scheduling.scheduler_place(say):
         prepare()
         scheduling.forget_past_times()
@@ -331,38 +398,54 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
             for line in said.splitlines():
                 if line.startswith("closed "):
                     say(line)
-        settings = airflow_settings(ports["airflow"])
         if provisioner.is_on():
             provisioner.own_folder()  # this process is the owner, for all that it starts
-        services = _airflow(settings)
+        services = airflow(settings)
         if own_lab:
             _say_running(own_lab)
         else:
             services.append(_lab(ports["lab"]))
         if "mlflow" in ports:
-            services.append(_mlflow_server(ports["mlflow"]))
+            services.append(mlflow_server(ports["mlflow"], tracking_uri()))
         else:
             say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
         return run_services(services, settings, "make up")
 
 
-def _airflow(settings: Mapping[str, str]) -> list[Service]:
-    airflow, url = [sys.executable, "-m", "airflow"], settings["AIRFLOW__API__BASE_URL"]
+def airflow(settings: Mapping[str, str]) -> list[Service]:
+    """Return what Airflow consists of, workers apart."""
+    command = [sys.executable, "-m", "airflow"]
     preloaded = [sys.executable, "-m", "lib.dag.preloaded"]  # what they fork begins at once
-    line = f"Airflow     {url}  (user admin, password {_airflow_password(settings)})"
+    url = reached(settings["AIRFLOW__API__HOST"], int(settings["AIRFLOW__API__PORT"]))
+    line = f"Airflow     {url}  ({_airflow_login(settings)})"
     return [
-        Service("airflow-api", [*airflow, "api-server"], url, line),
+        Service("airflow-api", [*command, "api-server"], url, line),
         Service(SCHEDULER, [*preloaded, "scheduler", "--skip-serve-logs"]),
         Service("airflow-dag-processor", [*preloaded, "dag-processor"]),
-        Service("airflow-triggerer", [*airflow, "triggerer", "--skip-serve-logs"]),
+        Service("airflow-triggerer", [*command, "triggerer", "--skip-serve-logs"]),
     ]
 
 
-def _mlflow_server(port: int) -> Service:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    store = ["--backend-store-uri", tracking_uri(), "--default-artifact-root", artifact_root()]
-    options, url = ["--no-serve-artifacts", "--workers", "1"], f"http://{HOST}:{port}"
-    return Service("mlflow", [*command, *store, *options], url, f"MLflow      {url}")
+def mlflow_server(port: int, store: str) -> Service:
+    """Return an MLflow server on the database `store`, for users with a password if one is set."""
+    host = os.environ.get("MLFLOW_HOST", HOST)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    command += ["--default-artifact-root", artifact_root(), "--no-serve-artifacts"]
+    command += ["--workers", "1"]
+    settings = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if password := os.environ.get(MLFLOW_PASSWORD):
+        command += ["--app-name", "basic-auth"]
+        users = state_dir() / ".mlflow-auth.ini"
+        users.write_text(
+            f"[mlflow]\ndefault_permission = MANAGE\ndatabase_uri = {store.replace('%', '%%')}\n"
+        )
+        settings |= {
+            "MLFLOW_AUTH_CONFIG_PATH": str(users),
+            "MLFLOW_AUTH_ADMIN_USERNAME": os.environ.get("MLFLOW_TRACKING_USERNAME", "admin"),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        }
+    url = reached(host, port)
+    return Service("mlflow", command, url, f"MLflow      {url}", settings)
 
 
 def _lab_line(url: str, token: str) -> str:
@@ -379,11 +462,23 @@ def _say_running(entry: Mapping) -> None:
     say(f"            runs already, by {entry['by']}")
 
 
+def _airflow_login(settings: Mapping[str, str]) -> str:
+    """Say how to log in to Airflow; a password that the deployer gives is not said."""
+    if "Simple" not in os.environ.get("AIRFLOW__CORE__AUTH_MANAGER", "Simple"):
+        return "its auth manager knows the users"
+    if SIMPLE in os.environ:
+        return f"passwords are in {SIMPLE}"
+    password = _airflow_password(settings)
+    return f"user admin, password {'as in ' + PASSWORD if PASSWORD in os.environ else password}"
+
+
 def _airflow_password(settings: Mapping[str, str]) -> str:
-    """Return the password of Airflow's user `admin`, made and kept on first use."""
+    """Return the password of Airflow's user `admin`: given, or made and kept on first use."""
     file = Path(settings["AIRFLOW_HOME"]) / "simple_auth_manager_passwords.json.generated"
-    if not file.exists():
+    given = os.environ.get(PASSWORD)
+    if given or not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
-        file.write_text(json.dumps({"admin": secrets.token_urlsafe(9)}), encoding="utf-8")
+        known = {"admin": given or secrets.token_urlsafe(9)}
+        file.write_text(json.dumps(known), encoding="utf-8")
     return json.loads(file.read_text(encoding="utf-8"))["admin"]

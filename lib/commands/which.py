@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lib.ground.files import is_local, outputs_dir
 from lib.ground.runs import list_runs, run_folder_name
+from lib.pages.run_index import read_rows
 from lib.pages.summary import read_summary, stage_to_open
 from lib.run import Run, open_run
 
@@ -23,7 +24,11 @@ def newest_runs(pipeline: str = "") -> list[str]:
     Reference runs, and copies that were opened to work on a stage, are left out.
     """
     runs = [run for run in list_runs(pipeline) if not run.name.startswith(REFERENCE)]
-    started = {run.run_dir: read_summary(run).get("started") or "" for run in runs}
+    known = {f"{row['pipeline']}/{row['name']}": row["started"] for row in read_rows()}
+    started = {
+        run.run_dir: known.get(run.run_dir) or read_summary(run).get("started") or ""
+        for run in runs
+    }
     return sorted(started, key=lambda run_dir: (started[run_dir], run_dir), reverse=True)
 
 

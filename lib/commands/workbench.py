@@ -116,10 +116,11 @@ def _values(
 
 def _claim(run: Run, stage: str, root: Path) -> tuple[Run, Path]:
     """Return a new run folder, and the place of a notebook that does not exist yet."""
+    name = run.name.replace("/", "-")  # of a child run
     for number in itertools.count(1):
         ending = f"-{number}" if number > 1 else ""
-        copy = open_run(f"{run.pipeline}/open-{stage}-of-{run.name}{ending}")
-        path = root / WORKBENCH / f"{run.pipeline}-{run.name}" / f"{stage}{ending}.ipynb"
+        copy = open_run(f"{run.pipeline}/open-{stage}-of-{name}{ending}")
+        path = root / WORKBENCH / f"{run.pipeline}-{name}" / f"{stage}{ending}.ipynb"
         if not path.exists():
             with suppress(FileExistsError):
                 copy.path.mkdir(parents=True)

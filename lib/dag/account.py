@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 def became(task: "RuntimeTaskInstance | TaskInstance") -> tuple[str, str]:
     """Return what to print of a task that has succeeded: "ok", or "taken" and where from."""
-    record = run_of_airflow(task.dag_id, task.run_id).record(task.task_id)
+    record = run_of_airflow(task.dag_id, task.run_id, task.map_index).record(task.task_id)
     return ("taken", words(record)) if TAKEN in record else ("ok", "")
+
+
+def label(task: "RuntimeTaskInstance | TaskInstance") -> str:
+    """Return what to call a task: its id, with the index of a mapped one."""
+    return task.task_id if task.map_index < 0 else f"{task.task_id} {task.map_index}"
 
 
 class Account(logging.Handler):
@@ -75,12 +80,12 @@ class Account(logging.Handler):
         Airflow has just made it end the task alone, which would be tried again then.
         """
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-        self.begin(task_instance.task_id)
+        self.begin(label(task_instance))
 
     @hookimpl
     def on_task_instance_success(self, previous_state: str, task_instance: object) -> None:
         """Say that a task has ended well."""
-        self.end(task_instance.task_id, *became(task_instance))
+        self.end(label(task_instance), *became(task_instance))
 
     @hookimpl
     def on_task_instance_failed(
@@ -88,9 +93,9 @@ class Account(logging.Handler):
     ) -> None:
         """Say that a try has failed, and why."""
         reason = (str(error).strip().splitlines() or [repr(error)])[-1]
-        self.end(task_instance.task_id, "FAILED", reason)
+        self.end(label(task_instance), "FAILED", reason)
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:
         """Say that a task had nothing to do; why is told at the end."""
-        self.end(task_instance.task_id, "skipped")
+        self.end(label(task_instance), "skipped")

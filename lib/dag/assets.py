@@ -3,7 +3,10 @@
 Whoever updates one and whoever waits for it agree without knowing each other.
 """
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
+
+ARRIVED = AssetAlias("arrived")
+"""Stands for the data of whichever pipelines a stage has found new, which only its run knows."""
 
 
 def data_asset(pipeline: str) -> Asset:

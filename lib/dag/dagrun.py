@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from lib import tracking
 from lib.dag import scheduling
-from lib.dag.account import Account, became
+from lib.dag.account import Account, became, label
 from lib.dag.lean import lean, open_bag
 from lib.floors import explain
+from lib.ground import addresses, layout
 from lib.ground import console as user
-from lib.ground import layout
 from lib.ground.files import look_into
 from lib.ground.folder import Run, look_at
 from lib.ground.parameters import Value, check_values, merge_parameters
@@ -333,8 +333,8 @@ def _follow(run: Run, run_id: str, account: Account) -> str:
         begun = [task for task in found.get_task_instances() if task.start_date]
         for task in sorted(begun, key=lambda task: task.start_date):
             news = f"{task.state} {task.try_number}"
-            if told.get(task.task_id) != news:
-                told[task.task_id] = news
+            if told.get(label(task)) != news:
+                told[label(task)] = news
                 _tell_task(task, account)
         if found.state in ("success", "failed"):
             return "passed" if found.state == "success" else "failed"
@@ -347,13 +347,13 @@ def _follow(run: Run, run_id: str, account: Account) -> str:
 def _tell_task(task: "TaskInstance", account: Account) -> None:
     """Print that a task has begun, or what became of it."""
     if task.state == "running":
-        account.begin(task.task_id)
+        account.begin(label(task))
     elif task.state in WORDS:
         took = ((task.end_date or datetime.now(UTC)) - task.start_date).total_seconds()
         outcome, reason = WORDS[task.state], ""
         if task.state == "success":
             outcome, reason = became(task)
-        account.end(task.task_id, outcome, reason, took)
+        account.end(label(task), outcome, reason, took)
 
 
 def _facts(summary: Mapping, *, failed: bool) -> dict[str, str]:
@@ -385,7 +385,8 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
 
 def _tell_of(run: Run, state: str, console: TextIO) -> None:
     page = run.path / PAGE
-    facts = {"report": page if page.exists() else f"no page was written to {run.path}"}
+    there = page.exists()
+    facts = {"report": addresses.opens_at(page) if there else f"no page was written to {run.path}"}
     if state == "cancelled":
         console.write(f"  cancelled; what its finished stages made stays in {run.path}\n")
         facts["go on"] = f"make run RESUME={run.run_dir}"

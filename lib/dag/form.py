@@ -6,9 +6,10 @@ parses.
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.dag.assets import data_asset, drift_asset, model_asset
+from lib.dag.assets import ARRIVED, data_asset, drift_asset, model_asset
 from lib.dag.clock import LiveCronTimetable
 from lib.dag.notify import failure_callbacks
 from lib.dag.operator import NotebookOperator
@@ -20,10 +21,21 @@ from lib.ground.runs import run_of_airflow
 from lib.once.choice import OPTIONS
 from lib.once.taking import words
 
-from airflow.sdk import Asset, AssetAlias, AssetAny, AssetOrTimeSchedule, Param, XComArg, task
+from airflow.sdk import (
+    Asset,
+    AssetAlias,
+    AssetAny,
+    AssetOrTimeSchedule,
+    Param,
+    XComArg,
+    chain,
+    task,
+    task_group,
+)
 from airflow.sdk.exceptions import AirflowSkipException
 
 if TYPE_CHECKING:
+    from airflow.sdk.definitions._internal.node import DAGNode
     from airflow.sdk.types import OutletEventAccessorsProtocol
 
 DRIFT = AssetAlias("drift")
@@ -32,7 +44,6 @@ DRIFT = AssetAlias("drift")
 DAG_DEFAULTS = {
     "start_date": datetime(2025, 12, 27, tzinfo=UTC),
     "catchup": False,
-    "max_active_runs": 1,
     "on_failure_callback": failure_callbacks(),
     "default_args": {"retries": 2, "retry_delay": timedelta(minutes=1)},
 }
@@ -97,7 +108,12 @@ def _options(stages: list[str]) -> dict[str, Param]:
 
 
 def notebook_task(
-    notebook: str, *, timeout_minutes: float = 120, silent_minutes: float = 30
+    notebook: str,
+    *,
+    timeout_minutes: float = 120,
+    silent_minutes: float = 30,
+    brings_data: bool = False,
+    **more: object,
 ) -> NotebookOperator:
     """Return the task that runs ``<pipeline>/<stage>``; its id is the stage's name.
 
@@ -109,14 +125,67 @@ def notebook_task(
         Time limit of the whole notebook.
     silent_minutes : float, default 30
         How long one cell may run without printing anything.
+    brings_data : bool, default False
+        Whether it writes ``arrived.json``, a list of the pipelines that it has brought new data:
+        their `data_asset` is updated.
+    **more
+        Of Airflow's `BaseOperator`: ``trigger_rule="all_done"`` for a stage that gathers what
+        mapped stages have left, some of which may have failed; ``pool`` …
     """
     return NotebookOperator(
         task_id=notebook.split("/")[1],
         notebook=notebook,
         timeout=timedelta(minutes=timeout_minutes),
         silent_timeout=timedelta(minutes=silent_minutes),
+        outlets=[ARRIVED] if brings_data else [],
         doc_md=f"Runs `notebooks/{notebook}.ipynb`.",
+        **more,
     )
+
+
+def mapped_stages(
+    *notebooks: str,
+    each: list[dict[str, Value]] | XComArg,
+    promote: bool = False,
+    pool: str = "default_pool",
+) -> "DAGNode":
+    """Return a group of tasks that run the same notebooks once for each of many values.
+
+    Each map index has a child run of its own, see `lib.ground.folder.Run`, and goes its way through
+    the stages whatever becomes of the others. Follow the group by a stage that gathers what they
+    have left: ``notebook_task(…, trigger_rule="all_done")``.
+
+    Parameters
+    ----------
+    *notebooks : str
+        As for `notebook_task`, in order.
+    each : list of dict, or XComArg
+        For each map index the parameters by name; or a task that returns such a list, see
+        `list_task`.
+    promote : bool, default False
+        Whether the last notebook registers a model, so that each child ends with a
+        `promotion_task`.
+    pool : str, default "default_pool"
+        Airflow's pool, which limits how many run at once.
+    """
+    pipeline = notebooks[0].split("/")[0]
+
+    @task_group(group_id="mapped", prefix_group_id=False)
+    def group(mapped: XComArg) -> None:
+        tasks = [notebook_task(one, mapped=mapped, pool=pool) for one in notebooks]
+        chain(*tasks, *([promotion_task(pipeline)] if promote else []))
+
+    return group.expand(mapped=each)
+
+
+def list_task(pipeline: str, name: str) -> XComArg:
+    """Return the task that hands the list in the JSON file `name` to `mapped_stages`."""
+
+    @task(task_id=Path(name).stem, doc_md=f"Hands on the list in `{name}` of the run.")
+    def hand_on(run_id: str) -> list[dict[str, Value]]:
+        return run_of_airflow(pipeline, run_id).read(name)
+
+    return hand_on()
 
 
 def promotion_task(pipeline: str) -> PromotionOperator:

@@ -14,10 +14,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.dag.assets import ARRIVED, data_asset
+from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.ground import layout
+from lib.ground import attempts, layout
 from lib.ground.files import ROOT, look_into
+from lib.ground.folder import MAPPED
 from lib.ground.parameters import (
     Value,
     check_values,
@@ -25,8 +28,9 @@ from lib.ground.parameters import (
     read_parameters,
     values_of_run,
 )
-from lib.ground.runs import note_start, run_of_airflow
+from lib.ground.runs import gather, note_start, run_of_airflow
 from lib.machine.executor import archive_previous, execute_notebook
+from lib.machine.scratch import mirrored
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
 from lib.once import choice
 from lib.pages.summary import PAGE
@@ -34,15 +38,17 @@ from lib.pages.summary import PAGE
 import_papermill()  # without the storage back ends that the provider would make it import
 
 from airflow.providers.papermill.operators.papermill import PapermillOperator  # noqa: E402
+from airflow.sdk.configuration import conf  # noqa: E402
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException  # noqa: E402
 
 if TYPE_CHECKING:
     from lib.run import Run
 
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
     from upath import UPath
 
 
+ARRIVALS = "arrived.json"  # the pipelines that a stage has brought new data
 logger = logging.getLogger(__name__)
 
 
@@ -66,11 +72,13 @@ class NotebookOperator(PapermillOperator):
         Time limit of the whole notebook.
     silent_timeout : timedelta
         How long a cell may run without any output.
+    mapped : dict, optional
+        Of a mapped stage: the parameters that differ from one map index to the next.
     **kwargs
         Passed to Airflow's `BaseOperator`.
     """
 
-    template_fields = ()
+    template_fields = ("mapped",)
     ui_color = "#e8eef7"
 
     def __init__(
@@ -79,8 +87,10 @@ class NotebookOperator(PapermillOperator):
         notebook: str,
         timeout: timedelta,
         silent_timeout: timedelta,
+        mapped: dict[str, Value] | None = None,
         **kwargs: object,
     ) -> None:
+        kwargs |= {"on_failure_callback": tell_lost, "on_retry_callback": tell_lost}
         super().__init__(
             input_nb=str(layout.notebook(*notebook.split("/"))),
             log_output=True,
@@ -90,6 +100,7 @@ class NotebookOperator(PapermillOperator):
         self.pipeline, self.stage = notebook.split("/")
         self.timeout = timeout
         self.silent_timeout = silent_timeout
+        self.mapped = mapped or {}
         dag = self.get_dag()  # its parameters now: Airflow puts a run's values into them
         params = dag.params.items() if dag else ()
         self.written = {name: param.value for name, param in params if name not in choice.OPTIONS}
@@ -97,22 +108,17 @@ class NotebookOperator(PapermillOperator):
     @interrupt_is_final()
     def execute(self, context: "Context") -> str:
         """Run the notebook and return where its report is, below `OUTPUTS_DIR`."""
-        run, dag_run = run_of_airflow(self.pipeline, context["run_id"]), context["dag_run"]
+        run, dag_run = run_of(self.pipeline, context), context["dag_run"]
         options, asked = choice.split(dag_run.conf or {})
         if choice.is_left_out(self.stage, options):
             raise AirflowSkipException(f"the run ends with {options['until_stage']}, as asked")
         with look_into(run.path):
             run.prepare()
             self.log.info("run folder: %s", run.path)
-            note_start(
-                run,
-                dag_id=context["dag"].dag_id,
-                run_id=context["run_id"],
-                run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-                who=None if runs_without_server(context) else dag_run.triggering_user_name,
-                until=options.get("until_stage"),
-            )
-            last = not any(isinstance(task, NotebookOperator) for task in self.downstream_list)
+            self._note_start(run, context, options)
+            after = self.get_flat_relatives(upstream=False)
+            others = [task for task in after if isinstance(task, NotebookOperator)]
+            last = not any(self._shares(task) for task in others)
             last |= self.stage == options.get("until_stage")
             values, found, refusal = self._look(run, context, asked, options)
             if found.record:
@@ -127,17 +133,22 @@ class NotebookOperator(PapermillOperator):
                 raise refusal
             if found.key.get("acts"):  # the registry knows a run by its MLflow run
                 self._mirror(run, values, "RUNNING", {})
+            attempt = attempts.mine(run.run_dir, self.stage)
             own = {n: values[n] for n in read_parameters(Path(self.input_nb)) if n in values}
-            done = execute_notebook(
-                self.input_nb,
-                notebook,
-                own | {"run_dir": run.run_dir},
-                cwd=ROOT,
-                timeout_s=self.timeout.total_seconds(),
-                silent_timeout_s=self.silent_timeout.total_seconds(),
-                log_output=True,
-            )
+            with mirrored(run, self.stage, attempt):
+                done = execute_notebook(
+                    self.input_nb,
+                    notebook,
+                    own | {"run_dir": run.run_dir},
+                    cwd=ROOT,
+                    timeout_s=self.timeout.total_seconds(),
+                    silent_timeout_s=self.silent_timeout.total_seconds(),
+                    log_output=True,
+                    attempt=attempt,
+                )
         except BaseException as error:
+            if _is_given_up(error):  # what there is to tell, another attempt tells
+                raise AirflowFailException(str(error)) from error
             self._tell_failure(run, values, error)
             if _is_final(error):
                 raise AirflowFailException(str(error)) from error
@@ -148,17 +159,48 @@ class NotebookOperator(PapermillOperator):
         }
         with look_into(run.path):
             self._remember(run, values, found)
+            told = True
             try:
                 self._mirror(run, values, "FINISHED" if last else "RUNNING", usage)
-            finally:
-                publish_page(run, complete=True)
+            except Exception:  # the notebook is done, and what comes next tells of it as well
+                told = False
+                logger.exception("MLflow could not be told; the next stage does so")
+            publish_page(run, complete=told)
             if "registration.json" in run.record(self.stage)["writes"]:
                 tell_promotion(run)
+            for name in run.read(ARRIVALS) if ARRIVED in self.outlets else ():
+                facts = {"run_dir": run.run_dir}
+                context["outlet_events"][ARRIVED].add(data_asset(name), extra=facts)
             return f"{run.run_dir}/{self.stage}.html"
 
     def on_kill(self) -> None:
         """End the task when Airflow stops it; the notebook's report has been written by then."""
         raise StageStopped("Airflow stopped the task")
+
+    def _note_start(self, run: "Run", context: "Context", options: dict) -> None:
+        """Keep how the run has begun, of a child run its parent too; gather mapped stages."""
+        dag_run, stages = context["dag_run"], notebook_tasks(context["dag"])
+        mapped = [task.stage for task in stages if task.get_closest_mapped_task_group()]
+        facts = {
+            "dag_id": context["dag"].dag_id,
+            "run_id": context["run_id"],
+            "run_type": str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+            "who": None if runs_without_server(context) else dag_run.triggering_user_name,
+            "until": options.get("until_stage"),
+            MAPPED: mapped,
+        }
+        if run.parent:
+            note_start(run.parent, **facts)
+            own = {"map_index": str(context["ti"].map_index), "values": self.mapped}
+            note_start(run, **facts | own)
+        else:
+            note_start(run, **facts)
+            gather(run, [stage for stage in mapped if stage < self.stage])
+
+    def _shares(self, other: "NotebookOperator") -> bool:
+        """Say whether another task works in the same run folder: the run's, or a child run's."""
+        mine, its = self.get_closest_mapped_task_group(), other.get_closest_mapped_task_group()
+        return bool(mine) == bool(its)
 
     def _prepare_kernels(self) -> None:
         """Start what the kernels of this stage and of those after it are forked from."""
@@ -166,6 +208,27 @@ class NotebookOperator(PapermillOperator):
 
         coming = [stage for stage in layout.planned(self.pipeline) if stage >= self.stage]
         provisioner.prepare(layout.notebook(self.pipeline, stage) for stage in coming)
+
+    def _begin(self, run: "Run", context: "Context") -> None:
+        """Begin an attempt at the stage, from the code that the run's other stages had.
+
+        Where one machine does everything, or somebody has cleared a task of the run, its code may
+        have changed meanwhile, and the stages' records say so.
+
+        Raises
+        ------
+        ValueError
+            If the code is another.
+        """
+        task, dag_run = context["ti"], context["dag_run"]
+        attempt = attempts.begin(run.run_dir, self.stage, task.try_number, str(task.id))
+        apart = attempts.other_code(run.records(), attempt["code"])
+        one_machine = "Local" in conf.get("core", "executor") or runs_without_server(context)
+        if apart and not one_machine and not dag_run.clear_number:
+            raise ValueError(
+                f"{self.stage} would be executed from {attempt['code']} on {attempt['host']}, but "
+                f"{apart}: bring all workers to one commit, then clear this task, or begin a run"
+            )
 
     def _look(
         self, run: "Run", context: "Context", asked: dict, options: dict
@@ -176,10 +239,13 @@ class NotebookOperator(PapermillOperator):
             values = self._values(context, asked)
             choice.check(self.pipeline, options)
             found = choice.obtain(run, self.stage, values, options)
+            if not found.record:
+                self._begin(run, context)
         except ValueError as error:
             return values, choice.Found(), error
         except (OSError, SyntaxError):  # the notebook itself will say what is wrong
             logger.exception("It could not be found out whether the stage was done before")
+            self._begin(run, context)
             return values, choice.Found(), None
         self.log.info("%s: %s", self.stage, found.told or "; ".join(found.why))
         return values, found, None
@@ -208,7 +274,7 @@ class NotebookOperator(PapermillOperator):
             If one has an unknown name, a wrong type, or a value outside of its domain.
         """
         declared = merge_parameters(layout.declared(self.pipeline))
-        values = values_of_run(declared, self.written, asked)
+        values = values_of_run(declared, self.written, asked) | self.mapped
         for name, value in values.items():
             if value == self.written.get(name):  # what a person enters is never a template
                 values[name] = self.render_template(value, context)
@@ -231,6 +297,17 @@ class NotebookOperator(PapermillOperator):
         except Exception as second:  # the first error is the one to be raised, with this on it
             error.add_note(f"and MLflow could not be told: {second}")
         publish_page(run, complete=True)
+
+
+def notebook_tasks(dag: "DAG") -> list[NotebookOperator]:
+    """Return the tasks of a DAG that run notebooks, in order of their stages."""
+    found = [task for task in dag.tasks if isinstance(task, NotebookOperator)]
+    return sorted(found, key=lambda task: task.stage)
+
+
+def run_of(pipeline: str, context: "Context") -> "Run":
+    """Return the run folder that a task works in: of a mapped one, that of its child run."""
+    return run_of_airflow(pipeline, context["run_id"], context["ti"].map_index)
 
 
 def runs_without_server(context: "Context") -> bool:
@@ -264,6 +341,12 @@ def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> No
     outcome.mark_failed(content, None, type(error).__name__, str(error))
     outcome.write_notebook(notebook, content)
     reports.write_html(notebook)
+
+
+def _is_given_up(error: BaseException) -> bool:
+    """Say whether the executor or the notebook was told that another attempt counts."""
+    name = attempts.StageGivenUp.__name__
+    return name in (type(error).__name__, getattr(error, "ename", ""))
 
 
 def _is_final(error: BaseException) -> bool:

@@ -11,11 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
-from lib.dag.operator import interrupt_is_final, publish_page, runs_without_server
+from lib.dag.operator import interrupt_is_final, publish_page, run_of, runs_without_server
 from lib.ground.files import look_into, now, read_object, write_json
 from lib.ground.folder import look_at
 from lib.ground.handover import TAKEN
-from lib.ground.runs import run_of_airflow
 from lib.once.standing import REGISTRATION
 from lib.once.taking import words
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
@@ -83,7 +82,7 @@ class PromotionOperator(ApprovalOperator):
     @interrupt_is_final()
     def execute(self, context: "Context") -> str:
         """Note what was done, or ask a person and wait; return the version in words."""
-        case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
+        case = _Case.of(run_of(self.pipeline, context))
         registered = case.registered
         if earlier := told_before(case.run):
             case.note(*earlier)
@@ -106,7 +105,7 @@ class PromotionOperator(ApprovalOperator):
         from lib.registry import lifecycle
 
         answer = super().execute_complete(context, event)
-        case = _Case.of(run_of_airflow(self.pipeline, context["run_id"]))
+        case = _Case.of(run_of(self.pipeline, context))
         who = (answer["responded_by_user"] or {}).get("name", "")
         reason = str(answer["params_input"].get("reason") or "").strip()
         if answer["chosen_options"] != [self.APPROVE]:

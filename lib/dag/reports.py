@@ -16,18 +16,18 @@ import hashlib
 import os
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from lib.ground import layout
-from lib.ground.files import is_local, outputs_dir
-from lib.ground.runs import run_folder_name
+from lib.ground import addresses, layout
+from lib.ground.files import is_local, look_into, outputs_dir, read_bytes
+from lib.ground.runs import run_of_airflow
+from lib.pages import children, links, publish, run_index, summary, two_runs
 from lib.pages import html as page
 from lib.pages import notebook as stage_page
-from lib.pages import publish, run_index, summary, two_runs
 from lib.pages.run_index import INDEX
 from lib.run import Run, open_run
 
@@ -42,6 +42,8 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 COMPARE = "compare"
 NONE = "There is no such report."
 STAGE_FILE = re.compile(r"(?P<stage>\d+_\w+)(\.attempt-\d+)?\.(?P<kind>html|ipynb)", re.ASCII)
+ENDED = ("passed", *run_index.ENDED_BADLY)
+PAGES = (summary.PAGE, summary.CHILDREN)
 SHOWN = (".json", ".ipynb", ".png", ".html")
 SANDBOX = "sandbox allow-scripts; frame-ancestors 'self'"
 HEADERS = {
@@ -102,9 +104,9 @@ def find(path: str, a: str = "", b: str = "") -> Place:
         run = open_run(run_dir)
     except ValueError as error:
         raise HTTPException(404, NONE) from error
-    if file != summary.PAGE and not STAGE_FILE.fullmatch(file):
+    if file not in PAGES and not STAGE_FILE.fullmatch(file):
         raise HTTPException(404, NONE)
-    stage = "" if file == summary.PAGE else f" / {file.rpartition('.')[0]}"
+    stage = "" if file in PAGES else f" / {file.rpartition('.')[0]}"
     return Place(quote(path), f"{run.pipeline} / {run.name}{stage}", (run,), file)
 
 
@@ -119,7 +121,7 @@ def allowed(
     place = find(path, a, b)
     for run in place.runs:
         requires_access_dag("GET", DagAccessEntity.RUN, run.pipeline)(request, user)
-        if not run.path.exists() and not layout.folder(run.pipeline).is_dir():
+        if not layout.folder(run.pipeline).is_dir() and not run.path.exists():
             raise HTTPException(404, f"{run.pipeline} has no notebooks, so it has no reports.")
         _refuse_links_out(run)
     return place
@@ -155,10 +157,14 @@ Allowed = Annotated[Place, Depends(allowed)]
 
 @router.get("/run/{dag_id}/{run_id}")
 @router.get("/run/{dag_id}/{run_id}/{task_id}")
-def of_airflow(request: Request, dag_id: str, run_id: str, task_id: str = "") -> RedirectResponse:
+@router.get("/run/{dag_id}/{run_id}/{task_id}/{map_index}")
+def of_airflow(
+    request: Request, dag_id: str, run_id: str, task_id: str = "", map_index: str = ""
+) -> RedirectResponse:
     """Lead from what Airflow knows, its ids, to the report of a DAG run or of one of its tasks."""
     name = f"{task_id}.html" if task_id else summary.PAGE
-    place = find(f"{dag_id}/{run_folder_name(run_id)}/{name}")
+    index = int(map_index) if map_index.isdecimal() else -1  # else Airflow has none to fill in
+    place = find(f"{run_of_airflow(dag_id, run_id, index).run_dir}/{name}")
     return RedirectResponse(f"{request.scope['root_path']}/view/{place.path}", 307)
 
 
@@ -207,12 +213,21 @@ def state(place: Allowed) -> JSONResponse:
 def render(place: Place, pipelines: list[str]) -> str:
     """Return the report at `place` as it is now.
 
+    On object storage that of a run which has ended is the page that lies there: to make it again
+    takes a request for everything that it shows. So what has become of a version since, it tells
+    as it was when the run ended.
+
     Parameters
     ----------
     place : Place
     pipelines : list of str
         Those that the index may show.
     """
+    with _looking(place):
+        return _render(place, pipelines)
+
+
+def _render(place: Place, pipelines: list[str]) -> str:
     if place.file == INDEX:
         rows = [row for row in run_index.read_rows() if row["pipeline"] in pipelines]
         return run_index.render([row | {"page": summary.PAGE} for row in rows])
@@ -222,18 +237,30 @@ def render(place: Place, pipelines: list[str]) -> str:
     if place.file == COMPARE:
         return two_runs.render(*place.runs, base="")
     (run,) = place.runs
-    if place.file == summary.PAGE:
-        return publish.build(run, _with_pages(summary.summarise(run)))
+    stored = run.path / place.file
+    if not is_local(stored) and stored.exists() and summary.read_summary(run)["state"] in ENDED:
+        return links.moved(read_bytes(stored).decode(), addresses.running())
+    if place.file in PAGES:
+        known = _with_pages(summary.summarise(run))
+        return publish.build(run, known) if place.file == summary.PAGE else children.render(known)
     notebook = run.path / place.file.replace(".html", ".ipynb")
     if not notebook.exists():
         return _waiting(run, place.title, STAGE_FILE.fullmatch(place.file)["stage"])
     return stage_page.build(notebook)
 
 
+def _looking(place: Place) -> ExitStack:
+    """Return a context in which what a place shows is listed once."""
+    looks = ExitStack()
+    for run in place.runs:
+        looks.enter_context(look_into(run.path))
+    return looks
+
+
 def _with_pages(known: dict) -> dict:
     """Return a summary where every stage that has begun has a page, as it has here."""
     stages = [
-        stage | {"page": f"{stage['name']}.html" if stage["notebook"] else None}
+        stage | {"page": f"{stage['name']}.html" if stage["notebook"] else stage["page"]}
         for stage in known["stages"]
     ]
     return known | {"stages": stages}
@@ -262,11 +289,12 @@ def version(place: Place) -> str:
     """
     seen = hashlib.sha256()
     folders = [f for run in place.runs for f in (run.path, run.path / "stages")]
-    for folder in folders or [outputs_dir()]:
-        for entry in folder.fs.ls(folder.path, detail=True) if folder.exists() else []:
-            name = entry["name"].rpartition("/")[2]
-            if name.endswith(SHOWN) and not name.startswith("."):
-                seen.update(str(entry).encode())
+    with _looking(place):
+        for folder in folders or [outputs_dir()]:
+            for entry in folder.fs.ls(folder.path, detail=True) if folder.exists() else []:
+                name = entry["name"].rpartition("/")[2]
+                if name.endswith(SHOWN) and not name.startswith("."):
+                    seen.update(str(entry).encode())
     return seen.hexdigest()
 
 
@@ -274,7 +302,8 @@ def version(place: Place) -> str:
 def _state(run_dir: str, _version: str) -> str:
     """Return the state of a run; asked again only when something in its folder has changed."""
     run = open_run(run_dir)
-    return summary.summarise(run)["state"] if run.path.exists() else "waiting"
+    with look_into(run.path):
+        return summary.summarise(run)["state"] if run.path.exists() else "waiting"
 
 
 def _notebook(place: Place) -> Response:

@@ -7,6 +7,8 @@ process is gone and nothing will ever end it, so the next start does (`close_gho
 """
 
 import fcntl
+import os
+import re
 import sqlite3
 import sys
 import time
@@ -134,8 +136,9 @@ def forget_past_times() -> None:
 
     So no DAG begins, once a scheduler runs, what was due before: see `lib.dag.clock`.
     """
-    past = "next_dagrun_create_after < datetime('now')"
-    _ask(f"UPDATE dag SET next_dagrun_create_after = NULL WHERE {past}")
+    past = "next_dagrun_create_after < ?"
+    moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}+00"
+    _ask(f"UPDATE dag SET next_dagrun_create_after = NULL WHERE {past}", moment)
 
 
 def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
@@ -171,6 +174,14 @@ def fail_in_airflow(dag_id: str, run_id: str) -> None:
 
 def _ask(query: str, *values: str) -> list[tuple]:
     """Return what Airflow's database answers, without importing Airflow; [] where there is none."""
+    address = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "")
+    if address.startswith("postgresql"):
+        import psycopg
+
+        place = re.sub(r"^postgresql\+\w+", "postgresql", address)
+        with psycopg.connect(place) as database:
+            answer = database.execute(query.replace("?", "%s"), values)
+            return answer.fetchall() if answer.description else []
     file = state_dir() / ".airflow" / "airflow.db"
     if not file.exists():
         return []

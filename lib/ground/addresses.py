@@ -12,9 +12,10 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.ground.files import locked, state_dir
+from lib.ground.files import is_local, locked, outputs_dir, state_dir
 
 import psutil
+from upath import UPath
 
 HOST = "127.0.0.1"
 PORTS = {"airflow": 8080, "mlflow": 5000, "lab": 8888}
@@ -23,6 +24,7 @@ ADDRESSED = {"airflow": "airflow-api", "mlflow": "mlflow", "lab": "jupyterlab"}
 SCHEDULER = "airflow-scheduler"
 RECORD = ".services.json"
 OPEN_STAGE = "open-stage"  # answered by `lib.commands.lab_extension`
+SIGNED_S = 7 * 24 * 3600  # how long a signed address opens, the most that S3 takes
 SAME_S = 1.0  # a process that began further from the noted time is another with the same number
 
 
@@ -49,6 +51,36 @@ def running() -> dict[str, str]:
 def address(name: str) -> str:
     """Return where a service answers, or would by default: ``airflow``, ``mlflow`` or ``lab``."""
     return running().get(name, f"http://{HOST}:{PORTS[name]}")
+
+
+def opens_at(page: UPath, view: str = "") -> str:
+    """Return where a browser opens a page of a run, the index, or another page in `OUTPUTS_DIR`.
+
+    Parameters
+    ----------
+    page : UPath
+    view : str, default ""
+        What Airflow calls it below ``/reports/view/``; by default as it lies in `OUTPUTS_DIR`.
+
+    Returns
+    -------
+    str
+        The file where it is local. Else its address in Airflow, where that runs or
+        ``AIRFLOW__API__BASE_URL`` names another machine's; else an address that the store signs,
+        which leads nowhere further; where it cannot, the URL.
+    """
+    if is_local(page):
+        return str(page)
+    named = os.environ.get("AIRFLOW__API__BASE_URL", "").rstrip("/")
+    airflow = running().get("airflow") or (named if f"//{HOST}" not in named else "")
+    if airflow:
+        below = str(page).removeprefix(f"{outputs_dir()}/")
+        return f"{airflow}/reports/view/{view or urllib.parse.quote(below)}"
+    try:
+        signed = page.fs.sign(page.path, expiration=SIGNED_S)
+    except NotImplementedError:
+        return str(page)
+    return f"{signed} (opens for seven days; links from it need Airflow: make up)"
 
 
 def open_stage_link(run_dir: str, stage: str, lab: str = "") -> str:

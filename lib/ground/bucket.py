@@ -9,6 +9,7 @@ which S3 does not have, are not made.
 
 import hashlib
 import io
+import mimetypes
 import os
 import uuid
 from collections.abc import Iterator
@@ -142,6 +143,8 @@ class Bucket(S3FileSystem):
 
     async def _pipe_file(self, path: str, data: bytes, **options: object) -> dict | None:
         path = self._strip_protocol(path)
+        kind = mimetypes.guess_type(path)[0]
+        options |= {"ContentType": kind} if kind else {}  # so that a browser shows a page
         answer = await super()._pipe_file(path, data, **options)
         tag = answer.get("ETag") if answer else None  # none of what went up in parts
         _keep(tag, data)

@@ -20,6 +20,7 @@ from upath import UPath
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE_BYTES = 64 * 2**20  # what is larger is read and sent in parts
 BYTECODE = "__pycache__"  # Python adds it to a model's code when the model is loaded
+MANIFEST = "manifest.json"  # of a folder of parts, see `lib.ground.dataset`
 
 fsspec.register_implementation("s3", "lib.ground.bucket.Bucket", clobber=True)
 
@@ -162,17 +163,34 @@ def files_in(path: UPath) -> list[UPath]:
     return sorted(found, key=str)
 
 
+def sha256(file: UPath | Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def digest(path: UPath) -> str:
-    """Return the SHA-256 of a file, or of a folder's file names and contents; "" if missing."""
+    """Return the SHA-256 of a file, or of a folder's file names and contents; "" if missing.
+
+    A data set in parts counts by its manifest, which has the digests of the parts, and by the
+    names and sizes of those that are there.
+    """
     files = files_in(path)
     if not files:
         return ""
+    if path / MANIFEST in files:
+        return _digest_of_parts(path)
     whole = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256")
-        whole.update(f"{file.path[len(path.path) :]}\0{content.hexdigest()}\n".encode())
+        whole.update(f"{file.path[len(path.path) :]}\0{sha256(file)}\n".encode())
     return whole.hexdigest()
+
+
+def _digest_of_parts(path: UPath) -> str:
+    found = path.fs.find(path.path, detail=True)
+    sizes = {name.rpartition("/")[2]: info["size"] for name, info in found.items()}
+    sizes = {name: size for name, size in sorted(sizes.items()) if not name.startswith(".")}
+    return hashlib.sha256(f"{sha256(path / MANIFEST)} {json.dumps(sizes)}".encode()).hexdigest()
 
 
 def digest_of(data: bytes) -> str:

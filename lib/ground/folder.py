@@ -6,9 +6,7 @@ still what was written, and it was not made from files that have changed since.
 """
 
 import hashlib
-import io
 import json
-import math
 import re
 import shutil
 import tempfile
@@ -16,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
-from lib.ground import layout
+from lib.ground import attempts, layout
 from lib.ground.console import is_interactive, told_briefly
+from lib.ground.content import Content, check_metrics, decode, encode
+from lib.ground.dataset import Dataset
 from lib.ground.files import (
     copy,
     digest,
@@ -33,22 +32,15 @@ from lib.ground.files import (
     read_object,
     state_dir,
     write_bytes,
-    write_json,
 )
 from lib.ground.parameters import Value
 
 from upath import UPath
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-Content: TypeAlias = "pd.DataFrame | dict[str, np.ndarray] | dict | list | Figure"
-
 RECORDS = "stages"
-DPI = 160  # of figures in the run folder, which pages enlarge; a notebook shows them at 80
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+CHILD = re.compile(r"[0-9]{4,}")  # the folder of a child run, named after its map index
+MAPPED = "mapped"  # in the record of a mapped stage: its child runs by index
 
 
 class UnfinishedStage(ValueError):
@@ -64,24 +56,37 @@ def look_at(run_dir: str) -> "Run":
         If `run_dir` is not ``<pipeline>/<run>``: it may not leave `OUTPUTS_DIR`.
     """
     parts = run_dir.split("/")
-    if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
+    is_child = len(parts) == 3 and CHILD.fullmatch(parts[2])
+    if not (len(parts) == 2 or is_child) or not all(NAME.fullmatch(part) for part in parts):
         raise ValueError(
             f"run_dir = {run_dir!r}: expected '<pipeline>/<run>', a folder below OUTPUTS_DIR, "
-            "in letters, digits and . _ = + -"
+            "in letters, digits and . _ = + -, or '<pipeline>/<run>/<map index>' of a mapped stage"
         )
-    return Run(outputs_dir() / parts[0] / parts[1], parts[0], parts[1])
+    return Run(outputs_dir().joinpath(*parts), parts[0], "/".join(parts[1:]))
+
+
+def run_at(folder: UPath) -> "Run | None":
+    """Return the run whose folder this is, opened to look at it; None where it is no run's."""
+    try:
+        return look_at(str(folder).removeprefix(f"{outputs_dir()}/"))
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
 class Run:
     """An open run folder; made by `lib.run.open_run`.
 
+    A mapped stage runs once for each map index, in a child run: a folder below that of its run,
+    with records, notebooks and files of its own. It reads what earlier stages of the run wrote as
+    if it were its own, and a later stage of the run reads what all children wrote by `read_all`.
+
     Attributes
     ----------
     path : UPath
         The folder itself.
     pipeline, name : str
-        The two parts of `run_dir`.
+        The two parts of `run_dir`; the name of a child run ends in ``/<map index>``.
     stage : str
         The stage that writes; empty for a reader.
     parameters : dict
@@ -100,11 +105,28 @@ class Run:
     _reads: dict[str, str] = field(default_factory=dict, repr=False)
     _asked: dict[str, str] = field(default_factory=dict, repr=False)
     _writes: dict[str, str | None] = field(default_factory=dict, repr=False)
+    _held: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def run_dir(self) -> str:
         """The folder as notebooks name it: ``<pipeline>/<run>``."""
         return f"{self.pipeline}/{self.name}"
+
+    @property
+    def parent(self) -> "Run | None":
+        """The run that a child run belongs to, opened to look at it; None of any other run."""
+        name, _, index = self.name.partition("/")
+        return Run(self.path.parent, self.pipeline, name) if index else None
+
+    def child(self, index: int) -> "Run":
+        """Return the child run of a map index, opened to look at it."""
+        return look_at(f"{self.run_dir}/{index:04d}")
+
+    def children(self) -> "list[Run]":
+        """Return the child runs that have begun, in order of their index."""
+        folders = self.path.iterdir() if self.path.exists() else ()
+        indices = sorted(int(path.name) for path in folders if CHILD.fullmatch(path.name))
+        return [self.child(index) for index in indices]
 
     @property
     def scratch(self) -> Path:
@@ -149,8 +171,8 @@ class Run:
             If the ending is unknown, or `metrics.json` is not one flat object of finite numbers.
         """
         if name == "metrics.json":
-            _check_metrics(content)
-        data = _encode(name, content)
+            check_metrics(content)
+        data = encode(name, content)
         self._claim(name)
         write_bytes(self.path / name, data)
         self._writes[name] = digest_of(data)
@@ -164,18 +186,62 @@ class Run:
             If the file is missing, its stage did not finish, the file is not what that stage
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
-        data = b""
+        return self._read(name, self.records())
+
+    def _read(self, name: str, records: dict[str, dict]) -> Content:
+        data, place = b"", self.place(name)
 
         def found() -> str:
             nonlocal data
             try:
-                data = read_bytes(self.path / name)
+                data = read_bytes(place)
             except FileNotFoundError:
                 return ""
             return digest_of(data)
 
-        self._check(name, found)
-        return _decode(name, data)
+        self._check(name, found, records)
+        return decode(name, data)
+
+    def read_all(self, name: str) -> dict[str, Content]:
+        """Return the content of the file `name` of every child run that wrote it, by map index.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`.
+        """
+        self.mapped()
+        with look_into(self.path):
+            records = self.records()
+            files = sorted({file for record in records.values() for file in record["writes"]})
+            parts = [file.partition("/") for file in files]
+            found = [index for index, _, own in parts if own == name and CHILD.fullmatch(index)]
+            return {index: self._read(f"{index}/{name}", records) for index in found}
+
+    def mapped(self) -> dict[str, dict[str, Value]]:
+        """Return what became of every child run, by map index.
+
+        Returns
+        -------
+        dict
+            The values that the child was given, the last ``stage`` that has begun in it, and that
+            stage's ``state``: ``finished`` or ``failed``.
+        """
+        found: dict[str, dict[str, Value]] = {}
+        for stage, record in self.records().items():
+            if MAPPED in record:
+                self._asked[stage] = asked_of(record)
+                found |= record[MAPPED]
+        return found
+
+    def place(self, name: str) -> UPath:
+        """Return where the file or folder `name` lies: of a child run, it may be its parent's."""
+        if not self.parent:
+            return self.path / name
+        own = self.own_records()
+        is_own = any(name in record["writes"] for record in own.values())
+        is_shared = any(name in record["writes"] for record in self._shared(own).values())
+        return (self.parent.path if is_shared and not is_own else self.path) / name
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -197,6 +263,37 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
         self._writes[name] = written
 
+    def dataset(self, name: str) -> Dataset:
+        """Return the data set `name` that this or an earlier stage wrote, to be read by parts.
+
+        Raises
+        ------
+        UnfinishedStage
+            As `read`. What a part holds is looked at when it is read.
+        """
+        place = self.place(name)
+        with look_into(place):
+            self.check(name)
+        return Dataset(place)
+
+    @contextmanager
+    def writing_dataset(self, name: str) -> Iterator[Dataset]:
+        """Give an empty data set to write parts of, in any process, and to seal in the block.
+
+        If the block raises, nothing of it is kept.
+        """
+        self._claim(name)
+        made = Dataset(self.path / name)
+        _remove(made.path)
+        try:
+            yield made
+            _ = made.parts  # which there are once it is sealed
+            with look_into(made.path):
+                self._writes[name] = digest(made.path)
+        except BaseException:
+            _remove(made.path)
+            raise
+
     def local(self, name: str) -> Path:
         """Return a local path of the file or folder `name`, a copy where the run is remote.
 
@@ -207,12 +304,12 @@ class Run:
         """
         if is_local(self.path):
             self.check(name)
-            return Path((self.path / name).path)
-        here = self.scratch / "local" / name
+            return Path(self.place(name).path)
+        place, here = self.place(name), self.scratch / "local" / name
 
         def found() -> str:
-            with look_into(self.path / name):
-                copy(self.path / name, UPath(here))
+            with look_into(place):
+                copy(place, UPath(here))
             return digest(UPath(here))
 
         self._check(name, found)
@@ -226,13 +323,15 @@ class Run:
         UnfinishedStage
             As `read`. A person is told the shortest way on first.
         """
-        self._check(name, lambda: digest(self.path / name))
+        self._check(name, lambda: digest(self.place(name)))
 
-    def _check(self, name: str, found: Callable[[], str]) -> None:
+    def _check(
+        self, name: str, found: Callable[[], str], records: dict[str, dict] | None = None
+    ) -> None:
         """Do as `check`; `found` gives the digest of what is there, "" where nothing is."""
         with told_briefly():
             _check_name(name)
-            records = self.records()
+            records = records or self.records()
             try:
                 writer = self._writer(name, records, found)
                 self._refuse_stale(name, writer, records)
@@ -268,14 +367,32 @@ class Run:
         return {"stage": stage, "parameters": found.get("parameters", {})}
 
     def records(self) -> dict[str, dict]:
-        """Return the record of every stage that has started in this run, in stage order."""
+        """Return the record of every stage that has started in this run, in stage order.
+
+        Those of a child run begin with its parent's of the stages before, whose files it may read.
+        """
+        own = self.own_records()
+        return self._shared(own) | own
+
+    def own_records(self) -> dict[str, dict]:
+        """Return the records that lie in this very folder, in stage order."""
         folder = self.path / RECORDS
         with look_into(folder):
             names = sorted(path.stem for path in folder.glob("*.json"))
-            return {name: self._record(name) for name in names if not name.startswith(".")}
+            return {name: self._own_record(name) for name in names if not name.startswith(".")}
+
+    def _shared(self, own: Mapping[str, dict]) -> dict[str, dict]:
+        """Return the records that a child run shares with the others, given its own."""
+        known = self.parent.own_records() if self.parent else {}
+        first = min((stage for stage in (self.stage, *own) if stage), default="~")
+        return {s: one for s, one in known.items() if s < first and MAPPED not in one}
+
+    def _own_record(self, stage: str) -> dict:
+        return read_object(self.path / RECORDS / f"{stage}.json")
 
     def _record(self, stage: str) -> dict:
-        return read_object(self.path / RECORDS / f"{stage}.json")
+        found = self._own_record(stage)
+        return self.records().get(stage, {}) if self.parent and not found else found
 
     def _save_record(self, state: str, more: dict) -> None:
         files = {"reads": self._reads, "writes": self._writes}
@@ -284,7 +401,9 @@ class Run:
         self._write_record(head | more | {"parameters": self.parameters} | files)
 
     def _write_record(self, record: dict) -> None:
-        write_json(self.path / RECORDS / f"{self.stage}.json", record)
+        attempt = attempts.mine(self.run_dir, self.stage)
+        place = self.path / RECORDS / f"{self.stage}.json"
+        attempts.write_record(place, record, attempt, self._held)
 
     def _claim(self, name: str) -> None:
         """Record that the stage is about to write `name`, which unfinishes the stage.
@@ -335,65 +454,17 @@ class Run:
 
 
 def asked_of(record: Mapping) -> str:
-    """Return a digest of what `Run.record` tells one stage of another, `run_dir` left out."""
+    """Return a digest of what a run tells one stage of another, `run_dir` left out."""
     values = {k: v for k, v in record.get("parameters", {}).items() if k != "run_dir"}
+    values |= {MAPPED: record[MAPPED]} if MAPPED in record else {}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _remove(folder: UPath) -> None:
+    if folder.exists():
+        folder.fs.rm(folder.path, recursive=True)
 
 
 def _check_name(name: str) -> None:
     if not all(NAME.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"{name!r} is no file name within a run folder: use letters, digits . _ -")
-
-
-def _check_metrics(metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
-            raise ValueError(f"metrics.json: {name} = {value!r}, expected a finite number")
-
-
-def _encode(name: str, content: Content) -> bytes:
-    """Return `content` as the bytes of the file `name`, see `Run.write`."""
-    buffer = io.BytesIO()
-    match Path(name).suffix:
-        case ".parquet":
-            content.to_parquet(buffer)
-        case ".csv":
-            buffer.write(content.to_csv().encode())
-        case ".npz":
-            import numpy as np
-
-            np.savez_compressed(buffer, **content)
-        case ".json":
-            style = {"separators": (",", ":")} if name.endswith(".chart.json") else {"indent": 2}
-            buffer.write((json.dumps(content, allow_nan=False, **style) + "\n").encode())
-        case ".png":
-            content.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-        case suffix:
-            raise ValueError(
-                f"{name}: no format for {suffix!r}; use .parquet, .csv, .npz, .json or .png, or "
-                "run.writing() for other files"
-            )
-    return buffer.getvalue()
-
-
-def _decode(name: str, data: bytes) -> Content:
-    """Return the content of the file `name` from its bytes."""
-    match Path(name).suffix:
-        case ".parquet":
-            import pandas as pd
-
-            return pd.read_parquet(io.BytesIO(data))
-        case ".csv":
-            import pandas as pd
-
-            return pd.read_csv(io.BytesIO(data), index_col=0)
-        case ".npz":
-            import numpy as np
-
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return dict(arrays)
-        case ".json":
-            return json.loads(data)
-        case suffix:
-            raise ValueError(f"{name}: no reader for {suffix!r}; use run.local() for its path")

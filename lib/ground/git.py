@@ -1,10 +1,12 @@
 """What git knows of this checkout; an export of it, without git, works as well."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
 
 from lib.ground.files import ROOT
+from lib.ground.layout import pipelines_dir
 
 
 def git(*arguments: str, folder: Path = ROOT) -> str | None:
@@ -24,3 +26,22 @@ def commit() -> str:
     if head is None or changes is None:
         return ""
     return head + ("+changes" if changes else "")
+
+
+def version() -> str:
+    """Return what code this checkout runs: its commit and, where files differ, a digest of them.
+
+    Files are those of `lib/` and of the pipelines; without git it is their digest alone.
+    """
+    known = commit()
+    return known if known and "+" not in known else f"{known or 'no commit'} {_digest()}"
+
+
+def _digest() -> str:
+    whole = hashlib.sha256()
+    places = [ROOT / "lib", *(pipelines_dir() / part for part in ("dags", "notebooks"))]
+    for place in places:
+        for file in sorted(place.rglob("*")):
+            if file.suffix in (".py", ".ipynb", ".toml") and file.is_file():
+                whole.update(f"{file.relative_to(place)}\0".encode() + file.read_bytes())
+    return whole.hexdigest()[:12]

@@ -105,7 +105,7 @@ def take(run: Run, target: Run, records: Mapping[str, Mapping]) -> None:
         By stage, as they are to stand in `target`.
     """
     for name in sorted({name for record in records.values() for name in record["writes"]}):
-        copy(run.path / name, target.path / name)
+        copy(run.place(name), target.path / name)
     for stage, record in records.items():  # after the files: a rest is not taken for the whole
         write_json(target.path / RECORDS / f"{stage}.json", record)
 

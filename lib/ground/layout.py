@@ -1,7 +1,8 @@
 """Where the pipelines are, and what their notebooks say before they run.
 
 A pipeline is a folder of numbered notebooks below `notebooks/`, its stages, and a DAG file of the
-same name in `dags/`. Both lie in the repository, or in `PIPELINES_DIR`.
+same name in `dags/`. Both lie in the repository, or in `PIPELINES_DIR`. A stage may be a symbolic
+link to one of another pipeline, which then runs in the folders of this one.
 """
 
 import os
@@ -28,8 +29,9 @@ def folder(pipeline: str) -> Path:
 
 
 def notebook(pipeline: str, stage: str) -> Path:
-    """Return the notebook of a stage, ``power`` and ``01_load`` for example."""
-    return folder(pipeline) / f"{stage}.ipynb"
+    """Return the notebook of a stage, ``power`` and ``01_load`` for example; of a link, its end."""
+    path = folder(pipeline) / f"{stage}.ipynb"
+    return path.resolve() if path.is_symlink() else path
 
 
 def dag_file(pipeline: str) -> Path:
@@ -38,14 +40,20 @@ def dag_file(pipeline: str) -> Path:
 
 
 def pipelines(*, ending: str = "") -> list[str]:
-    """Return the pipelines with a stage whose name ends in `ending`, in order."""
+    """Return the pipelines with a stage of their own whose name ends in `ending`, in order."""
     names = sorted(path.name for path in folder("").iterdir() if path.is_dir())
-    return [name for name in names if any(stage.endswith(ending) for stage in planned(name))]
+    return [name for name in names if any(stage.endswith(ending) for stage in own_stages(name))]
 
 
 def planned(pipeline: str) -> list[str]:
     """Return the names of a pipeline's stages in order; [] where it has no notebooks."""
     return sorted(path.stem for path in folder(pipeline).glob("[0-9]*.ipynb"))
+
+
+def own_stages(pipeline: str) -> list[str]:
+    """Return those of a pipeline's stages, in order, that are no links to another's."""
+    stages = planned(pipeline)
+    return [stage for stage in stages if not (folder(pipeline) / f"{stage}.ipynb").is_symlink()]
 
 
 def declared(pipeline: str) -> dict[str, dict[str, Parameter]]:

@@ -29,8 +29,13 @@ def read_notebook(path: UPath) -> dict:
 
 def write_notebook(path: UPath, notebook: Mapping) -> None:
     """Write `notebook` to `path` as JSON, whole or not at all."""
+    write_bytes(path, encoded(notebook))
+
+
+def encoded(notebook: Mapping) -> bytes:
+    """Return `notebook` as the bytes of its file."""
     text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)
-    write_bytes(path, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
 def is_marker(cell: Mapping) -> bool:

@@ -243,6 +243,8 @@ def merge_parameters(notebooks: Mapping[str, Mapping[str, Parameter]]) -> dict[s
     first: dict[str, str] = {}
     for stage, declared in notebooks.items():
         for name, parameter in declared.items():
+            if name == "run_dir":
+                continue
             known = merged.setdefault(name, parameter)
             first.setdefault(name, stage)
             facts = [(p.type_name, p.default, p.domain) for p in (known, parameter)]
@@ -251,7 +253,6 @@ def merge_parameters(notebooks: Mapping[str, Mapping[str, Parameter]]) -> dict[s
                     f"{name} is declared as {facts[0]} in {first[name]} and as {facts[1]} in "
                     f"{stage}; notebooks that share a parameter must agree on type, default, domain"
                 )
-    merged.pop("run_dir", None)
     return merged
 
 

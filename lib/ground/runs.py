@@ -7,16 +7,18 @@ being able to say so notes that there as well.
 import hashlib
 import platform
 import re
+from collections.abc import Iterable
 
 from lib.ground import git, layout, outcome
 from lib.ground.console import account, is_interactive
-from lib.ground.files import ROOT, now, outputs_dir, read_object, write_json
-from lib.ground.folder import NAME, RECORDS, Run, look_at
+from lib.ground.files import ROOT, look_into, now, outputs_dir, read_object, write_json
+from lib.ground.folder import MAPPED, NAME, RECORDS, Run, look_at
 
 from upath import UPath
 
 STARTED = "run.json"
 CLOSED = ("cancelled", "lost")
+REFUSED = {"state": "refused", "parameters": {}}  # what there is to know of a stage without record
 COPY = "open-"  # how the names of copies begin that were opened to work on a stage
 AIRFLOW_ID = re.compile(r"[a-z_]+__[0-9T:.+-]+(_\w+)?")
 
@@ -35,9 +37,10 @@ def run_folder_name(run_id: str) -> str:
     return name
 
 
-def run_of_airflow(dag_id: str, run_id: str) -> Run:
-    """Return the run folder of a DAG run, opened to look at it."""
-    return look_at(f"{dag_id}/{run_folder_name(run_id)}")
+def run_of_airflow(dag_id: str, run_id: str, map_index: int = -1) -> Run:
+    """Return the run folder of a DAG run, opened to look at it; or the child run of a map index."""
+    run = look_at(f"{dag_id}/{run_folder_name(run_id)}")
+    return run if map_index < 0 else run.child(map_index)
 
 
 def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
@@ -52,14 +55,16 @@ def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
     copies : bool, default False
         Whether to count the copies that were opened to work on a stage.
     """
-    root = outputs_dir()
-    return [
-        look_at(f"{parent.name}/{folder.name}")
-        for parent in ([root / pipeline] if pipeline else _shown(root))
-        for folder in _shown(parent)
-        if (folder / RECORDS).exists() or (folder / STARTED).exists()
-        if copies or not is_copy(folder)
-    ]
+    root, found = outputs_dir(), []
+    for parent in [root / pipeline] if pipeline else _shown(root):
+        with look_into(parent):
+            found += [
+                look_at(f"{parent.name}/{folder.name}")
+                for folder in _shown(parent)
+                if (folder / RECORDS).exists() or (folder / STARTED).exists()
+                if copies or not is_copy(folder)
+            ]
+    return found
 
 
 def is_copy(folder: UPath) -> bool:
@@ -82,7 +87,7 @@ def start_of(run: Run) -> dict:
     return read_object(run.path / STARTED)
 
 
-def note_start(run: Run, **facts: str | None) -> dict:
+def note_start(run: Run, **facts: str | list | dict | None) -> dict:
     """Keep what is known when a run begins, and cannot be found out later, in `run.json`.
 
     The first call of a run counts: a later one, of a retry, changes nothing but that a run that was
@@ -91,8 +96,10 @@ def note_start(run: Run, **facts: str | None) -> dict:
     Parameters
     ----------
     run : Run
-    **facts : str or None
-        ``dag_id``, ``run_id``, ``run_type`` (``scheduled``, ``manual`` …) and ``who`` of Airflow.
+    **facts : str, list, dict or None
+        ``dag_id``, ``run_id``, ``run_type`` (``scheduled``, ``manual`` …) and ``who`` of Airflow;
+        ``mapped``, the stages that run in child runs; of a child run its ``map_index``, and the
+        ``values`` that it was given.
 
     Returns
     -------
@@ -126,8 +133,49 @@ def close_run(run: Run, state: str, reason: str) -> None:
     reason : str
         Why, a sentence for people.
     """
-    closed = {"state": state, "reason": reason, "at": now()}
-    write_json(run.path / STARTED, _read(run.path) | {"closed": closed})
+    closed, start = {"state": state, "reason": reason, "at": now()}, _read(run.path)
+    write_json(run.path / STARTED, start | {"closed": closed})
+    for child in run.children() if MAPPED in start else ():
+        close_run(child, state, reason)
+
+
+def counterpart(run: Run, other: Run) -> Run | None:
+    """Return the run that stands to another one as `run` does to its own: that one itself.
+
+    Of a child run it is the other's child that was given the same values, None where none was.
+    """
+    if not run.parent:
+        return other
+    values = start_of(run).get("values")
+    return next((c for c in other.children() if start_of(c).get("values") == values), None)
+
+
+def gather(run: Run, stages: Iterable[str]) -> None:
+    """Leave records of mapped stages in a run, of what its child runs hold by now.
+
+    So the stages after them read, and depend on, the files of all children.
+    """
+    children = [(child, start_of(child), child.own_records()) for child in run.children()]
+    for stage in stages:
+        begun = [o for o in children if stage in o[2] or (o[0].path / f"{stage}.ipynb").exists()]
+        facts: dict[str, dict] = {"parameters": {}, "reads": {}, "writes": {}, MAPPED: {}}
+        for child, start, records in begun:
+            index, record = child.path.name, records.get(stage, REFUSED)
+            own_values = {"run_dir", *start.get("values", {})}
+            facts["parameters"] = {
+                name: v for name, v in record["parameters"].items() if name not in own_values
+            }
+            is_whole = record["state"] == "finished"
+            state = {"stage": stage, "state": "finished" if is_whole else "failed"}
+            facts[MAPPED][index] = start.get("values", {}) | state
+            if is_whole:
+                facts["writes"] |= {f"{index}/{n}": d for n, d in record["writes"].items()}
+                own = {name for one in records.values() for name in one["writes"]}
+                facts["reads"] |= {n: d for n, d in record["reads"].items() if n not in own}
+        times = [records[stage]["started"] for _, _, records in begun if stage in records]
+        started = min(times, default=now())
+        head = {"stage": stage, "state": "finished", "started": started, "finished": now()}
+        write_json(run.path / RECORDS / f"{stage}.json", head | facts)
 
 
 def lock_digest() -> str:

@@ -84,7 +84,7 @@ class _Progress(NotebookExecutionManager):
 
     def save(self, **_changes: object) -> None:
         """Write the notebook now."""
-        outcome.write_notebook(self.session.output_path, self.nb)
+        self.session.save(self.nb)
         self.last_save_time = self.now()
         self.changed = False
 

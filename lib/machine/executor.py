@@ -104,6 +104,7 @@ def execute_notebook(
     timeout_s: float | None = None,
     silent_timeout_s: float | None = None,
     log_output: bool = False,
+    attempt: Mapping | None = None,
 ) -> Session:
     """Execute a notebook with `parameters` and write it, with HTML beside it.
 
@@ -127,6 +128,8 @@ def execute_notebook(
         Seconds that a cell may run without any output; a cell that keeps printing may run on.
     log_output : bool, default False
         Also write the cells' text output to the log, line by line as it comes.
+    attempt : mapping, optional
+        Of `lib.ground.attempts`: the notebook is written only as long as this attempt may.
 
     Returns
     -------
@@ -143,6 +146,8 @@ def execute_notebook(
         `timeout_s` or `silent_timeout_s` was reached.
     StageStopped
         A signal came whose earlier handler let the process go on.
+    StageGivenUp
+        Another attempt has begun.
     """
     begun, path = time.monotonic(), UPath(output_path)
     if "://" not in str(output_path):
@@ -156,6 +161,7 @@ def execute_notebook(
         timeout_s=timeout_s,
         silent_timeout_s=silent_timeout_s,
         log_output=log_output,
+        attempt=attempt or {},
     )
     base = tempfile.gettempdir()
     base = base if len(base) <= 60 else "/tmp"  # a unix socket's path may have 107 bytes at most

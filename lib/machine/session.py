@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.ground.files import ROOT
+from lib.ground import attempts, outcome
+from lib.ground.files import ROOT, read_tagged
 
 from upath import UPath
 
@@ -53,7 +54,7 @@ class Session:
     """One execution: what was asked for, what happened so far, and the watcher that is told.
 
     `peak_memory_bytes` is the largest resident memory of the kernel, with the processes it started
-    where it had any.
+    where it had any. `attempt` is that of `lib.ground.attempts`.
     """
 
     input_path: str
@@ -62,12 +63,29 @@ class Session:
     timeout_s: float | None
     silent_timeout_s: float | None
     log_output: bool
+    attempt: Mapping = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
     sockets: str = ""
     watcher: "Watcher | None" = None
     stop_signal: int | None = None
     completed: bool = False
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+    def save(self, notebook: Mapping) -> None:
+        """Write the executed notebook.
+
+        Raises
+        ------
+        StageGivenUp
+            If this is no longer the attempt that may: another one has begun, elsewhere perhaps.
+        """
+        if self.attempt:
+            data = outcome.encoded(notebook)
+            self.held.setdefault("tag", read_tagged(self.output_path)[1])
+            attempts.keep(self.output_path, data, self.attempt, self.held)
+        else:
+            outcome.write_notebook(self.output_path, notebook)
 
     def tell(self, **facts: str | int | None) -> None:
         """Tell the watcher what it must know if this process dies now."""

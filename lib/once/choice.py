@@ -12,7 +12,7 @@ from lib.ground import layout
 from lib.ground.folder import Run, asked_of, look_at
 from lib.ground.handover import TAKEN
 from lib.ground.parameters import Value
-from lib.ground.runs import list_runs, run_folder_name
+from lib.ground.runs import counterpart, list_runs, run_folder_name, start_of
 from lib.once import key as keys
 from lib.once import known, standing, taking
 
@@ -114,7 +114,7 @@ def obtain(
     else:
         origins = known.find(run, stage, key["key"])
         if options.get("of"):
-            chosen = _named(run.pipeline, str(options["of"]), stage, but=run.run_dir)
+            chosen = _origin(run, str(options["of"]), stage)
             origins = [chosen] if _is_same(run, stage, key, chosen) else []
         for origin in origins:
             is_open = not key["acts"] or standing.stands(origin, stage)
@@ -140,11 +140,14 @@ def reasons(run: Run, stage: str, key: Mapping) -> list[str]:
     """
     told: list[list[str]] = []
     for run_dir in known.latest(run.pipeline, stage):
-        other = look_at(run_dir)
-        if run_dir != run.run_dir and (before := keys.kept(other, stage)):
+        whole = look_at(run_dir)
+        other = counterpart(run, whole.parent or whole)
+        if not other or other.run_dir == run.run_dir:
+            continue
+        if before := keys.kept(other, stage):
             differing = keys.differences(before, key) + _inputs(run, other, stage)
             told.append(differing or _without_difference(run_dir, key))
-            told[-1][0] = f"compared with {run_dir}: {told[-1][0]}"
+            told[-1][0] = f"compared with {other.run_dir}: {told[-1][0]}"
     return min(told, key=len, default=["no earlier run has noted its key"])
 
 
@@ -200,7 +203,7 @@ def _is_same(run: Run, stage: str, key: Mapping, origin: Run) -> bool:
 
 def _as_asked(run: Run, stage: str, key: dict, of: str) -> Found:
     """Take a stage from the run that was asked for, whatever has changed, and say what has."""
-    origin = _named(run.pipeline, of, stage, but=run.run_dir)
+    origin = _origin(run, of, stage)
     record = taking.take(origin, run, stage, as_asked=True)
     if not record:
         raise ValueError(
@@ -214,6 +217,18 @@ def _as_asked(run: Run, stage: str, key: dict, of: str) -> Found:
     return Found(record, before, why, f"{taking.words(record)}, {why[0]}")
 
 
+def _origin(run: Run, of: str, stage: str) -> Run:
+    """Return the run that `of` means, to take a stage from; for a child run that one's child."""
+    found = _named(run.pipeline, of, stage, but=(run.parent or run).run_dir)
+    origin = counterpart(run, found.parent or found)
+    if origin is None:
+        values = ", ".join(f"{name} = {value}" for name, value in start_of(run)["values"].items())
+        raise ValueError(
+            f"{stage} cannot be taken from {found.run_dir}: no child of it was given {values}"
+        )
+    return origin
+
+
 def _named(pipeline: str, of: str, stage: str, but: str = "") -> Run:
     """Return the run that `of` means; of the latest, the last one in which `stage` has finished."""
     if of != LATEST:
@@ -225,7 +240,8 @@ def _named(pipeline: str, of: str, stage: str, but: str = "") -> Run:
     runs = [look_at(run_dir) for run_dir in known.latest(pipeline, stage)] if stage else []
     for run in runs or list_runs(pipeline):
         record = run.record(stage) if stage else {}
-        if run.run_dir != but and record.get("state") == "finished":
+        is_other = but not in (run.run_dir, run.parent and run.parent.run_dir)
+        if is_other and record.get("state") == "finished":
             return run
     raise ValueError(
         f"there is no run of {pipeline} to take {stage or 'stages'} from: make run "

@@ -151,11 +151,10 @@ def _of_remote(text: str) -> str:
 
 
 def _of_iceberg(name: str) -> str:
-    catalog, _, identifier = name.partition(".")
-    try:
-        from pyiceberg.catalog import load_catalog
+    from lib.catalogs import load_table
 
-        table = load_catalog(catalog).load_table(identifier)
-        return f"snapshot {table.metadata.current_snapshot_id} {table.metadata.current_schema_id}"
-    except Exception as error:  # every kind of catalog has errors of its own
-        return f"{UNKNOWN}its catalog cannot be asked ({type(error).__name__})"
+    try:
+        table, snapshot = load_table(name)
+    except ValueError as error:
+        return f"{UNKNOWN}{error}"
+    return f"snapshot {snapshot} {table.metadata.current_schema_id}"

@@ -9,7 +9,7 @@ runs that it names, makes a stage run.
 import json
 from collections.abc import Iterator, Mapping
 
-from lib.ground.files import locked, outputs_dir, write_bytes
+from lib.ground.files import locked, outputs_dir, read_bytes, write_bytes
 from lib.ground.folder import Run, asked_of, look_at
 from lib.ground.handover import TAKEN
 
@@ -36,14 +36,20 @@ def remember(run: Run, stage: str, key: str) -> None:
         names = [first, *(name for name in (run.run_dir, *names) if name != first)]
         whole = {**trace, "runs": names[:MOST_RUNS]}
         write_bytes(place, json.dumps([whole, *others][:MOST_TRACES]).encode())
-        runs = [run.run_dir, *(name for name in latest(run.pipeline, stage) if name != run.run_dir)]
+        whole = (run.parent or run).run_dir
+        before = latest(run.pipeline, stage)
+        others = [name for name in before if not f"{name}/".startswith(f"{whole}/")]
+        runs = [run.run_dir, *others]
         write_bytes(_place(run.pipeline, stage, LATEST), json.dumps(runs[:MOST_TOLD]).encode())
 
 
 def latest(pipeline: str, stage: str) -> list[str]:
-    """Return the latest runs that hold a finished stage, whatever its key, newest first."""
+    """Return the latest runs that hold a finished stage, whatever its key, newest first.
+
+    Of the child runs of one run there is the last alone.
+    """
     try:
-        return [str(name) for name in json.loads(_place(pipeline, stage, LATEST).read_text())]
+        return [str(name) for name in json.loads(read_bytes(_place(pipeline, stage, LATEST)))]
     except (OSError, ValueError, TypeError):
         return []
 
@@ -75,7 +81,7 @@ def _place(pipeline: str, stage: str, key: str) -> UPath:
 def _traces(place: UPath) -> list[dict]:
     """Return what is noted under a key; what is damaged counts for nothing."""
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(place))
         return [
             {"reads": dict(one["reads"]), "asked": dict(one["asked"]), "runs": list(one["runs"])}
             for one in found

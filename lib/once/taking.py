@@ -61,7 +61,9 @@ def _take(origin: Run, target: Run, stage: str, *, as_asked: bool) -> dict:
                 put(Path(arrived[name].path), target.path / name)
         source = record.get(TAKEN, origin.run_dir)
         executed = record["finished"]
-        _write_report(notebook, target.path / f"{stage}.ipynb", source, stage, executed)
+        up = "../" * target.run_dir.count("/")
+        link = f"{up}{source.partition('/')[2]}/{stage}.html"
+        _write_report(notebook, target.path / f"{stage}.ipynb", source, executed, link)
         values = record["parameters"] | (
             {"run_dir": target.run_dir} if "run_dir" in record["parameters"] else {}
         )
@@ -112,13 +114,12 @@ def _link(source: UPath, place: Path) -> None:
             shutil.copyfile(file.path, target)
 
 
-def _write_report(notebook: dict, place: UPath, source: str, stage: str, executed: str) -> None:
+def _write_report(notebook: dict, place: UPath, source: str, executed: str, link: str) -> None:
     """Write an executed notebook that says where it was executed, and its page."""
     from lib.pages import notebook as reports
 
-    name = source.partition("/")[2]
     told = words({TAKEN: source, "finished": executed})
-    text = f"Not executed here: {told}. [The original](../{name}/{stage}.html)"
+    text = f"Not executed here: {told}. [The original]({link})"
     notebook["cells"] = [cell for cell in notebook["cells"] if cell.get("id") != "taken"]
     notebook["cells"].insert(0, outcome.marker("taken", text))
     outcome.write_notebook(place, notebook)

@@ -35,7 +35,8 @@ def follow(addresses: Mapping[str, str]) -> list[Path]:
         return []
     if not is_usual:
         mark.touch()
-    changed = [p for p in sorted(state_dir().glob("*/*/[!.]*.html")) if _rewrite(p, addresses)]
+    pages = [p for depth in ("*/*", "*/*/*") for p in state_dir().glob(f"{depth}/[!.]*.html")]
+    changed = [page for page in sorted(pages) if _rewrite(page, addresses)]
     if addresses == usual:
         mark.unlink(missing_ok=True)
     return changed

@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from lib.ground import addresses, layout, outcome
-from lib.ground.files import look_into, outputs_dir, read_object, write_bytes
+from lib.ground.files import look_into, read_object, write_bytes
+from lib.ground.folder import MAPPED, run_at
 from lib.ground.runs import STARTED
 from lib.pages import viewer
 from lib.pages.cells import highlighted, markdown, preformatted, shown
@@ -83,20 +84,22 @@ def around(path: UPath, notebook: Mapping | None = None) -> Markup:
         failed, or the run was closed.
     """
     folder, stage = path.parent, STAGE.fullmatch(path.stem)
-    if not stage or folder.parent.parent != outputs_dir() or not (folder / STARTED).exists():
+    run = run_at(folder) if stage else None
+    if not run or not (folder / STARTED).exists():
         return Markup("")
-    pipeline = folder.parent.name
+    start = read_object(folder / STARTED)
     executed = {p.stem for p in folder.glob("[0-9]*.ipynb") if "." not in p.stem}
-    stages = sorted({*layout.planned(pipeline), *executed, stage[1]})
+    planned = start.get(MAPPED, ()) if run.parent else layout.planned(run.pipeline)
+    stages = sorted({*planned, *executed, stage[1]})
     at = stages.index(stage[1])
     is_going_on = notebook is not None and outcome.state(notebook) in ("running", "completed")
-    is_going_on &= "closed" not in read_object(folder / STARTED)
-    run_dir = f"{pipeline}/{folder.name}"
+    is_going_on &= "closed" not in start
     return render_template(
         "around.html",
         page=PAGE,
-        run_dir=run_dir,
-        lab=addresses.open_stage_link(run_dir, stage[1]) if notebook is not None else "",
+        up="../" * (run.run_dir.count("/") + 1),
+        run_dir=run.run_dir,
+        lab=addresses.open_stage_link(run.run_dir, stage[1]) if notebook is not None else "",
         before=[name for name in stages[:at][-1:] if name in executed],
         after=[name for name in stages[at + 1 :][:1] if name in executed or is_going_on],
         title=layout.stage_title,

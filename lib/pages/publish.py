@@ -6,16 +6,20 @@ the page shows is gathered here: figures, the run before, the version that serve
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping
 
 from lib.ground import addresses
-from lib.ground.files import ROOT, look_into, outputs_dir, write_bytes
-from lib.ground.runs import CLOSED, STARTED
-from lib.pages import run_index, run_page, viewer
-from lib.pages.summary import PAGE, read_summary, summarise, write_summary
+from lib.ground.files import ROOT, look_into, write_bytes
+from lib.ground.folder import run_at
+from lib.ground.runs import CLOSED, STARTED, counterpart
+from lib.pages import children, run_index, run_page, viewer
+from lib.pages.summary import CHILDREN, PAGE, SUMMARY, read_summary, summarise, write_summary
 from lib.run import Run, open_run
 
 from upath import UPath
+
+REST_S = 5.0  # between two pages of a run whose many child runs have all something to tell
 
 
 def publish(run: Run, *, ask_registry: bool = True) -> UPath:
@@ -35,7 +39,9 @@ def publish(run: Run, *, ask_registry: bool = True) -> UPath:
     """
     with look_into(run.path):
         summary = write_summary(run)
-        rows = run_index.enter(summary)
+        rows = run_index.read_rows() if run.parent else run_index.enter(summary)
+        if run.parent and _age_s(run.parent.path / SUMMARY) > REST_S:
+            publish(run.parent, ask_registry=False)
         if summary["state"] in CLOSED:  # the last stage that has passed leads to none any more
             from lib.pages import notebook as reports
 
@@ -47,24 +53,38 @@ def publish(run: Run, *, ask_registry: bool = True) -> UPath:
 
 def beside(notebook: UPath) -> None:
     """Publish the run that an executed notebook belongs to; do nothing for any other notebook."""
-    folder = notebook.parent
-    if folder.parent.parent == outputs_dir() and (folder / STARTED).exists():
-        publish(open_run(f"{folder.parent.name}/{folder.name}"))
+    run = run_at(notebook.parent)
+    if run and (run.path / STARTED).exists():
+        publish(run)
 
 
 def write_pages(runs: Iterable[Run]) -> None:
     """Write the pages of runs anew, and the index; print where they lie."""
-    summaries = [(run, write_summary(run)) for run in runs]
+    summaries = []
+    for run in runs:
+        with look_into(run.path):
+            summaries.append((run, write_summary(run)))
     index, rows = run_index.write_index(), run_index.read_rows()
     for run, summary in summaries:
         with look_into(run.path):
-            sys.stdout.write(f"{_write_page(run, summary, rows)}\n")
-    sys.stdout.write(f"{index}\n")
+            page = _write_page(run, summary, rows)
+        sys.stdout.write(f"{addresses.opens_at(page)}\n")
+    sys.stdout.write(f"{addresses.opens_at(index)}\n")
+
+
+def _age_s(path: UPath) -> float:
+    """Return for how long a file has not been written; infinity where there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _write_page(
     run: Run, summary: Mapping, rows: list[dict], *, ask_registry: bool = True
 ) -> UPath:
+    if summary["children"]:
+        write_bytes(run.path / CHILDREN, children.render(summary).encode())
     page = run.path / PAGE
     write_bytes(page, build(run, summary, rows, ask_registry=ask_registry).encode())
     return page
@@ -164,4 +184,8 @@ def previous_run(summary: Mapping, rows: list[dict]) -> dict:
         if (row["pipeline"], row["source"]) == (mine["pipeline"], mine["source"])
         if (row["started"] or "") < (mine["started"] or "")
     ]
-    return read_summary(open_run(f"{rows[-1]['pipeline']}/{rows[-1]['name']}")) if rows else {}
+    if not rows:
+        return {}
+    other = open_run(f"{rows[-1]['pipeline']}/{rows[-1]['name']}")
+    found = counterpart(open_run(summary["run_dir"]), other)
+    return read_summary(found) if found else {}

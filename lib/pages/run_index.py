@@ -134,12 +134,13 @@ def data_source(summary: Mapping) -> str:
 def _write(change: Callable[[Known], Known]) -> list[dict]:
     """Write rows and page as `change` has the rows, again where others have written meanwhile."""
     place, page = outputs_dir() / ROWS, outputs_dir() / INDEX
+    is_current = True  # the page shows the rows as they were read
     while True:
         with locked("index"), suppress(ChangedMeanwhile):
             data, tag = read_tagged(place)
             kept = _kept(data)
             known = change(kept)
-            if known is kept and tag:
+            if known is kept and tag and is_current:
                 return _rows(kept)
             known = dict(
                 sorted(known.items(), key=lambda one: (one[1][1]["started"] or "", one[0]))
@@ -147,7 +148,8 @@ def _write(change: Callable[[Known], Known]) -> list[dict]:
             if known != kept:
                 tag = write_if(place, json.dumps(known, separators=(",", ":")).encode(), tag)
             write_bytes(page, render(_rows(known)).encode())
-            if is_local(place) or read_tagged(place)[1] == tag:  # else an older page may have won
+            is_current = is_local(place) or read_tagged(place)[1] == tag
+            if is_current:  # else others have written rows, and our page may have come after theirs
                 return _rows(known)
 
 

@@ -57,11 +57,16 @@ def render(
     mlflow_url = (store if store.startswith(("http://", "https://")) else mlflow_url).rstrip("/")
     begun, state, stages = when(summary["started"]), summary["state"], summary["stages"]
     title = f"{summary['pipeline']} \N{MIDDLE DOT} {begun}" if begun else summary["run_dir"]
+    title = " \N{MIDDLE DOT} ".join([title, *map(str, summary["start"].get("values", {}).values())])
+    whole, _, index = summary["run_dir"].partition("/")[2].partition("/")
     can_open = [stage for stage in stages if stage["notebook"]]
     body = html.render(
         "run.html",
         run=summary,
         title=title,
+        whole=f"{summary['pipeline']}/{whole}",
+        index=index,
+        up="../" * (summary["run_dir"].count("/") + 1),
         source=run_index.data_source(summary),
         started_by=run_index.started_by(summary["start"]),
         decided=decision(summary),

@@ -10,13 +10,14 @@ that ended without being able to say so is closed by whoever finds that out, see
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from lib.floors import explain
 from lib.ground import layout, outcome
 from lib.ground.files import write_bytes
-from lib.ground.folder import NAME
+from lib.ground.folder import MAPPED, NAME
 from lib.ground.handover import TAKEN
 from lib.ground.layout import stage_title
 from lib.ground.runs import CLOSED, STARTED
@@ -25,7 +26,7 @@ from lib.run import Run
 
 from upath import UPath
 
-SUMMARY, PAGE = "summary.json", "report.html"
+SUMMARY, PAGE, CHILDREN = "summary.json", "report.html", "children.html"
 WHOLE = ("metrics", "verdict", "comparison", "gate", "registration", "promotion", "dataset", "test")
 FILES = (*WHOLE, "run", "watch", "mlflow")
 STATES = ("running", "passed", "refused", "failed", "cancelled", "lost", "unfinished")
@@ -41,6 +42,7 @@ PRODUCTION_IS = re.compile(
     "|(?<=, in production, )is(?= this very model)"
 )
 UNKNOWN = {"default": None, "meaning": "", "domain": ""}  # of a parameter without a notebook
+CHILD_STAGE = ("name", "title", "state", "page", "started", "ended", "peak_memory_bytes", "taken")
 NOTEBOOK = re.compile(r"\d+_\w+\.ipynb")
 ATTEMPT = re.compile(r"(?P<stage>\d+_\w+)\.attempt-(?P<number>\d+)\.html")
 
@@ -73,7 +75,12 @@ def summarise(run: Run) -> dict:
             ``cells_done`` (code cells), ``error`` ({} or ``ename``, ``text``, ``cell``),
             ``notebook`` and ``page`` (names of files in the folder, or None), ``attempts`` (names
             of the pages of earlier ones), ``figures`` (PNG files it wrote), ``taken`` (the run that
-            has executed it, "" for this one) and ``executed`` (when), ``why`` it was not taken.
+            has executed it, "" for this one) and ``executed`` (when), ``why`` it was not taken,
+            ``mapped`` ({}, or of a mapped stage how many child runs are in which state of it).
+        ``children``
+            List, a child run each: ``index``, ``values``, ``run_dir`` and, as here, ``state``,
+            ``reason``, ``started``, ``seconds``, ``metrics``, ``verdict``, ``registration`` and
+            ``stages``, of these the keys in `CHILD_STAGE`.
         ``parameters``
             By name: ``value``, ``default``, ``changed``, ``stage``, ``meaning``, ``domain``.
         ``metrics``, ``verdict``, ``comparison``, ``registration``, ``dataset``, ``mlflow``
@@ -91,7 +98,9 @@ def summarise(run: Run) -> dict:
     for name, show in (("gate", markdown), ("verdict", explain)):
         files[name] = _sound(name, files[name], show, problems)
     records = _records(run, problems)
+    children = _children(run, files["run"])
     stages = _stages(run, files["run"], records, problems)
+    stages = [_mapped(stage, children) for stage in stages]
     closed = _closed(files["run"], stages, records, problems)
     stages = [_settled(stage, closed) for stage in stages]
     state, reason = _state(stages, files, closed)
@@ -109,6 +118,7 @@ def summarise(run: Run) -> dict:
         "seconds": seconds,
         "start": files["run"],
         "stages": stages,
+        "children": children,
         "parameters": _parameters(run, records, problems),
         **{name: files[name] for name in WHOLE},
         "mlflow": {
@@ -175,8 +185,9 @@ def _stages(run: Run, start: dict, records: dict[str, dict], problems: list[str]
     executed = {name.removesuffix(".ipynb") for name in present if NOTEBOOK.fullmatch(name)}
     tries = [match for name in present if (match := ATTEMPT.fullmatch(name))]
     tries.sort(key=lambda match: int(match["number"]))
+    planned = start.get(MAPPED, ()) if run.parent else layout.planned(run.pipeline)
     found = []
-    for name in sorted({*layout.planned(run.pipeline), *executed, *records}):
+    for name in sorted({*planned, *executed, *records}):
         record = records.get(name, {})
         stage = _stage(name, record)
         stage["page"] = f"{name}.html" if f"{name}.html" in present else None
@@ -194,6 +205,41 @@ def _stages(run: Run, start: dict, records: dict[str, dict], problems: list[str]
         is_left_out = stage["state"] == "waiting" and name > start.get("until", name)
         found.append(stage | ({"state": "not run"} if is_left_out else {}))
     return found
+
+
+def _children(run: Run, start: dict) -> list[dict]:
+    """Return what there is to say of the child runs of mapped stages; [] where there are none."""
+    if MAPPED not in start or run.parent:
+        return []
+    keys = ("state", "reason", "started", "seconds", "metrics", "verdict", "registration")
+    found = []
+    for child in run.children():
+        summary = read_summary(child)
+        summary = summarise(child) if summary["state"] == "running" else summary
+        made = {"index": child.path.name, "run_dir": child.run_dir}
+        made["values"] = summary["start"].get("values", {})
+        stages = [{key: one[key] for key in CHILD_STAGE} for one in summary["stages"]]
+        found.append(made | {key: summary[key] for key in keys} | {"stages": stages})
+    return found
+
+
+def _mapped(stage: dict, children: list[dict]) -> dict:
+    """Return a stage as its child runs show it, if it is a mapped one."""
+    begun = [s for c in children for s in c["stages"] if s["name"] == stage["name"]]
+    begun = [one for one in begun if one["state"] not in ("waiting", "not run")]
+    if not begun:
+        return stage
+    states = Counter(one["state"] for one in begun)
+    state = next(one for one in ("running", "failed", "passed") if states[one])
+    times = [[one[key] for one in begun if one[key]] for key in ("started", "ended")]
+    started, ended = min(times[0], default=None), max(times[1], default=None)
+    peaks = [one["peak_memory_bytes"] for one in begun if one["peak_memory_bytes"]]
+    facts = {"state": state, "started": started, "ended": ended if state != "running" else None}
+    facts |= {"peak_memory_bytes": max(peaks, default=None), "page": CHILDREN, "mapped": states}
+    if state == "failed":
+        text = f"{states['failed']} of {len(begun)} failed"
+        facts["error"] = {"ename": "", "text": text, "cell": None}
+    return stage | facts | {"seconds": _seconds(started, facts["ended"])}
 
 
 def _as_taken(record: dict) -> dict:
@@ -220,6 +266,7 @@ def _stage(name: str, record: dict) -> dict:
         "notebook": None,
         "taken": "",
         "executed": None,
+        "mapped": {},
         "figures": [w for w in record.get("writes", {}) if w.endswith(".png") and _is_below(w)],
     }
 
@@ -319,13 +366,20 @@ def _times(
 def _state(stages: list[dict], files: dict[str, dict], closed: dict) -> tuple[str, str]:
     """Return state and reason of the run that has these stages.
 
-    What the run says itself goes before how it was closed: that it passed, or its own error.
+    A mapped stage that failed in some children does not fail a run whose later stage, which knows
+    of them, has passed. What the run says itself goes before how it was closed: that it passed, or
+    its own error.
     """
     floors = explain(files["verdict"]) if files["verdict"] else ""
     verdict = floors or str(files["comparison"].get("words", "")) or _watched(files)
     failed = [stage for stage in stages if stage["state"] == "failed"]
     if any(stage["state"] == "running" for stage in stages):
         return "running", ""
+    done = max(
+        (s["name"] for s in stages if s["state"] == "passed" and not s["mapped"]), default=""
+    )
+    gathered = [stage["name"] for stage in failed if stage["mapped"] and stage["name"] < done]
+    failed = [stage for stage in failed if stage["name"] not in gathered]
     if failed:
         error = failed[0]["error"]
         if error["ename"] == "GateError":
@@ -334,7 +388,7 @@ def _state(stages: list[dict], files: dict[str, dict], closed: dict) -> tuple[st
             return closed["state"], closed["reason"]
         text = f"{failed[0]['title']}: {error['ename']}: {error['text']}".replace(": : ", ": ")
         return "failed", text
-    begun = [stage for stage in stages if stage["state"] != "not run"]
+    begun = [s for s in stages if s["state"] != "not run" and s["name"] not in gathered]
     if begun and all(stage["state"] == "passed" for stage in begun):
         return "passed", " ".join(decision(files)) or verdict
     if closed:

@@ -8,8 +8,10 @@ test, and that intervals that overlap are no test.
 import hashlib
 import sys
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
-from lib.ground.files import outputs_dir, write_bytes
+from lib.ground import addresses
+from lib.ground.files import look_into, outputs_dir, write_bytes
 from lib.ground.folder import Run
 from lib.pages import differences, viewer
 from lib.pages.code_diff import code_changes
@@ -40,13 +42,16 @@ def compare(a: Run, b: Run, chosen: str = "") -> None:
     if a.run_dir == b.run_dir:
         raise ValueError(f"both runs are {a.run_dir}: name two different ones")
     page = outputs_dir() / FOLDER / page_name(a.run_dir, b.run_dir)
-    write_bytes(page, render(a, b).encode())
-    one, other = summarise(a), summarise(b)
+    with look_into(a.path), look_into(b.path):
+        write_bytes(page, render(a, b).encode())
+        one, other, code = summarise(a), summarise(b), code_changes(a, b)
     lines = [("chosen", chosen)] if chosen else []
     for letter, summary in (("A", one), ("B", other)):
         outcome = ": ".join(filter(None, (summary["state"], summary["reason"])))
         lines.append((letter, f"{summary['run_dir']}  {outcome}"))
-    lines += [*differences.differences(one, other, code_changes(a, b)), ("page", str(page))]
+    view = f"compare?{urlencode({'a': a.run_dir, 'b': b.run_dir})}"
+    lines += differences.differences(one, other, code)
+    lines.append(("page", addresses.opens_at(page, view)))
     sys.stdout.write("".join(f"{topic:<12} {words}\n" for topic, words in lines))
 
 

@@ -2,9 +2,9 @@
 
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.ground.dataset import Dataset
 from lib.judged import time_keys
 from lib.registry.rows import Rows
 from lib.tick.bars import to_bars
@@ -15,6 +15,7 @@ from lib.tick.watched import bar_columns
 
 import numpy as np
 import pandas as pd
+from upath import UPath
 
 if TYPE_CHECKING:
     from lib.ground.parameters import Value
@@ -35,9 +36,9 @@ def load_rows(source: str, options: Mapping[str, "Value"], model: "PyFuncModel")
         n_days = options["train_days"] + options["test_days"]
         given["sample"] = {"n_days": n_days, "n_ticks": options["sample_ticks"]}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "ticks")
-        report = load_ticks(source, folder, kind="quotes" if spec["quotes"] else "trades", **given)
-        bars = to_bars(iter_ticks(folder), kind=spec["bar"], size=spec["bar_size"])
+        ticks = Dataset(UPath(scratch, "ticks"))
+        report = load_ticks(source, ticks, kind="quotes" if spec["quotes"] else "trades", **given)
+        bars = to_bars(iter_ticks(ticks.parts), kind=spec["bar"], size=spec["bar_size"])
     keys = time_keys(bars.index)
     return Rows(
         inputs=bars,

@@ -9,6 +9,7 @@ from io import BytesIO
 from lib.formats import PARQUET
 from lib.looks import names_look
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, count_rows, join
+from lib.power.iceberg import PREFIX, read_iceberg
 from lib.power.packed import as_utf8, unpack
 from lib.power.sample import sample_power
 from lib.power.source import TIME, UNITS, Source, clock_of, describe_source
@@ -56,7 +57,8 @@ def load_power(
 
           A relative path is looked up in ``DATA_DIR`` and then in the repository. The files of a
           glob are put in order of time;
-        - ``"sql:<SQLAlchemy URL>#<table or SELECT>"``, see `read_sql`.
+        - ``"sql:<SQLAlchemy URL>#<table or SELECT>"``, see `read_sql`;
+        - ``"iceberg:<catalog>.<namespace>.<table>"``, see `lib.catalogs.load_table`.
 
         Columns go by UCI's names, in any case, or by the canonical ones; others are left out.
     columns, layout : sequence of str
@@ -111,6 +113,8 @@ def load_power(
         parts = [Part(source, sample_power(sample_days, seed=seed))]
     elif source.startswith("sql:"):
         parts = [read_sql(source, written)]
+    elif source.startswith(PREFIX):
+        parts = [read_iceberg(source, written)]
     elif source == "uci":
         parts, bin_s = [read_text(fetch_uci(), TEXT, Source())], 0
     else:

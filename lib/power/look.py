@@ -27,7 +27,7 @@ WRITTEN = ("columns", "layout", "time_zone")
 OPTIONS = (*WRITTEN, "min_power_kw", "max_power_kw", "bin_s", "resolution", "max_missing")
 OPTIONS += ("sample_days", "seed")
 HIGH_KW, LOW_V = 8.0, 207.0
-MADE = ("sample", "uci")
+MADE, KINDS = ("sample", "uci"), {"sql": "SQL", "iceberg": "Iceberg"}
 
 
 def look_at_power(source: str, options: Mapping[str, "Value"], most_rows: int = 0) -> Look:
@@ -48,9 +48,9 @@ def look_at_power(source: str, options: Mapping[str, "Value"], most_rows: int = 
         As `load_power`.
     """
     frame = load_power(source, **{name: options[name] for name in OPTIONS if name in options})
-    facts, columns = {"source": source if source in MADE else "SQL"}, pd.DataFrame()
-    is_file = source not in MADE and not source.startswith("sql:")
-    if is_file:
+    kind = source.partition(":")[0]
+    facts, columns = {"source": KINDS.get(kind, kind)}, pd.DataFrame()
+    if kind not in (*MADE, *KINDS):
         written = describe_source(*(options[name] for name in WRITTEN))
         facts, columns = _recognised(source, written)
     facts["rows"] = f"of {grid_step(frame)}, from {frame.index[0]} to {frame.index[-1]}"

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from lib.ground.files import now
+from lib.tracking import experiment_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient, MlflowException
@@ -244,14 +245,8 @@ def _refused(
 
 def _make_run(client: "MlflowClient", name: str) -> str:
     tags = {"registered_model": name}
-    run = client.create_run(_experiment(client), run_name=f"ledger of {name}", tags=tags)
+    run = client.create_run(
+        experiment_of(client, EXPERIMENT), run_name=f"ledger of {name}", tags=tags
+    )
     client.set_terminated(run.info.run_id)  # else it seems to run for ever
     return run.info.run_id
-
-
-def _experiment(client: "MlflowClient") -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        _refused(EXISTS, client.create_experiment, EXPERIMENT)
-        found = client.get_experiment_by_name(EXPERIMENT)
-    return found.experiment_id

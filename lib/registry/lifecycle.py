@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lib import tracking
 from lib.floors import explain
 from lib.ground.console import account, told_briefly
+from lib.ground.files import look_into
 from lib.ground.runs import copied_from, is_by_hand
 from lib.registry import aliases, ledger
 from lib.registry.aliases import (
@@ -89,6 +90,11 @@ def register(
     mlflow.MlflowException
         If the registry refuses or cannot be reached.
     """
+    with look_into(run.path):
+        return _register(run, name, promote, gate, from_copy=from_copy)
+
+
+def _register(run: Run, name: str, promote: str, gate: dict | None, *, from_copy: bool) -> dict:
     with told_briefly():
         floors = _check_run(run, name, promote, from_copy=from_copy)
     run.local("model")

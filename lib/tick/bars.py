@@ -7,7 +7,10 @@ only the ticks of the bar that is still open are carried from one batch to the n
 
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 
+from lib import parts
+from lib.ground.dataset import Part
 from lib.tick.indicators import check_bars as check_bars  # as bars are checked where models run
 
 import pandas as pd
@@ -71,6 +74,43 @@ def to_bars(batches: Iterable[pl.DataFrame], *, kind: str = "time", size: float)
         ends = (pl.col("ts").to_physical() // step + 1) * step
         bars = bars.with_columns(ends.cast(bars.schema["ts"]))
     return bars.with_columns(pl.col("day").dt.to_string()).to_pandas().set_index("ts")
+
+
+def bars_of_days(
+    days: Iterable[Part], *, kind: str = "time", size: float, n_phases: int = 1, n_workers: int = 1
+) -> list[pd.DataFrame]:
+    """Return the bars of days of ticks as `to_bars` gives them, on one grid or on several.
+
+    Parameters
+    ----------
+    days : iterable of Part
+        As `lib.tick.load.load_ticks` has written them.
+    kind : {"time", "tick", "volume", "dollar"}, default "time"
+    size : float
+    n_phases : int, default 1
+        Grids of time bars, each shifted by a part of a bar.
+    n_workers : int, default 1
+        Processes that make the bars of a day each, see `lib.parts.map`.
+
+    Returns
+    -------
+    list of DataFrame
+        Of each phase, the first of which is not shifted.
+    """
+    shifts = [timedelta(seconds=size * phase / n_phases) for phase in range(n_phases)]
+    make = partial(_bars_of_day, shifts, kind, size)
+    made = parts.map(make, days, n_workers=n_workers)
+    return [pd.concat(of_days) for of_days in zip(*made, strict=True)]
+
+
+def _bars_of_day(shifts: list[timedelta], kind: str, size: float, day: Part) -> list[pd.DataFrame]:
+    found = []
+    for shift in shifts:
+        batches = map(pl.from_arrow, day.batches())
+        moved = (batch.with_columns(ts=batch["ts"] - shift) for batch in batches)
+        bars = to_bars(moved, kind=kind, size=size)
+        found.append(bars.set_index(bars.index + shift))
+    return found
 
 
 def _require_size(kind: str, size: float) -> None:

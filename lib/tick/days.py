@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
+from itertools import chain, groupby
 
+from lib.ground.dataset import Dataset, Part
 from lib.tick.rules import Rules, Session
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as parquet
 
 MEDIAN_TICKS = 51
 """Ticks of the rolling median, the tick itself and those before it in its day."""
@@ -27,11 +27,9 @@ SAME_PRICE = 1e-9
 
 @dataclass
 class Day:
-    """A day that is being written: what has been found, and what the next batch needs to know."""
+    """A day: what has been found of it, and while it is read what the next batch needs to know."""
 
     day: date
-    path: Path
-    symbol: str
     counts: Counter = field(default_factory=Counter)
     gap_us: int = 0
     first_us: int | None = None
@@ -40,42 +38,34 @@ class Day:
     last_side: int = 0
     tail: pl.DataFrame | None = None  # the last valid ticks, see `_clean`
     hashes: dict[str, "hashlib._Hash"] = field(default_factory=dict)
-    writer: parquet.ParquetWriter | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    part: Part | None = None
 
-    def close(self) -> None:
-        """Complete the file."""
-        if self.writer:
-            self.writer.close()
+    def close(self, part: Part) -> None:
+        """Keep of the ticks the part that holds them, and their digests."""
+        self.digests = {name: one.hexdigest() for name, one in self.hashes.items()}
+        self.part, self.tail, self.hashes = part, None, {}
 
 
 def write_days(
-    batches: Iterable[pl.DataFrame], place: Path, rules: Rules, first_day: date, counts: Counter
+    batches: Iterable[pl.DataFrame], ticks: Dataset, rules: Rules, first_day: date
 ) -> list[Day]:
-    """Clean ticks that come in order and write those from `first_day` on, a file for each day.
+    """Clean ticks that come in order and write those from `first_day` on, a part for each day.
 
-    The others are counted in `counts`, as ``before_first_day``.
+    Of earlier days the ticks are counted, and no more.
     """
-    place.mkdir()
-    days: list[Day] = []
-    try:
-        for batch in batches:
-            symbol = batch["symbol"][0] if "symbol" in batch.columns else ""
-            for day, inside, n_read in _cut(batch, rules.session):
-                if day < first_day:
-                    counts["before_first_day"] += n_read
-                    continue
-                if not days or days[-1].day != day:
-                    if days:
-                        days[-1].close()
-                    days.append(Day(day, place / f"{day}.parquet", symbol))
-                days[-1].counts.update(read=n_read, outside=n_read - len(inside))
-                check_sides(days[-1].day, days[-1].tail, inside)
-                kept = _clean(days[-1], inside, rules)
-                if len(kept):
-                    _write(days[-1], _with_sides(days[-1], kept))
-    finally:
-        if days:
-            days[-1].close()
+    days = []
+    pieces = chain.from_iterable(_cut(batch, rules.session) for batch in batches)
+    for date_, of_day in groupby(pieces, lambda piece: piece[0]):
+        day = Day(date_)
+        days.append(day)
+        if date_ < first_day:
+            day.counts["read"] = sum(n_read for *_, n_read in of_day)
+            continue
+        kept = _kept(day, of_day, rules)
+        if (first := next(kept, None)) is not None:
+            rows = (batch.to_arrow() for batch in chain([first], kept))
+            day.close(ticks.write(str(date_), rows))
     return days
 
 
@@ -97,6 +87,20 @@ def _cut(batch: pl.DataFrame, session: Session) -> Iterator[tuple[date, pl.DataF
         opening, closing, end = (int(i) for i in np.searchsorted(times, borders))
         yield day, batch[opening:closing], end - start
         start = end
+
+
+def _kept(
+    day: Day, pieces: Iterable[tuple[date, pl.DataFrame, int]], rules: Rules
+) -> Iterator[pl.DataFrame]:
+    """Yield the ticks of a day that are kept, as they are stored."""
+    for _, inside, n_read in pieces:
+        day.counts.update(read=n_read, outside=n_read - len(inside))
+        check_sides(day.day, day.tail, inside)
+        kept = _clean(day, inside, rules)
+        if len(kept):
+            stored = _with_sides(day, kept)
+            _note(day, stored)
+            yield stored
 
 
 def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
@@ -159,8 +163,8 @@ def _with_sides(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
     return ticks.select("ts", pl.lit(day.day).alias("day"), "price", "size", "side", *quotes)
 
 
-def _write(day: Day, ticks: pl.DataFrame) -> None:
-    """Append ticks to the file of their day and to its digest."""
+def _note(day: Day, ticks: pl.DataFrame) -> None:
+    """Note of ticks that are stored what is to be known of their day."""
     times = _times(ticks)
     gaps = np.diff(times, prepend=times[0] if day.last_us is None else day.last_us)
     day.gap_us = max(day.gap_us, int(gaps.max()))
@@ -170,10 +174,6 @@ def _write(day: Day, ticks: pl.DataFrame) -> None:
         if name != "day":
             values = ticks[name].to_physical().to_numpy()
             day.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(values))
-    table = ticks.to_arrow()
-    if day.writer is None:
-        day.writer = parquet.ParquetWriter(day.path, table.schema)
-    day.writer.write_table(table)
 
 
 def _times(ticks: pl.DataFrame) -> np.ndarray:

@@ -1,9 +1,7 @@
 """Ticks in an Iceberg table: the data files that can hold those of some days and one symbol.
 
-The catalog is pyiceberg's own business (``.pyiceberg.yaml`` or ``PYICEBERG_CATALOG__...``), so no
-address or password is given here. Days and symbol are pushed down to the table: partitions and
-statistics leave out whole files before any is opened. One snapshot of the table is read, whatever
-is written to it meanwhile.
+Days and symbol are pushed down to the table: partitions and statistics leave out whole files before
+any is opened. One snapshot of the table is read, whatever is written to it meanwhile.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,13 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from lib.catalogs import load_table
 from lib.tick.read import RawTicks, TickFile, TickFormat, check_columns
 from lib.tick.rules import utc
 
 if TYPE_CHECKING:
     import pyarrow as arrow
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.io import FileIO
     from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table.metadata import TableMetadata
 
 
 def iceberg_finder(
@@ -29,7 +30,7 @@ def iceberg_finder(
     Parameters
     ----------
     name : str
-        ``<catalog>.<namespace>.<table>``, the catalog as pyiceberg's configuration calls it.
+        See `lib.catalogs.load_table`.
     symbol : str
         Symbol wanted; "" for all, or where the table has no column of symbols.
     form : TickFormat
@@ -39,15 +40,16 @@ def iceberg_finder(
     Raises
     ------
     ValueError
-        If catalog or table are not there, or its timestamps are of no type that can be filtered.
+        If catalog, table or snapshot are not there, or its timestamps are of no type that can be
+        filtered.
 
     Notes
     -----
     The data files are read one after the other, in order of their first ticks; pyiceberg holds
     the wanted columns and rows of one of them in memory.
     """
-    table = _load(name)
-    columns = [field.name for field in table.schema().fields]
+    table, snapshot = load_table(name)
+    columns = [field.name for field in table.scan(snapshot_id=snapshot).projection().fields]
     present = check_columns(name, columns, form)
     time_column, *others = present["timestamp"]
     if others:
@@ -66,27 +68,13 @@ def iceberg_finder(
         return [
             TickFile(
                 task.file.file_path.rsplit("/", 1)[-1],
-                partial(_open, table, columns, wanted, task),
+                partial(_open, table.metadata, table.io, columns, wanted, task),
                 first_us=_first(task, table, time_column, symbol_column, to_instant),
             )
-            for task in table.scan(wanted).plan_files()
+            for task in table.scan(wanted, snapshot_id=snapshot).plan_files()
         ]
 
     return find
-
-
-def _load(name: str) -> "Table":
-    from pyiceberg.catalog import load_catalog
-
-    catalog, _, identifier = name.partition(".")
-    try:
-        return load_catalog(catalog).load_table(identifier)
-    except Exception as error:  # every kind of catalog has errors of its own
-        raise ValueError(
-            f"the Iceberg catalog {catalog!r} gives no table {identifier!r} "
-            f"({type(error).__name__}): give iceberg:<catalog>.<namespace>.<table>, with a catalog "
-            "that pyiceberg's configuration names, in .pyiceberg.yaml or PYICEBERG_CATALOG__..."
-        ) from None
 
 
 def _clock(
@@ -130,7 +118,8 @@ def _first(
 
 
 def _open(
-    table: "Table",
+    metadata: "TableMetadata",
+    io: "FileIO",
     columns: list[str],
     wanted: "BooleanExpression",
     task: "FileScanTask",
@@ -139,8 +128,7 @@ def _open(
     def batches(names: list[str]) -> Iterator["arrow.RecordBatch"]:
         from pyiceberg.io.pyarrow import ArrowScan
 
-        schema = table.scan(selected_fields=tuple(names)).projection()
-        scan = ArrowScan(table.metadata, table.io, schema, wanted)
+        scan = ArrowScan(metadata, io, metadata.schema().select(*names), wanted)
         return scan.to_record_batches([task])
 
     return RawTicks(columns, batches, may_be_empty=True)

@@ -1,30 +1,33 @@
-"""Ticks: read trades or quotes, check them, and lay them down as one clean file for each day.
+"""Ticks: read trades or quotes, check them, and lay them down as one clean part for each day.
 
 `load_ticks` is the one entry, for sample data, files and Iceberg tables alike. Whatever is dropped
 is counted, with the reason, in the report of its day; what breaks a rule is an error that names
 place, value and rule. Data flow through in batches: memory does not grow with the data, and the
-result does not depend on how they were cut.
+result does not depend on how they were cut, nor on how many read them.
 """
 
 import hashlib
 import math
-import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
 from pathlib import Path
 
+from lib import parts
 from lib.ground.console import redact
+from lib.ground.dataset import Dataset, Part
+from lib.ground.files import is_local
 from lib.looks import names_look
 from lib.tick.days import Day, write_days
-from lib.tick.read import BATCH_ROWS, tick_format
+from lib.tick.read import tick_format
 from lib.tick.rules import EARLIEST, Rules, make_session, to_day, to_zone
-from lib.tick.sample import sample_days
-from lib.tick.stream import TickSource, find_ticks
+from lib.tick.stream import Stretch, TickReader, TickSource, find_ticks, sample_source
 
 import pandas as pd
 import polars as pl
-import pyarrow.parquet as parquet
 
 DROPPED = ("outside", "bad_price", "bad_size", "crossed", "outliers")
 RULES = {
@@ -87,7 +90,7 @@ class TickReport:
 @names_look("tick")
 def load_ticks(
     source: str,
-    folder: Path,
+    ticks: Dataset,
     *,
     kind: str = "trades",
     symbol: str = "",
@@ -105,8 +108,9 @@ def load_ticks(
     seed: int = 0,
     sample: Mapping[str, int] | None = None,
     most_rows: int = 0,
+    n_workers: int = 1,
 ) -> TickReport:
-    """Load ticks, clean them, and write one Parquet file for each day into `folder`.
+    """Load ticks, clean them, and make a data set of them, with a part for each day.
 
     Parameters
     ----------
@@ -117,15 +121,15 @@ def load_ticks(
         - a path, glob or URL (any fsspec scheme) of text (CSV and such, plain or packed) or
           Parquet files;
         - a folder, path or URL, of such files, or one with such a folder for each symbol;
-        - ``"iceberg:<catalog>.<namespace>.<table>"``, by pyiceberg's own configuration of catalogs.
+        - ``"iceberg:<catalog>.<namespace>.<table>"``, see `lib.catalogs.load_table`.
 
         A relative path is looked up in ``DATA_DIR`` and then in the repository. Files are put in
         order of the symbol's first ticks and may not overlap. The one date in a file's name, if
         there is one, must be that of its ticks: by it files are left out unopened. Files without a
         column of symbols are of the instrument that their names or folders say, see
         `lib.tick.names`.
-    folder : Path
-        Where the files go, named ``2013-10-07.parquet``. Made here: it must not exist.
+    ticks : Dataset
+        An empty one; its parts are named ``2013-10-07``.
     kind : {"trades", "quotes"}
         Trades have ``timestamp``, ``price`` and ``size``; quotes ``timestamp``, ``bid``, ``ask``.
         Both may have ``side`` (1 the buyer took, -1 the seller, 0 not known) and ``symbol``. Other
@@ -165,11 +169,14 @@ def load_ticks(
         the data are not what was thought.
     sort : bool
         Whether to sort ticks that are not in order of time. It takes space on disk for all ticks
-        read, beside `folder`, and memory for those of one day.
+        read, beside `ticks` or where temporary files go, and memory for those of one day.
     seed, sample : int, mapping
         Of the sample, see `lib.tick.sample.sample_days`; other sources do not use them.
     most_rows : int
         After how many rows of the symbol to stop, for a look at the beginning; 0 for none.
+    n_workers : int
+        Processes that read, see `lib.parts.map`. Each takes the files that begin on one day: one
+        file that holds all days is read by one.
 
     Returns
     -------
@@ -185,7 +192,7 @@ def load_ticks(
 
     Notes
     -----
-    The files hold ``ts`` (us, UTC), ``day``, ``price`` (the middle of bid and ask for quotes),
+    The parts hold ``ts`` (us, UTC), ``day``, ``price`` (the middle of bid and ask for quotes),
     ``size`` (1 for quotes) and ``side``; quotes have ``bid`` and ``ask`` too. Without sides in the
     data they follow the tick rule of Lee and Ready (1991): the sign of the last change of the price
     within the day, 0 before the first.
@@ -197,35 +204,30 @@ def load_ticks(
     clock = make_session(session, session_zone)
     rules = Rules(clock, to_day(as_of), drop_repeats, max_deviation, max_dropped)
     form = tick_format(kind, columns, to_zone("time_zone", time_zone).key, layout)
-    is_whole = True
     if source == "sample":
         if kind != "trades":
             raise ValueError(f"kind is {kind!r}: the sample holds trades")
-        made = (frame.drop("day") for frame in sample_days(seed=seed, **(sample or {})))
-        counts = Counter()
-        days = write_days(_sample_up_to(made, rules, counts), folder, rules, EARLIEST, counts)
+        found = sample_source(sample or {}, seed, rules)
     else:
-        ticks = find_ticks(source, symbol, form, rules, sort=sort, most_rows=most_rows)
-        days, counts = _load_last(ticks, folder, n_days), ticks.counts
-        is_whole = not ticks.is_cut
-    kept = [day for day in days if day.counts["kept"]][-n_days:]
+        found = find_ticks(source, symbol, form, rules, sort=sort, most_rows=most_rows)
+    days = _load_last(found, ticks, n_days, n_workers)
+    kept = [day for day in days if day.part][-n_days:]
     _check_dropped([day for day in days if not kept or day.day >= kept[0].day], source, rules)
     if sum(day.counts["kept"] for day in kept) < 2:
         raise _too_few(days, source, f"{session} {session_zone}", as_of)
-    for day in days:
-        if day.day < kept[0].day:
-            day.path.unlink(missing_ok=True)
-            counts["before_first_day"] += day.counts["read"]
+    ticks.seal(day.part for day in kept)
+    counts = found.reader.counts
+    counts["before_first_day"] += sum(d.counts["read"] for d in days if d.day < kept[0].day)
     shown = [day for day in days if day.day >= kept[0].day]
-    report = _report(shown, symbol or kept[0].symbol, kind, _rows(shown, counts, rules))
-    return replace(report, is_whole=is_whole)
+    symbol = symbol or next(iter(found.reader.symbols), "")
+    report = _report(shown, symbol, kind, _rows(shown, counts, rules))
+    return replace(report, is_whole=not found.reader.is_cut)
 
 
-def iter_ticks(folder: Path) -> Iterator[pl.DataFrame]:
+def iter_ticks(days: Iterable[Part]) -> Iterator[pl.DataFrame]:
     """Yield the ticks that `load_ticks` has laid down, day by day, in batches of a day's ticks."""
-    for path in sorted(folder.glob("*.parquet")):
-        with parquet.ParquetFile(path) as file:
-            yield from map(pl.from_arrow, file.iter_batches(BATCH_ROWS))
+    for day in days:
+        yield from map(pl.from_arrow, day.batches())
 
 
 def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
@@ -256,7 +258,7 @@ def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
     } | {f"rows_{name}": n_rows for name, n_rows in report.rows.items() if n_rows}
 
 
-def _load_last(source: TickSource, place: Path, n_days: int) -> list[Day]:
+def _load_last(source: TickSource, ticks: Dataset, n_days: int, n_workers: int) -> list[Day]:
     """Read no more files than the last `n_days` days with ticks need, as far as that is known.
 
     Which days have ticks that can be kept is known only after reading, so when some of those that
@@ -265,24 +267,35 @@ def _load_last(source: TickSource, place: Path, n_days: int) -> list[Day]:
     n_tried = n_days
     while True:
         first_day = source.first_day(n_tried)
-        ticks = source.ticks(first_day, place.parent)
-        days = write_days(ticks, place, source.rules, first_day, source.counts)
-        if first_day == EARLIEST or sum(day.counts["kept"] > 0 for day in days) >= n_days:
-            return days
-        shutil.rmtree(place)
+        days = _load_from(first_day, source, ticks, n_workers)
+        wanted = [day for day in days if day.day >= first_day]
+        if first_day == EARLIEST or sum(day.counts["kept"] > 0 for day in wanted) >= n_days:
+            early = sum(day.counts["read"] for day in days if day.day < first_day)
+            source.reader.counts["before_first_day"] = early
+            return wanted
         n_tried *= 2
 
 
-def _sample_up_to(
-    made: Iterator[pl.DataFrame], rules: Rules, counts: Counter
-) -> Iterator[pl.DataFrame]:
-    """Yield the days of the sample that may be seen, and count their rows."""
-    for frame in made:
-        counts["rows"] += len(frame)
-        if rules.is_open or frame["ts"].to_physical()[0] < rules.end:
-            yield frame
-        else:
-            counts["after_as_of"] += len(frame)
+def _load_from(first_day: date, source: TickSource, ticks: Dataset, n_workers: int) -> list[Day]:
+    """Load the days of all stretches; what two of them have in common, the first has whole."""
+    stretches, days = source.stretches(first_day), []
+    load = partial(_load_stretch, source.reader.anew(), ticks, first_day)
+    done = parts.map(load, stretches, n_workers=n_workers)
+    for stretch, (found, reader) in zip(stretches, done, strict=True):
+        source.reader.add(reader, stretch)
+        is_known = days and found and found[0].day == days[-1].day
+        days += found[1:] if is_known else found
+    source.reader.check_there()
+    return days
+
+
+def _load_stretch(
+    reader: TickReader, ticks: Dataset, first_day: date, stretch: Stretch
+) -> tuple[list[Day], TickReader]:
+    reader = reader.anew()
+    scratch = Path(ticks.path.path).parent if is_local(ticks.path) else tempfile.gettempdir()
+    batches = reader.ticks(stretch, scratch)
+    return write_days(batches, ticks, reader.rules, first_day), reader
 
 
 def _rows(days: list[Day], counts: Counter, rules: Rules) -> dict[str, int]:
@@ -320,9 +333,9 @@ def _report(days: list[Day], symbol: str, kind: str, rows: dict[str, int]) -> Ti
         table[name] = pd.to_datetime(times, unit="us", utc=True).as_unit("us")
     table.index = pd.Index([str(day.day) for day in days], name="day")
     lines = [
-        f"{day.day}|{day.counts['kept']}|{name}|{one.hexdigest()}\n"
+        f"{day.day}|{day.counts['kept']}|{name}|{one}\n"
         for day in days
-        for name, one in day.hashes.items()
+        for name, one in day.digests.items()
     ]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     return TickReport(table, symbol, kind, digest, int(table["kept"].sum()), rows)

@@ -2,9 +2,10 @@
 
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from lib.ground.dataset import Dataset
 from lib.looks import N_ROWS, Look, model_name, odd_columns
 from lib.tick.bars import to_bars
 from lib.tick.indicators import FeatureOptions
@@ -17,6 +18,7 @@ from lib.tick.stream import find_ticks
 
 import pandas as pd
 import polars as pl
+from upath import UPath
 
 if TYPE_CHECKING:
     from lib.ground.parameters import Value
@@ -51,13 +53,14 @@ def look_at_ticks(source: str, options: Mapping[str, "Value"], most_rows: int = 
     else:
         facts, columns = _recognised(source, given)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "ticks")
-        report = load_ticks(source, folder, most_rows=most_rows, **given)
-        first = next(ticks for ticks in iter_ticks(folder) if len(ticks))
-        rows = pl.concat([first.head(N_ROWS + 1), _last(folder)]).to_pandas().set_index("ts")
+        ticks = Dataset(UPath(scratch, "ticks"))
+        report = load_ticks(source, ticks, most_rows=most_rows, **given)
+        first = next(iter_ticks(ticks.parts))
+        last = pl.concat(iter_ticks(ticks.parts[-1:]))
+        rows = pl.concat([first.head(N_ROWS + 1), last.tail(N_ROWS)]).to_pandas().set_index("ts")
         params = {} if source == "sample" else _params(report, source)
         odd = [*_odd_times(report, given), *_odd_values(first, columns)]
-        odd += _too_short(report, folder, {**options, **params})
+        odd += _too_short(report, ticks, {**options, **params})
     return Look(facts, columns, rows, report.rows, odd, params, report.is_whole)
 
 
@@ -75,10 +78,6 @@ def _recognised(source: str, given: Mapping[str, "Value"]) -> tuple[dict[str, st
         facts["file"] += f", the first of {len(files):,}"
     facts["zone"] = f"{zone}, of times that do not say theirs; shown in UTC"
     return facts, pd.DataFrame(columns).set_index("column")
-
-
-def _last(folder: Path) -> pl.DataFrame:
-    return pl.read_parquet(max(folder.glob("*.parquet"))).tail(N_ROWS)
 
 
 def _odd_times(report: TickReport, given: Mapping[str, "Value"]) -> list[str]:
@@ -106,7 +105,7 @@ def _odd_times(report: TickReport, given: Mapping[str, "Value"]) -> list[str]:
     return odd
 
 
-def _too_short(report: TickReport, folder: Path, options: Mapping[str, "Value"]) -> list[str]:
+def _too_short(report: TickReport, ticks: Dataset, options: Mapping[str, "Value"]) -> list[str]:
     """Return why a run cannot learn from so little, if that is so."""
     kept = report.days.index[report.days["kept"] > 0]
     if not report.is_whole or "bar" not in options:
@@ -114,7 +113,7 @@ def _too_short(report: TickReport, folder: Path, options: Mapping[str, "Value"])
     wanted = options["train_days"] + options["test_days"]
     if len(kept) < LEAST_DAYS:
         return [f"{len(kept)} days have ticks, and a run needs {LEAST_DAYS} or more"]
-    days = to_bars(iter_ticks(folder), kind=options["bar"], size=options["bar_size"])["day"]
+    days = to_bars(iter_ticks(ticks.parts), kind=options["bar"], size=options["bar_size"])["day"]
     days = days[days.isin(kept[-wanted:])]
     features = {name: options[name] for name in FeatureOptions.__annotations__}
     reach = {"horizon": options["horizon"], "window": options["window"]}

@@ -7,7 +7,7 @@ is in the data, so that a model can be told how much of the planted signal it ha
 """
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import TypedDict, Unpack
 from zoneinfo import ZoneInfo
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-LAST_DAY = date(2025, 12, 19)
+LAST_DAY, N_DAYS = date(2025, 12, 19), 5
 OPEN, SESSION_S, ZONE = time(9, 30), 23_400, ZoneInfo("America/New_York")
 STEP_US = 5_000_000
 ALPHA, BETA = 0.08, 0.90  # of the volatility's GARCH(1, 1), by step
@@ -84,8 +84,7 @@ def sample_ticks(
     move_bps = shock * np.repeat(scale / np.sqrt(length), length)
     move_bps[starts[1:]] += signal * imbalance[:-1]
     log_price = np.log(100) + 0.01 * rng.normal() + 1e-4 * np.cumsum(move_bps)
-    opening = datetime.combine(day, OPEN, ZONE).astimezone(UTC).replace(tzinfo=None)
-    ts = np.datetime64(opening, "us") + offset_us
+    ts = np.datetime64(opening_us(day), "us") + offset_us
     return pl.DataFrame(
         {
             "ts": pl.Series(ts).dt.replace_time_zone("UTC"),
@@ -97,15 +96,21 @@ def sample_ticks(
     )
 
 
-def sample_days(
-    n_days: int = 5, *, seed: int = 0, **options: Unpack[SampleOptions]
-) -> Iterator[pl.DataFrame]:
-    """Make up the `n_days` weekdays that end with Friday, 19 December 2025, one after the other.
+def opening_us(day: date) -> int:
+    """Return when the session of a day opens, us since 1970 UTC."""
+    return round(datetime.combine(day, OPEN, ZONE).timestamp()) * 1_000_000
 
-    The other parameters are those of `sample_ticks`.
-    """
-    days = np.busday_offset(LAST_DAY, np.arange(1 - n_days, 1))
-    for day in days.tolist():
+
+def sample_dates(n_days: int) -> list[date]:
+    """Return the `n_days` weekdays that end with Friday, 19 December 2025."""
+    return np.busday_offset(LAST_DAY, np.arange(1 - n_days, 1)).tolist()
+
+
+def sample_days(
+    n_days: int = N_DAYS, *, seed: int = 0, **options: Unpack[SampleOptions]
+) -> Iterator[pl.DataFrame]:
+    """Make up the days of `sample_dates`, one after the other, by `sample_ticks`."""
+    for day in sample_dates(n_days):
         yield sample_ticks(day, seed=seed, **options)
 
 

@@ -1,0 +1,1 @@
+"""A lake of Iceberg tables: files as they came, checked rows, and what others learn from."""

@@ -1,0 +1,398 @@
+"""Silver: readings and trades, typed, checked, in UTC and once each; what is refused, and why.
+
+Which file holds is a matter of what is in bronze alone, never of the order in which it came: a
+file's version is the earliest time that it was written, and it is replaced once a newer version has
+landed under one of its names. Only the days of files that are new or replaced are made anew. Every
+line is accounted for: it is a header, blank, refused, of a replaced file, a duplicate, or a row.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from lib.lakehouse import bronze, tables
+from lib.lakehouse.feeds import TICK, Feed
+from lib.lakehouse.lines import parse, read_lines
+
+import polars as pl
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DoubleType,
+    IntegerType,
+    ListType,
+    LongType,
+    StringType,
+    TimestamptzType,
+)
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+CHECKED = {
+    "digest": StringType(),
+    "version": TimestamptzType(),
+    "active": BooleanType(),
+    "days": ListType(1001, DateType(), element_required=False),
+    "lines": LongType(),
+    "header": LongType(),
+    "blank": LongType(),
+    "refused": LongType(),
+    "rows": LongType(),
+}
+QUARANTINE = {"file": StringType(), "digest": StringType(), "line": LongType()}
+QUARANTINE |= {"reason": StringType(), "text": StringType()}
+COUNTS = ("lines", "header", "blank", "refused", "rows")
+MOST_LINES = 2_000_000  # that are held at once
+
+
+class TooManyRefused(ValueError):
+    """More lines were refused than may be; nothing was published."""
+
+
+def silver_columns(feed: Feed, later: Sequence[str] = ()) -> dict:
+    """Return columns and types of a feed's silver, with those of its `later` columns given."""
+    key = {"symbol": StringType(), "nth": IntegerType()} if feed is TICK else {}
+    values = [name for name, *_ in feed.values.values()] + list(later)
+    return {
+        "day": DateType(),
+        "ts": TimestamptzType(),
+        **key,
+        **dict.fromkeys(values, DoubleType()),
+        "digest": StringType(),
+        "line": LongType(),
+        "lines": IntegerType(),
+        "corrections": IntegerType(),
+    }
+
+
+def open_silver(catalog: "Catalog", feed: Feed, later: Sequence[str] = ()) -> "Table":
+    """Return the table of a feed's rows, parted by the day."""
+    columns = silver_columns(feed, later)
+    return tables.open_table(catalog, f"{feed.name}.silver", columns, by="day")
+
+
+def open_checked(catalog: "Catalog", feed: Feed) -> "Table":
+    """Return the table of the files that silver knows."""
+    return tables.open_table(catalog, f"{feed.name}.checked", CHECKED)
+
+
+def open_quarantine(catalog: "Catalog", feed: Feed) -> "Table":
+    """Return the table of refused lines."""
+    return tables.open_table(catalog, f"{feed.name}.quarantine", QUARANTINE)
+
+
+def update(
+    catalog: "Catalog",
+    feed: Feed,
+    zone: str,
+    *,
+    max_refused: float = 1.0,
+    at: int | None = None,
+) -> dict[str, int]:
+    """Bring silver, quarantine and the list of checked files to what bronze holds.
+
+    Parameters
+    ----------
+    catalog : pyiceberg.catalog.Catalog
+    feed : Feed
+    zone : str
+        IANA zone of the times in its files.
+    max_refused : float, default 1
+        Most of the new lines that may be refused, as a fraction.
+    at : int, optional
+        The snapshot of bronze; by default what is current.
+
+    Returns
+    -------
+    dict of str to int
+        Of this update: ``files`` that are new, replaced or gone, ``days`` made anew, and of the new
+        files' lines how many there were and where they are, see `COUNTS`.
+
+    Raises
+    ------
+    TooManyRefused
+        Names the branch of the quarantine on which they can be looked at.
+    lib.lakehouse.tables.Overtaken
+        If somebody else writes at the same time.
+
+    Notes
+    -----
+    In order: quarantine, silver, the list of checked files. A run that ends between two of these
+    leaves the list behind, and so the next one does the same again, with the same result.
+    """
+    lines = bronze.open_bronze(catalog, feed)
+    checked, quarantine = open_checked(catalog, feed), open_quarantine(catalog, feed)
+    landed = bronze.landings(lines, "main" if at is None else at)
+    known = tables.scan(checked)
+    state = versions(landed)
+    new = state.join(known, on="digest", how="anti")["digest"].to_list()
+    gone = known.join(state, on="digest", how="anti")  # bronze was taken back
+    stats, later = _check_new(
+        lines, quarantine, feed, zone, new, gone["digest"].to_list(), max_refused
+    )
+    facts = pl.concat([known.select("digest", "days", *COUNTS), stats])
+    now = state.join(facts, on="digest", how="left").select(list(CHECKED))
+    changed = now.join(known, on=["digest", "version", "active"], how="anti")
+    touched = pl.concat([changed, gone])
+    days = sorted(set(touched["days"].explode(empty_as_null=False).drop_nulls()))
+    silver = open_silver(catalog, feed, later)
+    if days:
+        _make_days(lines, silver, feed, zone, now, days)
+    if len(touched):
+        with tables.draft(checked) as branch:
+            where = tables.days_in("digest", touched["digest"].to_list())
+            tables.replace(checked, branch, changed, where)
+    told = {name: int(stats[name].sum()) for name in COUNTS}
+    return {"files": len(touched), "days": len(days), **told}
+
+
+def versions(landed: pl.DataFrame) -> pl.DataFrame:
+    """Return of every digest its version, and whether no newer one has landed under its names."""
+    version = landed.group_by("digest").agg(version=pl.col("written").min())
+    order = landed.select("file", "digest").join(version, on="digest")
+    newest = order.sort("version", "digest").group_by("file").agg(newest=pl.col("digest").last())
+    active = (
+        order.join(newest, on="file")
+        .group_by("digest")
+        .agg(active=(pl.col("digest") == pl.col("newest")).all())
+    )
+    return version.join(active, on="digest").sort("version", "digest")
+
+
+def _check_new(
+    lines: "Table",
+    quarantine: "Table",
+    feed: Feed,
+    zone: str,
+    new: Sequence[str],
+    gone: Sequence[str],
+    max_refused: float,
+) -> tuple[pl.DataFrame, list[str]]:
+    """Put the refused lines of new files into quarantine in place of gone ones' lines.
+
+    Returns
+    -------
+    stats : polars.DataFrame
+        Of each new digest what its file holds: ``digest``, ``days`` and `COUNTS`.
+    later : list of str
+        Columns of silver that are in some of the files.
+    """
+    counts = dict.fromkeys(COUNTS, pl.Int64)
+    stats = [pl.DataFrame(schema={"digest": pl.String, "days": pl.List(pl.Date), **counts})]
+    later: set[str] = set()
+    if not new and not gone:
+        return stats[0], []
+    with tables.draft(quarantine) as branch:
+        if gone:
+            nothing = pl.DataFrame(schema=dict.fromkeys(QUARANTINE, pl.String))
+            tables.replace(quarantine, branch, nothing, tables.days_in("digest", gone))
+        for digests in _portions(lines, new):
+            parsed = parse(read_lines(lines, digests), feed, zone)
+            later |= {name for name, *_ in feed.later.values()} & set(parsed.columns)
+            wrong = parsed.filter(pl.col("reason").is_not_null())
+            tables.replace(quarantine, branch, wrong, tables.days_in("digest", digests))
+            stats.append(_stats(parsed, digests))
+        found = pl.concat(stats)
+        total = found.select(pl.col(COUNTS).sum()).row(0, named=True)
+        if total["lines"] != sum(total[name] for name in COUNTS[1:]):
+            raise RuntimeError(f"lines of {feed.name} have been lost: {total}")
+        if total["refused"] > max_refused * max(total["lines"], 1):
+            raise TooManyRefused(
+                f"{total['refused']:,} of {total['lines']:,} new lines of {feed.name} are refused, "
+                f"max_refused is {max_refused:g}. Nothing was published; the lines and the reasons "
+                f"are in {feed.name}.quarantine, branch {branch}"
+            )
+    return found, sorted(later)
+
+
+def _stats(parsed: pl.DataFrame, digests: Sequence[str]) -> pl.DataFrame:
+    """Return what each of some files holds, those without a line too."""
+    is_row = pl.col("ts").is_not_null()
+    found = parsed.group_by("digest").agg(
+        days=pl.col("day").filter(is_row).unique().sort(),
+        lines=pl.len(),
+        header=pl.col("kind").eq("header").sum(),
+        blank=pl.col("kind").eq("blank").sum(),
+        refused=pl.col("reason").is_not_null().sum(),
+        rows=is_row.sum(),
+    )
+    whole = pl.DataFrame({"digest": digests}).join(found, on="digest", how="left")
+    counts = pl.col(COUNTS).fill_null(0).cast(pl.Int64)
+    return whole.with_columns(counts, pl.col("days").fill_null(pl.lit([], pl.List(pl.Date))))
+
+
+def _portions(lines: "Table", digests: Sequence[str]) -> Iterator[list[str]]:
+    """Yield digests in parts that are small enough to be held at once; one file at least."""
+    sizes = dict(
+        tables.scan(lines, tables.days_in("digest", digests), ("digest",))
+        .group_by("digest")
+        .len()
+        .iter_rows()
+    )
+    part: list[str] = []
+    n_lines = 0
+    for digest in digests:
+        n_lines += sizes.get(digest, 0)
+        if part and n_lines > MOST_LINES:
+            yield part
+            part, n_lines = [], sizes.get(digest, 0)
+        part.append(digest)
+    if part:
+        yield part
+
+
+def _make_days(
+    lines: "Table",
+    silver: "Table",
+    feed: Feed,
+    zone: str,
+    state: pl.DataFrame,
+    days: Sequence[date],
+) -> None:
+    """Make some days of silver anew from all files that hold, and see that no row is lost."""
+    holding = (
+        state.filter("active")
+        .explode("days", empty_as_null=False)
+        .filter(pl.col("days").is_in(list(days)))
+    )
+    per_day = holding.group_by("days").agg("digest", pl.col("rows").sum()).sort("days")
+    gone = sorted(set(days) - set(per_day["days"]))
+    with tables.draft(silver) as branch:
+        n_rows = 0
+        for part, digests in _parts_of_days(per_day, gone):
+            parsed = parse(read_lines(lines, digests), feed, zone)
+            rows = parsed.filter(pl.col("ts").is_not_null() & pl.col("day").is_in(part))
+            made = once_each(rows, state, feed)
+            if made["lines"].sum() != len(rows):
+                raise RuntimeError(f"rows of {feed.name} have been lost on {part}")
+            tables.replace(silver, branch, made, tables.days_in("day", part))
+            n_rows += len(made)
+        _audit(silver, branch, feed, state, days, n_rows)
+
+
+def _parts_of_days(
+    per_day: pl.DataFrame, gone: Sequence[date]
+) -> Iterator[tuple[list[date], list[str]]]:
+    """Yield days with the digests that have rows on them, as many as can be held at once."""
+    part, digests, n_rows = list(gone), set(), 0
+    for day, some, rows in per_day.iter_rows():
+        if digests and n_rows + rows > MOST_LINES:
+            yield part, sorted(digests)
+            part, digests, n_rows = [], set(), 0
+        part.append(day)
+        digests |= set(some)
+        n_rows += rows
+    if part:
+        yield part, sorted(digests)
+
+
+def once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFrame:
+    """Return rows once for each key, of the latest version.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        From `parse`, of files that hold.
+    state : polars.DataFrame
+        From `versions`, in order.
+    feed : Feed
+
+    Returns
+    -------
+    polars.DataFrame
+        In order of time. ``lines`` says how many lines had the key, ``corrections`` how many other
+        values they gave it; ``digest`` and ``line`` where the one that holds stands.
+    """
+    if feed is TICK:
+        same = ("digest", "symbol", "ts", "price", "size")
+        rows = rows.with_columns(nth=pl.int_range(pl.len(), dtype=pl.Int32).over(same))
+    order = state.select("digest").with_row_index("order")
+    values = [name for name, *_ in feed.columns.values() if name in rows.columns]
+    others = [name for name in values if name not in feed.key]
+    found = rows.join(order, on="digest").sort("order", "line")
+    last = ["day", "digest", "line"]
+    made = found.group_by(*feed.key, *others, maintain_order=True).agg(
+        pl.col(last).last(), pl.col("order").last(), lines=pl.len()
+    )
+    made = (
+        made.sort("order", "line")
+        .group_by(feed.key, maintain_order=True)
+        .agg(
+            pl.col(others).last(),
+            pl.col(last).last(),
+            lines=pl.col("lines").sum(),
+            corrections=pl.len() - 1,
+        )
+    )
+    counts = pl.col("lines", "corrections").cast(pl.Int32)
+    return made.with_columns(counts).sort("ts", "line")
+
+
+def _audit(
+    silver: "Table",
+    branch: str,
+    feed: Feed,
+    state: pl.DataFrame,
+    days: Sequence[date],
+    n_rows: int,
+) -> None:
+    """Check a draft of silver: its keys, its days, and that every row of bronze is in it.
+
+    Raises
+    ------
+    RuntimeError
+        Says what is wrong, and on which branch.
+    """
+    found = tables.scan(silver, columns=("lines",), at=branch)["lines"].sum()
+    wanted = state.filter("active")["rows"].sum()
+    if found != wanted:
+        raise RuntimeError(
+            f"{feed.name}.silver, branch {branch}: its rows stand for {found:,} lines, and the "
+            f"files that hold have {wanted:,}. Nothing was published"
+        )
+
+
+def totals(catalog: "Catalog", feed: Feed) -> dict[str, int]:
+    """Return where every line of bronze is; they add up.
+
+    Returns
+    -------
+    dict
+        ``lines`` of bronze, and of these ``header``, ``blank``, ``refused``, ``replaced`` (rows of
+        files that do not hold any more), ``repeats`` and ``corrected`` (duplicates that say the
+        same as the row that holds, or something else), and ``rows`` of silver.
+
+    Raises
+    ------
+    RuntimeError
+        If they do not.
+    """
+    checked = tables.scan(open_checked(catalog, feed))
+    rows = tables.scan(open_silver(catalog, feed), columns=("lines", "corrections"))
+    table = bronze.open_bronze(catalog, feed)
+    n_lines = tables.count(table, "main") - len(bronze.landings(table))
+    is_held = pl.col("active")
+    held = int(checked.filter(is_held)["rows"].sum())
+    corrected, duplicates = int(rows["corrections"].sum()), int((rows["lines"] - 1).sum())
+    found = {
+        "header": int(checked["header"].sum()),
+        "blank": int(checked["blank"].sum()),
+        "refused": tables.count(open_quarantine(catalog, feed), "main"),
+        "replaced": int(checked["rows"].sum()) - held,
+        "repeats": duplicates - corrected,
+        "corrected": corrected,
+        "rows": len(rows),
+    }
+    if n_lines != sum(found.values()):
+        raise RuntimeError(f"of {n_lines:,} lines of {feed.name}.bronze not all are found: {found}")
+    return {"lines": n_lines, **found}
+
+
+def state_of(catalog: "Catalog", feed: Feed) -> str:
+    """Return a digest of the files that silver is made of: what holds, in which order."""
+    checked = tables.scan(open_checked(catalog, feed)).sort("version", "digest")
+    held = checked.select("digest", "active", *COUNTS)
+    return hashlib.sha256(held.write_csv().encode()).hexdigest()[:16]

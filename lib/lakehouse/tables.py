@@ -1,0 +1,227 @@
+"""The lake's tables: how they are made, and how they change, whole or not at all.
+
+Whoever writes does so on a branch of its own (`draft`), which readers do not see. When its checks
+have passed there, main moves to the end of that branch, provided that main is still where the
+branch began: of two writers one is told. What fails or is killed leaves main as it was, and the
+branch to look at.
+"""
+
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING
+
+import polars as pl
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, In
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.snapshots import ancestors_of
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import IcebergType, NestedField
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+DRAFT = "draft-"
+TRIES = 20  # other writers of other branches move the table's metadata, too
+PROPERTIES = {"write.parquet.compression-codec": "zstd", "write.parquet.compression-level": "1"}
+PROPERTIES["write.metadata.metrics.column.text"] = "none"  # lines are never looked for by content
+
+
+class Overtaken(ValueError):
+    """Another writer has moved main meanwhile; nothing was published."""
+
+
+def open_table(
+    catalog: "Catalog", name: str, columns: Mapping[str, IcebergType], *, by: str = ""
+) -> "Table":
+    """Return a table, made if it is not there and given the columns that it lacks.
+
+    Parameters
+    ----------
+    catalog : pyiceberg.catalog.Catalog
+    name : str
+        ``<namespace>.<table>``.
+    columns : mapping of str to IcebergType
+        What it needs at least. A new column is added, and a type that is wider than the table's
+        widens it; no file is written again for that.
+    by : str, default ""
+        The column that its files are parted by.
+    """
+    fields = [
+        NestedField(number, column, kind, required=False)
+        for number, (column, kind) in enumerate(columns.items(), start=1)
+    ]
+    if not catalog.table_exists(name):
+        parts = [
+            PartitionField(field.field_id, 1000, IdentityTransform(), by)
+            for field in fields
+            if field.name == by
+        ]
+        catalog.create_namespace_if_not_exists(name.rpartition(".")[0])
+        return catalog.create_table_if_not_exists(
+            name, Schema(*fields), partition_spec=PartitionSpec(*parts), properties=PROPERTIES
+        )
+    table = catalog.load_table(name)
+    with table.update_schema() as update:
+        update.union_by_name(Schema(*fields))
+    return table
+
+
+def head(table: "Table", branch: str = "main") -> int | None:
+    """Return the snapshot that a branch ends in; None while nothing was written."""
+    ref = table.refs().get(branch)
+    return ref.snapshot_id if ref else None
+
+
+@contextmanager
+def draft(table: "Table") -> Iterator[str]:
+    """Give the name of a branch to write to and to check; move main there when the block ends.
+
+    Raises
+    ------
+    Overtaken
+        If main is not any more where the branch began.
+    """
+    table.refresh()
+    if head(table) is None:  # no branch can begin before the first snapshot
+        table.append(table.schema().as_arrow().empty_table())
+    base, branch = head(table), f"{DRAFT}{uuid.uuid4().hex[:12]}"
+    _commit(table, lambda: table.manage_snapshots().create_branch(base, branch))
+    try:
+        yield branch
+    except (CommitFailedException, ValueError) as error:
+        # pyiceberg tries again where main was written meanwhile, not where another branch was
+        if isinstance(error, ValueError) and "sequence number" not in str(error):
+            raise
+        raise Overtaken(
+            f"{'.'.join(table.name())}: another writer has written at the same time ({error}). "
+            f"Nothing was published, the draft is branch {branch}; run again"
+        ) from error
+    publish(table, branch, base)
+
+
+def publish(table: "Table", branch: str, base: int) -> None:
+    """Move main from `base` to the end of `branch`, which ends with that.
+
+    Raises
+    ------
+    Overtaken
+        If main is not at `base`, or the branch does not come from there.
+    """
+
+    def move() -> object:
+        new = head(table, branch)
+        line = [one.snapshot_id for one in ancestors_of(table.snapshot_by_id(new), table.metadata)]
+        if head(table) != base or base not in line:
+            raise Overtaken(
+                f"{'.'.join(table.name())}: another writer has moved main from {base} to "
+                f"{head(table)} meanwhile. Nothing was published, the draft is branch {branch}; "
+                "run again"
+            )
+        moved = table.manage_snapshots().set_current_snapshot(ref_name=branch)
+        return moved.remove_branch(branch)
+
+    table.refresh()
+    _commit(table, move)
+
+
+def replace(
+    table: "Table",
+    branch: str,
+    rows: pl.DataFrame,
+    where: BooleanExpression | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write rows in place of those that `where` holds for; without it add them.
+
+    Parameters
+    ----------
+    table : pyiceberg.table.Table
+    branch : str
+        From `draft`.
+    rows : polars.DataFrame
+        Columns of the table, in any order; those that are not given are missing.
+    where : BooleanExpression, optional
+    facts : mapping of str to str, optional
+        Kept with the snapshot.
+    """
+    names = [field.name for field in table.schema().fields if field.name in rows.columns]
+    arrow = rows.select(names).to_arrow().cast(table.schema().select(*names).as_arrow())
+    with warnings.catch_warnings():  # that there was nothing to replace
+        warnings.filterwarnings("ignore", message="Delete operation did not match")
+        kept = dict(facts or {})
+        table.overwrite(arrow, where or AlwaysFalse(), branch=branch, snapshot_properties=kept)
+
+
+def scan(
+    table: "Table",
+    where: BooleanExpression | None = None,
+    columns: Sequence[str] = ("*",),
+    at: int | str | None = "main",
+) -> pl.DataFrame:
+    """Return rows of a table at a snapshot or the end of a branch."""
+    snapshot = head(table, at) if isinstance(at, str) else at
+    if snapshot is None:
+        wanted = table.schema() if columns == ("*",) else table.schema().select(*columns)
+        return pl.from_arrow(wanted.as_arrow().empty_table())
+    named = None if at == "main" else snapshot  # that has the columns it was written with
+    found = table.scan(where or AlwaysTrue(), tuple(columns), snapshot_id=named).to_arrow()
+    return pl.from_arrow(found)
+
+
+def tag(table: "Table", snapshot: int, name: str) -> None:
+    """Give a snapshot a name, which keeps it however old it grows.
+
+    Raises
+    ------
+    ValueError
+        If there is no such snapshot any more, or another one has the name.
+    """
+
+    def name_it() -> object:
+        if table.snapshot_by_id(snapshot) is None or head(table, name) not in (None, snapshot):
+            raise ValueError(
+                f"{'.'.join(table.name())} cannot call snapshot {snapshot} {name}: it has "
+                "expired, or another one is called so. Run the stage that reads it again"
+            )
+        return table.manage_snapshots().create_tag(snapshot, name)
+
+    table.refresh()
+    if head(table, name) != snapshot:
+        _commit(table, name_it)
+
+
+def count(table: "Table", branch: str) -> int:
+    """Return the number of rows at the end of a branch, by what the table says of its files."""
+    at = head(table, branch)
+    return 0 if at is None else table.scan(snapshot_id=at).count()
+
+
+def days_in(column: str, days: Sequence[date | str]) -> BooleanExpression:
+    """Return the filter of rows whose column holds one of some values."""
+    return In(column, list(days)) if len(days) else AlwaysFalse()
+
+
+def files_of(table: "Table", snapshot: int | None) -> dict[str, object]:
+    """Return the data files of a snapshot, each with what it is parted by (None if by nothing)."""
+    if snapshot is None:
+        return {}
+    files = [task.file for task in table.scan(snapshot_id=snapshot).plan_files()]
+    return {one.file_path: (one.partition[0] if len(one.partition) else None) for one in files}
+
+
+def _commit(table: "Table", change: object) -> None:
+    """Commit a change of names; make it anew where another branch was written meanwhile."""
+    for last in range(TRIES - 1, -1, -1):
+        try:
+            change().commit()
+            return
+        except CommitFailedException:
+            if not last:
+                raise
+            table.refresh()

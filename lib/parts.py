@@ -1,0 +1,161 @@
+"""Work on parts of data, each by itself: here, in processes, or on the machines of a cluster.
+
+What does the work is an executor of `concurrent.futures`: that of Dask's scheduler where
+`DASK_SCHEDULER` names one (``tcp://host:8786``), or a pool of processes. Results come in the order
+of the parts. The work must depend on nothing but the part: then it does not matter who does it, nor
+how often. Dask gives the parts of a worker that was killed to another one.
+"""
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
+from itertools import islice
+from multiprocessing import get_context
+from typing import TypeVar
+
+from lib.ground.files import ROOT, sha256
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+REPORT_EVERY_S = 20.0
+WAIT_S = 60
+
+
+def map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    n_workers: int = 1,
+    report: Callable[[str], object] = print,
+) -> Iterator[Result]:
+    """Yield what a function makes of each item, in the order of the items.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module, or a `functools.partial` of one: other processes import it.
+    items : iterable
+        Their `str` names them in messages.
+    n_workers : int, default 1
+        Processes of this machine; one is this process. With `DASK_SCHEDULER` its workers count.
+    report : callable, default print
+        Receives a line of progress at most every `REPORT_EVERY_S` seconds, the first one after
+        so many.
+
+    Raises
+    ------
+    RuntimeError
+        If a process of the pool was killed, or no worker of the cluster can be asked.
+
+    Notes
+    -----
+    No more than two items for each worker are under way, so results that are taken one by one do
+    not gather in memory. An error of the function goes on as it is, with a note of its item
+    if it does not name that itself.
+    """
+    items, began = list(items), time.monotonic()
+    reported = began
+    with _executor(min(n_workers, len(items))) as (submit, n_ahead):
+        waiting: deque[Future] = deque()
+        left = iter(items)
+        try:
+            for n_done, item in enumerate(items, 1):
+                waiting.extend(
+                    submit(function, one) for one in islice(left, n_ahead - len(waiting))
+                )
+                yield _result(waiting.popleft(), item)
+                if (now := time.monotonic()) - reported >= REPORT_EVERY_S:
+                    reported = now
+                    report(f"{n_done} of {len(items)} parts · {now - began:.0f} s elapsed")
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Here(Executor):
+    """Does the work at once, in this process."""
+
+    def submit(self, function: Callable[..., Result], /, *args: object) -> Future:
+        future = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def _executor(n_workers: int) -> Iterator[tuple[Callable[..., Future], int]]:
+    """Give what takes work, and how much of it may be under way."""
+    if address := os.environ.get("DASK_SCHEDULER"):
+        with _dask(address) as given:
+            yield given
+    elif n_workers <= 1:
+        yield _Here().submit, 1
+    else:
+        # a fork of this process would share locks of the threads of polars and Arrow
+        with ProcessPoolExecutor(n_workers, get_context("spawn")) as pool:
+            yield pool.submit, 2 * n_workers
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[tuple[Callable[..., Future], int]]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise RuntimeError(
+            f"DASK_SCHEDULER is {address}, and the package distributed is not installed: install "
+            "the extra cluster, or unset DASK_SCHEDULER"
+        ) from None
+    try:
+        client = Client(address, timeout=WAIT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(
+            f"DASK_SCHEDULER is {address}, and no scheduler answers there ({error}): start it, or "
+            "unset DASK_SCHEDULER"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WAIT_S)
+        except TimeoutError:
+            raise RuntimeError(
+                f"the scheduler {address} has no worker after {WAIT_S} s: start dask worker"
+            ) from None
+        executor = client.get_executor(pure=False)
+        yield partial(executor.submit, _with_same_code, code()), 2 * sum(client.nthreads().values())
+
+
+@cache
+def code() -> str:
+    """Return a digest of the library, as it was when this process first asked."""
+    files = sorted((ROOT / "lib").rglob("*.py"))
+    names = "\n".join(f"{file.relative_to(ROOT)} {sha256(file)}" for file in files)
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def _with_same_code(known: str, function: Callable[[Item], Result], item: Item) -> Result:
+    """Do the work on a cluster's worker, if it has the code of the stage that asks."""
+    if code() != known:
+        raise RuntimeError(
+            f"a worker of DASK_SCHEDULER has another lib/, in {ROOT}: bring it to the same commit, "
+            "and start it anew"
+        )
+    return function(item)
+
+
+def _result(future: Future, item: object) -> object:
+    try:
+        return future.result()
+    except BrokenExecutor as error:
+        raise RuntimeError(
+            f"{item}: a process that works on parts was killed, most likely for want of memory: "
+            "give fewer n_workers"
+        ) from error
+    except Exception as error:
+        if str(item) not in str(error):
+            error.add_note(f"part: {item}")
+        raise

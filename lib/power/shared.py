@@ -1,0 +1,127 @@
+"""A search on many machines: one Optuna study in a database, whose trials its workers share.
+
+Each worker, one child run of a mapped stage for example, takes a trial after the other until so
+many have ended as were asked for, on all machines together. The total is exact: a trial is a place
+in the study from the beginning, a worker that is killed leaves its trial to the others once its
+heartbeat has stopped, and no place is taken twice. The search of `lib.power.tuning` gives the same
+trials with any number of workers; this one does not, whatever the seed: what is drawn depends on
+which trials have ended by then, and so on how fast each machine is.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+from lib.ground.files import state_dir
+from lib.power.search import Params
+from lib.power.study import TrialState
+
+import optuna
+from optuna.distributions import IntDistribution
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+
+STORAGE = "TUNING_STORAGE"
+BEAT_S = 20
+PLACE = "place"
+POLL_S = 1.0
+
+
+class NoPlace(Exception):
+    """A worker has asked for a trial when another one had just taken the last."""
+
+
+def storage_url() -> str:
+    """Return `TUNING_STORAGE`, or an SQLite file beside the runs, which serves one machine.
+
+    On several machines it is a PostgreSQL database,
+    ``postgresql+psycopg://user@host/optuna``, its password in `PGPASSWORD` or ``~/.pgpass``.
+    """
+    return os.environ.get(STORAGE) or f"sqlite:///{state_dir() / 'tuning.db'}"
+
+
+def begin(name: str, n_trials: int, *, beat_s: int = BEAT_S) -> optuna.Study:
+    """Make a study with places for so many trials; in one that is there, add those it lacks."""
+    study = _open(optuna.create_study, name, beat_s, load_if_exists=True)
+    known = {trial.user_attrs.get(PLACE) for trial in study.get_trials(deepcopy=False)}
+    for place in sorted(set(range(n_trials)) - known):
+        study.enqueue_trial({}, user_attrs={PLACE: place})
+    return study
+
+
+def work(
+    name: str,
+    objective: Callable[[optuna.Trial], float],
+    *,
+    seed: int = 0,
+    beat_s: int = BEAT_S,
+    report: Callable[[str], object] = print,
+) -> optuna.Study:
+    """Take trials of a study until all its places are done, by this worker or by others.
+
+    Parameters
+    ----------
+    name : str
+        Of a study that `begin` has made.
+    objective : callable
+        Returns the value of a trial, the lower the better.
+    seed : int, default 0
+        Of the sampler; another one for each worker.
+    beat_s : int, default `BEAT_S`
+        Seconds between two signs of life. A trial without one for three times as long is taken for
+        that of a dead worker, and done again.
+    report : callable, default print
+        Receives a line for every trial.
+
+    Raises
+    ------
+    ValueError
+        If there is no such study.
+    """
+    try:
+        study = _open(optuna.load_study, name, beat_s)
+    except KeyError as error:
+        raise ValueError(f"{STORAGE} holds no study {name}: begin it anew") from error
+    study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+    def checked(trial: optuna.Trial) -> float:
+        if PLACE not in trial.user_attrs:
+            raise NoPlace
+        value = objective(trial)
+        report(f"trial {trial.user_attrs[PLACE] + 1}: {value:.4f}")
+        return value
+
+    while waiting_or_running := _left(study):
+        if any(trial.state == TrialState.WAITING for trial in waiting_or_running):
+            study.optimize(checked, n_trials=1, catch=NoPlace)
+        else:  # until their workers are through, or known to be dead
+            time.sleep(POLL_S)
+            fail_stale_trials(study)
+    return study
+
+
+def suggested(trial: optuna.Trial, space: dict) -> Params:
+    """Return a value for each parameter of a space, see `lib.power.tuning.SPACE`."""
+    return {
+        name: (trial.suggest_int if isinstance(one, IntDistribution) else trial.suggest_float)(
+            name, one.low, one.high, log=one.log
+        )
+        for name, one in space.items()
+    }
+
+
+def _left(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    states = (TrialState.WAITING, TrialState.RUNNING)
+    return [t for t in study.get_trials(deepcopy=False, states=states) if PLACE in t.user_attrs]
+
+
+def _open(
+    how: Callable[..., optuna.Study], name: str, beat_s: int, **options: bool
+) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(
+        storage_url(),
+        heartbeat_interval=beat_s,
+        grace_period=3 * beat_s,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+    )
+    return how(study_name=name, storage=storage, **options)

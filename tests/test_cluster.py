@@ -1,0 +1,205 @@
+"""Several machines: one head and two workers in clones of their own, and what becomes of faults.
+
+One cluster for all tests of the module, with PostgreSQL, Redis and S3 as real servers.
+"""
+
+import html
+import json
+import re
+import signal
+import time
+
+from lib.ground.files import ROOT
+
+import pytest
+import requests
+from clusters import SILENT_S, Cluster
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def cluster(s3_server, tmp_path_factory):
+    import s3fs
+
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir("pipelines-cluster")
+    made = Cluster(tmp_path_factory.mktemp("cluster"), s3_server, "pipelines-cluster")
+    try:
+        made.machine("head", ["head"])
+
+        def is_up():
+            assert made.processes["head"].poll() is None, made.logs()
+            return "all up" in (made.folder / "head.log").read_text()
+
+        made.wait(is_up, 240, "the head")
+        made.machine("a", ["worker", "--queues", "default,a"])
+        made.machine("b", ["worker", "--queues", "default,b"])
+
+        def is_parsed():
+            errors = made.call("importErrors")["import_errors"]
+            assert not errors, errors
+            return {dag["dag_id"] for dag in made.call("dags")["dags"]} == {"toy", "power", "count"}
+
+        made.wait(is_parsed, 120, "the DAGs to be parsed")
+        yield made
+    finally:
+        made.close()
+
+
+def test_probes_of_kubernetes_are_answered(cluster):
+    text = (ROOT / "deploy" / "kubernetes" / "head.yaml").read_text(encoding="utf-8")
+    probes = re.findall(r"httpGet: {path: (\S+), port: (\w+)}", text)
+    assert len(probes) == 3
+    for path, server in probes:
+        url = f"http://127.0.0.1:{cluster.ports[server]}{path}"
+        assert requests.get(url, timeout=30).status_code == 200, url
+    users = f"{cluster.settings['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search"
+    assert requests.get(users, timeout=30).status_code == 401, "MLflow is for those who log in"
+
+
+def test_stages_of_power_take_turns_between_two_machines_and_a_version_is_registered(cluster):
+    run_id = cluster.trigger("power", n_trials=4)
+    assert cluster.wait_for_run("power", run_id, 700) == "success", cluster.logs()
+    tasks = cluster.tasks("power", run_id)
+    queues = [tasks[name]["queue"] for name in sorted(tasks) if name[0] == "0"]
+    assert queues == ["b", "a", "b", "a", "b", "a"]
+    folder = cluster.run_folder("power", run_id)
+    registered = json.loads((folder / "registration.json").read_text())
+    assert registered["version"] == "1"
+    assert (folder / "report.html").exists() and (folder / "06_register.html").exists()
+
+
+def record_of(folder, stage):
+    path = folder / "stages" / f"{stage}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def machine_of(cluster, name):
+    """Return the process of a machine that runs a notebook's kernel."""
+    return [one for one in cluster.family(name) if "/k.json" in " ".join(one.cmdline())]
+
+
+def begin_count(cluster, n):
+    """Begin a slow count; return its folder, and the machine that counts, once it has begun to."""
+    run_id = cluster.trigger("count", n=n, wait_s=1.0)
+    folder = cluster.run_folder("count", run_id)
+    rows = lambda: len(record_of(folder, "01_count").get("writes", ()))  # noqa: E731
+    cluster.wait(rows, 120, "the count to begin")
+    kernels = {name: machine_of(cluster, name) for name in ("a", "b") if name in cluster.machines}
+    (name,) = [name for name, found in kernels.items() if found]
+    return run_id, folder, name
+
+
+def test_machine_that_is_cut_off_is_given_up_and_can_write_no_more(cluster):
+    """Its stage goes on elsewhere from where it was, and the report says what happened."""
+    run_id, folder, name = begin_count(cluster, n=60)
+    cluster.wait(lambda: list(folder.glob(".scratch/01_count/*/counted.txt")), 60, "the mirror")
+    cluster.signal(name, signal.SIGSTOP)
+    cut_off = time.monotonic()
+
+    def is_told():
+        page = folder / "01_count.attempt-1.html"
+        now = page if page.exists() else folder / "01_count.html"
+        return now.exists() and f"nothing was heard for {SILENT_S} s" in now.read_text()
+
+    cluster.wait(is_told, 90, "the report to say so")
+    took = time.monotonic() - cut_off
+    print(f"the report said so after {took:.0f} s")
+    assert took < SILENT_S + 40
+    other = "b" if name == "a" else "a"
+    cluster.wait(lambda: machine_of(cluster, other), 120, "the stage to begin elsewhere")
+    cluster.signal(name, signal.SIGCONT)
+    assert cluster.wait_for_run("count", run_id) == "success", cluster.logs()
+    cluster.wait(lambda: not machine_of(cluster, name), 60, "the old kernel to end")
+    record = record_of(folder, "01_count")
+    assert record["attempt"]["number"] == 2 and record["state"] == "finished"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 0 < metrics["first"] < 60 and metrics["largest"] == 60
+    assert not list(folder.glob(".scratch/**/counted.txt")), "the copies go with the stage"
+    assert len(list(folder.glob("01_count*.ipynb"))) == 2
+
+
+def test_stage_from_other_code_than_those_before_it_is_refused(cluster):
+    file = cluster.machines["a"] / "lib" / "plots.py"
+    before = file.read_text()
+    file.write_text(f"{before}# changed on one machine\n")
+    try:
+        run_id = cluster.trigger("power", until_stage="02_features")
+        assert cluster.wait_for_run("power", run_id) == "failed"
+    finally:
+        file.write_text(before)
+    folder = cluster.run_folder("power", run_id)
+    page = html.unescape((folder / "report.html").read_text())
+    assert "02_features would be executed from" in page and "bring all workers to one" in page
+    assert cluster.tasks("power", run_id)["02_features"]["try_number"] == 1
+    cluster.clear("power", run_id, "02_features")
+    assert cluster.wait_for_run("power", run_id) == "success", "cleared, with the same code again"
+
+
+def test_broker_that_is_lost_with_all_it_holds_delays_what_waits_and_ends_nothing(cluster):
+    running, _, _ = begin_count(cluster, n=30)
+    for name in ("a", "b"):
+        cluster.signal(name, signal.SIGSTOP)
+    waiting = cluster.trigger("toy")
+    cluster.wait(
+        lambda: cluster.tasks("toy", waiting)["01_load"]["state"] == "queued", 30, "the queue"
+    )
+    cluster.processes.pop("redis").kill()
+    cluster.start_redis()  # empty
+    for name in ("a", "b"):
+        cluster.signal(name, signal.SIGCONT)
+    assert cluster.wait_for_run("count", running) == "success"
+    assert cluster.wait_for_run("toy", waiting) == "success"
+    assert cluster.tasks("toy", waiting)["01_load"]["try_number"] == 1
+
+
+def test_message_that_the_broker_gives_out_again_runs_nothing_twice(cluster):
+    """`VISIBILITY_TIMEOUT` is seconds here, so that it happens to every stage that takes longer."""
+    run_id, folder, _ = begin_count(cluster, n=30)
+    assert cluster.wait_for_run("count", run_id) == "success"
+    said = [cluster.log_of(name) for name in cluster.machines if name != "head"]
+    assert any("ignoring redelivered message" in text for text in said), "or the test tests nothing"
+    assert record_of(folder, "01_count")["attempt"]["number"] == 1
+    assert not list(folder.glob("01_count.attempt-*"))
+
+
+def test_api_server_that_is_away_for_less_than_the_timeout_repeats_nothing(cluster):
+    run_id, folder, _ = begin_count(cluster, n=30)
+    with cluster.paused("airflow api"):
+        time.sleep(10)
+    assert cluster.wait_for_run("count", run_id) == "success"
+    assert record_of(folder, "01_count")["attempt"]["number"] == 1
+
+
+def test_mlflow_that_is_away_for_longer_than_a_stage_is_told_by_the_next_one(cluster):
+    with cluster.paused("mlflow"):
+        run_id = cluster.trigger("toy", n=1, wait_s=10.0)
+        cluster.wait(
+            lambda: cluster.tasks("toy", run_id)["02_judge"]["state"] == "running", 180, "02_judge"
+        )
+    assert cluster.wait_for_run("toy", run_id) == "success"
+    assert {one["try_number"] for one in cluster.tasks("toy", run_id).values()} == {1}
+    known = json.loads((cluster.run_folder("toy", run_id) / "mlflow.json").read_text())
+    run = cluster.mlflow("runs/get", run_id=known["run_id"])["run"]
+    assert run["info"]["status"] == "FINISHED"
+    found = cluster.mlflow("artifacts/list", run_id=known["run_id"], path="notebooks")["files"]
+    assert {"notebooks/01_load.ipynb", "notebooks/02_judge.html"} <= {one["path"] for one in found}
+
+
+def test_s3_that_refuses_for_a_while_holds_a_stage_up_and_ends_nothing(cluster, s3_server):
+    run_id, folder, _ = begin_count(cluster, n=30)
+    with cluster.s3_refuses():
+        time.sleep(15)
+    assert cluster.wait_for_run("count", run_id) == "success"
+    assert record_of(folder, "01_count")["attempt"]["number"] == 1
+
+
+def test_machine_that_is_killed_with_everything_on_it_loses_its_stage_to_another(cluster):
+    """The last test: nobody starts the machine again."""
+    run_id, folder, name = begin_count(cluster, n=60)
+    cluster.wait(lambda: list(folder.glob(".scratch/01_count/*/counted.txt")), 60, "the mirror")
+    cluster.kill(name)
+    assert cluster.wait_for_run("count", run_id) == "success"
+    assert json.loads((folder / "metrics.json").read_text())["first"] > 0
+    page = (folder / "01_count.attempt-1.html").read_text()
+    assert "it was killed, or its machine is down" in page

@@ -1,0 +1,408 @@
+"""The lake: every line once and accounted for, whatever lands in whatever order, and is killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+from lib.ground.files import ROOT
+from lib.lakehouse import bronze, gold, landing, silver, tables
+from lib.lakehouse.feeds import POWER, TICK
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lake_files import HEADER, Lake, readings, trades
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.types import FloatType, IntegerType
+
+pytestmark = pytest.mark.slow
+HOUR = range(600, 660)
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path)
+
+
+def test_file_is_taken_in_once_however_often_and_under_whatever_name_it_lands(lake):
+    text = readings(1, HOUR, 1.5)
+    lake.land("power/a.txt", text)
+    lake.run([POWER])
+    before = lake.content([POWER])
+    lake.land("power/a.txt", text, hour=5)
+    lake.land("power/copy of a.txt", text, hour=6)
+    assert lake.run([POWER])["power"]["lines"] == 0
+    assert lake.content([POWER]) == before
+    lines = lake.rows("power.bronze").sort("line")
+    assert set(lines.filter(pl.col("line") == 0)["file"]) == {"a.txt", "copy of a.txt"}
+    assert lines.filter(pl.col("line") > 0)["text"].to_list() == text.splitlines()
+
+
+def test_lines_are_refused_with_reason_and_as_they_were_and_the_counts_close(lake):
+    good = readings(1, range(3), 1.5).splitlines()
+    wrong = {
+        "1/1/2007;00:10:00;1.5": "3 fields, the header has 9",
+        "31/2/2007;00:10:00;1.5;0.1;240.1;4.2;0;1;17": "no time as %d/%m/%Y %H:%M:%S",
+        "1/1/2007;00:11:00;watt;0.1;240.1;4.2;0;1;17": "power_kw is no number",
+        "1/1/2007;00:12:00;1.5;0.1;24010;4.2;0;1;17": "voltage_v is out of range",
+        "1/1/2007;00:13:00;nan;0.1;240.1;4.2;0;1;17": "power_kw is out of range",
+    }
+    missing = "1/1/2007;00:14:00;?;?;?;?;?;?;"
+    lake.land("power/a.txt", "\n".join([*good, *wrong, missing, "", good[1]]))
+    told = lake.run([POWER])
+    refused = lake.rows("power.quarantine").sort("line")
+    assert dict(refused.select("text", "reason").iter_rows()) == wrong
+    assert refused["line"].to_list() == [5, 6, 7, 8, 9]
+    rows = lake.rows("power.silver").sort("ts")
+    assert rows["power_kw"].to_list() == [1.5, 1.5, 1.5, None]
+    assert rows["ts"][0].isoformat() == "2006-12-31T23:00:00+00:00", "the clock is ahead of UTC"
+    assert told["power lines"] == {
+        "lines": 12,
+        "header": 1,
+        "blank": 1,
+        "refused": 5,
+        "replaced": 0,
+        "repeats": 1,
+        "corrected": 0,
+        "rows": 4,
+    }
+
+
+def test_line_that_is_no_text_is_kept_and_refused(lake):
+    path = lake.zone / "power/a.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(readings(1, [0], 1.5).encode() + b"\xff\x01\0x\n")
+    lake.run([POWER])
+    (refused,) = lake.rows("power.quarantine").to_dicts()
+    assert refused["text"] == r"\xff\x01\x00x" and refused["reason"].startswith("1 fields")
+
+
+def test_decimal_commas_other_orders_and_a_new_column_are_read_and_silver_gets_the_column(lake):
+    lake.land("power/a.txt", readings(1, [0], 1.5).replace(".", ","))
+    lake.run([POWER])
+    first = lake.table("power.silver").current_snapshot().snapshot_id
+    files = tables.files_of(lake.table("power.silver"), first)
+    names = HEADER.replace("Voltage;Global_intensity", "Global_intensity;Voltage")
+    text = readings(2, [0], 2.5, header=f"{names};Outdoor_temperature;Mood", more=";-3.5;good")
+    lake.land("power/b.txt", text.replace("240.1;4.2", "4.2;240.1"))
+    lake.run([POWER])
+    rows = lake.rows("power.silver").sort("ts")
+    shown = rows.select("power_kw", "voltage_v", "current_a", "outdoor_temperature_c").rows()
+    assert shown == [(1.5, 240.1, 4.2, None), (2.5, 240.1, 4.2, -3.5)]
+    table = lake.table("power.silver")
+    assert files.items() <= tables.files_of(table, tables.head(table)).items(), "written again"
+    assert "outdoor_temperature_c" not in lake.rows("power.silver", at=first).columns
+
+
+def test_wider_and_renamed_columns_are_read_in_files_that_stay(tmp_path):
+    lake = Lake(tmp_path)
+    table = tables.open_table(lake.catalog, "x.y", {"n": IntegerType(), "x": FloatType()})
+    with tables.draft(table) as branch:
+        rows = pl.DataFrame({"n": [1], "x": [0.5]}, {"n": pl.Int32, "x": pl.Float32})
+        tables.replace(table, branch, rows)
+    files = tables.files_of(table, tables.head(table))
+    tables.open_table(lake.catalog, "x.y", {"n": silver.LongType(), "x": silver.DoubleType()})
+    with lake.table("x.y").update_schema() as update:
+        update.rename_column("n", "number")
+    found = lake.rows("x.y")
+    assert found.to_dicts() == [{"number": 1, "x": 0.5}]
+    assert found.schema == {"number": pl.Int64, "x": pl.Float64}
+    assert tables.files_of(lake.table("x.y"), tables.head(table)) == files
+
+
+def test_newer_file_of_a_name_replaces_the_older_with_all_its_rows(lake):
+    lake.land("power/a.txt", readings(1, range(5), 1.5))
+    lake.land("power/b.txt", readings(1, range(3), 0.5), hour=-1)
+    lake.run([POWER])
+    assert lake.rows("power.silver")["corrections"].sum() == 3
+    lake.land("power/a.txt", readings(1, [1], 2.5), hour=1)
+    told = lake.run([POWER])
+    values = lake.rows("power.silver").sort("ts")["power_kw"].to_list()
+    assert values == [0.5, 2.5, 0.5] and told["power lines"]["replaced"] == 5
+
+
+def test_equal_trades_of_a_file_stay_and_those_of_another_file_are_repeats(lake):
+    text = trades(7, [10.0, 10.0, 10.5]).splitlines()
+    lake.land("tick/A/1.csv", "\n".join([*text, text[1]]))
+    lake.land("tick/A/2.csv", "\n".join([text[0], text[1], text[1], text[1]]))
+    lake.land("tick/B/1.csv", "\n".join(text))
+    told = lake.run([TICK])["tick lines"]
+    assert (told["rows"], told["repeats"]) == (8, 2)
+    counts = lake.rows("tick.silver").group_by("symbol").len()
+    assert dict(counts.iter_rows()) == {"A": 5, "B": 3}
+
+
+def test_times_that_the_clock_does_not_have_or_has_twice_are_refused(lake):
+    times = ("2013-03-10 02:30:00.0", "2013-11-03 01:30:00.0", "2013-11-03 02:30:00.0")
+    lines = "\n".join(f"{time},10,100" for time in times)
+    lake.land("tick/A/1.csv", f"timestamp,price,size\n{lines}\n")
+    assert lake.run([TICK])["tick lines"]["refused"] == 2
+    (found,) = lake.rows("tick.silver")["ts"]
+    assert found.isoformat() == "2013-11-03T07:30:00+00:00"
+
+
+def test_gold_is_what_the_readings_and_trades_say(lake):
+    lake.land("power/a.txt", readings(1, [*range(600, 645), *range(660, 704)], 1.5))
+    lake.land("power/b.txt", readings(2, range(0, 120), 3.0))
+    lake.land("tick/A/1.csv", trades(7, [10.0] * 50 + [11.0, 13.0, 12.0]))
+    lake.run()
+    hourly = lake.rows("power.hourly").sort("ts")
+    assert hourly["power_kw"].to_list() == [1.5, None, 3.0, 3.0]
+    assert hourly["sub_metering_3_wh"][0] == pytest.approx(17 * 60)
+    assert hourly["readings"].to_list() == [45, 44, 60, 60]
+    daily = lake.rows("power.daily").sort("day")
+    assert daily["peak_hour"].to_list() == [10, 0] and daily["energy_kwh"].to_list() == [1.5, 6.0]
+    bars = lake.rows("tick.bars_5s").sort("ts")
+    assert bars["close"].to_list() == [10.0, 12.0] and bars["high"].to_list() == [10.0, 13.0]
+    assert bars["ts"][0].isoformat() == "2013-10-07T13:30:05+00:00"
+    (day,) = lake.rows("tick.daily").to_dicts()
+    assert (day["open"], day["high"], day["close"], day["count"]) == (10.0, 13.0, 12.0, 53)
+
+
+def test_late_day_makes_that_day_and_no_other(lake):
+    for day in range(1, 6):
+        lake.land(f"power/{day}.txt", readings(day, HOUR, day))
+    lake.run([POWER])
+    table = lake.table("power.silver")
+    before = tables.files_of(table, tables.head(table))
+    lake.land("power/late.txt", readings(3, [700], 9.5), hour=9)
+    told = lake.run([POWER])
+    assert {told[name]["days"] for name in ("power", "power.hourly", "power.daily")} == {1}
+    table.refresh()
+    after = tables.files_of(table, tables.head(table))
+    assert len(before.keys() & after.keys()) == 4, "files of other days were written again"
+    where = tables.days_in("day", [silver.date(2007, 1, 3)])
+    assert len(list(table.scan(where).plan_files())) == 1 and len(after) == 5
+
+
+FILES = {
+    "power/a.txt": (readings(1, range(4), 1.0), 0),
+    "power/b.txt": (readings(1, range(2, 6), 2.0), 1),
+    "power/b again.txt": (readings(1, range(2, 6), 2.0), 3),
+    "power/c.txt": (readings(1, [3], 7.0) + readings(2, [3], 7.0) + "x\n", 2),
+}
+NEW = {"power/b.txt": (readings(1, [5], 4.0), 4), "power/a.txt": (readings(1, [0], 5.0), 5)}
+
+
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@given(
+    rows=st.lists(
+        st.tuples(*(st.integers(0, 3) for _ in range(4))), min_size=1, max_size=12, unique=True
+    ),
+    order=st.randoms(use_true_random=False),
+)
+def test_which_row_holds_does_not_depend_on_the_order_of_lines(rows, order):
+    """Of rows (file, line, minute, kW): the file written last, and there the last line."""
+    ts = datetime(2007, 1, 1, tzinfo=UTC)
+    made = {}
+    for shuffled in (sorted(rows), order.sample(rows, len(rows))):
+        frame = pl.DataFrame(
+            {
+                "digest": [f"{file}" for file, *_ in shuffled],
+                "line": [line for _, line, *_ in shuffled],
+                "ts": [ts + timedelta(minutes=minute) for *_, minute, _ in shuffled],
+                "power_kw": [float(kw) for *_, kw in shuffled],
+                "day": [ts.date()] * len(rows),
+            }
+        )
+        state = pl.DataFrame({"digest": ["2", "0", "3", "1"]})
+        found = silver.once_each(frame, state, POWER)
+        assert found["lines"].sum() == len(rows)
+        made = made or found.to_dicts()
+        assert found.to_dicts() == made
+    place = ("2", "0", "3", "1").index
+    for one in made:
+        same = [row for row in rows if ts + timedelta(minutes=row[2]) == one["ts"]]
+        last = max((place(f"{file}"), line) for file, line, *_ in same)
+        assert (place(one["digest"]), one["line"]) == last
+        assert one["corrections"] == len({row[3] for row in same}) - 1
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory):
+    """What is in the tables after two runs, of all old and of all new files."""
+    lake = Lake(tmp_path_factory.mktemp("at_once"))
+    for files in ({name: FILES[name] for name in NEW}, FILES | NEW):
+        for name, (text, hour) in files.items():
+            lake.land(name, text, hour)
+        lake.run([POWER])
+    return lake.content([POWER])
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(order=st.permutations([*FILES, *(f"new {name}" for name in NEW)]), cuts=st.integers(0, 63))
+def test_any_order_and_repetition_of_files_gives_the_same(tmp_path, at_once, order, cuts):
+    """In any number of runs; old and new versions of a name may land the wrong way round."""
+    shutil.rmtree(tmp_path / "lake", ignore_errors=True)
+    lake = Lake(tmp_path / "lake")
+    for k, name in enumerate(order):
+        known = NEW if name.startswith("new ") else FILES
+        lake.land(name.removeprefix("new "), *known[name.removeprefix("new ")])
+        bronze.take_in(lake.catalog, POWER, landing.landed(str(lake.zone), POWER))
+        if cuts & (1 << k):
+            silver.update(lake.catalog, POWER, "Europe/Paris")
+    lake.run([POWER])
+    assert lake.content([POWER]) == at_once
+
+
+def test_correction_is_as_if_it_had_been_there_at_once(tmp_path):
+    late, early = Lake(tmp_path / "late"), Lake(tmp_path / "early")
+    late.land("power/a.txt", readings(1, range(9), 1.0))
+    late.land("tick/A/7.csv", trades(7, [10.0, 11.0]))
+    late.run()
+    for lake in (late, early):
+        lake.land("power/a.txt", readings(1, range(8), 2.0), hour=1)
+        lake.land("tick/A/7.csv", trades(7, [10.0, 12.0, 12.0]), hour=1)
+        lake.run()
+    assert late.content() == early.content()
+
+
+class Killed(BaseException):
+    """Ends a run where it stands."""
+
+
+def test_run_that_is_killed_between_any_two_commits_is_made_good_by_the_next(tmp_path, monkeypatch):
+    def landed(name):
+        lake = Lake(tmp_path / name)
+        lake.land("power/a.txt", readings(1, range(3), 1.0) + "x\n")
+        lake.land("power/b.txt", readings(2, range(3), 2.0))
+        return lake
+
+    whole = landed("whole")
+    whole.run([POWER])
+    commit = SqlCatalog.commit_table
+    for last in range(100):
+        lake, left = landed(f"killed_{last}"), [last]
+
+        def dying(self, *arguments, left=left):
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return commit(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SqlCatalog, "commit_table", dying)
+            try:
+                lake.run([POWER])
+                break
+            except Killed:
+                pass
+        lake.run([POWER])
+        assert lake.content([POWER]) == whole.content([POWER]), f"killed at commit {last}"
+    assert last > 10
+
+
+@pytest.mark.kernel
+def test_process_that_is_killed_leaves_main_as_it_was_and_the_next_goes_on(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    lake.land("power/a.txt", readings(1, HOUR, 1.0))
+    lake.run([POWER])
+    before = lake.content([POWER])
+    lake.land("power/b.txt", readings(2, HOUR, 2.0))
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from lake_files import POWER, Lake\nfrom lib.lakehouse import tables\n"
+        "real = tables.replace\n"
+        "def dying(table, branch, rows, *more):\n"
+        "    real(table, branch, rows, *more)\n"
+        "    if table.name()[-1] == 'silver': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "tables.replace = dying\n"
+        "Lake(Path(sys.argv[1])).run([POWER])\n"
+    )
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(lake.folder)], env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == -signal.SIGKILL
+    (draft,) = [name for name in lake.table("power.silver").refs() if name != "main"]
+    assert len(lake.rows("power.silver", at=draft)) == 120
+    assert lake.content([POWER]) == before
+    lake.run([POWER])
+    assert len(lake.rows("power.silver")) == 120 and len(lake.rows("power.hourly")) == 2
+
+
+def test_failed_check_leaves_main_as_it_was_and_a_branch_to_look_at(lake):
+    lake.land("power/a.txt", readings(1, HOUR, 1.0))
+    lake.run([POWER])
+    before = lake.content([POWER])
+    lake.land("power/b.txt", readings(2, range(3), 1.0) + "x\n" * 9)
+    with pytest.raises(silver.TooManyRefused, match=r"9 of 13 new lines .*branch draft-"):
+        lake.run([POWER], max_refused=0.5)
+    assert lake.content([POWER]) == before
+    (draft,) = [name for name in lake.table("power.quarantine").refs() if name != "main"]
+    assert len(lake.rows("power.quarantine", at=draft)) == 9
+    lake.run([POWER], max_refused=0.9)
+    assert len(lake.rows("power.silver")) == 63
+
+
+def test_row_that_is_lost_on_the_way_is_noticed_before_readers_see_it(lake, monkeypatch):
+    lake.land("power/a.txt", readings(1, HOUR, 1.0))
+    lake.run([POWER])
+    lake.land("power/b.txt", readings(2, HOUR, 1.0))
+    real = tables.replace
+
+    def losing(table, branch, rows, *more):
+        real(table, branch, rows.head(30) if table.name()[-1] == "silver" else rows, *more)
+
+    monkeypatch.setattr(tables, "replace", losing)
+    with pytest.raises(RuntimeError, match="stand for 90 lines, and the files that hold have 120"):
+        lake.run([POWER])
+    assert len(lake.rows("power.silver")) == 60
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_of_two_writers_one_is_told_and_nothing_is_twice(lake, when):
+    """Whether the winner publishes before the other has written its draft, or after that."""
+    lake.land("power/a.txt", readings(1, HOUR, 1.0))
+    table = bronze.open_bronze(lake.catalog, POWER)
+    rows = pl.DataFrame({"line": [7]})
+
+    def other():
+        bronze.take_in(lake.catalog, POWER, landing.landed(str(lake.zone), POWER))
+
+    with pytest.raises(tables.Overtaken, match="another writer has .*draft-"):
+        with tables.draft(table) as branch:
+            steps = [other, lambda: tables.replace(table, branch, rows)]
+            for step in steps if when == "before" else steps[::-1]:
+                step()
+    assert lake.run([POWER])["power lines"]["lines"] == 61
+
+
+def test_gold_without_its_source_s_old_snapshot_is_made_whole_again(lake):
+    lake.land("power/a.txt", readings(1, HOUR, 1.0))
+    lake.run([POWER])
+    lake.land("power/b.txt", readings(2, HOUR, 1.0))
+    bronze.take_in(lake.catalog, POWER, landing.landed(str(lake.zone), POWER))
+    silver.update(lake.catalog, POWER, "Europe/Paris")
+    table = lake.table("power.silver")
+    with table.maintenance.expire_snapshots() as expire:
+        head = tables.head(table)
+        expire.by_ids([s.snapshot_id for s in table.snapshots() if s.snapshot_id != head])
+    assert gold.update(lake.catalog, gold.TABLES[0], "Europe/Paris")["days"] == 2
+
+
+def test_silver_goes_back_with_bronze(lake):
+    lake.land("power/a.txt", readings(1, HOUR, 1.0) + "x\n")
+    lake.run([POWER])
+    before, at = lake.content([POWER]), tables.head(lake.table("power.bronze"))
+    lake.land("power/b.txt", readings(1, range(650, 670), 2.0) + "y\n", hour=1)
+    lake.run([POWER])
+    assert lake.content([POWER]) != before
+    lake.table("power.bronze").manage_snapshots().rollback_to_snapshot(at).commit()
+    lake.run([POWER])
+    after = lake.content([POWER])
+    assert after["power.silver"] != before["power.silver"], "it has landed again"
+    shutil.rmtree(lake.zone)
+    lake.table("power.bronze").manage_snapshots().rollback_to_snapshot(at).commit()
+    lake.run([POWER])
+    assert lake.content([POWER]) == before

@@ -1,0 +1,140 @@
+"""Mapped stages: the same notebooks for each of many values, each in a child run of its own."""
+
+import html
+import re
+
+from lib import tracking
+from lib.ground import outcome
+from lib.ground.folder import look_at
+from lib.pages.summary import CHILDREN, summarise
+
+import pytest
+from whole_runs import TOY, errors, go, impatient, kernel_killed_in, mlflow_run, prepare
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def airflow():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIPELINES_DIR", str(TOY))
+        patch.setattr("airflow.settings.DAGS_FOLDER", str(TOY / "dags"))
+        prepare()
+        yield
+
+
+def run_map(**params):
+    """Run the DAG; return state, its tasks by id and map index, and the run's folder."""
+    done, _, run = go(impatient("toy_map"), **params)
+    tasks = {(task.task_id, task.map_index): task.state for task in done.get_task_instances()}
+    return done.state, tasks, run
+
+
+def why(run):
+    return "\n".join(
+        errors(one, stage) for one in (run, *run.children()) for stage in one.records()
+    )
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A run in which one of three things cannot be scored, which the last stage lets pass."""
+    return run_map(broken="thing 1", max_failed=1)
+
+
+def test_each_value_goes_its_way_in_a_child_run_whatever_becomes_of_the_others(whole):
+    state, tasks, run = whole
+    assert state == "success", why(run)
+    assert [tasks["02_work", k] for k in range(3)] == ["success", "failed", "success"]
+    assert [tasks["03_check", k] for k in range(3)] == ["success", "upstream_failed", "success"]
+    first, broken, last = run.children()
+    assert [child.name for child in run.children()] == [f"{run.name}/000{k}" for k in range(3)]
+    assert first.read("metrics.json") == {"score": 0} and last.read("metrics.json") == {"score": 20}
+    assert last.record("02_work")["reads"] == {
+        "scale.json": run.record("01_list")["writes"]["scale.json"]
+    }
+    assert outcome.state(outcome.read_notebook(broken.path / "02_work.ipynb")) == "failed"
+    assert not (run.path / "02_work.ipynb").exists()
+
+
+def test_later_stage_reads_what_all_children_wrote_and_knows_which_failed(whole):
+    run = whole[2]
+    table = run.read("table.json")
+    done = {"stage": "03_check", "state": "finished"}
+    assert table["0000"] == {"name": "thing 0", "score": 0} | done
+    assert table["0001"] == {"name": "thing 1", "stage": "02_work", "state": "failed"}
+    assert table["0002"] == {"name": "thing 2", "score": 20} | done
+    reads = run.record("04_table")["reads"]
+    assert set(reads) == {"0000/metrics.json", "0002/metrics.json"}
+
+
+def test_pages_show_a_row_for_the_group_and_a_page_of_all_children(whole):
+    run = whole[2]
+    found = summarise(run)
+    assert found["state"] == "passed"
+    work = {stage["name"]: stage for stage in found["stages"]}["02_work"]
+    assert work["mapped"] == {"passed": 2, "failed": 1} and work["page"] == CHILDREN
+    assert f'href="{CHILDREN}"' in (run.path / "report.html").read_text()
+    page = html.unescape((run.path / CHILDREN).read_text())
+    assert re.findall(r'href="(\d{4})/report\.html"', page) == ["0000", "0001", "0002"]
+    assert "thing 1 cannot be scored" in page and 'href="0002/02_work.html"' in page
+    child = (run.path / "0002" / "report.html").read_text()
+    assert 'href="../../../index.html"' in child and 'href="../report.html"' in child
+    assert 'href="../../../index.html"' in (run.path / "0002" / "02_work.html").read_text()
+
+
+def test_children_are_child_runs_of_the_mlflow_run(whole):
+    run = whole[2]
+    assert mlflow_run(run).info.status == "FINISHED"
+    first, broken, last = map(mlflow_run, run.children())
+    parents = {one.data.tags["mlflow.parentRunId"] for one in (first, broken, last)}
+    assert parents == {tracking.link(run)["run_id"]}
+    assert (first.info.status, broken.info.status) == ("FINISHED", "FAILED")
+    assert last.data.params["name"] == "thing 2" and last.data.metrics["score"] == 20.0
+
+
+def test_children_are_taken_from_an_earlier_run_that_gave_the_same_values(whole):
+    earlier = whole[2]
+    state, _, run = run_map(broken="thing 1", max_failed=1, n=4, force=False)
+    assert state == "success", why(run)
+    taken = [child.own_records()["03_check"].get("from") for child in run.children()[::2]]
+    assert taken == [f"{earlier.run_dir}/0000", f"{earlier.run_dir}/0002"]
+    assert "from" not in run.child(3).record("03_check")
+    assert "from" not in run.record("04_table"), "there is one child more"
+    text = (run.child(0).path / "03_check.html").read_text()
+    assert f"../../{earlier.name}/0000/03_check.html" in text
+    state, _, again = run_map(broken="thing 1", max_failed=1, n=4, force=False)
+    assert again.record("04_table")["from"] == run.run_dir
+
+
+def test_from_and_until_count_for_mapped_stages_too(whole):
+    earlier = whole[2]
+    asked = {"from_stage": "03_check", "of": earlier.run_dir, "force": False}
+    _, tasks, run = run_map(n=4, until_stage="03_check", **asked)
+    assert tasks["02_work", 2] == "success" and tasks["04_table", -1] == "skipped"
+    assert run.child(2).record("02_work")["from"] == earlier.child(2).run_dir
+    assert "from" not in run.child(2).record("03_check")
+    assert "has not finished there" in why(run), "one of the children has failed there"
+    assert "no child of it was given name = thing 3" in why(run)
+
+
+def test_killed_kernel_of_a_child_is_tried_again_and_its_report_kept():
+    with kernel_killed_in("toy_map", "../0001/stages/02_work") as killed:
+        state, _, run = run_map(n=2, wait_s=1.0)
+    assert killed and state == "success", why(run)
+    assert (run.path / "0001" / "02_work.attempt-1.ipynb").exists()
+    assert not (run.path / "0000" / "02_work.attempt-1.ipynb").exists()
+
+
+def test_failed_child_fails_the_run_where_the_table_does_not_let_it_pass():
+    state, _, run = run_map(n=2, broken="thing 0")
+    assert state == "failed"
+    found = summarise(run)
+    assert found["state"] == "failed" and "1 of 2 failed" in found["reason"]
+
+
+def test_child_run_has_a_folder_below_its_run_and_no_other():
+    assert look_at("toy_map/a/0012").parent.run_dir == "toy_map/a"
+    for wrong in ("toy_map/a/12", "toy_map/a/b", "toy_map/a/0001/0002"):
+        with pytest.raises(ValueError, match="expected '<pipeline>/<run>'"):
+            look_at(wrong)

@@ -1,0 +1,126 @@
+"""A search whose trials several processes share: nothing twice, nothing lost, whoever dies."""
+
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from lib.ground.files import ROOT
+from lib.power import shared
+from lib.power.tuning import SPACE
+
+import optuna
+import pytest
+from whole_runs import wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+]
+N_TRIALS = 12
+WORKER = """
+import sys, time
+from lib.power import shared
+
+def objective(trial):
+    print("took", trial.user_attrs["place"], flush=True)
+    time.sleep(float(sys.argv[2]))
+    return trial.suggest_float("x", -1, 1) ** 2
+
+shared.work("search", objective, seed=int(sys.argv[1]), beat_s=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The URL of a database of PostgreSQL, "" where its programs are not installed."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        yield ""
+        return
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    user = "postgres" if os.getuid() == 0 else getpass.getuser()
+    as_user = ["runuser", "-u", user, "--"] if os.getuid() == 0 else []
+    shutil.chown(folder, user)
+    data, program = folder / "data", programs[-1].with_name("postgres")
+    make = [*as_user, programs[-1], "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
+    subprocess.run(make, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    options = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
+    flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([*as_user, program, "-D", data, *flags], stderr=log, cwd=folder)
+    try:
+        ready = "ready to accept connections"
+        wait_for(lambda: ready in (folder / "log").read_text(), 30, "PostgreSQL")
+        yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database(postgres, tmp_path, monkeypatch):
+    monkeypatch.setenv(shared.STORAGE, postgres or f"sqlite:///{tmp_path}/tuning.db")
+
+
+def start(seed, seconds):
+    command = [sys.executable, "-W", "ignore", "-c", WORKER, str(seed), str(seconds)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_workers_trial_is_done_again_and_the_total_is_exact(database):
+    study = shared.begin("search", N_TRIALS, beat_s=1)
+    doomed = start(0, 600)
+    assert doomed.stdout.readline().startswith("took")
+    others = [start(seed, 0.1) for seed in (1, 2)]
+    doomed.kill()
+    said = [worker.communicate(timeout=120)[0] for worker in others]
+    assert [worker.returncode for worker in others] == [0, 0]
+    assert all("trial" in one for one in said), "the trials were not shared"
+    states = Counter(trial.state.name for trial in study.trials)
+    assert states["COMPLETE"] == N_TRIALS and states["RUNNING"] == states["WAITING"] == 0
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert sorted(trial.user_attrs[shared.PLACE] for trial in complete) == list(range(N_TRIALS))
+    (failed,) = [t for t in study.trials if t.state.name == "FAIL" and shared.PLACE in t.user_attrs]
+    (again,) = [t for t in complete if t.system_attrs.get("failed_trial") == failed.number]
+    assert again.user_attrs == failed.user_attrs
+
+
+def test_more_trials_are_added_to_a_study_and_none_is_done_twice(database):
+    values = iter(range(100))
+    shared.begin("again", 3)
+    shared.work("again", lambda trial: next(values))
+    shared.begin("again", 5)
+    study = shared.work("again", lambda trial: next(values))
+    assert [trial.value for trial in study.trials] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="TUNING_STORAGE holds no study unknown"):
+        shared.work("unknown", lambda trial: 0.0)
+
+
+def test_worker_that_comes_too_late_for_the_last_place_leaves_no_trial_behind(database):
+    study = shared.begin("late", 1)
+    taken = study.ask()
+
+    def objective(trial):
+        raise AssertionError("it has no place")
+
+    with pytest.MonkeyPatch.context() as patch:
+        left = iter([[study.trials[0]], []])
+        waiting = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING)
+        patch.setattr(shared, "_left", lambda study: next(left) and [waiting])
+        shared.work("late", objective)
+    study.tell(taken, 1.0)
+    assert [t.state.name for t in study.trials if shared.PLACE in t.user_attrs] == ["COMPLETE"]
+
+
+def test_a_trial_draws_from_the_space_of_the_embedded_search():
+    study = optuna.create_study()
+    drawn = shared.suggested(study.ask(), SPACE)
+    assert drawn.keys() == SPACE.keys()
+    assert all(SPACE[name]._contains(value) for name, value in drawn.items())
