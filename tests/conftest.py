@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import re
 import shutil
 import uuid
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ def cli(capfd):
     def call(*arguments):
         capfd.readouterr()
         status = main(list(arguments))
-        said = capfd.readouterr()
-        return SimpleNamespace(returncode=status, stdout=said.out, stderr=said.err)
+        said, err = capfd.readouterr()
+        out = re.sub(r"^\d{4}-\d\d-\d\dT.*\n", "", said, flags=re.MULTILINE)  # Airflow's log
+        return SimpleNamespace(returncode=status, stdout=out, stderr=err)
 
     return call
 
