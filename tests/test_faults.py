@@ -46,10 +46,9 @@ def test_run_without_a_fault_passes(toy):
     assert mlflow_run(run).info.status == "FINISHED"
 
 
-def test_bad_parameter_starts_nothing():
+def test_bad_parameter_starts_nothing(cli):
     before = {path.name for path in (outputs_dir() / "toy").glob("*")}
-    command = [*RUN, "--params", '{"nn": 3}']
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    done = cli(*RUN[3:], "--params", '{"nn": 3}')
     assert done.returncode == 2
     assert "toy has no parameter 'nn'" in done.stderr and "Traceback" not in done.stderr
     assert {path.name for path in (outputs_dir() / "toy").glob("*")} == before
