@@ -44,7 +44,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-
 yes = $(filter-out 0 no false,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run look why new test fast up lab head worker open keep compare reproduce reports prune history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: help install run look why new test fast up lab head worker open keep compare reproduce reports prune tidy history champion promote rollback reconcile doctor notebooks regress format lock clean
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -109,6 +109,9 @@ reports: $(VENV)/ready  ## write the page of one run anew, or of all, and the in
 
 prune: $(VENV)/ready  ## say which old runs nothing refers to; APPLY=1 deletes them | [LAST=10] [DAYS=30] [APPLY=1]
 	@$(CLI) prune --last="$${LAST:-10}" --days="$${DAYS:-30}" $(if $(call yes,$(APPLY)),--apply)
+
+tidy: $(VENV)/ready  ## say what can go of the lake's old snapshots and files; APPLY=1 does it | [DAYS=30] [APPLY=1]
+	@$(CLI) tidy --days="$${DAYS:-30}" $(if $(call yes,$(APPLY)),--apply)
 
 ##@ Models
 

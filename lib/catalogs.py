@@ -23,6 +23,11 @@ def open_catalog(name: str) -> "Catalog":
     from pyiceberg.utils.config import Config
 
     if name == LAKE and not Config().get_catalog_config(name):
+        if not isinstance(data_dir(), Path):
+            raise ValueError(
+                f"{data_dir()} is no folder for SQLite: say where the catalog {LAKE} is, in "
+                f".pyiceberg.yaml or PYICEBERG_CATALOG__{LAKE.upper()}__URI and __WAREHOUSE"
+            )
         return local_catalog(data_dir() / LAKE)
     return load_catalog(name)
 

@@ -9,6 +9,7 @@ from lib.lakehouse.feeds import FEEDS, POWER
 
 ZONES = {"power": "Europe/Paris", "tick": "America/New_York"}
 HEADER = ";".join([*POWER.time, *POWER.values])
+HOUR = range(600, 660)
 BEGIN = datetime(2026, 1, 1, 6, tzinfo=UTC)
 
 

@@ -15,12 +15,11 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lake_files import HEADER, Lake, readings, trades
+from lake_files import HEADER, HOUR, Lake, readings, trades
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import FloatType, IntegerType
 
 pytestmark = pytest.mark.slow
-HOUR = range(600, 660)
 
 
 @pytest.fixture

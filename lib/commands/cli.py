@@ -38,6 +38,7 @@ COMMANDS = {
     "reproduce": ("reproduce:main", "run --keep"),
     "why": ("why:main", "run stage"),
     "prune": ("prune:main", "--last --days --apply"),
+    "tidy": ("tidy:main", "--days --apply"),
     "history": ("models:history", "model"),
     "champion": ("models:champion", "model --at"),
     "promote": ("models:promote", "model version --reason"),

@@ -70,7 +70,7 @@ def main(run: str, *, keep: bool = False) -> int:
             f"{run_dir} has no metrics to agree with: it is {before['state']}. Name a run that was "
             "evaluated"
         )
-    values = run_parameters(known)
+    values = pinned(run_parameters(known), before["dataset"])
     start = before["start"]
     commit, about_commit = known_commit(start.get("commit", ""), known.pipeline)
     with worktree(commit, keep=keep) as (tree, folder):
@@ -119,6 +119,15 @@ def run_parameters(run: Run) -> dict[str, Value]:
     if not found:
         raise ValueError(f"{run.run_dir} cannot be made again: no stage left its parameters")
     return found
+
+
+def pinned(values: Mapping[str, Value], dataset: Mapping) -> dict[str, Value]:
+    """Return parameters with those filled in that ``dataset.json`` has under their name.
+
+    A pipeline whose data change in place leaves there what reads them as they were, for a parameter
+    that was empty in the run: ``as_of``, the number of a snapshot.
+    """
+    return {name: value or dataset.get(name, value) for name, value in values.items()}
 
 
 def known_commit(text: str, pipeline: str) -> tuple[str, str]:

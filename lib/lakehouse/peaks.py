@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TIME, POWER = "ts", "power_kw"
 PEAK, HOUR = "peak_kw", "peak_hour"
 WEEK = 7
+LEVEL = f"{PEAK}_mean_{WEEK}"
+"""What the forest of the peak learns the distance from: trees know no level they have not seen."""
 NEEDED = ("mlflow", "scikit-learn", "skops", "pandas", "numpy")
 
 
@@ -133,6 +135,7 @@ class PeakForecaster(PythonModel):
         features = peak_features(table)
         x = features[self.spec["features"]]
         made = pd.DataFrame({name: forest.predict(x) for name, forest in self.forests.items()})
+        made[PEAK] += features[LEVEL].to_numpy()
         made = made.astype(np.float64)
         made[~is_whole(features).to_numpy()] = np.nan
         made.insert(0, "day", table.index + pd.Timedelta(days=1))
@@ -154,7 +157,7 @@ def save_forecaster(
     path : pathlib.Path
         The folder to make; it must not exist.
     forests : dict of str to sklearn.base.BaseEstimator
-        Of `PEAK` and `HOUR`.
+        Of `PEAK`, less `LEVEL`, and of `HOUR`.
     features : list of str
         The columns that they were trained on, in order.
     min_hours : int

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 DRAFT = "draft-"
 TRIES = 20  # other writers of other branches move the table's metadata, too
-PROPERTIES = {"write.parquet.compression-codec": "zstd", "write.parquet.compression-level": "1"}
+PROPERTIES = {"write.metadata.delete-after-commit.enabled": "true"}
+PROPERTIES |= {"write.metadata.previous-versions-max": "20"}
+PROPERTIES |= {"write.parquet.compression-codec": "zstd", "write.parquet.compression-level": "1"}
 PROPERTIES["write.metadata.metrics.column.text"] = "none"  # lines are never looked for by content
 
 

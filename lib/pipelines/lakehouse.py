@@ -4,6 +4,7 @@ The lake of a sample lies in the scratch folder of its run and goes with it. The
 catalog `lib.catalogs.LAKE`, and outlives all runs.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from lib.frames import frame_digest
 from lib.ground.console import redact
 from lib.ground.files import ROOT, data_dir
 from lib.judged import time_keys
-from lib.lakehouse import bronze, gold, landing, silver, tables
+from lib.lakehouse import bronze, gold, landing, silver, tables, upkeep
 from lib.lakehouse.feeds import FEEDS, POWER, Feed, standard_offset
 from lib.lakehouse.peaks import PEAK, hours_by_day, peak_features, peaks
 from lib.power.sample import sample_power
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, "Value"]
 HOURLY = gold.TABLES[0]
+START = "2007-02-15"  # of the sample: its days are of one season
 WATCHED = (f"{PEAK}_lag_0", "peak_hour_lag_0", "mean_kw_lag_0")
 
 
@@ -179,8 +181,25 @@ def watched(rows: Rows) -> pd.DataFrame:
     return found.set_axis(time_keys(table.index + pd.Timedelta(days=1)), axis=0).loc[rows.keys]
 
 
+def tidy(*, days: int, apply: bool) -> pd.DataFrame:
+    """Tidy the lake, or say what would be done, see `lib.lakehouse.upkeep.tidy`."""
+    return upkeep.tidy(_open_lake(), days=days, apply=apply)
+
+
+def lake_to_tidy(run: "Run", source: str, seed: int) -> "Catalog":
+    """Return the lake, or a small one of a sample, with two deliveries."""
+    if source != "sample":
+        return _open_lake()
+    options = {"source": source, "sample_days": 40, "sample_ticks": 200, "seed": seed}
+    catalog, _ = take_in(run, options)
+    for at in deliveries(catalog, POWER, options):
+        silver.update(catalog, POWER, "Europe/Paris", at=at)
+    return catalog
+
+
 def _open_lake() -> "Catalog":
-    (data_dir() / LAKE).mkdir(parents=True, exist_ok=True)
+    if isinstance(data_dir(), Path) and os.access(data_dir(), os.W_OK):
+        (data_dir() / LAKE).mkdir(exist_ok=True)
     return open_catalog(LAKE)
 
 
@@ -190,7 +209,7 @@ def _sample(folder: Path, options: Options) -> tuple["Catalog", list[str]]:
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
     seed = options["seed"]
-    house = sample_power(options["sample_days"], seed=seed)
+    house = sample_power(options["sample_days"], start=START, seed=seed)
     trades = sample_days(3, n_ticks=options["sample_ticks"], seed=seed)
     zones = landing.make_sample(folder / "landing", house, trades, seed=seed)
     return local_catalog(folder / LAKE), [str(zone) for zone in zones]

@@ -26,6 +26,7 @@ PARTS = {
     "look": "which looks at a source as the load stage reads it",
     "load_rows": "which loads the rows of a source, to compare versions and to score new data",
     "predict": "which says what a version answers to rows, to compare versions and to score",
+    "tidy": "which tidies what the pipeline keeps outside of run folders",
     "watched": "which says what columns of new data are compared with those of the training",
 }
 

@@ -1,0 +1,118 @@
+"""How fast trades come into the lake, beside pandas and pyiceberg's own append.
+
+``python benchmarks/lake_ingest.py [--rows 5000000] [--files 5]``: makes files of trades as SPY's,
+then takes them in, each way in a process of its own: bronze (every line as it came, with digest and
+line), bronze and silver (typed, checked, once each), and `pandas.read_csv` with
+`pyiceberg.table.Table.append`, times as text and parsed. Prints rows a second by the clock and by
+the processor, and the most memory that a process held.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lib.catalogs import local_catalog
+from lib.lakehouse import bronze, landing, silver
+from lib.lakehouse.feeds import TICK
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as arrow
+
+WAYS = ("pandas", "pandas, times parsed", "bronze", "bronze and silver")
+
+
+def make(zone: Path, n_rows: int, n_files: int) -> None:
+    """Write trades of so many days, each in a file."""
+    rng = np.random.default_rng(0)
+    for day in range(n_files):
+        n = n_rows // n_files
+        start = np.datetime64("2013-10-07T13:30:00", "ms") + np.timedelta64(day, "D")
+        ts = start + np.sort(rng.integers(0, 23_400_000, n)).astype("timedelta64[ms]")
+        frame = pl.DataFrame(
+            {
+                "timestamp": pl.Series(ts).dt.to_string("%Y-%m-%d %H:%M:%S%.3f"),
+                "price": np.round(167 + np.cumsum(rng.normal(0, 0.003, n)), 2),
+                "size": 100 * rng.integers(1, 20, n),
+                "exchange": rng.choice(list("PQZK"), n),
+                "conditions": rng.choice(["20002000", "0", "10000000"], n),
+                "suspicious": np.zeros(n, np.int64),
+            }
+        )
+        path = zone / f"tick/SPY/{day:03}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.write_csv(path)
+
+
+def with_pandas(zone: Path, folder: Path, *, parsed: bool) -> None:
+    """Read each file whole and append it."""
+    catalog = local_catalog(folder)
+    catalog.create_namespace("tick")
+    table = None
+    for path in sorted((zone / "tick/SPY").glob("*.csv")):
+        frame = pd.read_csv(path, parse_dates=["timestamp"] if parsed else None)
+        rows = arrow.Table.from_pandas(frame, preserve_index=False)
+        table = table or catalog.create_table("tick.rows", rows.schema)
+        table.append(rows)
+
+
+def into_lake(zone: Path, folder: Path, *, whole: bool) -> None:
+    """Take the files into bronze, and, as a `whole`, into silver."""
+    catalog = local_catalog(folder)
+    bronze.take_in(catalog, TICK, landing.landed(str(zone), TICK))
+    if whole:
+        silver.update(catalog, TICK, "America/New_York")
+
+
+def measure(way: str, zone: Path) -> dict[str, float]:
+    """Do it one way in this process."""
+    ways: dict[str, Callable[[Path, Path], None]] = {
+        "pandas": lambda *places: with_pandas(*places, parsed=False),
+        "pandas, times parsed": lambda *places: with_pandas(*places, parsed=True),
+        "bronze": lambda *places: into_lake(*places, whole=False),
+        "bronze and silver": lambda *places: into_lake(*places, whole=True),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        local_catalog(Path(folder)).create_namespace("warm")  # the tables of a new catalog
+        wall, cpu = time.perf_counter(), time.process_time()
+        ways[way](zone, Path(folder))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return {"s": wall, "cpu s": cpu, "MiB": most}
+
+
+def main() -> None:
+    """Measure all ways, or the one that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--files", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", default=WAYS)
+    parser.add_argument("--zone", type=Path)
+    given = parser.parse_args()
+    if given.zone:
+        print(json.dumps(measure(given.ways[0], given.zone)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder), given.rows, given.files)
+        found = {}
+        for way in given.ways:
+            command = [sys.executable, __file__, "--zone", folder, "--ways", way]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[way] = json.loads(done.stdout.splitlines()[-1])
+    table = pd.DataFrame(found).T
+    table["rows/s"] = given.rows / table["s"]
+    table["rows/cpu s"] = given.rows / table["cpu s"]
+    print(f"{given.rows:,} rows in {given.files} files; load {os.getloadavg()[0]:.1f}")
+    print(table.round(1).to_string())
+
+
+if __name__ == "__main__":
+    main()

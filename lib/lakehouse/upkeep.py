@@ -1,0 +1,209 @@
+"""Upkeep of the lake: small files put together, old snapshots let go, files of nobody deleted.
+
+What a tag or a branch names stays readable, whatever its age, and so does the snapshot that a table
+of gold was made from. `expire_snapshots` of pyiceberg deletes no file, so what no snapshot refers
+to is found by listing; a file that is young may belong to a writer who has not committed yet.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from lib.lakehouse import tables
+from lib.lakehouse.gold import SOURCE, TABLES
+
+import pandas as pd
+import polars as pl
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+SMALL_BYTES = 8 << 20
+FEW_FILES = 8  # small ones that are left as they are
+YOUNG = timedelta(days=1)
+UNITS = ("day", "digest")  # what a table is written by, the first that it has
+
+
+def tidy(catalog: "Catalog", *, days: int = 30, apply: bool = False) -> pd.DataFrame:
+    """Tidy all tables of a catalog, or say what would be done.
+
+    Parameters
+    ----------
+    catalog : pyiceberg.catalog.Catalog
+    days : int, default 30
+        Snapshots and drafts that are younger stay.
+    apply : bool, default False
+        Do it; else nothing is changed.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n_tables, 9)
+        By table, what there is: ``snapshots``, ``files`` (of data, in the current snapshot) and
+        ``mb`` (of all files there are); what goes: ``drafts``, ``expired`` snapshots, files
+        ``put_together``, ``orphans``; and what there is afterwards: ``files_after``, ``mb_after``.
+    """
+    before = datetime.now(UTC) - timedelta(days=days)
+    found = {}
+    for namespace in sorted(catalog.list_namespaces()):
+        for name in sorted(catalog.list_tables(namespace)):
+            table = catalog.load_table(name)
+            found[".".join(name)] = _tidy(catalog, table, before, apply=apply)
+    return pd.DataFrame(found).T.convert_dtypes().rename_axis("table")
+
+
+def _tidy(
+    catalog: "Catalog", table: "Table", before: datetime, *, apply: bool
+) -> dict[str, int | float]:
+    """Tidy a table, or say what would be done; see `tidy`."""
+    small = small_units(table)
+    drafts = old_drafts(table, before)
+    old = old_snapshots(table, before, needed(catalog, table), drafts)
+    told = {
+        "snapshots": len(table.snapshots()),
+        "files": len(tables.files_of(table, tables.head(table))),
+        "mb": round(sum(_listed(table).values()) / 1e6, 2),
+        "drafts": len(drafts),
+        "expired": len(old),
+        "put_together": sum(small.values()),
+    }
+    if apply:
+        if small:
+            put_together(table, list(small))
+        for name in drafts:
+            table.manage_snapshots().remove_branch(name).commit()
+        if old:
+            table.maintenance.expire_snapshots().by_ids(old).commit()
+    gone = orphans(table)
+    told["orphans"] = len(gone)
+    if apply:
+        system = _system(table)
+        for path in gone:
+            system.rm_file(path)
+        table.refresh()
+        told["files_after"] = len(tables.files_of(table, tables.head(table)))
+        told["mb_after"] = round(sum(_listed(table).values()) / 1e6, 2)
+    return told
+
+
+def small_units(table: "Table") -> dict[object, int]:
+    """Return the days, or digests, whose rows lie in files that are worth putting together.
+
+    Of a table that is parted by the day, the days of several files; of another one, what is in its
+    small files, where these are more than a few. With each the number of files it accounts for.
+    """
+    at = tables.head(table)
+    if at is None:
+        return {}
+    tasks = list(table.scan(snapshot_id=at).plan_files())
+    if not table.spec().is_unpartitioned():
+        days = pl.Series(tables.files_of(table, at).values()).value_counts(name="n", sort=True)
+        return {day: n for day, n in days.iter_rows() if n > 1}
+    small = [task.file for task in tasks if task.file.file_size_in_bytes < SMALL_BYTES]
+    if len(small) <= FEW_FILES:
+        return {}
+    unit = _unit(table)
+    values = tables.scan(table, columns=(unit,))[unit].unique().to_list()
+    return dict.fromkeys(values, 0) | {values[0]: len(small)}
+
+
+def put_together(table: "Table", units: list) -> None:
+    """Write the rows of some days, or digests, again, into as few files as will do."""
+    unit = _unit(table)
+    order = [name for name in ("day", "ts", "file", "digest", "line") if name in _names(table)]
+    kept = table.current_snapshot().summary.additional_properties
+    facts = {SOURCE: kept[SOURCE]} if SOURCE in kept else {}
+    with tables.draft(table) as branch:
+        where = tables.days_in(unit, units)
+        rows = tables.scan(table, where).sort(order)
+        n_rows = tables.count(table, branch)
+        tables.replace(table, branch, rows, where, facts)
+        if tables.count(table, branch) != n_rows:
+            raise RuntimeError(f"{'.'.join(table.name())}, branch {branch}: rows have been lost")
+
+
+def old_drafts(table: "Table", before: datetime) -> list[str]:
+    """Return the drafts that nobody has written to since a time."""
+    return [
+        name
+        for name, ref in table.refs().items()
+        if name.startswith(tables.DRAFT) and _time(table, ref.snapshot_id) < before
+    ]
+
+
+def old_snapshots(table: "Table", before: datetime, keep: set[int], drafts: list[str]) -> list[int]:
+    """Return the snapshots that are older than a time, but for those that something holds."""
+    held = {ref.snapshot_id for name, ref in table.refs().items() if name not in drafts} | keep
+    return [
+        one.snapshot_id
+        for one in table.snapshots()
+        if one.snapshot_id not in held and _time(table, one.snapshot_id) < before
+    ]
+
+
+def needed(catalog: "Catalog", table: "Table") -> set[int]:
+    """Return the snapshots of a table that one of gold was made from."""
+    found = set()
+    for gold in TABLES:
+        if gold.source == ".".join(table.name()) and catalog.table_exists(gold.name):
+            now = catalog.load_table(gold.name).current_snapshot()
+            made_from = now.summary.additional_properties.get(SOURCE) if now else None
+            found |= {int(made_from)} if made_from else set()
+    return found
+
+
+def orphans(table: "Table") -> list[str]:
+    """Return the files of a table's folder that no snapshot refers to, and that are not young."""
+    referred = {_plain(path) for path in _referred(table)}
+    system, limit = _system(table), datetime.now(UTC) - YOUNG
+    return [
+        path
+        for path in _listed(table)
+        if _plain(path) not in referred and _modified(system, path) < limit
+    ]
+
+
+def _referred(table: "Table") -> Iterator[str]:
+    yield table.metadata_location
+    yield from (entry.metadata_file for entry in table.metadata.metadata_log)
+    for snapshot in table.snapshots():
+        yield snapshot.manifest_list
+        for manifest in snapshot.manifests(table.io):
+            yield manifest.manifest_path
+            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+                yield entry.data_file.file_path
+
+
+def _listed(table: "Table") -> dict[str, int]:
+    """Return the files in a table's folder with their sizes."""
+    system = _system(table)
+    system.invalidate_cache()
+    found = system.find(system._strip_protocol(table.location()), detail=True)
+    return {path: facts["size"] for path, facts in found.items()}
+
+
+def _system(table: "Table") -> object:
+    import fsspec
+
+    return fsspec.url_to_fs(table.location())[0]
+
+
+def _modified(system: object, path: str) -> datetime:
+    time = system.modified(path)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _plain(path: str) -> str:
+    return path.partition("://")[2].lstrip("/") if "://" in path else path.lstrip("/")
+
+
+def _time(table: "Table", snapshot: int) -> datetime:
+    return datetime.fromtimestamp(table.snapshot_by_id(snapshot).timestamp_ms / 1000, UTC)
+
+
+def _unit(table: "Table") -> str:
+    return next(name for name in UNITS if name in _names(table))
+
+
+def _names(table: "Table") -> list[str]:
+    return [field.name for field in table.schema().fields]
