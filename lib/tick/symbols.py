@@ -1,6 +1,7 @@
 """Which symbols a source of ticks has, as far as names of files and folders tell."""
 
-from lib.tick.files import find_tick_files
+from lib.sources import list_files
+from lib.tick.files import ENDINGS
 from lib.tick.names import instrument
 
 SAMPLE = ["AAA", "BBB", "CCC"]
@@ -16,8 +17,9 @@ def list_symbols(source: str) -> list[str]:
     """
     if source == "sample":
         return SAMPLE
-    found = () if source.startswith("iceberg:") else find_tick_files(source, "")
-    names = sorted({instrument(file.name) for file in found} - {""})
+    found = [] if source.startswith("iceberg:") else list_files(source, deep=True)
+    files = [name for name, _ in found if name.lower().endswith(ENDINGS)]
+    names = sorted({instrument(name) for name in files} - {""})
     if not names:
         raise ValueError(f"no name of a file in {source} tells its symbol: give symbols")
     return names
