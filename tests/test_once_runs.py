@@ -1,12 +1,11 @@
 """Runs of Airflow that take what earlier runs have done: by the toy pipeline, with kernels."""
 
 import shutil
-import subprocess
 import sys
 
 from lib import tracking
 from lib.ground import outcome
-from lib.ground.files import ROOT, outputs_dir
+from lib.ground.files import outputs_dir
 from lib.ground.folder import look_at
 from lib.pages.summary import summarise
 
@@ -53,11 +52,6 @@ def taken(run):
     return [run.record(stage).get("from", "") for stage in ("01_load", "02_judge")]
 
 
-def cli(*arguments):
-    command = [sys.executable, "-m", "lib.commands.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-
 def test_unchanged_run_takes_every_stage_and_says_so_everywhere(first):
     done, tasks, run = again()
     assert done.state == "success" and {t.state for t in tasks.values()} == {"success"}
@@ -73,7 +67,7 @@ def test_unchanged_run_takes_every_stage_and_says_so_everywhere(first):
     assert f"../../{first.run_dir}/01_load.html" in (run.path / "report.html").read_text()
 
 
-def test_console_says_what_was_taken_and_why_tells_the_rest(first):
+def test_console_says_what_was_taken_and_why_tells_the_rest(first, cli):
     said = cli("run", "toy", "--params", '{"n": 4}')
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.count(f"taken from {first.run_dir}, executed at") == 2
@@ -116,7 +110,7 @@ def test_from_takes_what_is_before_whatever_changed(place, first):
     assert "there is no run toy/gone" in errors(run, "01_load")
 
 
-def test_failed_run_goes_on_in_its_folder_where_it_failed(place):
+def test_failed_run_goes_on_in_its_folder_where_it_failed(place, cli):
     failed = cli("run", "toy", "--params", '{"n": 6, "min_largest": 6}')
     assert failed.returncode == 1
     newest = max((outputs_dir() / "toy").glob("manual*"), key=lambda path: path.name)
