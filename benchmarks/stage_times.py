@@ -107,7 +107,9 @@ def make_runs(count: int) -> None:
                     raise RuntimeError((folder / "log").read_text())
                 time.sleep(0.5)
             for _ in range(count):
-                subprocess.run([*CLI, "run", "idle"], cwd=ROOT, check=True, capture_output=True)
+                subprocess.run(
+                    [*CLI, "run", "--force", "idle"], cwd=ROOT, check=True, capture_output=True
+                )
             tell("idle")
         finally:
             up.send_signal(signal.SIGINT)

@@ -253,12 +253,25 @@ def test_other_environment_or_other_imports_mean_another_warm_process(owner, tmp
     assert value(tmp_path / "x", look) and len(own(owner)) == 3
 
 
+FORK_FAILS = """
+import os
+forks, fork = [], os.fork
+def fail():
+    forks.append(1)
+    if len(forks) > 1:  # the first is for libraries that end their threads before a fork
+        raise OSError(12, "Cannot allocate memory")
+    return fork()
+os.fork = fail
+"""
+
+
 @pytest.mark.parametrize(
     ("helper", "reason"),
     [
         ("import threading\nthreading.Timer(60, print).start()", "threads run"),
         ("import no_such_module", "No module named 'no_such_module'"),
         ("raise MemoryError('no room')", "MemoryError while importing"),
+        (FORK_FAILS, "Cannot allocate memory"),
         ("import sys\nsys.modules['airflow'] = sys", "Airflow is imported"),
     ],
 )  # fmt: skip

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from lib.commands.which import LATEST
 from lib.commands.workbench import WORKBENCH, bare
 from lib.ground import layout, outcome
 from lib.ground.console import say
 from lib.ground.files import ROOT, write_bytes
 from lib.ground.parameters import parse_parameters
+from lib.once.choice import LATEST
 from lib.run import OPENED, open_run
 
 import nbformat

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from lib import tracking
 from lib.commands import services
-from lib.commands.which import LATEST, find_run
+from lib.commands.which import find_run
 from lib.ground import addresses, aside, layout
 from lib.ground.addresses import SCHEDULER
 from lib.ground.console import say
@@ -27,6 +27,7 @@ from lib.ground.parameters import Value
 from lib.ground.runs import list_runs
 from lib.machine import provisioner
 from lib.machine.session import import_papermill
+from lib.once.choice import LATEST
 from lib.pages.run_index import INDEX
 
 INTERRUPTED = 128 + signal.SIGINT

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from lib.ground.files import is_local, outputs_dir
 from lib.ground.runs import list_runs, run_folder_name
+from lib.once.choice import LATEST
 from lib.pages.run_index import read_rows
 from lib.pages.summary import read_summary, stage_to_open
 from lib.run import Run, open_run
 
-LATEST = "latest"
 REFERENCE = "reference"
 SHOWN = 5
 

@@ -11,6 +11,7 @@ import ast
 import asyncio
 import atexit
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -33,6 +34,7 @@ from pathlib import Path
 from lib.ground import layout, outcome
 from lib.ground.files import ROOT
 
+import zmq
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from upath import UPath
@@ -42,6 +44,8 @@ NAME = "warm-provisioner"
 IDLE_S = 600.0
 PATIENCE_S = 60.0
 ATTEMPTS = 3
+GONE_S = 1.0  # for a kernel that was killed
+RECONNECT_MS = 5  # between two tries to reach a kernel, which has its sockets in a moment
 HEAVY = ("jax", "keras", "tensorflow", "torch")  # imported only for notebooks that name them
 OWN = (
     "AIRFLOW_",
@@ -153,10 +157,20 @@ class WarmProvisioner(LocalProvisioner):
                 tell_once(f"kernels start without a warm process: {error}")
             if self.process:
                 logger.debug("kernel %d was forked", self.process.pid)
+                self.parent.context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
                 self.pid = self.pgid = self.process.pid
                 self.cwd = kwargs.get("cwd") or str(Path.cwd())
                 return self.connection_info
         return await super().launch_kernel(cmd, **kwargs)
+
+    async def kill(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002 - as Jupyter has it
+        """Kill the kernel; a forked one is gone then, of which Jupyter would take notice later."""
+        await super().kill(restart)
+        deadline = time.monotonic() + GONE_S
+        while isinstance(self.process, Forked) and self.process.poll() is None:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.002)
 
     async def _fork(self, cmd: list[str], skip: int, kwargs: Mapping) -> Forked | None:
         """Return a forked kernel, None if the warm process still imports.
@@ -370,6 +384,15 @@ def _set_up(path: Path) -> tuple[list[str], tuple[str, ...]]:
 
     ``import_keras`` of `lib.backend` counts as an import of Keras, for that is what it does.
     """
+    try:
+        seen = path.stat()
+    except OSError:
+        return [], ()
+    return _known_set_up(path, seen.st_mtime_ns, seen.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_set_up(path: Path, _mtime: int, _size: int) -> tuple[list[str], tuple[str, ...]]:
     try:
         cells = outcome.read_notebook(UPath(path))["cells"] if path.suffix == ".ipynb" else []
     except (OSError, ValueError, KeyError):
