@@ -17,7 +17,7 @@ def cli(capfd):
         capfd.readouterr()
         status = main(list(arguments))
         said, err = capfd.readouterr()
-        out = re.sub(r"^\d{4}-\d\d-\d\dT.*\n", "", said, flags=re.MULTILINE)  # Airflow's log
+        out = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[.*\n", "", said)  # Airflow's log
         return SimpleNamespace(returncode=status, stdout=out, stderr=err)
 
     return call

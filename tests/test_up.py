@@ -55,6 +55,7 @@ def up(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("OUTPUTS_DIR", str(folder / "outputs"))  # no unfinished runs of other tests
     patch.setenv("DATA_DIR", str(folder / "data"))
+    patch.setenv("WARM_KERNELS", "1")  # of its own, which end with it
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         patch.setenv(name, NOWHERE)
     for name in ("NO_PROXY", "no_proxy"):
