@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-MINUTES = ("up", "new_runs", "whole_runs", "image_runs", "tick_runs", "serving", "faults", "ledger")
+MINUTES = (
+    "cluster",
+    "up",
+    "new_runs",
+    "whole_runs",
+    "image_runs",
+    "tick_runs",
+    "serving",
+    "faults",
+    "ledger",
+)
 LONGEST = [f"tests/test_{name}.py" for name in MINUTES]  # the others take less than a minute
 FOLDER = Path(tempfile.mkdtemp(prefix="pipelines-"))
 SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all processes of tests

@@ -49,13 +49,13 @@ def map(
     Raises
     ------
     RuntimeError
-        If a process of the pool was killed, or no worker of the cluster can be asked.
+        If the function fails, or its process was killed: names the item. Or if no worker of the
+        cluster can be asked.
 
     Notes
     -----
     No more than two items for each worker are under way, so results that are taken one by one do
-    not gather in memory. An error of the function goes on as it is, with a note of its item
-    if it does not name that itself.
+    not gather in memory. A `ValueError` of the function goes on as it is.
     """
     items, began = list(items), time.monotonic()
     reported = began
@@ -108,8 +108,8 @@ def _dask(address: str) -> Iterator[tuple[Callable[..., Future], int]]:
         from distributed import Client
     except ImportError:
         raise RuntimeError(
-            f"DASK_SCHEDULER is {address}, and the package distributed is not installed: install "
-            "the extra cluster, or unset DASK_SCHEDULER"
+            f"DASK_SCHEDULER is {address}, and the package distributed is not installed: "
+            "make .venv/cluster installs it; or unset DASK_SCHEDULER"
         ) from None
     try:
         client = Client(address, timeout=WAIT_S, set_as_default=False)
@@ -155,7 +155,7 @@ def _result(future: Future, item: object) -> object:
             f"{item}: a process that works on parts was killed, most likely for want of memory: "
             "give fewer n_workers"
         ) from error
-    except Exception as error:
-        if str(item) not in str(error):
-            error.add_note(f"part: {item}")
+    except ValueError:  # which says itself what is wrong where
         raise
+    except Exception as error:
+        raise RuntimeError(f"{item}: {type(error).__name__}: {error}") from error

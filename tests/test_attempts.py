@@ -137,8 +137,8 @@ def test_scratch_files_go_on_elsewhere_and_are_removed_at_the_end(bucket, monkey
     with pytest.raises(RuntimeError), scratch.mirrored(run, STAGE, {"id": "01", "number": 1}):
         (run.scratch / "training").mkdir()
         (run.scratch / "training" / "2.weights").write_text("two")
-        (run.scratch / "local").mkdir()
-        (run.scratch / "local" / "model").write_text("a copy")
+        (run.scratch / "local" / STAGE).mkdir(parents=True)
+        (run.scratch / "local" / STAGE / "model").write_text("a copy")
         raise RuntimeError
     left = run.path / ".scratch" / STAGE
     assert [p.name for p in left.rglob("*") if p.is_file()] == ["2.weights"]

@@ -1,12 +1,8 @@
 """Mapped stages: the same notebooks for each of many values, each in a child run of its own."""
 
-import html
-import re
-
 from lib import tracking
 from lib.ground import outcome
-from lib.ground.folder import look_at
-from lib.pages.summary import CHILDREN, summarise
+from lib.pages.summary import summarise
 
 import pytest
 from whole_runs import TOY, errors, go, impatient, kernel_killed_in, mlflow_run, prepare
@@ -31,9 +27,7 @@ def run_map(**params):
 
 
 def why(run):
-    return "\n".join(
-        errors(one, stage) for one in (run, *run.children()) for stage in one.records()
-    )
+    return "\n".join(errors(one, "0") for one in (run, *run.children()))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +49,7 @@ def test_each_value_goes_its_way_in_a_child_run_whatever_becomes_of_the_others(w
     }
     assert outcome.state(outcome.read_notebook(broken.path / "02_work.ipynb")) == "failed"
     assert not (run.path / "02_work.ipynb").exists()
+    assert summarise(run)["state"] == "passed"
 
 
 def test_later_stage_reads_what_all_children_wrote_and_knows_which_failed(whole):
@@ -66,21 +61,6 @@ def test_later_stage_reads_what_all_children_wrote_and_knows_which_failed(whole)
     assert table["0002"] == {"name": "thing 2", "score": 20} | done
     reads = run.record("04_table")["reads"]
     assert set(reads) == {"0000/metrics.json", "0002/metrics.json"}
-
-
-def test_pages_show_a_row_for_the_group_and_a_page_of_all_children(whole):
-    run = whole[2]
-    found = summarise(run)
-    assert found["state"] == "passed"
-    work = {stage["name"]: stage for stage in found["stages"]}["02_work"]
-    assert work["mapped"] == {"passed": 2, "failed": 1} and work["page"] == CHILDREN
-    assert f'href="{CHILDREN}"' in (run.path / "report.html").read_text()
-    page = html.unescape((run.path / CHILDREN).read_text())
-    assert re.findall(r'href="(\d{4})/report\.html"', page) == ["0000", "0001", "0002"]
-    assert "thing 1 cannot be scored" in page and 'href="0002/02_work.html"' in page
-    child = (run.path / "0002" / "report.html").read_text()
-    assert 'href="../../../index.html"' in child and 'href="../report.html"' in child
-    assert 'href="../../../index.html"' in (run.path / "0002" / "02_work.html").read_text()
 
 
 def test_children_are_child_runs_of_the_mlflow_run(whole):
@@ -103,8 +83,6 @@ def test_children_are_taken_from_an_earlier_run_that_gave_the_same_values(whole)
     assert "from" not in run.record("04_table"), "there is one child more"
     text = (run.child(0).path / "03_check.html").read_text()
     assert f"../../{earlier.name}/0000/03_check.html" in text
-    state, _, again = run_map(broken="thing 1", max_failed=1, n=4, force=False)
-    assert again.record("04_table")["from"] == run.run_dir
 
 
 def test_from_and_until_count_for_mapped_stages_too(whole):
@@ -119,22 +97,8 @@ def test_from_and_until_count_for_mapped_stages_too(whole):
 
 
 def test_killed_kernel_of_a_child_is_tried_again_and_its_report_kept():
-    with kernel_killed_in("toy_map", "../0001/stages/02_work") as killed:
-        state, _, run = run_map(n=2, wait_s=1.0)
+    with kernel_killed_in("toy_map", "../0000/stages/02_work") as killed:
+        state, _, run = run_map(n=1, wait_s=1.0)
     assert killed and state == "success", why(run)
-    assert (run.path / "0001" / "02_work.attempt-1.ipynb").exists()
-    assert not (run.path / "0000" / "02_work.attempt-1.ipynb").exists()
-
-
-def test_failed_child_fails_the_run_where_the_table_does_not_let_it_pass():
-    state, _, run = run_map(n=2, broken="thing 0")
-    assert state == "failed"
-    found = summarise(run)
-    assert found["state"] == "failed" and "1 of 2 failed" in found["reason"]
-
-
-def test_child_run_has_a_folder_below_its_run_and_no_other():
-    assert look_at("toy_map/a/0012").parent.run_dir == "toy_map/a"
-    for wrong in ("toy_map/a/12", "toy_map/a/b", "toy_map/a/0001/0002"):
-        with pytest.raises(ValueError, match="expected '<pipeline>/<run>'"):
-            look_at(wrong)
+    assert (run.path / "0000" / "02_work.attempt-1.ipynb").exists()
+    assert run.read("table.json")["0000"]["score"] == 0

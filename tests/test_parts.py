@@ -17,7 +17,7 @@ def square(number):
 
 def fail(number):
     if number == 3:
-        raise ValueError("cannot be")
+        raise TypeError("cannot be")
     return number
 
 
@@ -37,11 +37,11 @@ def test_results_come_in_the_order_of_the_items_and_one_by_one():
     assert list(found) == [1, 4, 9, 16]
 
 
-def test_error_names_its_part_once():
-    with pytest.raises(ValueError, match="cannot be\npart: 3"):
+def test_error_names_its_part_unless_it_says_itself_what_is_wrong():
+    with pytest.raises(RuntimeError, match="^3: TypeError: cannot be$"):
         list(over(fail, range(5)))
-    with pytest.raises(ValueError, match="^in c$"):
-        list(over(lambda item: (_ for _ in ()).throw(ValueError(f"in {item}")), ["c"]))
+    with pytest.raises(ValueError, match="^invalid literal"):
+        list(over(int, ["c"]))
 
 
 def test_progress_is_reported(monkeypatch):
@@ -53,7 +53,7 @@ def test_progress_is_reported(monkeypatch):
 
 @pytest.mark.slow
 def test_processes_name_the_part_that_failed_or_whose_process_was_killed(tmp_path):
-    with pytest.raises(ValueError, match="cannot be\npart: 3"):
+    with pytest.raises(RuntimeError, match="^3: TypeError: cannot be$"):
         list(over(fail, range(5), n_workers=2))
     with pytest.raises(RuntimeError, match=r"^\d+: .* killed, most likely for want of memory"):
         list(over(partial(die_once, tmp_path), range(20), n_workers=2))

@@ -11,15 +11,17 @@ from pathlib import Path
 
 from lib.ground.files import ROOT
 from lib.power import shared
-from lib.power.tuning import SPACE
+from lib.power.tuning import SPACE, score
+from lib.splits import time_folds
 
+import numpy as np
 import optuna
 import pytest
 from whole_runs import wait_for
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
 ]
 N_TRIALS = 12
@@ -80,7 +82,7 @@ def test_killed_workers_trial_is_done_again_and_the_total_is_exact(database):
     assert doomed.stdout.readline().startswith("took")
     others = [start(seed, 0.1) for seed in (1, 2)]
     doomed.kill()
-    said = [worker.communicate(timeout=120)[0] for worker in others]
+    said = [worker.communicate(timeout=240)[0] for worker in others]
     assert [worker.returncode for worker in others] == [0, 0]
     assert all("trial" in one for one in said), "the trials were not shared"
     states = Counter(trial.state.name for trial in study.trials)
@@ -119,8 +121,14 @@ def test_worker_that_comes_too_late_for_the_last_place_leaves_no_trial_behind(da
     assert [t.state.name for t in study.trials if shared.PLACE in t.user_attrs] == ["COMPLETE"]
 
 
-def test_a_trial_draws_from_the_space_of_the_embedded_search():
+def test_a_trial_of_lightgbm_is_scored_as_the_embedded_search_scores_it():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    y = x[:, 0] + 0.1 * rng.normal(size=400)
+    folds, params = time_folds(400, 2, 1), {"learning_rate": 0.2, "seed": 0}
     study = optuna.create_study()
-    drawn = shared.suggested(study.ask(), SPACE)
-    assert drawn.keys() == SPACE.keys()
-    assert all(SPACE[name]._contains(value) for name, value in drawn.items())
+    study.optimize(shared.lightgbm_objective(x, y, folds, params), n_trials=2)
+    for trial in study.trials:
+        assert trial.params.keys() == SPACE.keys()
+        rmse, _ = score(x, y, folds, params | trial.params, max_rounds=1000)
+        assert trial.value == pytest.approx(np.mean(rmse)) and trial.value < y.std()

@@ -3,11 +3,13 @@
 `NotebookOperator` runs a stage into the run folder of its DAG run with exactly the parameters
 that the notebook declares, unless an earlier run has its results (`lib.once.choice`). Whatever
 happens, the executed notebook and its HTML say what did, the page of the run and the index of runs
-follow, and MLflow gets what the run folder holds. A dead or silent kernel is tried again; an error
-in the notebook's own code, a parameter outside of its domain, or an interrupt (Ctrl-C) is not.
+follow, and MLflow gets what the run folder holds. A dead or silent kernel is tried again, and so is
+a store that does not answer; an error in the notebook's own code, a parameter outside of its
+domain, or an interrupt (Ctrl-C) is not.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -49,6 +51,12 @@ if TYPE_CHECKING:
 
 
 ARRIVALS = "arrived.json"  # the pipelines that a stage has brought new data
+STORE_AWAY = re.compile(
+    r"EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError|ConnectionClosedError|SlowDown"
+    r"|reduce your request rate|Service ?Unavailable"
+)
+"""What S3 is told of by botocore, s3fs or itself when it does not answer, or has too much to do."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -355,4 +363,8 @@ def _is_final(error: BaseException) -> bool:
 
     if isinstance(error, StageTimeoutError):
         return error.limit == "timeout_s"
+    if isinstance(error, PapermillExecutionError) and STORE_AWAY.search(
+        f"{error.ename}: {error.evalue}"
+    ):
+        return False
     return isinstance(error, PapermillExecutionError | ValueError)  # as a refused parameter

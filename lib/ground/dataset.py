@@ -107,7 +107,9 @@ class Dataset:
         groups, n_rows = _row_groups(tables), 0
         with _being_made(self.path) as made:
             group = next(groups)
-            with parquet.ParquetWriter(made, group.schema) as writer:
+            # numbers rarely repeat: to look for those that do takes longer than all the rest
+            options = {"use_dictionary": False, "compression": "zstd"}
+            with parquet.ParquetWriter(made, group.schema, **options) as writer:
                 while group is not None:
                     writer.write_table(group)
                     n_rows += len(group)

@@ -38,6 +38,7 @@ from lib.ground.parameters import Value
 from upath import UPath
 
 RECORDS = "stages"
+FETCHED = "local"  # in the scratch folder: copies that a stage has fetched
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 CHILD = re.compile(r"[0-9]{4,}")  # the folder of a child run, named after its map index
 MAPPED = "mapped"  # in the record of a mapped stage: its child runs by index
@@ -305,7 +306,7 @@ class Run:
         if is_local(self.path):
             self.check(name)
             return Path(self.place(name).path)
-        place, here = self.place(name), self.scratch / "local" / name
+        place, here = self.place(name), self.scratch / FETCHED / self.stage / name
 
         def found() -> str:
             with look_into(place):

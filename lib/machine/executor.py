@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from lib.ground import outcome
+from lib.ground.attempts import StageGivenUp
 from lib.ground.files import look_into
 from lib.machine.session import SIGNALS, Session, Watcher, import_papermill
 
@@ -206,7 +208,8 @@ def _run(session: Session, parameters: Mapping[str, object] | None) -> None:
         if not session.completed:  # papermill refuses errors that a cell's tag allows
             raise
     finally:
-        if session.output_path.exists():
+        ours = not isinstance(sys.exception(), StageGivenUp)
+        if ours and session.output_path.exists():
             try:
                 reports.write_html(session.output_path)
             except Exception:

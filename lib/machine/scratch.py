@@ -13,14 +13,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lib.ground.attempts import StageGivenUp
 from lib.ground.files import is_local, read_bytes, read_object, write_bytes, write_json
-from lib.ground.folder import Run
+from lib.ground.folder import FETCHED, Run
 
 from upath import UPath
 
 EVERY_S = 20.0
 FOLDER = ".scratch"  # in the run folder
-FETCHED = ("local", "store")  # in `run.scratch`: what can be fetched again
 
 logger = logging.getLogger(__name__)
 
@@ -49,19 +49,20 @@ def mirrored(run: Run, stage: str, attempt: Mapping) -> Iterator[None]:
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
+    outcome: BaseException | None = None
     try:
         yield
-    except BaseException:
-        ended.set()
-        thread.join()
-        mirror.keep()
+    except BaseException as error:
+        outcome = error
         raise
     finally:
         ended.set()
-        for name in FETCHED:
-            shutil.rmtree(run.scratch / name, ignore_errors=True)
-    thread.join()
-    mirror.forget()
+        thread.join()
+        shutil.rmtree(run.scratch / FETCHED / stage, ignore_errors=True)
+        if outcome is None:
+            mirror.forget()
+        elif not isinstance(outcome, StageGivenUp):
+            mirror.keep()
 
 
 class _Mirror:
@@ -119,7 +120,7 @@ class _Mirror:
         found = {}
         for path in self.here.rglob("*"):
             below = path.relative_to(self.here)
-            if below.parts[0] in FETCHED or any(part.startswith(".") for part in below.parts):
+            if below.parts[0] == FETCHED or any(part.startswith(".") for part in below.parts):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file():

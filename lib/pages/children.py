@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from lib.pages import html
 from lib.pages.html import decimals, document, number
+from lib.pages.run_index import ENDED_BADLY
 from lib.pages.tables import metric_rows
 
 MOST_METRICS = 6
@@ -22,10 +23,14 @@ def render(summary: Mapping) -> str:
         run=summary,
         names=list(dict.fromkeys(name for one in children for name in one["values"])),
         metrics=metrics,
+        ended_badly=ENDED_BADLY,
+        has_reasons=any(one["state"] in ENDED_BADLY for one in children),
         has_models=any(one["registration"] for one in children),
         shown=[
             {name: number(one["metrics"].get(name), places[name]) for name in metrics}
             for one in children
         ],
     )
-    return document(f"{summary['run_dir']}: child runs", body, "badges.css", "run.css")
+    return document(
+        f"{summary['run_dir']}: child runs", body, "badges.css", "run.css", "children.css"
+    )

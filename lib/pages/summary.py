@@ -185,9 +185,9 @@ def _stages(run: Run, start: dict, records: dict[str, dict], problems: list[str]
     executed = {name.removesuffix(".ipynb") for name in present if NOTEBOOK.fullmatch(name)}
     tries = [match for name in present if (match := ATTEMPT.fullmatch(name))]
     tries.sort(key=lambda match: int(match["number"]))
-    planned = start.get(MAPPED, ()) if run.parent else layout.planned(run.pipeline)
+    planned = [] if run.parent else layout.planned(run.pipeline)
     found = []
-    for name in sorted({*planned, *executed, *records}):
+    for name in sorted({*planned, *start.get(MAPPED, ()), *executed, *records}):
         record = records.get(name, {})
         stage = _stage(name, record)
         stage["page"] = f"{name}.html" if f"{name}.html" in present else None

@@ -10,12 +10,15 @@ which trials have ended by then, and so on how fast each machine is.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lib.ground.files import state_dir
 from lib.power.search import Params
 from lib.power.study import TrialState
+from lib.power.tuning import MAX_ROUNDS, SPACE, score
+from lib.splits import Fold
 
+import numpy as np
 import optuna
 from optuna.distributions import IntDistribution
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
@@ -97,6 +100,27 @@ def work(
             time.sleep(POLL_S)
             fail_stale_trials(study)
     return study
+
+
+def lightgbm_objective(
+    x: np.ndarray, y: np.ndarray, folds: Sequence[Fold], params: Params
+) -> Callable[[optuna.Trial], float]:
+    """Return the objective of the embedded search: the mean validation RMSE over the folds.
+
+    Parameters
+    ----------
+    x, y, folds
+        As for `lib.power.tuning.tune`.
+    params : dict
+        Parameters of LightGBM that all trials have: ``objective``, ``learning_rate``, ``seed`` …
+    """
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen = {**params, **suggested(trial, SPACE)}
+        rmse, _ = score(x, y, folds, chosen, max_rounds=MAX_ROUNDS)
+        return float(np.mean(rmse))
+
+    return objective
 
 
 def suggested(trial: optuna.Trial, space: dict) -> Params:

@@ -114,12 +114,12 @@ def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         return valid
     n_tail = 0 if day.tail is None else len(day.tail)
     known = valid if day.tail is None else pl.concat([day.tail, valid], rechunk=True)
-    # of ticks of one moment that are equal in all values, all but the first
-    is_repeat = ~known.select(pl.struct(pl.all()).is_first_distinct()).to_series()
-    day.counts["same_time"] += int((np.diff(_times(known)[max(n_tail - 1, 0) :]) == 0).sum())
+    is_same_time = np.diff(_times(known), prepend=-1) == 0
+    is_repeat = _is_repeat(known, is_same_time)
+    day.counts["same_time"] += int(is_same_time[n_tail:].sum())
     day.counts["repeats"] += int(is_repeat[n_tail:].sum())
     if rules.drop_repeats:
-        known = known.filter(~is_repeat)
+        known = known.filter(pl.Series(~is_repeat))
     median = known["price"].rolling_median(MEDIAN_TICKS, min_samples=MIN_MEDIAN_TICKS)
     is_far = ((known["price"] / median).log().abs() > rules.max_deviation).fill_null(value=False)
     kept = known.filter(~is_far & (pl.int_range(pl.len()) >= n_tail))
@@ -128,6 +128,15 @@ def _clean(day: Day, ticks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     n_moment = int((known["ts"] == known["ts"][-1]).sum())
     day.tail = known.tail(max(n_moment, MEDIAN_TICKS - 1))
     return kept
+
+
+def _is_repeat(ticks: pl.DataFrame, is_same_time: np.ndarray) -> np.ndarray:
+    """Say of which ticks there is an earlier one, of the same moment and equal in all values."""
+    shares_moment = is_same_time | np.append(is_same_time[1:], False)
+    shared = ticks.filter(pl.Series(shares_moment))
+    repeats = np.zeros(len(ticks), bool)
+    repeats[shares_moment] = ~shared.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    return repeats
 
 
 def _valid(day: Day, ticks: pl.DataFrame) -> pl.DataFrame:
