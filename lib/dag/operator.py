@@ -20,7 +20,7 @@ from lib.dag.assets import ARRIVED, data_asset
 from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.ground import attempts, layout
+from lib.ground import aside, attempts, layout
 from lib.ground.files import ROOT, look_into
 from lib.ground.folder import MAPPED
 from lib.ground.parameters import (
@@ -259,12 +259,15 @@ class NotebookOperator(PapermillOperator):
         return values, found, None
 
     def _leave(self, run: "Run", values: dict, found: choice.Found, *, last: bool) -> str:
-        """Tell page and MLflow of a stage that was not executed; return as `execute`."""
-        try:
-            if last:
+        """Tell page and MLflow of a run whose last stage was not executed; return as `execute`.
+
+        A stage after this one that is executed tells of both.
+        """
+        if last:
+            try:
                 self._mirror(run, values, "FINISHED", {})
-        finally:
-            publish_page(run, complete=last)
+            finally:
+                publish_page(run, complete=True)
         return f"{run.run_dir}/{self.stage}.html"
 
     def _remember(self, run: "Run", values: dict, found: choice.Found) -> None:
@@ -291,7 +294,7 @@ class NotebookOperator(PapermillOperator):
     def _mirror(self, run: "Run", values: dict[str, Value], status: str, usage: dict) -> None:
         from lib import tracking
 
-        known = tracking.mirror(run, status=status, metrics=usage, parameters=values)
+        known = aside.call(tracking.mirror, run, status=status, metrics=usage, parameters=values)
         self.log.info("MLflow run %s in %s", known["run_id"], tracking.tracking_uri())
 
     def _tell_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
@@ -333,9 +336,11 @@ def publish_page(run: "Run", *, complete: bool = False) -> None:
     from lib.pages import publish
 
     try:
-        publish.publish(run, ask_registry=complete)
         if complete:
-            tracking.log_page(run, PAGE)
+            aside.call(publish.publish, run)
+            aside.call(tracking.log_page, run, PAGE)
+        else:
+            publish.publish(run, ask_registry=False)
     except Exception:
         logger.exception("The page of the run could not be written or logged")
 
