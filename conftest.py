@@ -24,11 +24,13 @@ SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all 
 os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-os.environ.setdefault("WARM_KERNELS", "0")  # as CI has it; 1 runs everything in forked kernels
 
 from lib.commands.services import airflow_settings  # noqa: E402
+from lib.machine import provisioner  # noqa: E402
 
 os.environ.update(airflow_settings())  # before anything imports Airflow
+if provisioner.is_on():
+    provisioner.own_folder()  # one warm process of a kind for all processes of tests
 del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests change
 
 
@@ -36,11 +38,9 @@ del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests c
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Name the notebook whose cells come next to the kernel that nbval starts, as JupyterLab does.
 
-    A kernel that is forked (`WARM_KERNELS=1`) comes from the process that has its imports.
+    A kernel that is forked comes from the process that has its imports.
     """
     if item.path.suffix == ".ipynb":
-        from lib.machine import provisioner
-
         os.environ["JPY_SESSION_NAME"] = str(item.path)
         provisioner.use(provisioner.PATIENCE_S)
 
@@ -64,6 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         groups.setdefault(group_of(item.nodeid), []).append(item)
     by_length = sorted(groups, key=lambda group: _length(group, groups[group]), reverse=True)
     items[:] = [item for group in by_length for item in groups[group]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share `make test` among one process more than there are cores: it often waits for others."""
+    return (os.cpu_count() or 1) + bool(config.getoption("nbval", default=False))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -185,7 +185,10 @@ def logged(access: Path, since: float) -> list[tuple[float, str, str, str]]:
 
 @contextmanager
 def counting(folder: Path) -> Iterator:
-    """Give a function that makes a run, by the arguments of `run`, and counts its requests."""
+    """Give a function that makes a run, by the arguments of `run`, and the settings of the stores.
+
+    The project is copied to `folder`/project.
+    """
     requests: list = []
     with s3_server(requests) as settings:
         env = {**os.environ, **settings}
@@ -203,7 +206,7 @@ def counting(folder: Path) -> Iterator:
                 found.requests = [*requests, *logged(folder / "access", begun)]
                 return found
 
-            yield make_run
+            yield make_run, settings
 
 
 def main() -> None:
@@ -213,7 +216,7 @@ def main() -> None:
     parser.add_argument("--params", default="{}")
     parser.add_argument("--each", help="write every request to files that begin so")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, counting(Path(folder)) as make_run:
+    with tempfile.TemporaryDirectory() as folder, counting(Path(folder)) as (make_run, _):
         for which in ("first", "again", "forced"):
             start, force = time.monotonic(), ["--force"] if which == "forced" else []
             found = make_run(*force, asked.pipeline, "--params", asked.params)

@@ -20,16 +20,29 @@ LAKE = "lake"
 def open_catalog(name: str) -> "Catalog":
     """Return the catalog that pyiceberg's configuration calls so, or the default of `LAKE`."""
     from pyiceberg.catalog import load_catalog
+
+    folder = lake_folder() if name == LAKE else None
+    return local_catalog(folder) if folder else load_catalog(name)
+
+
+def lake_folder() -> Path | None:
+    """Return the folder of `LAKE`, which need not be there; None where it is configured elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If `DATA_DIR` is no folder of this machine: then it has to be configured.
+    """
     from pyiceberg.utils.config import Config
 
-    if name == LAKE and not Config().get_catalog_config(name):
-        if not isinstance(data_dir(), Path):
-            raise ValueError(
-                f"{data_dir()} is no folder for SQLite: say where the catalog {LAKE} is, in "
-                f".pyiceberg.yaml or PYICEBERG_CATALOG__{LAKE.upper()}__URI and __WAREHOUSE"
-            )
-        return local_catalog(data_dir() / LAKE)
-    return load_catalog(name)
+    if Config().get_catalog_config(LAKE):
+        return None
+    if not isinstance(data_dir(), Path):
+        raise ValueError(
+            f"{data_dir()} is no folder for SQLite: say where the catalog {LAKE} is, in "
+            f".pyiceberg.yaml or PYICEBERG_CATALOG__{LAKE.upper()}__URI and __WAREHOUSE"
+        )
+    return data_dir() / LAKE
 
 
 def local_catalog(folder: Path) -> "Catalog":

@@ -4,6 +4,7 @@ It is the same folder under JupyterLab, papermill, nbval and Airflow. Who works 
 once what to do, and may begin from a run that is there (`lib.ground.handover`).
 """
 
+import importlib
 from dataclasses import replace
 
 from lib.ground import handover, layout
@@ -23,7 +24,8 @@ def open_run(run_dir: str, stage: str = "") -> Run:
     Under IPython the values of the notebook's parameters cell are checked against their declared
     types and domains, and kept in the stage's record. Where a person runs the notebook and the
     folder has nothing of the earlier stages, it begins from the newest run that fits, and says so:
-    see `lib.ground.handover`.
+    see `lib.ground.handover`. It also says which inputs are older than the code that makes them:
+    see `lib.once.inputs`.
 
     Parameters
     ----------
@@ -53,8 +55,10 @@ def open_run(run_dir: str, stage: str = "") -> Run:
             values = _notebook_parameters(run, stage)
             run = replace(run, stage=stage, parameters=values, way_on=handover.way_on)
             run.prepare()
-            if is_interactive() and (line := handover.begin(run)):
-                say(line)
+            if is_interactive():
+                older = importlib.import_module("lib.once.inputs").begin
+                for line in filter(None, (handover.begin(run), older(run))):
+                    say(line)
             run.start()
     return run
 

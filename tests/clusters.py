@@ -32,7 +32,7 @@ from upath import UPath
 from whole_runs import wait_for
 
 CLI = [sys.executable, "-m", "lib.commands.cli"]
-SILENT_S = 20
+SILENT_S = 25
 PASSWORD = "correct horse battery"
 POLICY = """
 from datetime import timedelta
@@ -261,12 +261,24 @@ class Cluster:
         )
 
     def family(self, name):
-        """Return every process of a machine; many lead a session of their own."""
-        tmp, found = str(self.folder / f"{name}.tmp"), []
+        """Return every process of a machine; many lead a session of their own, or have no parent.
+
+        Some write a title over their environment, and are found by their command or their parent.
+        """
+        tmp, code, found = str(self.folder / f"{name}.tmp"), str(self.folder / name), set()
         for one in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if one.environ().get("TMPDIR") == tmp:
-                    found.append(one)
+                if one.environ().get("TMPDIR") == tmp or code in " ".join(one.cmdline()):
+                    found |= {one, *one.children(recursive=True)}
+        return found
+
+    def kernels(self, name):
+        """Return the kernels that a machine runs."""
+        found = set()
+        for one in self.family(name):
+            with contextlib.suppress(psutil.Error):
+                if "warm.py" in " ".join(one.cmdline()):
+                    found |= set(one.children())
         return found
 
     def signal(self, name, number):
@@ -346,7 +358,11 @@ class Cluster:
     def clear(self, dag_id, run_id, task_id):
         """Let a task of a DAG run, and those after it, run once more."""
         body = {"dag_run_id": run_id, "task_ids": [task_id], "dry_run": False}
-        self.call(f"dags/{dag_id}/clearTaskInstances", body | {"only_failed": False}, "POST")
+        self.call(
+            f"dags/{dag_id}/clearTaskInstances",
+            body | {"only_failed": False, "include_downstream": True},
+            "POST",
+        )
 
     def mlflow(self, path, **query):
         """Ask MLflow's REST API."""
@@ -364,7 +380,7 @@ class Cluster:
         found = self.call(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return {one["task_id"]: one for one in found}
 
-    def wait_for_run(self, dag_id, run_id, seconds=240):
+    def wait_for_run(self, dag_id, run_id, seconds=400):
         """Return the state in which a DAG run has ended."""
 
         def ended():

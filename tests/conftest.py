@@ -1,9 +1,26 @@
 """Fixtures that several test modules share."""
 
+import re
 import shutil
 import uuid
+from types import SimpleNamespace
 
 import pytest
+
+
+@pytest.fixture
+def cli(capfd):
+    """Run the command line in this process, which has imported Airflow; return as a process."""
+    from lib.commands.cli import main
+
+    def call(*arguments):
+        capfd.readouterr()
+        status = main(list(arguments))
+        said, err = capfd.readouterr()
+        out = re.sub(r"^\d{4}-\d\d-\d\dT.*\n", "", said, flags=re.MULTILINE)  # Airflow's log
+        return SimpleNamespace(returncode=status, stdout=out, stderr=err)
+
+    return call
 
 
 @pytest.fixture

@@ -103,6 +103,15 @@ def test_little_is_kept_for_long(folder, monkeypatch, tmp_path):
     assert (folder / "large.bin").read_bytes() == b"9" * 501, "it is read from where it is"
 
 
+def test_full_disk_stops_nothing(folder, tmp_path):
+    kept_here = tmp_path / "outputs" / kept.KEPT
+    kept_here.rmdir()
+    kept_here.touch()  # nothing can be written below a file
+    write_bytes(folder / "run.json", b"anew")
+    with look_into(folder):
+        assert (folder / "run.json").read_bytes() == b"anew"
+
+
 @pytest.fixture(params=["local", "memory", "s3"])
 def file(request, tmp_path, monkeypatch):
     """A file that is not there, on every kind of file system that is promised to work."""

@@ -3,7 +3,9 @@
 import urllib.request
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
+from lib import tracking
 from lib.commands import doctor, prune, reports, which
 from lib.ground import addresses, files
 from lib.ground.files import outputs_dir, read_tagged, write_if
@@ -63,6 +65,7 @@ def test_run_enters_its_own_row_and_reads_no_other_run(asked):
     run = ended("last")
     others = [one for one in asked if "/wind/r" in one and "summary.json" not in one]
     assert not others, "but the one before, with which its page compares"
+    assert not [one for one in asked if "prefix=outputs/wind/&" in unquote(one)], asked
     assert {row["name"] for row in run_index.read_rows()} == {
         "r0",
         "r1",
@@ -108,9 +111,10 @@ def test_index_page_is_not_left_older_than_its_rows(s3, monkeypatch):
     assert "later" in page and "second" in page
 
 
-def test_watcher_finds_the_run_of_a_notebook(s3):
+def test_watcher_finds_the_run_of_a_notebook(s3, monkeypatch):
     run = ended("killed")
     (run.path / "report.html").unlink()
+    monkeypatch.setenv("OUTPUTS_DIR", f"{s3}/")
     publish.beside(type(s3)(f"{run.path}/02_evaluate.ipynb"))
     assert (run.path / "report.html").exists()
 
@@ -147,7 +151,9 @@ def test_latest_run_is_found_by_the_index(asked):
 def test_prune_deletes_what_is_old_and_keeps_the_rest(s3, tmp_path, capsys):
     new_store(tmp_path / "outputs")
     ended("old")
-    ended("young", started=datetime.now(UTC).isoformat())
+    young = ended("young", started=datetime.now(UTC).isoformat())
+    logged = tracking.open_client().get_run(tracking.mirror(young)["run_id"]).info.artifact_uri
+    assert logged.startswith(f"{s3}/.mlflow/"), "beside the runs, where no server says otherwise"
     prune.main(last=0, days=30)
     assert "wind/old" in capsys.readouterr().out and (s3 / "wind" / "old").exists()
     prune.main(last=0, days=30, apply=True)

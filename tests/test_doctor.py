@@ -231,6 +231,7 @@ def test_little_space_is_a_warning_and_none_a_problem(monkeypatch):
 def test_how_kernels_start_is_told(monkeypatch, tmp_path):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
+    monkeypatch.setenv("WARM_KERNELS", "0")
     found = doctor.kernel()
     assert is_ok(found) and "WARM_KERNELS=0" in found.what
     monkeypatch.setattr(provisioner, "_told", set())

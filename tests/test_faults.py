@@ -7,8 +7,6 @@ what a notebook computes.
 import html
 import io
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +18,7 @@ from lib.dag.dagrun import configuration
 from lib.ground import outcome
 from lib.ground.files import ROOT, outputs_dir
 
-import mlflow
 import pytest
-from upath import UPath
 from whole_runs import TOY, go, impatient, kernel_killed_in, mlflow_run, prepare, report
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
@@ -50,10 +46,9 @@ def test_run_without_a_fault_passes(toy):
     assert mlflow_run(run).info.status == "FINISHED"
 
 
-def test_bad_parameter_starts_nothing():
+def test_bad_parameter_starts_nothing(cli):
     before = {path.name for path in (outputs_dir() / "toy").glob("*")}
-    command = [*RUN, "--params", '{"nn": 3}']
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    done = cli(*RUN[3:], "--params", '{"nn": 3}')
     assert done.returncode == 2
     assert "toy has no parameter 'nn'" in done.stderr and "Traceback" not in done.stderr
     assert {path.name for path in (outputs_dir() / "toy").glob("*")} == before
@@ -181,26 +176,3 @@ def test_killed_task_leaves_a_finished_report(tmp_path):
     while "SIGKILL" not in page.read_text():
         assert time.monotonic() < deadline, "the page of the run does not say what happened"
         time.sleep(0.2)
-
-
-def test_run_folder_on_s3_holds_the_same_run(bucket, tmp_path):
-    """Runs a copy of the project, whose databases and scratch files lie beside it."""
-    for part in ("lib", "plugins"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    prepare(tmp_path / "outputs")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLFLOW"))}
-    environment |= {"OUTPUTS_DIR": f"s3://{bucket}/outputs", "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        RUN, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = UPath(f"s3://{bucket}/outputs/toy").iterdir()
-    names = {path.name for path in folder.iterdir()}
-    assert {"01_load.ipynb", "02_judge.html", "metrics.json", "model", "numbers.json"} <= names
-    assert outcome.state(outcome.read_notebook(folder / "02_judge.ipynb")) == "completed"
-    assert not list((tmp_path / "outputs").glob("toy/*"))
-    known = json.loads((folder / "mlflow.json").read_text())
-    client = mlflow.MlflowClient(known["tracking_uri"])
-    artifacts = client.get_run(known["run_id"]).info.artifact_uri
-    assert artifacts.startswith(f"s3://{bucket}/outputs/.mlflow/")

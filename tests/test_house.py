@@ -1,13 +1,12 @@
 """The house: wings import one way only, and what is shared knows no pipeline's name."""
 
 import ast
+import functools
 import graphlib
 import re
 
 from lib.ground import layout
 from lib.ground.files import ROOT
-
-import pytest
 
 LIB = ROOT / "lib"
 WINGS = (
@@ -47,6 +46,7 @@ def wing_of(name):
 KNOWN = {name_of(path) for path in modules()}
 
 
+@functools.cache
 def imported(path):
     """Return the modules of lib that a module imports, inside of functions too."""
     found = set()
@@ -58,16 +58,16 @@ def imported(path):
     return (found & KNOWN) - {name_of(path), "lib"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_run_one_way(path):
-    wing = wing_of(name_of(path))
-    if wing == BESIDE:
-        return
-    allowed = WINGS[: WINGS.index(wing) + 1]
-    if wing in DATA:
-        allowed = ("ground", "shelf", wing)
-    wrong = {one for one in imported(path) if wing_of(one) not in allowed}
-    assert not wrong, f"{name_of(path)} may import {', '.join(allowed)}"
+def test_imports_run_one_way():
+    for path in modules():
+        wing = wing_of(name_of(path))
+        if wing == BESIDE:
+            continue
+        allowed = WINGS[: WINGS.index(wing) + 1]
+        if wing in DATA:
+            allowed = ("ground", "shelf", wing)
+        wrong = {one for one in imported(path) if wing_of(one) not in allowed}
+        assert not wrong, f"{name_of(path)} may import {', '.join(allowed)}"
 
 
 def test_pipelines_are_loaded_by_name_only():
@@ -123,17 +123,19 @@ def words_of(path):
                 yield getattr(node, "lineno", 0), text
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_shared_code_knows_no_pipeline_by_name(path):
+def test_shared_code_knows_no_pipeline_by_name():
     """What one pipeline needs stands in its wing, or in lib/pipelines; examples are no code."""
-    if wing_of(name_of(path)) in (*DATA, BESIDE) or name_of(path) in EXAMPLES:
-        return
     names = re.compile(rf"\b({'|'.join(map(re.escape, layout.pipelines(ending='_register')))})\b")
-    found = [f"line {line}: {text}" for line, text in words_of(path) if names.search(text)]
+    found = [
+        f"{path}, line {line}: {text}"
+        for path in modules()
+        if wing_of(name_of(path)) not in (*DATA, BESIDE) and name_of(path) not in EXAMPLES
+        for line, text in words_of(path)
+        if names.search(text)
+    ]
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_no_module_is_too_long(path):
-    n_lines = len(path.read_text("utf-8").splitlines())
-    assert n_lines <= MOST_LINES
+def test_no_module_is_too_long():
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in modules()}
+    assert not {path: n for path, n in lengths.items() if n > MOST_LINES}

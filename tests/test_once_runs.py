@@ -1,16 +1,16 @@
 """Runs of Airflow that take what earlier runs have done: by the toy pipeline, with kernels."""
 
 import shutil
-import subprocess
 import sys
 
 from lib import tracking
 from lib.ground import outcome
-from lib.ground.files import ROOT, outputs_dir
+from lib.ground.files import outputs_dir
 from lib.ground.folder import look_at
 from lib.pages.summary import summarise
 
 import pytest
+from test_opened_notebooks import run_all
 from upath import UPath
 from whole_runs import TOY, errors, go, impatient, mlflow_run, prepare
 
@@ -52,11 +52,6 @@ def taken(run):
     return [run.record(stage).get("from", "") for stage in ("01_load", "02_judge")]
 
 
-def cli(*arguments):
-    command = [sys.executable, "-m", "lib.commands.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-
 def test_unchanged_run_takes_every_stage_and_says_so_everywhere(first):
     done, tasks, run = again()
     assert done.state == "success" and {t.state for t in tasks.values()} == {"success"}
@@ -72,7 +67,7 @@ def test_unchanged_run_takes_every_stage_and_says_so_everywhere(first):
     assert f"../../{first.run_dir}/01_load.html" in (run.path / "report.html").read_text()
 
 
-def test_console_says_what_was_taken_and_why_tells_the_rest(first):
+def test_console_says_what_was_taken_and_why_tells_the_rest(first, cli):
     said = cli("run", "toy", "--params", '{"n": 4}')
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.count(f"taken from {first.run_dir}, executed at") == 2
@@ -115,7 +110,7 @@ def test_from_takes_what_is_before_whatever_changed(place, first):
     assert "there is no run toy/gone" in errors(run, "01_load")
 
 
-def test_failed_run_goes_on_in_its_folder_where_it_failed(place):
+def test_failed_run_goes_on_in_its_folder_where_it_failed(place, cli):
     failed = cli("run", "toy", "--params", '{"n": 6, "min_largest": 6}')
     assert failed.returncode == 1
     newest = max((outputs_dir() / "toy").glob("manual*"), key=lambda path: path.name)
@@ -131,6 +126,21 @@ def test_failed_run_goes_on_in_its_folder_where_it_failed(place):
     assert tracking.link(run)["run_id"] == mlflow_id
     assert summarise(run)["state"] == "passed" and mlflow_run(run).info.status == "FINISHED"
     assert cli("run", "--resume", run.run_dir, "--force").returncode == 2
+
+
+def test_person_is_told_of_inputs_that_are_older_than_the_code_which_makes_them(place):
+    made, load = again(n=3)[2], place / "notebooks" / "toy" / "01_load.ipynb"
+    change = f"""import pathlib
+load = pathlib.Path({str(load)!r})
+before = load.read_text()
+written = load.write_text(before.replace("digest = ", "other = digest = "))"""
+    look, undo = "run = open_run(run_dir, stage='02_judge')", "written = load.write_text(before)"
+    shown = run_all(load.with_name("02_judge.ipynb"), place, change, look, undo, look)
+    said = [line for one in shown for line in one.get("text", "").splitlines()]
+    assert said[0].startswith(f"toy/dev begins from {made.run_dir}")
+    older = [n for n, line in enumerate(said) if line.startswith("Older")]
+    assert older == [2], "not before the change, and not where it is undone"
+    assert said[2].endswith("numbers.json (01_load: cell 2 is another: import hashlib)")
 
 
 def test_run_that_airflow_does_not_know_cannot_go_on(place):

@@ -169,9 +169,11 @@ def lines_of_training(run):
 
 def kernels():
     """Yield the kernels that this process has started and that still run."""
-    for process in psutil.Process().children(recursive=True):
+    own = f"/kernel-{os.getpid()}-"  # in the name of the folder of its sockets
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # gone since it was listed
-            if any(word.endswith("lib/machine/kernel.py") for word in process.cmdline()):
+            command = " ".join(process.cmdline())
+            if "lib/machine/kernel.py" in command and own in command:
                 yield process
 
 

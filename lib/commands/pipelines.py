@@ -11,16 +11,17 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from lib import tracking
 from lib.commands import services
 from lib.commands.which import LATEST, find_run
-from lib.ground import addresses, layout
+from lib.ground import addresses, aside, layout
 from lib.ground.addresses import SCHEDULER
 from lib.ground.console import say
-from lib.ground.files import outputs_dir, state_dir
+from lib.ground.files import is_local, outputs_dir, state_dir
 from lib.ground.folder import Run
 from lib.ground.parameters import Value
 from lib.ground.runs import list_runs
@@ -90,23 +91,24 @@ def run(
     log = state_dir() / ".logs" / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     ended: dict[str, str] = {}
-    with _console(log) as console:
-        is_new = force or not all(list_runs(name) for name in names)
-        if (
-            is_new and SCHEDULER not in addresses.processes()
-        ):  # else the first stage to execute does
-            provisioner.prepare([layout.notebook(n, s) for n in names for s in layout.planned(n)])
+    with _console(log) as console, ExitStack() as stack:
+        if SCHEDULER not in addresses.processes():
+            if force or not all(list_runs(name) for name in names):  # else who executes first does
+                notebooks = [layout.notebook(n, s) for n in names for s in layout.planned(n)]
+                provisioner.prepare(notebooks)
+            if is_local(outputs_dir()):  # what talks to object storage is not to be forked
+                stack.enter_context(aside.aside(tracking.open_client))
         import_papermill()  # before Airflow, which is then quicker to import
         from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now
 
-        with scheduling.own_process() as is_own:
-            if is_own:
-                scheduling.close_ghosts(console.write)
-            make = dagrun.run_dag if is_own else dagrun.run_by_scheduler
-            for name in names:
-                ended[name] = make(name, values, console, options)
-                if ended[name] == "cancelled":
-                    break
+        is_own = stack.enter_context(scheduling.own_process())
+        if is_own:
+            scheduling.close_ghosts(console.write)
+        make = dagrun.run_dag if is_own else dagrun.run_by_scheduler
+        for name in names:
+            ended[name] = make(name, values, console, options)
+            if ended[name] == "cancelled":
+                break
     states, total = list(ended.values()), time.monotonic() - started
     say(f"\n{states.count('passed')} of {len(names)} passed in {total:.0f} s")
     failed = [name for name in ended if ended[name] == "failed"]

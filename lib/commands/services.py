@@ -147,7 +147,8 @@ def check_listening(settings: Mapping[str, str]) -> None:
 def prepare() -> None:
     """Make the databases of Airflow and MLflow, once; a second call returns at once."""
     done = state_dir() / ".airflow" / "ready"
-    if tracking_uri().startswith("sqlite"):
+    uri = tracking_uri()
+    if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
         open_client()
     if not done.exists():
         migrate()

@@ -40,6 +40,7 @@ def find_run(text: str, pipeline: str = "") -> Run:
     text : str
         ``<pipeline>/<run>``, also as the path of its folder or of a file in it, or with the run's
         id as Airflow shows it; ``latest`` or "" for the one that was started last;
+        of a child run with its map index, ``<pipeline>/<run>/0007``;
         ``<pipeline>/latest`` or ``<pipeline>`` for the last of a pipeline.
     pipeline : str, default ""
         The only pipeline to look for the latest in.
@@ -53,9 +54,11 @@ def find_run(text: str, pipeline: str = "") -> Run:
     first, _, name = text.partition("/")
     if first in ("", LATEST) and not name:
         return open_run(_latest(pipeline))
+    name, _, index = name.partition("/")
+    child = index and f"/{index}"
     if name in ("", LATEST):
-        return open_run(_latest(first))
-    run = open_run(f"{first}/{name}" if name.count("/") else f"{first}/{run_folder_name(name)}")
+        return open_run(f"{_latest(first)}{child}")
+    run = open_run(f"{first}/{run_folder_name(name)}{child}")
     if run.path.exists():
         return run
     known = ", ".join(newest_runs()[:SHOWN])

@@ -3,11 +3,13 @@
 `NotebookOperator` runs a stage into the run folder of its DAG run with exactly the parameters
 that the notebook declares, unless an earlier run has its results (`lib.once.choice`). Whatever
 happens, the executed notebook and its HTML say what did, the page of the run and the index of runs
-follow, and MLflow gets what the run folder holds. A dead or silent kernel is tried again; an error
-in the notebook's own code, a parameter outside of its domain, or an interrupt (Ctrl-C) is not.
+follow, and MLflow gets what the run folder holds. A dead or silent kernel is tried again, and so is
+a store that does not answer; an error in the notebook's own code, a parameter outside of its
+domain, or an interrupt (Ctrl-C) is not.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +20,7 @@ from lib.dag.assets import ARRIVED, data_asset
 from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
-from lib.ground import attempts, layout
+from lib.ground import aside, attempts, layout
 from lib.ground.files import ROOT, look_into
 from lib.ground.folder import MAPPED
 from lib.ground.parameters import (
@@ -49,6 +51,12 @@ if TYPE_CHECKING:
 
 
 ARRIVALS = "arrived.json"  # the pipelines that a stage has brought new data
+STORE_AWAY = re.compile(
+    r"EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError|ConnectionClosedError|SlowDown"
+    r"|reduce your request rate|Service ?Unavailable"
+)
+"""What S3 is told of by botocore, s3fs or itself when it does not answer, or has too much to do."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -251,12 +259,15 @@ class NotebookOperator(PapermillOperator):
         return values, found, None
 
     def _leave(self, run: "Run", values: dict, found: choice.Found, *, last: bool) -> str:
-        """Tell page and MLflow of a stage that was not executed; return as `execute`."""
-        try:
-            if last:
+        """Tell page and MLflow of a run whose last stage was not executed; return as `execute`.
+
+        A stage after this one that is executed tells of both.
+        """
+        if last:
+            try:
                 self._mirror(run, values, "FINISHED", {})
-        finally:
-            publish_page(run, complete=last)
+            finally:
+                publish_page(run, complete=True)
         return f"{run.run_dir}/{self.stage}.html"
 
     def _remember(self, run: "Run", values: dict, found: choice.Found) -> None:
@@ -283,7 +294,7 @@ class NotebookOperator(PapermillOperator):
     def _mirror(self, run: "Run", values: dict[str, Value], status: str, usage: dict) -> None:
         from lib import tracking
 
-        known = tracking.mirror(run, status=status, metrics=usage, parameters=values)
+        known = aside.call(tracking.mirror, run, status=status, metrics=usage, parameters=values)
         self.log.info("MLflow run %s in %s", known["run_id"], tracking.tracking_uri())
 
     def _tell_failure(self, run: "Run", values: dict[str, Value], error: BaseException) -> None:
@@ -325,9 +336,11 @@ def publish_page(run: "Run", *, complete: bool = False) -> None:
     from lib.pages import publish
 
     try:
-        publish.publish(run, ask_registry=complete)
         if complete:
-            tracking.log_page(run, PAGE)
+            aside.call(publish.publish, run)
+            aside.call(tracking.log_page, run, PAGE)
+        else:
+            publish.publish(run, ask_registry=False)
     except Exception:
         logger.exception("The page of the run could not be written or logged")
 
@@ -355,4 +368,8 @@ def _is_final(error: BaseException) -> bool:
 
     if isinstance(error, StageTimeoutError):
         return error.limit == "timeout_s"
+    if isinstance(error, PapermillExecutionError) and STORE_AWAY.search(
+        f"{error.ename}: {error.evalue}"
+    ):
+        return False
     return isinstance(error, PapermillExecutionError | ValueError)  # as a refused parameter

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
 from lib.dag.operator import interrupt_is_final, publish_page, run_of, runs_without_server
+from lib.ground import aside
 from lib.ground.files import look_into, now, read_object, write_json
 from lib.ground.folder import look_at
 from lib.ground.handover import TAKEN
@@ -187,7 +188,7 @@ class _Case:
         said = {"outcome": outcome, **facts, "who": who, "reason": reason, "when": now()}
         with look_into(self.run.path):
             write_json(self.run.path / DECISION, said)
-            tracking.log_page(self.run, DECISION)
+            aside.call(tracking.log_page, self.run, DECISION)
             publish_page(self.run, complete=True)
 
 

@@ -208,21 +208,26 @@ def _kept(tag: str | None) -> bytes | None:
     try:
         os.utime(place := _place(tag))
         return place.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
 def _keep(tag: str | None, data: bytes) -> None:
-    """Keep content by its ETag, in place of what was not needed for longest."""
+    """Keep content by its ETag, in place of what was not needed for longest, if there is room."""
     if not tag or len(data) > WHOLE_BYTES:
         return
-    place = _place(tag)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    made = place.with_name(f".{uuid.uuid4().hex}")
-    made.write_bytes(data)
-    made.replace(place)
+    with suppress(OSError):
+        place = _place(tag)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        made = place.with_name(f".{uuid.uuid4().hex}")
+        made.write_bytes(data)
+        made.replace(place)
+        _make_room(place.parent)
+
+
+def _make_room(folder: Path) -> None:
     files = []
-    for file in place.parent.iterdir():
+    for file in folder.iterdir():
         with suppress(FileNotFoundError):  # another process has made room as well
             files.append((file.stat().st_mtime, file.stat().st_size, file))
     excess = sum(size for _, size, _ in files) - MOST_BYTES

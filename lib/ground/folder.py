@@ -330,7 +330,7 @@ class Run:
         self, name: str, found: Callable[[], str], records: dict[str, dict] | None = None
     ) -> None:
         """Do as `check`; `found` gives the digest of what is there, "" where nothing is."""
-        with told_briefly():
+        with told_briefly(), look_into(self.path):
             _check_name(name)
             records = records or self.records()
             try:

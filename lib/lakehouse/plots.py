@@ -78,6 +78,7 @@ def plot_changes(changed: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         some = changed[kind].to_numpy() > 0
         ax.plot(days[some], changed[kind][some], marker, color=colour, markersize=4, label=kind)
     ax.set(xlabel="day", ylabel="rows (number)")
+    ax.tick_params(axis="x", labelrotation=20)
     if kinds:
         ax.set_yscale("symlog")
         ax.legend(fontsize="small")

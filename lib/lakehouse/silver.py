@@ -45,7 +45,7 @@ CHECKED = {
 QUARANTINE = {"file": StringType(), "digest": StringType(), "line": LongType()}
 QUARANTINE |= {"reason": StringType(), "text": StringType()}
 COUNTS = ("lines", "header", "blank", "refused", "rows")
-MOST_LINES = 2_000_000  # that are held at once
+MOST_LINES = 400_000  # that are held at once; of a day, or a file, all are
 
 
 class TooManyRefused(ValueError):
@@ -313,22 +313,16 @@ def once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFra
     values = [name for name, *_ in feed.columns.values() if name in rows.columns]
     others = [name for name in values if name not in feed.key]
     found = rows.join(order, on="digest").sort("order", "line")
-    last = ["day", "digest", "line"]
-    made = found.group_by(*feed.key, *others, maintain_order=True).agg(
-        pl.col(last).last(), pl.col("order").last(), lines=pl.len()
-    )
-    made = (
-        made.sort("order", "line")
-        .group_by(feed.key, maintain_order=True)
-        .agg(
-            pl.col(others).last(),
-            pl.col(last).last(),
-            lines=pl.col("lines").sum(),
-            corrections=pl.len() - 1,
-        )
-    )
+    last = pl.col("day", "digest", "line", "order").last()
+    made = found.group_by(*feed.key, *others).agg(last, lines=pl.len())
+    if others:
+        order = made.sort("order", "line").group_by(feed.key)
+        lines, corrections = pl.col("lines").sum(), pl.len() - 1
+        made = order.agg(pl.col(others).last(), last, lines=lines, corrections=corrections)
+    else:  # equal keys are equal rows
+        made = made.with_columns(corrections=0)
     counts = pl.col("lines", "corrections").cast(pl.Int32)
-    return made.with_columns(counts).sort("ts", "line")
+    return made.drop("order").with_columns(counts).sort("ts", "line")
 
 
 def _audit(

@@ -35,7 +35,7 @@ from papermill.exceptions import PapermillExecutionError  # noqa: E402
 NAME = "truthful"
 TICK_S = 0.1
 MEMORY_S = 1.0
-AUTOSAVE_S, REMOTE_AUTOSAVE_S = 0.5, 5.0  # between two saves; papermill waits longer for slow ones
+AUTOSAVE_S, REMOTE_AUTOSAVE_S = 0.5, 10.0  # between two saves; papermill waits longer for slow ones
 POLITE_S = 5.0  # for a kernel to run its own exit handlers
 GRACE_S = 3.0  # for a cell to say where it was, between an interrupt and the kill
 START_S = 60

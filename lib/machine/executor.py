@@ -167,7 +167,9 @@ def execute_notebook(
     )
     base = tempfile.gettempdir()
     base = base if len(base) <= 60 else "/tmp"  # a unix socket's path may have 107 bytes at most
-    private = tempfile.TemporaryDirectory(prefix="kernel-", dir=base, ignore_cleanup_errors=True)
+    private = tempfile.TemporaryDirectory(
+        prefix=f"kernel-{os.getpid()}-", dir=base, ignore_cleanup_errors=True
+    )
     with _signals_noted(session), private as session.sockets:
         session.watcher = Watcher(path, session.sockets)
         try:

@@ -2,9 +2,9 @@
 
 `WarmProvisioner` takes the place of Jupyter's `LocalProvisioner`, of which it is one: see `use`.
 There is a warm process (`lib.machine.warm`) for every set of imports of the notebooks of this
-project (with and without Keras, for example) and every environment. The first kernel that needs it
-starts it, for the process that owns it: `make up`, `make lab`, or else the one that starts kernels.
-`WARM_KERNELS=0` switches all this off.
+project (with and without Keras, for example) and every environment, but for variables that no
+import reads: see `OWN`. The first kernel that needs it starts it, for the process that owns it:
+`make up`, `make lab`, or else the one that starts kernels. `WARM_KERNELS=0` switches all this off.
 """
 
 import ast
@@ -44,18 +44,22 @@ PATIENCE_S = 60.0
 ATTEMPTS = 3
 HEAVY = ("jax", "keras", "tensorflow", "torch")  # imported only for notebooks that name them
 OWN = (
-    "AIRFLOW_CTX_",
+    "AIRFLOW_",
     "COLUMNS",
+    "DATA_DIR",
     "JPY_",
     "LINES",
-    VARIABLE,
+    "MLFLOW_TRACKING_URI",
     "OLDPWD",
+    "OUTPUTS_DIR",
+    "PIPELINES_",
     "PWD",
-    "PYTEST_CURRENT_TEST",
+    "PYTEST_",
     "SHLVL",
+    VARIABLE,
     "_",
 )
-"""Beginnings of variables that differ from kernel to kernel, and that no package reads."""
+"""Beginnings of variables that differ from kernel to kernel, and that nothing reads at import."""
 FOLDER = re.compile(r"/.*/warm-(\d+)-\w+")  # of sockets, with its owner
 UNKNOWN = 1 << 16  # in place of an exit status that nobody can tell
 KERNEL, WARM = (str(Path(__file__).with_name(name)) for name in ("kernel.py", "warm.py"))

@@ -87,6 +87,8 @@ class Warm:
             for name in self.order["backends"]:
                 importlib.import_module(name)
             backend.may_look = True
+            if "airflow" in sys.modules:
+                self.trouble = "Airflow is imported for it, which reads its settings only then"
         except BaseException as error:
             self.trouble = f"{type(error).__name__} while importing for it: {error}"
         finally:

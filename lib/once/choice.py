@@ -8,7 +8,7 @@ run once more, as one that was cleared in Airflow, is executed.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lib.ground import layout
+from lib.ground import aside, layout
 from lib.ground.folder import Run, asked_of, look_at
 from lib.ground.handover import TAKEN
 from lib.ground.parameters import Value
@@ -117,7 +117,7 @@ def obtain(
             chosen = _origin(run, str(options["of"]), stage)
             origins = [chosen] if _is_same(run, stage, key, chosen) else []
         for origin in origins:
-            is_open = not key["acts"] or standing.stands(origin, stage)
+            is_open = not key["acts"] or aside.call(standing.stands, origin, stage)
             if is_open and (record := taking.take(origin, run, stage)):
                 keys.keep(run, stage, key, [])
                 known.remember(run, stage, key["key"])

@@ -14,7 +14,7 @@ import builtins
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +27,10 @@ HARMLESS = {  # decorators that change nothing but what they decorate
     *("cache", "lru_cache", "contextmanager", "dataclass", "property", "staticmethod"),
     *("classmethod", "wraps", "overload", "total_ordering", "runtime_checkable", "cached_property"),
 }
+UNTOLD = {"kind", "type_comment", "ctx"}  # of a node
 BLIND = {"globals", "eval", "exec", "locals"}  # see names that no syntax tree shows
 IMPORTERS = {"import_module", "__import__"}
+TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
 Place = tuple[str, str]  # a module, and a name in it; "" for the module itself
 
 
@@ -84,7 +86,7 @@ def code_of(notebook: Path, root: Path = ROOT, package: str = "lib") -> Code:
     for source in own:
         try:
             tree = ast.parse(source).body
-            told = _told(tree, docstrings=True) + (";" if source.endswith(";") else "")
+            told = _told(tree, docstrings=True, seen=[]) + (";" if source.endswith(";") else "")
         except SyntaxError:  # a magic command of IPython
             tree, told = [], source
             walk.everything()
@@ -99,7 +101,9 @@ def code_of(notebook: Path, root: Path = ROOT, package: str = "lib") -> Code:
 class _Module:
     """A module's definitions, what it imports, and what importing it does."""
 
-    def __init__(self, name: str, body: list[ast.stmt], folder: str = "") -> None:
+    def __init__(
+        self, name: str, body: list[ast.stmt], folder: str = "", *, docstrings: bool = False
+    ) -> None:
         self.name, self.folder = name, folder
         self.uses: dict[str, _Use] = {}
         self.symbols: dict[str, list[ast.stmt]] = {}
@@ -107,7 +111,7 @@ class _Module:
         self.effects: list[ast.stmt] = []
         self.stars: list[str] = []
         self.required: list[str] = []
-        self.docstrings = any(isinstance(n, ast.Name) and n.id == "__doc__" for n in _all(body))
+        self.docstrings = docstrings
         for statement in body:
             self._sort(statement)
 
@@ -160,12 +164,12 @@ class _Use:
     """Some statements of a module: a digest, and what they use, by names alone."""
 
     def __init__(self, statements: list[ast.stmt], module: _Module) -> None:
-        self.digest = _short(_told(statements, docstrings=module.docstrings))
+        nodes: list[ast.AST] = []
+        self.digest = _short(_told(statements, docstrings=module.docstrings, seen=nodes))
         self.local: dict[str, Place] = {}
         self.used: dict[str, set[str]] = {}
         self.required: list[str] = []
         self.special: list[ast.AST] = []
-        nodes = [node for statement in statements for node in ast.walk(statement)]
         inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
         for node in nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -299,7 +303,7 @@ class _Walk:
         ]
 
     def _want(self, module: str, name: str) -> None:
-        if (module, name) not in self.seen:
+        if (module, name) not in self.seen and module != TALKS:
             self.seen.add((module, name))
             self.wanted.append((module, name))
 
@@ -361,12 +365,8 @@ class _Walk:
 @functools.lru_cache(maxsize=1024)
 def _parsed(name: str, file: Path, _mtime: int, _size: int) -> _Module:
     folder = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    return _Module(name, ast.parse(file.read_bytes()).body, folder)
-
-
-def _all(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    for node in nodes:
-        yield from ast.walk(node)
+    text = file.read_bytes()
+    return _Module(name, ast.parse(text).body, folder, docstrings=b"__doc__" in text)
 
 
 def _is_definition(node: ast.AST) -> bool:
@@ -412,25 +412,24 @@ def _last_name(node: ast.expr) -> str:
     return getattr(node, "attr", getattr(node, "id", ""))
 
 
-def _told(statements: Iterable[ast.stmt], *, docstrings: bool) -> str:
-    """Return statements as a text that formatting and, if wanted, docstrings do not change."""
-    return "\n".join(_dump(node, docstrings=docstrings) for node in statements)
+def _told(statements: Iterable[ast.stmt], *, docstrings: bool, seen: list[ast.AST]) -> str:
+    """Return statements as a text that formatting and, if wanted, docstrings do not change.
+
+    Their nodes are added to `seen`, for a second walk takes as long.
+    """
+    return "\n".join(_dump(node, docstrings, seen) for node in statements)
 
 
-def _dump(node: object, *, docstrings: bool) -> str:
+def _dump(node: object, docstrings: bool, seen: list[ast.AST]) -> str:  # noqa: FBT001 - as often
     if isinstance(node, ast.AST):
-        fields = dict(ast.iter_fields(node))
-        body = fields.get("body")
+        seen.append(node)
+        values = {name: getattr(node, name) for name in node._fields if name not in UNTOLD}
         if not docstrings and _is_definition(node) and ast.get_docstring(node, clean=False):
-            fields["body"] = body[1:]
-        inner = ",".join(
-            f"{name}={_dump(value, docstrings=docstrings)}"
-            for name, value in fields.items()
-            if name not in ("kind", "type_comment", "ctx")
-        )
-        return f"{type(node).__name__}({inner})"
+            values["body"] = node.body[1:]
+        inner = [f"{name}={_dump(value, docstrings, seen)}" for name, value in values.items()]
+        return f"{type(node).__name__}({','.join(inner)})"
     if isinstance(node, list):
-        return f"[{','.join(_dump(one, docstrings=docstrings) for one in node)}]"
+        return f"[{','.join([_dump(one, docstrings, seen) for one in node])}]"
     return repr(node)
 
 

@@ -56,7 +56,7 @@ def key_of(pipeline: str, stage: str, values: Mapping[str, Value]) -> dict:
         and ``machine``; ``acts``, whether the stage acts on the outside.
     """
     notebook = layout.notebook(pipeline, stage)
-    code = _known_code(pipeline, stage, notebook)
+    code = known_code(pipeline, stage)
     declared = read_parameters(notebook)
     own = {name: values[name] for name in declared if name in values and name != "run_dir"}
     return make(code, own, environment.installed())
@@ -141,8 +141,9 @@ def _shown(value: object) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)[:60]
 
 
-def _known_code(pipeline: str, stage: str, notebook: Path) -> Code:
+def known_code(pipeline: str, stage: str) -> Code:
     """Return the code of a stage; what was found at the last time, if no file has changed since."""
+    notebook = layout.notebook(pipeline, stage)
     place = UPath(state_dir() / environment.PLACE / f"{pipeline}--{stage}.json")
     modules = shorten(sorted(str(path) for path in (ROOT / "lib").rglob("*.py")))
     try:

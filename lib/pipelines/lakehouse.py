@@ -4,14 +4,13 @@ The lake of a sample lies in the scratch folder of its run and goes with it. The
 catalog `lib.catalogs.LAKE`, and outlives all runs.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.catalogs import LAKE, local_catalog, open_catalog, snapshot_of
+from lib.catalogs import LAKE, lake_folder, local_catalog, open_catalog, snapshot_of
 from lib.frames import frame_digest
 from lib.ground.console import redact
 from lib.ground.files import ROOT, data_dir
@@ -198,8 +197,8 @@ def lake_to_tidy(run: "Run", source: str, seed: int) -> "Catalog":
 
 
 def _open_lake() -> "Catalog":
-    if isinstance(data_dir(), Path) and os.access(data_dir(), os.W_OK):
-        (data_dir() / LAKE).mkdir(exist_ok=True)
+    if folder := lake_folder():
+        folder.mkdir(parents=True, exist_ok=True)
     return open_catalog(LAKE)
 
 
