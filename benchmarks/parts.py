@@ -1,11 +1,12 @@
 """Measure the first two stages of `tick` on more ticks than memory holds, with one worker and more.
 
-``python benchmarks/parts.py --millions 12 52 200 --workers 1 2`` makes up days of four million
-trades, a Parquet file each, in a temporary folder, and executes both notebooks on them as a run
-does. Time by the clock, time of the processors (kernel and workers), and the largest memory that
-one process ever had (its peak of resident memory, in which shared pages count fully) stand in the
-table. The exit code is 1 if the bits of any result depend on the number of workers, or a process
-needs more than `MOST_MIB`. Kernels start anew, so 5 to 10 seconds of each stage are imports.
+``python benchmarks/parts.py --millions 12 52 200 --workers 1 2`` makes up a day of four million
+trades and lays it down as a Parquet file for each of many days, in a temporary folder; then it
+executes both notebooks on them as a run does. Time by the clock, time of the processors (kernel and
+workers), and the largest memory that one process ever had (its peak of resident memory, in which
+shared pages count fully) stand in the table. The exit code is 1 if the bits of any result depend on
+the number of workers, or a process needs more than `MOST_MIB`. Kernels start anew, so 5 to 10
+seconds of each stage are imports.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from lib.ground.files import ROOT
 from lib.ground.parameters import read_parameters
 from lib.machine.executor import execute_notebook
 from lib.run import open_run
-from lib.tick.sample import sample_dates, sample_ticks
+from lib.tick.sample import LAST_DAY, opening_us, sample_dates, sample_ticks
 
 import polars as pl
 import psutil
@@ -35,11 +36,11 @@ STAGES = ("01_load", "02_features")
 BYTES = 80  # of disk for a tick: raw, and clean twice while it is written
 
 
-def make(folder: Path, n_ticks: int, day: date) -> None:
-    """Write a day of raw trades."""
-    ticks = sample_ticks(day, n_ticks=n_ticks)
-    raw = ticks.select(pl.col("ts").alias("timestamp"), pl.col("price").round(4), "size")
-    raw.write_parquet(folder / f"{day}.parquet")
+def make(like: Path, folder: Path, day: date) -> None:
+    """Write a day of raw trades, which are those of another day, moved."""
+    shift = timedelta(microseconds=opening_us(day) - opening_us(LAST_DAY))
+    ticks = pl.read_parquet(like).with_columns(pl.col("timestamp") + shift)
+    ticks.write_parquet(folder / f"{day}.parquet")
 
 
 class Memory(threading.Thread):
@@ -110,12 +111,14 @@ def main() -> int:
             sys.exit(f"{place} has {free / 1e9:.0f} GB, which is not enough")
         os.environ["OUTPUTS_DIR"] = f"{place}/outputs"
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
+        like = Path(place, "day.parquet")
+        made = sample_ticks(LAST_DAY, n_ticks=options.day_ticks).rename({"ts": "timestamp"})
+        made.select("timestamp", pl.col("price").round(4), "size").write_parquet(like)
         for millions in options.millions:
             raw = Path(place, f"raw-{millions}")
             raw.mkdir()
             days = sample_dates(millions * 1_000_000 // options.day_ticks)
-            write = partial(make, raw, options.day_ticks)
-            list(parts.map(write, days, n_workers=max(options.workers)))
+            list(parts.map(partial(make, like, raw), days, n_workers=max(options.workers)))
             known = {}
             for n_workers in options.workers:
                 run_dir = f"tick/{millions}-by-{n_workers}"
