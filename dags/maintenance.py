@@ -4,14 +4,14 @@ What a tag or a branch names stays. Notebook: `notebooks/maintenance/`; run fold
 `outputs/maintenance/`.
 """
 
-from lib.dag.form import DAG_DEFAULTS, notebook_params, notebook_task
+from lib.dag.form import DAG_DEFAULTS, clock_or, notebook_params, notebook_task
 
 from airflow.sdk import DAG, chain
 
 with DAG(
     dag_id="maintenance",
     doc_md=__doc__,
-    schedule="0 5 * * 0",
+    schedule=clock_or("0 5 * * 0"),
     tags=["iceberg", "Sundays 05:00 UTC"],
     params=notebook_params("maintenance", source="lake", days=30, apply=True),
     **DAG_DEFAULTS,

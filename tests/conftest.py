@@ -1,9 +1,11 @@
 """Fixtures that several test modules share."""
 
+import os
 import re
 import shutil
 import uuid
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
@@ -15,7 +17,8 @@ def cli(capfd):
 
     def call(*arguments):
         capfd.readouterr()
-        status = main(list(arguments))
+        with patch.dict(os.environ):  # a run sets what Airflow needs
+            status = main(list(arguments))
         said, err = capfd.readouterr()
         out = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[.*\n", "", said)  # Airflow's log
         return SimpleNamespace(returncode=status, stdout=out, stderr=err)
@@ -57,11 +60,11 @@ def s3_server():
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield f"http://{host}:{port}"
     server.stop()
 
@@ -69,8 +72,11 @@ def s3_server():
 @pytest.fixture
 def bucket(s3_server):
     """A new, empty bucket on the local S3 server."""
+    from lib.ground.bucket import Bucket
+
     import s3fs
 
+    Bucket.clear_instance_cache()  # of another server, perhaps
     name = f"runs-{uuid.uuid4().hex[:8]}"
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
     return name

@@ -60,7 +60,7 @@ def test_plugin_follows_the_address_of_airflow_and_imports_nothing_heavy():
     assert done.stdout.split() == [
         "/airflow/reports/view/index.html",
         "/airflow/reports/run/{DAG_ID}/{RUN_ID}",
-        "/airflow/reports/run/{DAG_ID}/{RUN_ID}/{TASK_ID}",
+        "/airflow/reports/run/{DAG_ID}/{RUN_ID}/{TASK_ID}/{MAP_INDEX}",
     ]
 
 

@@ -106,7 +106,8 @@ def context():
     return {
         "run_id": "manual__1",
         "dag_run": SimpleNamespace(triggering_user_name="alice"),
-        "task_instance": SimpleNamespace(id="0", map_index=-1),
+        "task_instance": (task := SimpleNamespace(id="0", map_index=-1)),
+        "ti": task,
         "outlet_events": {asset: SimpleNamespace(extra={})},
     }
 
@@ -257,7 +258,7 @@ def airflow():
 @pytest.fixture
 def power(airflow, run, promoted, monkeypatch):
     """Run the power DAG's last task alone, on the run folder of the test; gives its state."""
-    monkeypatch.setattr(promotion, "run_of_airflow", lambda pipeline, run_id: run)
+    monkeypatch.setattr(promotion, "run_of", lambda pipeline, context: run)
     dag = impatient("power")
 
     def go():

@@ -4,6 +4,7 @@ import io
 
 from lib import sources
 from lib.ground import files
+from lib.ground.dataset import Dataset
 from lib.images.load import load_images
 from lib.once import data
 from lib.power.load import load_power
@@ -50,7 +51,10 @@ def test_readers_take_what_lies_below_it(remote, tmp_path):
     np.savez(arrays, x_train=image, y_train=label, x_test=image, y_test=label)
     put(remote / "images.npz", arrays.getvalue())
     assert load_power("power/house.txt")["power_kw"].dropna().tolist() == [1.5, 2.5]
-    assert load_ticks("tick/SPY", tmp_path / "days", time_zone="UTC").rows["read"] == 60
+    assert (
+        load_ticks("tick/SPY", Dataset(UPath(tmp_path / "days")), time_zone="UTC").rows["read"]
+        == 60
+    )
     assert len(load_images("mnist", "images.npz").y_train) == 20
     with pytest.raises(
         ValueError, match=r"no file matches 'power/none.txt': looked for (memory|s3):"

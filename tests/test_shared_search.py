@@ -94,6 +94,17 @@ def test_killed_workers_trial_is_done_again_and_the_total_is_exact(database):
     assert again.user_attrs == failed.user_attrs
 
 
+def test_trial_of_a_worker_that_died_before_its_first_heartbeat_is_done_again(database):
+    study = shared.begin("mute", 2, beat_s=1)
+    lost = study.ask()
+    shared.work("mute", lambda trial: 0.0, beat_s=1)
+    found = Counter(
+        (trial.state.name, trial.user_attrs.get(shared.PLACE)) for trial in study.trials
+    )
+    assert found == {("FAIL", 0): 1, ("COMPLETE", 0): 1, ("COMPLETE", 1): 1}
+    assert study.trials[lost.number].state.name == "FAIL"
+
+
 def test_more_trials_are_added_to_a_study_and_none_is_done_twice(database):
     values = iter(range(100))
     shared.begin("again", 3)

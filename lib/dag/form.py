@@ -240,14 +240,14 @@ def scoring_schedule(cron: str) -> AssetOrTimeSchedule:
     return clock_or(cron, *map(model_asset, layout.pipelines(ending="_register")))
 
 
-def clock_or(cron: str, *assets: Asset) -> AssetOrTimeSchedule:
-    """Return the schedule "at `cron` (UTC), and whenever one of `assets` is updated".
+def clock_or(cron: str, *assets: Asset) -> AssetOrTimeSchedule | LiveCronTimetable:
+    """Return the schedule "at `cron` (UTC), and whenever one of `assets` is updated", if there are.
 
     A time that passes while the DAG is off, or while nothing runs, is not made up for. Airflow's
     lists show "0 of 2 assets updated" for it and no clock: say it in a tag, "daily 03:30 UTC".
     """
     clock = LiveCronTimetable(cron, timezone="UTC")
-    return AssetOrTimeSchedule(timetable=clock, assets=AssetAny(*assets))
+    return AssetOrTimeSchedule(timetable=clock, assets=AssetAny(*assets)) if assets else clock
 
 
 def _param(parameter: Parameter, value: Value, stage: str) -> Param:

@@ -158,6 +158,8 @@ def gather(run: Run, stages: Iterable[str]) -> None:
     children = [(child, start_of(child), child.own_records()) for child in run.children()]
     for stage in stages:
         begun = [o for o in children if stage in o[2] or (o[0].path / f"{stage}.ipynb").exists()]
+        if not begun:
+            continue
         facts: dict[str, dict] = {"parameters": {}, "reads": {}, "writes": {}, MAPPED: {}}
         for child, start, records in begun:
             index, record = child.path.name, records.get(stage, REFUSED)

@@ -22,6 +22,7 @@ import numpy as np
 import optuna
 from optuna.distributions import IntDistribution
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from sqlalchemy import text
 
 STORAGE = "TUNING_STORAGE"
 BEAT_S = 20
@@ -44,7 +45,7 @@ def storage_url() -> str:
 
 def begin(name: str, n_trials: int, *, beat_s: int = BEAT_S) -> optuna.Study:
     """Make a study with places for so many trials; in one that is there, add those it lacks."""
-    study = _open(optuna.create_study, name, beat_s, load_if_exists=True)
+    study = optuna.create_study(study_name=name, storage=_storage(beat_s), load_if_exists=True)
     known = {trial.user_attrs.get(PLACE) for trial in study.get_trials(deepcopy=False)}
     for place in sorted(set(range(n_trials)) - known):
         study.enqueue_trial({}, user_attrs={PLACE: place})
@@ -81,7 +82,8 @@ def work(
         If there is no such study.
     """
     try:
-        study = _open(optuna.load_study, name, beat_s)
+        storage = _storage(beat_s)
+        study = optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         raise ValueError(f"{STORAGE} holds no study {name}: begin it anew") from error
     study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
@@ -93,11 +95,13 @@ def work(
         report(f"trial {trial.user_attrs[PLACE] + 1}: {value:.4f}")
         return value
 
+    silent_since: dict[int, float] = {}
     while waiting_or_running := _left(study):
         if any(trial.state == TrialState.WAITING for trial in waiting_or_running):
             study.optimize(checked, n_trials=1, catch=NoPlace)
         else:  # until their workers are through, or known to be dead
             time.sleep(POLL_S)
+            _beat_for_silent(storage, waiting_or_running, silent_since)
             fail_stale_trials(study)
     return study
 
@@ -138,14 +142,25 @@ def _left(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [t for t in study.get_trials(deepcopy=False, states=states) if PLACE in t.user_attrs]
 
 
-def _open(
-    how: Callable[..., optuna.Study], name: str, beat_s: int, **options: bool
-) -> optuna.Study:
+def _beat_for_silent(
+    storage: optuna.storages.RDBStorage,
+    running: Sequence[optuna.trial.FrozenTrial],
+    silent_since: dict[int, float],
+) -> None:
+    """Give a first heartbeat to a trial whose worker died before its own: it can be stale then."""
+    with storage.engine.connect() as database:
+        heard = set(database.scalars(text("SELECT trial_id FROM trial_heartbeats")))
+    for trial in running:
+        since = silent_since.setdefault(trial._trial_id, time.monotonic())
+        if trial._trial_id not in heard and time.monotonic() - since > storage.grace_period:
+            storage.record_heartbeat(trial._trial_id)
+
+
+def _storage(beat_s: int) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(
+    return optuna.storages.RDBStorage(
         storage_url(),
         heartbeat_interval=beat_s,
         grace_period=3 * beat_s,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
     )
-    return how(study_name=name, storage=storage, **options)
