@@ -68,8 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share `make test` among two processes more than there are cores: it often waits."""
-    return (os.cpu_count() or 1) + 2 * bool(config.getoption("nbval", default=False))
+    """Share `make test` among one process more than there are cores: it often waits for others."""
+    return (os.cpu_count() or 1) + bool(config.getoption("nbval", default=False))
 
 
 @pytest.hookimpl(optionalhook=True)
