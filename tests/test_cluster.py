@@ -107,11 +107,12 @@ def test_machine_that_is_cut_off_is_given_up_and_can_write_no_more(cluster):
     assert cluster.wait_for_run("count", run_id) == "success", cluster.logs()
     cluster.wait(lambda: not cluster.kernels(name), 60, "the old kernel to end")
     record = record_of(folder, "01_count")
-    assert record["attempt"]["number"] == 2 and record["state"] == "finished"
+    number = record["attempt"]["number"]  # a busy machine may be given up, too
+    assert number >= 2 and record["state"] == "finished"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert 0 < metrics["first"] < 60 and metrics["largest"] == 60
     assert not list(folder.glob(".scratch/**/counted.txt")), "the copies go with the stage"
-    assert len(list(folder.glob("01_count*.ipynb"))) == 2
+    assert len(list(folder.glob("01_count*.ipynb"))) == number
 
 
 def test_stage_from_other_code_than_those_before_it_is_refused(cluster):
