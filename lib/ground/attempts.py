@@ -13,7 +13,7 @@ import os
 import platform
 
 from lib.ground import git
-from lib.ground.files import ChangedMeanwhile, now, read_tagged, write_if, write_json
+from lib.ground.files import ChangedMeanwhile, encoded, now, read_tagged, write_if, write_json
 
 from upath import UPath
 
@@ -116,11 +116,6 @@ def give_up(path: UPath, stage: str, number: int, identity: str) -> bool:
         except ChangedMeanwhile:  # it lives
             continue
         return True
-
-
-def encoded(content: dict) -> bytes:
-    """Return an object as the bytes of a JSON file for people."""
-    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def other_code(records: dict[str, dict], code: str) -> str:

@@ -142,7 +142,12 @@ def write_if(path: UPath, data: bytes, tag: str) -> str:
 
 def write_json(path: UPath, content: dict | list) -> None:
     """Write `content` to `path` as JSON for people, whole or not at all."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_bytes(path, encoded(content))
+
+
+def encoded(content: dict | list) -> bytes:
+    """Return `content` as the bytes of a JSON file for people."""
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def read_object(path: UPath | Path) -> dict:

@@ -95,11 +95,11 @@ def small_units(table: "Table") -> dict[object, int]:
     at = tables.head(table)
     if at is None:
         return {}
-    tasks = list(table.scan(snapshot_id=at).plan_files())
     if not table.spec().is_unpartitioned():
         days = pl.Series(tables.files_of(table, at).values()).value_counts(name="n", sort=True)
         return {day: n for day, n in days.iter_rows() if n > 1}
-    small = [task.file for task in tasks if task.file.file_size_in_bytes < SMALL_BYTES]
+    files = [task.file for task in table.scan(snapshot_id=at).plan_files()]
+    small = [file for file in files if file.file_size_in_bytes < SMALL_BYTES]
     if len(small) <= FEW_FILES:
         return {}
     unit = _unit(table)
