@@ -10,27 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lib.formats import PARQUET, START, UTF16, known
 from lib.images.files import BadImages, File, reading
 
 import numpy as np
 
 IDX = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-OTHERS = {
-    b"\x89HDF": "HDF5",
-    b"MATLAB 7.3": "MATLAB's version 7.3",
-    b"PAR1": "Parquet",
-    b"ARROW1": "Arrow",
-    b"\x80": "a pickle, which is not opened as it could run anything",
-    b"\x89PNG": "a single picture",
-    b"\xff\xd8\xff": "a single picture",
-    b"<": "a web page",
-    b"{": "JSON",
-    b"[": "JSON",
-    b"\xff\xfe": "text in UTF-16, which is to be saved in UTF-8",
-    b"\xfe\xff": "text in UTF-16, which is to be saved in UTF-8",
-    b"Rar!": "a rar archive",
-    b"7z": "a 7z archive",
-}
 WAYS = (
     "make an .npz of it, np.savez('images.npz', x_train=…, y_train=…, x_test=…, y_test=…), of "
     "pixels from 0 to 255; or give idx, npz, npy, CSV with a row of pixels for each image, MATLAB "
@@ -54,15 +39,17 @@ def read_arrays(file: File, label: str = "") -> list[Found]:
     ``label``.
     """
     content, place = file.read(), file.place
-    other = next((name for start, name in OTHERS.items() if content.startswith(start)), "")
-    if other:
-        raise BadImages(f"{place} is {other}: {WAYS}")
-    if content[:2] == b"\0\0" and content[2:3] and content[2] in IDX:
+    if content.startswith(UTF16):
+        with reading(place, "text in UTF-16"):
+            content = content.decode("utf-16").encode()
+    if content[:2] == b"\0\0" and len(content) > 3 and content[2] in IDX and content[3] <= 4:
         arrays = {"": _idx(content, place)}
     elif content.startswith((b"PK", b"\x93NUMPY")):
         arrays = _numpy(content, place)
-    elif content.startswith(b"MATLAB"):
+    elif content.startswith(b"MATLAB 5"):
         arrays = _matlab(content, place)
+    elif other := "Parquet" if content.startswith(PARQUET) else known(content[:START])[0]:
+        raise BadImages(f"{place} is {other}: {WAYS}")
     else:
         arrays, label = _csv(content, label, place), ""
     refuse_label(label, place)
