@@ -162,3 +162,10 @@ def test_stranger_is_refused_with_the_way_out_by_the_reader_and_by_the_look(name
         with pytest.raises(ValueError, match="AAA.csv") as error:
             read()
         assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_first_image_is_not_lost_where_labels_are_words_and_no_line_names_columns(tmp_path):
+    rows = [",".join([label, str(k), *["7"] * 255]) for k, label in enumerate("abab")]
+    path = put(Case("images", "", {"x.csv": text(*rows)}), tmp_path)
+    images = bad_inputs.read("images", path, {"columns": ["label=1"], "test_share": 0.5})
+    assert len(images.y_train) + len(images.y_test) == len(rows)

@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lib.dialect import fields_of
 from lib.formats import PARQUET, START, UTF16, known
-from lib.images.files import BadImages, File, reading
+from lib.images.files import BadImages, File, few, reading
 
 import numpy as np
 
@@ -116,14 +117,13 @@ def _csv(content: bytes, label: str, place: str) -> dict[str, np.ndarray]:
 
     first = content[: 1 << 20].split(b"\n", 1)[0].decode("utf-8-sig", errors="replace").strip()
     separator = max(",;\t", key=first.count)
-    values = [value.strip().strip('"') for value in first.split(separator)]
+    values = fields_of(first, separator)
     if len(values) < 2 or b"\0" in content[:4096]:
         raise BadImages(f"{place} is cut short, or of no form that is known: {WAYS}")
-    is_named = any(re.search(r"[^\d.+-]", value) for value in values)
+    others = [value for k, value in enumerate(values, 1) if str(k) != label]
+    is_named = any(re.search(r"[^\d.+-]", value) for value in others)
     names = values if is_named else [str(k) for k in range(1, len(values) + 1)]
-    at = _label_column(
-        names, label, f"{len(values)} ({', '.join(map(repr, values[:4]))}, …)", place
-    )
+    at = _label_column(names, label, place)
     side = _side(names[:at] + names[at + 1 :], place)
     keys = [str(k) for k in range(len(names))]
     types = dict.fromkeys(keys, pa.uint8()) | {keys[at]: pa.string()}
@@ -135,20 +135,18 @@ def _csv(content: bytes, label: str, place: str) -> dict[str, np.ndarray]:
             csv.ConvertOptions(column_types=types, null_values=[]),
         )
     except pa.ArrowInvalid as error:
-        told = re.sub(r"(got \d+): .*", r"\1", str(error).replace("Row #", "line "), flags=re.S)[
-            :200
-        ]
+        told = re.sub(r"(got \d+): .*", r"\1", str(error).replace("Row #", "line "), flags=re.S)
         told = re.sub(r"CSV column #(\d+)", lambda match: f"column {names[int(match[1])]}", told)
         raise BadImages(
-            f"{place}: {told}. Each line must hold a label and {side * side} pixels, whole numbers "
-            "from 0 to 255: mend it, or fetch it again if it is cut short"
+            f"{place}: {told[:200]}. Each line must hold a label and {side * side} pixels, whole "
+            "numbers from 0 to 255: mend it, or fetch it again if it is cut short"
         ) from None
     pixels = [table.column(key).to_numpy() for k, key in enumerate(keys) if k != at]
     x = np.stack(pixels, axis=1).reshape(-1, side, side)
     return {"x": x, "y": label_array(table.column(keys[at]).to_pylist())}
 
 
-def _label_column(names: Sequence[str], label: str, shown: str, place: str) -> int:
+def _label_column(names: Sequence[str], label: str, place: str) -> int:
     """Return the position of the labels."""
     found = [k for k, name in enumerate(names) if name.lower() == (label or "label").lower()]
     if not found and label.isdecimal() and 1 <= int(label) <= len(names):
@@ -156,9 +154,9 @@ def _label_column(names: Sequence[str], label: str, shown: str, place: str) -> i
     if len(found) != 1:
         raise BadImages(
             f"{place}, line 1 has {'more than one' if found else 'no'} column {label or 'label'!r} "
-            f'among {shown}: say which one holds the labels, columns=["label=class"], or by '
-            'number, columns=["label=1"], where line 1 names none; images without labels cannot be '
-            "used"
+            f"among {len(names)}, {few(names)}: say which one holds the labels, "
+            'columns=["label=class"], or by number, columns=["label=1"], where line 1 names none; '
+            "images without labels cannot be used"
         )
     return found[0]
 
@@ -169,8 +167,7 @@ def _side(pixels: Sequence[str], place: str) -> int:
     if side * side != len(pixels):
         raise BadImages(
             f"{place} has {len(pixels)} columns beside the label, which make no square: a grey "
-            f"image of 28 x 28 pixels has 784. Remove the others; the first are "
-            f"{', '.join(map(repr, pixels[:3]))}, the last is {pixels[-1]!r}"
+            f"image of 28 x 28 pixels has 784. Remove the others of {few(pixels)}"
         )
     numbers = [re.fullmatch(r"\D*(\d+)", name) for name in pixels]
     for before, after in itertools.pairwise(numbers) if all(numbers) else ():

@@ -11,7 +11,7 @@ import lzma
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,11 @@ REASONS = {
 
 class BadImages(ValueError):
     """What cannot be used: the message says what it is, what is wrong, and what to give."""
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names beside each other, of many the first and the last."""
+    return ", ".join(names[:5]) + (f", … {names[-1]}" if len(names) > 5 else "")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lib.dialect import fields_of, shown
 from lib.formats import START
 from lib.frames import gap_report, grid_step
-from lib.looks import Look, model_name, odd_columns
+from lib.looks import Look, column_row, model_name, odd_columns
 from lib.power.columns import COLUMNS
 from lib.power.features import PowerOptions
 from lib.power.load import load_power, read_parquet, read_part, unpack
@@ -81,8 +81,18 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
         facts["packed by"] = told.packed
     times, places = columns_of(names, name, written)
     first = read_part(data, name, written).frame.iloc[0]
-    columns = [_column(TIME, times, names, values, first.name, written)]
-    columns += [_column(c, [at], names, values, first[c], written) for c, at in places.items()]
+    units = {ours: column.unit for ours, column in written.columns.items()}
+    places_of = {TIME: times, **{ours: [at] for ours, at in places.items()}}
+    columns = [
+        column_row(
+            ours,
+            [names[k] for k in at],
+            units.get(ours, ""),
+            " ".join(values[k] for k in at),
+            first.name if ours == TIME else first[ours],
+        )
+        for ours, at in places_of.items()
+    ]
     unread = [n for k, n in enumerate(names) if k not in {*times, *places.values()}]
     if written.time_zone:
         facts["zone"] = f"{written.time_zone}, its standard time all year"
@@ -90,18 +100,6 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
     absent = ", ".join(column for column in COLUMNS if column not in places)
     facts |= {"not measured": absent} if absent else {}
     return facts, pd.DataFrame(columns).set_index("column")
-
-
-def _column(
-    ours: str, at: list[int], names: list[str], values: list[str], meant: object, written: Source
-) -> dict[str, str]:
-    unit = written.columns[ours].unit if ours in written.columns else ""
-    return {
-        "column": ours,
-        "in the data": "+".join(names[k] for k in at) + (f" [{unit}]" if unit else ""),
-        "first value": " ".join(values[k] for k in at),
-        "is": f"{meant:g}" if isinstance(meant, float) else str(meant),
-    }
 
 
 def _odd(frame: pd.DataFrame) -> list[str]:

@@ -98,10 +98,12 @@ def columns_of(
             for written, sought in ((names, wanted), (lower, wanted.lower())):
                 if written.count(sought) == 1:
                     return written.index(sought)
-        there = "more than once" if theirs.lower() in lower else "not"
+        way = "Give its name as it stands there, or remove what stands before the header"
+        if theirs.lower() in lower:
+            way = "Rename one of them"
         raise ValueError(
-            f"columns has {column}={theirs}, which is {there} in {name}; {found}. Give its name as "
-            'it stands there; or, where line 1 is no header, the names, as layout=["names=..."]'
+            f"columns has {column}={theirs}, of which there are {lower.count(theirs.lower())} in "
+            f'{name}; {found}. {way}; or give the names of all, as layout=["names=..."]'
         )
 
     given = {c: [place(c, n) for n in one.names] for c, one in source.columns.items()}

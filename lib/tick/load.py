@@ -37,7 +37,7 @@ RULES = {
     ),
     "bad_size": (
         "sizes that are missing or not positive",
-        'give the column that holds sizes, as columns=["size=..."]',
+        'give the column that holds sizes, as columns=["size=..."]; a sign is for side',
     ),
     "crossed": (
         "a bid above its ask",

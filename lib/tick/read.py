@@ -11,6 +11,7 @@ from datetime import date
 
 from lib.dialect import Column, Layout, read_columns, read_layout, shown
 from lib.formats import reading
+from lib.looks import column_row
 from lib.tick.times import Times, check_format
 from lib.tick.values import UNITS, Place, as_text, called, tell_decimal, to_numbers, to_sides
 
@@ -21,7 +22,10 @@ BATCH_ROWS = 250_000  # most rows held at once
 KINDS = {"trades": ["timestamp", "price", "size"], "quotes": ["timestamp", "bid", "ask"]}
 OPTIONAL = ["side", "symbol"]
 PRICED = ["price", "bid", "ask", "size"]
-LIKE = {"timestamp": ("time", "date", "ts", "utc"), "price": ("price", "px", "last", "rate")}
+LIKE = {
+    "timestamp": ("time", "date", "ts", "utc", "index"),
+    "price": ("price", "px", "last", "rate"),
+}
 LIKE |= {"size": ("size", "qty", "quantity", "amount", "vol"), "ask": ("ask", "offer")}
 LIKE |= {"bid": ("bid",), "symbol": ("symbol", "ticker", "instrument", "pair")}
 MIN_FLAGS = 100
@@ -187,10 +191,7 @@ def recognise(file: TickFile, form: TickFormat) -> tuple[dict[str, str], list[di
         ours = "ts" if name == "timestamp" else name
         meant = first[ours][0] if ours in first.columns else "none in this row"
         unit = form.columns[name].unit
-        columns.append(
-            {"column": name, "in the data": "+".join(theirs) + (f" [{unit}]" if unit else "")}
-            | {"first value": written, "is": str(meant)}
-        )
+        columns.append(column_row(name, theirs, unit, written, meant))
     unread = [name for name in raw.columns if name not in rows.names]
     facts = {"file": file.name, **raw.facts}
     if raw.row == "line":
@@ -299,7 +300,8 @@ def check_columns(
         entries = ", ".join(f'"{ours}={_like(ours, columns)}"' for ours in absent)
         raise ValueError(
             f"{name} has no column {wanted}, it has {shown(columns)}: say what is called how there"
-            f", as columns=[{entries}]"
+            f", as columns=[{entries}]; remove what stands before the header, or leave out a file "
+            "that is no table"
         )
     return present
 
@@ -315,8 +317,8 @@ def _find(theirs: str, columns: Sequence[str], name: str) -> str | None:
     same = same or [one for one in columns if one.casefold() == theirs.casefold()]
     if len(same) > 1:
         raise ValueError(
-            f"{name} has {len(same)} columns {theirs!r}, {shown(same)}: rename them, or name "
-            "the one to take with columns"
+            f"{name} has {theirs!r} {len(same)} times among its columns, {shown(columns)}: rename "
+            'them, or name all in their order, as layout=["names=..."]'
         )
     return same[0] if same else None
 
