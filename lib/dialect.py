@@ -27,7 +27,7 @@ SHAPES = (
     (r"\b\d\d?([-./])\d\d?\1\d\d\b", r"%d\1%m\1%y"),
     (r"(?<!\d)\d\d?:\d\d:\d\d", "%H:%M:%S"),
     (r"(?<!\d)\d\d?:\d\d\b", "%H:%M"),
-    (r"(?<=%S)([.,:])\d{1,6}\b", r"\1%f"),
+    (r"(?<=%S)([.,:])\d{1,9}\b", r"\1%f"),
     (r"\b\d{8}\b", "%Y%m%d"),
     (r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "%b"),
     (r"\b[12]\d{3}\b", "%Y"),
@@ -218,17 +218,14 @@ def time_formats(value: str) -> list[str]:
     form = form.replace("%H", "%I") if "%p" in form else form
     is_one = "%b" in form or form.startswith("%Y")
     forms = [form] if is_one else [form, form.translate(str.maketrans("dm", "md"))]
-    forms = [
-        one for one in dict.fromkeys(forms) if not re.search("[^\\W\\dTZ]", STATED.sub("", one))
-    ]
-    return [one for one in forms if "%" in one and _fits(value.strip(), one)]
+    return [one for one in dict.fromkeys(forms) if _fits(value.strip(), one)]
 
 
 def _fits(value: str, form: str) -> bool:
-    if "%" not in form or re.search(r"[^\W\dTZ]", STATED.sub("", form)):
+    if "%" not in form or re.search(r"[^\W\dTZD]", STATED.sub("", form)):
         return False
     try:
-        return bool(datetime.strptime(value, form))
+        return bool(datetime.strptime(re.sub(r"([.,:]\d{6})\d{1,3}\b", r"\1", value), form))
     except (ValueError, re.error):  # of another form; a part that stands there twice
         return False
 

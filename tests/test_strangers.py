@@ -41,6 +41,14 @@ def trades(**columns):
     return stream.getvalue()
 
 
+def truths(time=None):
+    """Return a Parquet file of power that is true or false."""
+    table = {"datetime": [time or hour for hour in HOURS], "power": [True] * N}
+    stream = io.BytesIO()
+    arrow.parquet.write_table(arrow.table(table), stream)
+    return stream.getvalue()
+
+
 def marked(change):
     """Return trades with something done to each line but the first."""
     first, *rows = TRADES.decode().splitlines()
@@ -142,6 +150,12 @@ REFUSED = {
     ),
     "sides of 1 and 2": (
         "tick", marked(lambda row: row.replace(",-1", ",2")), UTC, ['"side.1=?", "side.2=?"']
+    ),
+    "truth values of power": (
+        "power", truths(), POWER, ["row 1, column power: 'True' is not a number"]
+    ),
+    "times of a structure": (
+        "power", truths({"at": "2024-03-04"}), POWER, ["row 1, column datetime", "is not a time"]
     ),
     "no row below the header": (
         "tick", TRADES[:26] + b"\n", UTC, ["holds no rows", "leave it out"]

@@ -98,7 +98,10 @@ def columns_of(
             for written, sought in ((names, wanted), (lower, wanted.lower())):
                 if written.count(sought) == 1:
                     return written.index(sought)
-        way = "Give its name as it stands there, or remove what stands before the header"
+        way = (
+            "Give its name as it stands there, remove what stands before the header, or leave out "
+        )
+        way += "a file that is no table"
         if theirs.lower() in lower:
             way = "Rename one of them"
         raise ValueError(

@@ -79,6 +79,8 @@ def _numbers(column: pd.Series, source: Source, decimal: str) -> pd.Series:
     """Return a column as float64, itself if it is; what is no number is missing."""
     if column.dtype == np.float64:
         return column
+    if pd.api.types.is_bool_dtype(column):
+        column = column.astype(str)  # which are no numbers, if they look like it to a machine
     if not pd.api.types.is_numeric_dtype(column):
         column = column.replace(dict.fromkeys(source.missing))
         if decimal != ".":

@@ -143,9 +143,9 @@ def each_once(column: pd.Series, parse: Parse) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(column):
         return parse(column)
     is_coded = isinstance(column.dtype, pd.CategoricalDtype)
-    codes, values = (column.cat.codes, column.cat.categories) if is_coded else pd.factorize(column)
-    parsed = parse(pd.Series(np.asarray(values)))
-    return pd.Series(parsed.array.take(codes, allow_fill=True))
+    coded = column if is_coded else _text(column).astype("category")
+    parsed = parse(coded.cat.categories.to_series())
+    return pd.Series(parsed.array.take(coded.cat.codes, allow_fill=True))
 
 
 def _first_fitting(formats: tuple[str, ...], column: pd.Series) -> pd.Series:
