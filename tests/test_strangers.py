@@ -9,6 +9,8 @@ from lib.ground import layout
 from lib.ground.parameters import merge_parameters
 
 import bad_inputs
+import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as arrow
 import pyarrow.parquet
@@ -28,6 +30,19 @@ MAC = b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(40)
 
 def house(hour=lambda k: HOURS[k], kw=lambda k: KW[k], header="datetime;power"):
     return text(*(f"{hour(k)};{kw(k)}" for k in range(N)), header=header)
+
+
+def cut_out():
+    """Return a Parquet file whose index begins elsewhere, with days as a type and times as text."""
+    ts = pd.to_datetime(pd.Series(HOURS))
+    frame = pd.DataFrame({"day": ts.dt.normalize(), "hour": ts.dt.strftime("%H:%M:%S")})
+    frame = frame.assign(power=np.array(KW, float)).set_axis(range(7, 7 + N))
+    stream = io.BytesIO()
+    frame.to_parquet(stream)
+    return stream.getvalue()
+
+
+POWER_OF_TWO = {"columns": ["timestamp=day+hour", "power_kw=power"]}
 
 
 def trades(**columns):
@@ -73,6 +88,7 @@ READ = {
         {"h.csv": HOUSE},
         {**POWER, "layout": ["names=datetime,power"]},
     ),
+    "a table cut out of another, typed dates": ("power", {"h.parquet": cut_out()}, POWER_OF_TWO),
     "a glob beside litter": ("power", {"h.csv": HOUSE, "._h.csv": MAC}, POWER),
     "Excel's line of trades": ("tick", {"AAA.csv": b"sep=,\n" + TRADES}, UTC),
     "a folder with litter": ("tick", {"AAA.csv": TRADES, "._AAA.csv": MAC, ".DS_Store": MAC}, UTC),

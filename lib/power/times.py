@@ -141,7 +141,7 @@ def _time_of_day(column: pd.Series) -> pd.Series:
 def each_once(column: pd.Series, parse: Parse) -> pd.Series:
     """Parse each distinct value once: a date is one of hundreds, a time of day one of 1,440."""
     if pd.api.types.is_datetime64_any_dtype(column):
-        return parse(column)
+        return parse(column).reset_index(drop=True)
     is_coded = isinstance(column.dtype, pd.CategoricalDtype)
     coded = column if is_coded else _text(column).astype("category")
     parsed = parse(coded.cat.categories.to_series())
