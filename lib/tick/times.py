@@ -1,8 +1,8 @@
 """Times of ticks as us since 1970, UTC, from text, numbers and timestamps of any kind.
 
-What the first time of a file shows without doubt is told by it: ISO 8601 with or without a zone, a
-year first, numbers since 1970 by their size. Everything else has its format in the layout. Each
-later time must be written in the same way; one that cannot be read, or is of no year in which ticks
+What the first time of a file shows without doubt is told by it: ISO 8601 with or without a zone,
+dates whose day and month cannot change places, numbers since 1970 by their size. Everything else
+has its format in the layout. Each later time must be written in the same way; one that cannot be read, or is of no year in which ticks
 were traded, is an error with its place.
 """
 
