@@ -178,7 +178,7 @@ def test_csv_without_a_header_is_asked_for_its_labels(put, tmp_path, digits):
     path = str(tmp_path / "csv")
     with pytest.raises(
         ValueError,
-        match=r"line 1 has no column .label. among 785, .*, or by number, .*label=1",
+        match=r"line 1 has no column .label. among 785 .*, or by number, .*label=1",
     ):
         load_images("mnist", path)
     assert same(load_images("mnist", path, columns=["label=1"]), digits)

@@ -477,7 +477,7 @@ def test_refusal_says_what_it_is_and_shows_no_dump(read, kind):
         ({"columns": ["power_kw=W [MW]"]}, "no unit of power_kw, give kW, W, kWh, Wh"),
         (
             {"columns": ["power_kw=Watt [W]"]},
-            r"power_kw=Watt, of which there are 0 in house.csv; found 'ti",
+            r"power_kw=Watt, which is not in house.csv; found 'ti",
         ),
         ({"columns": ["power_kw="]}, "give the name of one column"),
         ({"columns": ["power_kw=W", "current_a=W"]}, "takes 'W' of house.csv for two things"),

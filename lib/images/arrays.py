@@ -123,7 +123,7 @@ def _csv(content: bytes, label: str, place: str) -> dict[str, np.ndarray]:
     others = [value for k, value in enumerate(values, 1) if str(k) != label]
     is_named = any(re.search(r"[^\d.+-]", value) for value in others)
     names = values if is_named else [str(k) for k in range(1, len(values) + 1)]
-    at = _label_column(names, label, place)
+    at = _label_column(names, label, few(values), place)
     side = _side(names[:at] + names[at + 1 :], place)
     keys = [str(k) for k in range(len(names))]
     types = dict.fromkeys(keys, pa.uint8()) | {keys[at]: pa.string()}
@@ -146,7 +146,7 @@ def _csv(content: bytes, label: str, place: str) -> dict[str, np.ndarray]:
     return {"x": x, "y": label_array(table.column(keys[at]).to_pylist())}
 
 
-def _label_column(names: Sequence[str], label: str, place: str) -> int:
+def _label_column(names: Sequence[str], label: str, shown: str, place: str) -> int:
     """Return the position of the labels."""
     found = [k for k, name in enumerate(names) if name.lower() == (label or "label").lower()]
     if not found and label.isdecimal() and 1 <= int(label) <= len(names):
@@ -154,7 +154,7 @@ def _label_column(names: Sequence[str], label: str, place: str) -> int:
     if len(found) != 1:
         raise BadImages(
             f"{place}, line 1 has {'more than one' if found else 'no'} column {label or 'label'!r} "
-            f"among {len(names)}, {few(names)}: say which one holds the labels, "
+            f"among {len(names)} ({shown}): say which one holds the labels, "
             'columns=["label=class"], or by number, columns=["label=1"], where line 1 names none; '
             "images without labels cannot be used"
         )

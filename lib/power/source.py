@@ -102,11 +102,11 @@ def columns_of(
             "Give its name as it stands there, remove what stands before the header, or leave out "
         )
         way += "a file that is no table"
-        if theirs.lower() in lower:
-            way = "Rename one of them"
+        n_there = lower.count(theirs.lower())
+        way, there = ("Rename one of them", f"{n_there} times") if n_there else (way, "not")
         raise ValueError(
-            f"columns has {column}={theirs}, of which there are {lower.count(theirs.lower())} in "
-            f'{name}; {found}. {way}; or give the names of all, as layout=["names=..."]'
+            f"columns has {column}={theirs}, which is {there} in {name}; {found}. {way}; or give "
+            'the names of all, as layout=["names=..."]'
         )
 
     given = {c: [place(c, n) for n in one.names] for c, one in source.columns.items()}

@@ -2,8 +2,8 @@
 
 What the first time of a file shows without doubt is told by it: ISO 8601 with or without a zone,
 dates whose day and month cannot change places, numbers since 1970 by their size. Everything else
-has its format in the layout. Each later time must be written in the same way; one that cannot be read, or is of no year in which ticks
-were traded, is an error with its place.
+has its format in the layout. Each later time must be written in the same way; one that cannot be
+read, or is of no year in which ticks were traded, is an error with its place.
 """
 
 import re

@@ -153,7 +153,8 @@ def _meaning(word: str, values: Mapping[str, str]) -> int | None:
 
 
 def _way_out(words: list[str]) -> str:
-    known = [f'"side.{word}={KNOWN_SIDES.get(word.casefold(), "?")}"' for word in words]
+    sides = KNOWN_SIDES | ({"-1": -1, "0": 0, "1": 1} if "-1" in words else {})
+    known = [f'"side.{word}={sides.get(word.casefold(), "?")}"' for word in words]
     is_flag = "true" in map(str.casefold, words)
     flags = " if true says that the buyer was the maker" if is_flag else ""
     return (
