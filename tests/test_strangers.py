@@ -56,9 +56,9 @@ def trades(**columns):
     return stream.getvalue()
 
 
-def truths(time=None):
+def truths(time=None, kw=(True,) * N):
     """Return a Parquet file of power that is true or false."""
-    table = {"datetime": [time or hour for hour in HOURS], "power": [True] * N}
+    table = {"datetime": [time or hour for hour in HOURS], "power": list(kw)}
     stream = io.BytesIO()
     arrow.parquet.write_table(arrow.table(table), stream)
     return stream.getvalue()
@@ -169,6 +169,9 @@ REFUSED = {
     ),
     "truth values of power": (
         "power", truths(), POWER, ["row 1, column power: 'True' is not a number"]
+    ),
+    "truth values among none": (
+        "power", truths(kw=[None, *[True] * (N - 1)]), POWER, ["row 2, column power: 'True'"]
     ),
     "times of a structure": (
         "power", truths({"at": "2024-03-04"}), POWER, ["row 1, column datetime", "is not a time"]

@@ -79,11 +79,9 @@ def _numbers(column: pd.Series, source: Source, decimal: str) -> pd.Series:
     """Return a column as float64, itself if it is; what is no number is missing."""
     if column.dtype == np.float64:
         return column
-    if pd.api.types.is_bool_dtype(column):
-        column = column.astype(str)  # which are no numbers, if they look like it to a machine
-    if not pd.api.types.is_numeric_dtype(column):
-        column = column.replace(dict.fromkeys(source.missing))
+    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        text = column.astype("string")  # so that true is no number, as it is to a machine
+        column = text.mask(text.isin(source.missing))
         if decimal != ".":
-            text = column.astype("string")
-            column = text.mask(text.str.contains(".", regex=False)).str.replace(decimal, ".")
+            column = column.mask(column.str.contains(".", regex=False)).str.replace(decimal, ".")
     return pd.to_numeric(column, errors="coerce").astype(np.float64)
