@@ -272,6 +272,7 @@ def read_header(
     lines = [*start.splitlines(keepends=True)[:2], b"", b""]
     excel = EXCEL.fullmatch(lines[0])
     n_lines, n_bytes = bool(excel), len(lines[0]) if excel else 0
+    where = f"{name}, line {1 + n_lines}"
     try:
         line = lines[n_lines].decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
@@ -282,38 +283,30 @@ def read_header(
         )
     if not line.strip() or line.startswith("#"):
         raise ValueError(
-            f"{name}, line 1 is {line[:60]!r}: remove the empty lines and remarks before the first "
-            "row, or the sign #, where it is the header"
+            f"{where} is {line[:60]!r}: remove the empty lines and remarks before the first row, "
+            "or the sign #, where it is the header"
         )
-    given = list(layout.names)
     signs = layout.separator or (excel[1].decode("latin-1") if excel else "")
     signs = signs or "".join(sign for sign in TOLD if sign in line) or " "
     rows = {sign: fields_of(line, sign) for sign in signs}
-    known = {one.casefold() for one in wanted}
+    folded = {sign: [field.casefold() for field in row] for sign, row in rows.items()}
+    given, sought = list(layout.names), {one.casefold() for one in wanted}
     if given:
         fits = [sign for sign, row in rows.items() if len(row) == len(given)]
     else:
-        fits = [s for s, row in rows.items() if known and known <= {one.casefold() for one in row}]
+        fits = [sign for sign, row in folded.items() if sought and sought <= {*row}]
     sign = fits[0] if fits else max(rows, key=lambda one: len(rows[one]))
-    fields, has_header = rows[sign], not given
-    if given and not fits:
-        counts = ", ".join(f"{len(row)} separated by {sign!r}" for sign, row in rows.items())
+    if not given and not fits and any(NUMBER.fullmatch(field) for field in rows[sign]):
+        raise _no_header(where, line, len(rows[sign]), standard)
+    has_header = not given or folded[sign] == [one.casefold() for one in given]
+    if not has_header and not re.search(r"\d", line):
         raise ValueError(
-            f"{name}, line 1: layout names {len(given)} columns, and there are {counts}: "
-            f"{line[:100]!r}. Name each of them, or give the separator, as separator=semicolon"
+            f"{where} seems to give names, {line[:100]!r}, and layout gives others: leave names= "
+            "out, and say which column is which with columns, as "
+            f'columns=["{standard[-1]}=..."]'
         )
-    if not given and not fits and any(NUMBER.fullmatch(field) for field in fields):
-        raise _no_header(name, line, len(fields), standard)
-    if given:
-        has_header = [one.casefold() for one in fields] == [one.casefold() for one in given]
-        if not has_header and not re.search(r"\d", line):
-            raise ValueError(
-                f"{name}, line 1 seems to give names, {line[:100]!r}, and layout gives others: "
-                "leave names= out, and say which column is which with columns, as "
-                f'columns=["{standard[-1]}=..."]'
-            )
     n_bytes += len(lines[n_lines]) if has_header else 0
-    return Header(sign, given or fields, n_lines + has_header, n_bytes)
+    return Header(sign, given or rows[sign], n_lines + has_header, n_bytes)
 
 
 def fields_of(line: str, separator: str) -> list[str]:
@@ -325,11 +318,11 @@ def fields_of(line: str, separator: str) -> list[str]:
         return line.split(separator)
 
 
-def _no_header(name: str, line: str, n_columns: int, standard: Sequence[str]) -> ValueError:
+def _no_header(where: str, line: str, n_columns: int, standard: Sequence[str]) -> ValueError:
     names = ",".join([*standard, *(f"x{k}" for k in range(n_columns))][:n_columns][:N_SHOWN])
     names += ",..." * (n_columns > N_SHOWN)
     return ValueError(
-        f"{name}, line 1 has values and not names: {line[:100]!r}. If the file has no header, give "
+        f"{where} has values and not names: {line[:100]!r}. If the file has no header, give "
         f"the names of its {n_columns} columns in their order, any for those that are not needed, "
         f'as layout=["names={names}"]; if it has one, remove what stands before it, or say with '
         "columns what is called how"

@@ -205,7 +205,7 @@ def test_file_without_a_header_shows_how_to_name_its_columns(put, load, tmp_path
 def test_names_given_are_checked_against_the_first_line(put, load, tmp_path):
     path = put(TEXT.encode())
     assert told(load, path, layout=["names=Timestamp,price,size"])[1] == [50.01, 50.02]
-    for names, message in (("a,b", "layout names 2 columns"), ("a,b,c", "seems to give names")):
+    for names, message in (("a,b", "seems to give names"), ("a,b,c", "seems to give names")):
         refuses(tmp_path, path, f"line 1.* {message}", layout=[f"names={names}"], **UTC)
 
 
