@@ -11,6 +11,10 @@ from lib.power.times import each_once, house_clock, joined, parsers
 
 import numpy as np
 import pandas as pd
+import pyarrow as arrow
+
+FLOAT = pd.ArrowDtype(arrow.float64())
+"""Of numbers that stay as Arrow has read them, until they are copied into place."""
 
 
 def from_table(
@@ -65,23 +69,24 @@ def from_table(
     def fill(column: str) -> None:
         words = frame.iloc[:, columns[column]]
         read = _numbers(words, source, decimal)
-        if words is not read:
+        if not pd.api.types.is_float_dtype(words):
             absent = words.isna() | words.astype(str).str.strip().isin(source.missing)
-            refuse(read.isna() & ~absent, words, wanted, lambda v, _: number_hint(v, decimal))
-        values[list(COLUMNS).index(column)] = to_standard(read.to_numpy(), column, ts, source)
+            wrong = np.isnan(read) & ~absent
+            refuse(wrong, words, wanted, lambda value, _: number_hint(value, decimal))
+        values[list(COLUMNS).index(column)] = to_standard(read, column, ts, source)
 
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor(arrow.cpu_count()) as threads:
         list(threads.map(fill, [column for column in COLUMNS if column in columns]))
     return Part(name, canonical(ts, values), row, first)
 
 
-def _numbers(column: pd.Series, source: Source, decimal: str) -> pd.Series:
-    """Return a column as float64, itself if it is; what is no number is missing."""
-    if column.dtype == np.float64:
-        return column
+def _numbers(column: pd.Series, source: Source, decimal: str) -> np.ndarray:
+    """Return a column as float64; what is no number is missing."""
+    if column.dtype == FLOAT:
+        return column.array.__arrow_array__().to_numpy()
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         text = column.astype("string")  # so that true is no number, as it is to a machine
         column = text.mask(text.isin(source.missing))
         if decimal != ".":
             column = column.mask(column.str.contains(".", regex=False)).str.replace(decimal, ".")
-    return pd.to_numeric(column, errors="coerce").astype(np.float64)
+    return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)

@@ -11,7 +11,7 @@ from lib.dialect import Header, read_header, unreadable
 from lib.formats import START
 from lib.power.frame import Part
 from lib.power.source import TIME, Source, columns_of
-from lib.power.table import from_table
+from lib.power.table import FLOAT, from_table
 
 import pandas as pd
 import pyarrow as arrow
@@ -121,4 +121,4 @@ def _table(
             decimal_point=source.layout.decimal or ".",
         ),
     )
-    return table.unify_dictionaries().to_pandas(split_blocks=True)
+    return table.unify_dictionaries().to_pandas(types_mapper={FLOAT.pyarrow_dtype: FLOAT}.get)
