@@ -20,12 +20,14 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
+from lib.ground.dataset import Dataset
 from lib.tick.bars import to_bars
 from lib.tick.load import iter_ticks, load_ticks
 from lib.tick.sample import sample_ticks
 
 import polars as pl
 import pyarrow as arrow
+from upath import UPath
 
 N_DAYS, FIRST_DAY = 10, date(2025, 12, 1)
 
@@ -40,14 +42,19 @@ def generate(folder: Path, n_ticks: int, ending: str) -> None:
         raw.write_parquet(path) if ending == "parquet" else raw.write_csv(path)
 
 
+def clean(folder: Path) -> Dataset:
+    """Return the data set of clean ticks in a folder."""
+    return Dataset(UPath(folder, "clean"))
+
+
 def load(folder: Path) -> int:
     """Load the raw files and return how many ticks were kept."""
-    return load_ticks(str(folder / "raw"), folder / "clean").n_ticks
+    return load_ticks(str(folder / "raw"), clean(folder)).n_ticks
 
 
 def bars(folder: Path) -> int:
     """Make bars of the clean files and return how many ticks are in them."""
-    return int(to_bars(iter_ticks(folder / "clean"), kind="time", size=5)["count"].sum())
+    return int(to_bars(iter_ticks(clean(folder).parts), kind="time", size=5)["count"].sum())
 
 
 STEPS = {"load": load, "bars": bars}

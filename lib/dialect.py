@@ -6,10 +6,12 @@ What can be told from a file without doubt needs no entry; what cannot is asked 
 guessed.
 """
 
+import csv
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|"}
@@ -19,20 +21,29 @@ MISSING = ("", "NA", "N/A", "#N/A", "NAN", "NULL", "NONE")
 """Words that stand for no value, in any case."""
 N_SHOWN, LONGEST = 20, 40  # names that a message shows, and how much of each
 SHAPES = (
+    (r"(:\d\d(?:\.\d+)? ?)[+-]\d\d:?\d\d$", r"\1%z"),
     (r"\b\d{4}([-./])\d\d?\1\d\d?", r"%Y\1%m\1%d"),
     (r"\b\d\d?([-./])\d\d?\1\d{4}", r"%d\1%m\1%Y"),
     (r"\b\d\d?([-./])\d\d?\1\d\d\b", r"%d\1%m\1%y"),
-    (r"\b\d\d?:\d\d:\d\d", "%H:%M:%S"),
-    (r"\b\d\d?:\d\d\b", "%H:%M"),
-    (r"(?<=%S)([.,:])\d{1,6}\b", r"\1%f"),
+    (r"(?<!\d)\d\d?:\d\d:\d\d", "%H:%M:%S"),
+    (r"(?<!\d)\d\d?:\d\d\b", "%H:%M"),
+    (r"(?<=%S)([.,:])\d{1,9}\b", r"\1%f"),
     (r"\b\d{8}\b", "%Y%m%d"),
     (r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "%b"),
     (r"\b[12]\d{3}\b", "%Y"),
     (r"\b\d\d?\b", "%d"),
     (r"\b[AaPp][Mm]\b", "%p"),
-    (r"[+-]\d\d:?\d\d$", "%z"),
 )
 """Which parts of a time may be which."""
+STATED = re.compile("%[A-Za-z]|UTC|GMT")
+"""What may stand in a format besides digits and signs: another word is a month, or a zone."""
+TOLD = ";\t|,"
+"""Separators that the first line can tell; a blank where it has none of them."""
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+EXCEL = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=(.)"?[,;\t\r\n]*')
+"""The line by which Excel is told the separator."""
+ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
+UNITS_OF_LENGTH = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,10 @@ class Layout:
 
 
 def read_columns(
-    entries: Sequence[str], standard: Collection[str], units: Mapping[str, Collection[str]]
+    entries: Sequence[str],
+    standard: Collection[str],
+    units: Mapping[str, Collection[str]],
+    needed: Collection[str] = (),
 ) -> dict[str, Column]:
     """Return what `entries` say of columns, by their standard names.
 
@@ -93,6 +107,9 @@ def read_columns(
         The names that there are.
     units : mapping of str to collection of str
         The units that a column may have; others have none.
+    needed : collection of str
+        Columns that must be there; where there are some, each is one of the source, or two for the
+        timestamp.
 
     Raises
     ------
@@ -124,6 +141,12 @@ def read_columns(
             raise ValueError(f"columns has {entry!r}: {unit!r} is no unit of {name}, give {known}")
         names = tuple(part.strip() for part in theirs.split("+") if part.strip())
         found[name] = Column(names, unit, before.values)
+        most = 2 if name == "timestamp" else 1
+        if needed and (len(names) > most or (name in needed and not names)):
+            raise ValueError(
+                f"columns has {entry!r}: give the name of one column"
+                + (", or of two, as timestamp=DATE+TIME" if most == 2 else "")
+            )
     return found
 
 
@@ -195,14 +218,202 @@ def time_formats(value: str) -> list[str]:
     form = form.replace("%H", "%I") if "%p" in form else form
     is_one = "%b" in form or form.startswith("%Y")
     forms = [form] if is_one else [form, form.translate(str.maketrans("dm", "md"))]
-    return [one for one in dict.fromkeys(forms) if "%" in one and _fits(value.strip(), one)]
+    return [one for one in dict.fromkeys(forms) if _fits(value.strip(), one)]
 
 
 def _fits(value: str, form: str) -> bool:
+    if "%" not in form or re.search(r"[^\W\dTZD]", STATED.sub("", form)):
+        return False
     try:
-        return bool(datetime.strptime(value, form))
+        return bool(datetime.strptime(re.sub(r"([.,:]\d{6})\d{1,3}\b", r"\1", value), form))
     except (ValueError, re.error):  # of another form; a part that stands there twice
         return False
+
+
+class Header(NamedTuple):
+    """What the first line of a text says, and how much is before its first row."""
+
+    separator: str
+    names: list[str]
+    n_lines: int
+    n_bytes: int
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What was recognised, for people."""
+        header = f"line {self.n_lines}" if self.n_lines else "none: layout names the columns"
+        return {"format": "text", "separator": repr(self.separator), "header": header}
+
+
+def read_header(
+    name: str, start: bytes, layout: Layout, wanted: Collection[str], standard: Sequence[str]
+) -> Header:
+    """Return what the first line of a text says of separator and columns.
+
+    Nothing is told from it that another reading of it could deny; then the layout is asked for.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, for messages.
+    start : bytes
+        How it begins, in UTF-8.
+    layout : Layout
+    wanted : collection of str
+        Names that must be there, as far as that is known.
+    standard : sequence of str
+        The columns that must be there, by our names, for a message.
+
+    Raises
+    ------
+    ValueError
+        If the line cannot be read, or has no header and no names are given.
+    """
+    lines = [*start.splitlines(keepends=True)[:2], b"", b""]
+    excel = EXCEL.fullmatch(lines[0])
+    n_lines, n_bytes = bool(excel), len(lines[0]) if excel else 0
+    where = f"{name}, line {1 + n_lines}"
+    try:
+        line = lines[n_lines].decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        line = lines[n_lines].decode("latin-1").rstrip("\r\n")
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", line):
+        raise ValueError(
+            f"{name} is neither Parquet nor text in UTF-8, by its first line: save it as one"
+        )
+    if not line.strip() or line.startswith("#"):
+        raise ValueError(
+            f"{where} is {line[:60]!r}: remove the empty lines and remarks before the first row, "
+            "or the sign #, where it is the header"
+        )
+    signs = layout.separator or (excel[1].decode("latin-1") if excel else "")
+    signs = signs or "".join(sign for sign in TOLD if sign in line) or " "
+    rows = {sign: fields_of(line, sign) for sign in signs}
+    folded = {sign: [field.casefold() for field in row] for sign, row in rows.items()}
+    given, sought = list(layout.names), {one.casefold() for one in wanted}
+    if given:
+        fits = [sign for sign, row in rows.items() if len(row) == len(given)]
+    else:
+        fits = [sign for sign, row in folded.items() if sought and sought <= {*row}]
+    sign = fits[0] if fits else max(rows, key=lambda one: len(rows[one]))
+    if not given and not fits and any(NUMBER.fullmatch(field) for field in rows[sign]):
+        raise _no_header(where, line, len(rows[sign]), standard)
+    has_header = not given or folded[sign] == [one.casefold() for one in given]
+    if not has_header and not re.search(r"\d", line):
+        raise ValueError(
+            f"{where} seems to give names, {line[:100]!r}, and layout gives others: leave names= "
+            "out, and say which column is which with columns, as "
+            f'columns=["{standard[-1]}=..."]'
+        )
+    n_bytes += len(lines[n_lines]) if has_header else 0
+    return Header(sign, given or rows[sign], n_lines + has_header, n_bytes)
+
+
+def fields_of(line: str, separator: str) -> list[str]:
+    """Return the fields of one line, quoted or not, without blanks around them."""
+    try:
+        rows = csv.reader([line], delimiter=separator, skipinitialspace=separator != " ")
+        return [field.strip() for field in next(rows, [])]
+    except csv.Error:
+        return line.split(separator)
+
+
+def _no_header(where: str, line: str, n_columns: int, standard: Sequence[str]) -> ValueError:
+    names = ",".join([*standard, *(f"x{k}" for k in range(n_columns))][:n_columns][:N_SHOWN])
+    names += ",..." * (n_columns > N_SHOWN)
+    return ValueError(
+        f"{where} has values and not names: {line[:100]!r}. If the file has no header, give "
+        f"the names of its {n_columns} columns in their order, any for those that are not needed, "
+        f'as layout=["names={names}"]; if it has one, remove what stands before it, or say with '
+        "columns what is called how"
+    )
+
+
+def unreadable(
+    name: str, error: str, separator: str, n_columns: int, n_before: int = 0
+) -> ValueError:
+    """Return the error about a text that Arrow cannot read, which has skipped `n_before` lines."""
+    row = re.search(r"(?:Row #(\d+): )?Expected \d+ columns, got (\d+): (.*)", error, re.DOTALL)
+    if not row:
+        return ValueError(
+            f"{name} cannot be read as text separated by {separator!r} ({error[:150]}): give the "
+            'separator, as layout=["separator=semicolon"], or correct the line'
+        )
+    line = int(row[1]) + n_before if row[1] else 0
+    more = ""
+    if separator == " ":
+        more = (
+            "; or, where date and time are two fields, name all, as "
+            'layout=["names=DATE,TIME,..."], columns=["timestamp=DATE+TIME"]'
+        )
+    elif line in (1, 2):
+        more = '; or give the separator, as layout=["separator=semicolon"], or all names'
+    return ValueError(
+        f"{name}{f', line {line}' * bool(line)}: {n_columns} fields separated by {separator!r} "
+        f"were expected, and there are {row[2]}: {row[3][:100]!r}. Correct or remove the line: is "
+        f"it cut short, has it another separator, or a field without its quotes{more}?"
+    )
+
+
+# What helps with a value -----------------------------------------------------------------------
+
+
+def number_hint(text: str, decimal: str) -> str:
+    """Return what may help with a value that is no number."""
+    other = "," if decimal == "." else "."
+    if re.fullmatch(r"\s*-?\d{1,3}([,. '\xa0\u202f]\d{3})+([.,]\d+)?\s*", text):
+        return "write nothing between thousands" + (
+            f', or, if that is its decimal sign, give layout=["decimal={other}"]'
+            if re.fullmatch(rf"\s*-?\d+\{other}\d+\s*", text)
+            else ""
+        )
+    if re.fullmatch(rf"\s*-?\d*\{other}\d+\s*", text):
+        return f'if its numbers are written so give layout=["decimal={other}"]'
+    if re.match(r"\s*[^\w\s]{0,2}\d", text):
+        return "write the number alone; its unit stands in columns"
+    return f'if it stands for a missing value give layout=["missing={text[:LONGEST]}"]'
+
+
+def time_hint(value: str, layout: str = "", *, is_first: bool) -> str:
+    """Return what may help with a value, or a date and a time, that is no time as expected.
+
+    Parameters
+    ----------
+    value : str
+    layout : str
+        The format that is given; "" for none.
+    is_first : bool
+        Whether it is the first one: those before any other have been read.
+    """
+    value = value.strip()
+    if not re.search(r"\d", value):
+        return "correct or remove the line: is it a second header, or one of units?"
+    if re.search(r"(?:^|[ T])24:", value):
+        return "write midnight as 00:00:00 of the next day"
+    is_iso = ISO.fullmatch(value)
+    if is_iso and layout:
+        return "leave time= out of layout: it is ISO 8601, which needs no word"
+    if is_iso and time_formats(value[:19]):
+        return "others have a zone and this has none, or they have none: give all times with one"
+    if not is_first:
+        return "correct or remove the line: those before it are right"
+    if re.match(r"\d\d?:\d\d", value):
+        return (
+            'it has no date: give the column of dates too, as columns=["timestamp=DATE+TIME"], '
+            'or, with the date in the file\'s name, layout=["time=%H:%M:%S.%f"]'
+        )
+    if re.fullmatch(r"[\d.,]+[Ee]\+?\d+", value):
+        return "it has lost its last digits in a spreadsheet: export it anew, as text"
+    if re.fullmatch(r"[2-7]\d{4}[.,]\d+", value):
+        return "of days as Excel counts them export the text, yyyy-mm-dd hh:mm:ss"
+    number = re.fullmatch(r"(\d{10,19})(?:\.\d+)?", value)
+    unit = UNITS_OF_LENGTH.get(len(number[1])) if number else None
+    if unit:
+        return f'for {unit} since 1970 give layout=["time={unit}"] and time_zone="Europe/Paris"'
+    if re.search(r"\b(?!UTC|GMT)[A-Z]{3,4}$", value):
+        return "names of zones are not read: leave it out of the data, and give time_zone"
+    formats = ["%Y%m%d%H%M%S"] if number else time_formats(value) or ["%d.%m.%Y %H:%M:%S"]
+    return "give its format, as " + " or ".join(f'layout=["time={one}"]' for one in formats)
 
 
 def shown(names: Sequence[str]) -> str:

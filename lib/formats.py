@@ -1,7 +1,22 @@
-"""What a file is by its first bytes, never by its name: packed, a table, or something else."""
+"""What a file is by its first bytes, never by its name: packed, a table, or something else.
 
+Text is opened unpacked and in UTF-8, as a stream: memory holds a batch, whatever the size.
+"""
+
+import lzma
+import os
 import re
 import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import BinaryIO, NamedTuple
+
+from lib.ground.console import redact
+from lib.sources import is_litter
+
+import pyarrow as arrow
 
 ZIP, XZ, PARQUET = b"PK\x03\x04", b"\xfd7zXZ\0", b"PAR1"
 PACKED = {
@@ -12,6 +27,11 @@ PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
+STREAMS = ("gzip", "bz2", "zstd", "lz4")
+"""Packings that Arrow unpacks."""
+DAMAGED = (arrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+DAMAGED += (UnicodeDecodeError,)
+START, TAIL, MOST_REASON = 1 << 16, 200, 120
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BLANK = b"\xef\xbb\xbf \t\r\n"
 AS_CSV, AS_PARQUET = "write it as CSV or Parquet", "write its table as Parquet"
@@ -25,18 +45,19 @@ OTHERS = {
     b"<": ("a web page", FETCH),
     b"%PDF": ("a PDF", "fetch the table itself"),
     b"\x89HDF": ("HDF5", AS_PARQUET),
-    b"\x89PNG": ("a picture", "fetch the table itself"),
-    b"\xff\xd8\xff": ("a picture", "fetch the table itself"),
+    b"\x89PNG": ("a single picture", "fetch the table itself"),
+    b"\xff\xd8\xff": ("a single picture", "fetch the table itself"),
+    b"GIF8": ("a single picture", "fetch the table itself"),
+    b"RIFF": ("a single picture", "fetch the table itself"),
+    b"II*\0": ("a single picture", "fetch the table itself"),
+    b"MATLAB": ("a MATLAB file", AS_PARQUET),
     b"ARROW1": ("an Arrow (Feather) file", AS_PARQUET),
     b"FEA1": ("an old Feather file", AS_PARQUET),
     b"ORC": ("an ORC file", AS_PARQUET),
     b"Obj\x01": ("an Avro file", AS_PARQUET),
     b"SQLite format 3": ("a SQLite database", SQL),
     b"\x93NUMPY": ("a NumPy array", AS_PARQUET),
-    b"\x80\x02": ("a Python pickle", AS_PARQUET),
-    b"\x80\x03": ("a Python pickle", AS_PARQUET),
-    b"\x80\x04": ("a Python pickle", AS_PARQUET),
-    b"\x80\x05": ("a Python pickle", AS_PARQUET),
+    b"\x80": ("a Python pickle, which is not opened as it could run anything", AS_PARQUET),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", UNPACK),
     b"Rar!": ("a RAR archive", UNPACK),
     b"DBN": ("in Databento's own encoding", "ask for CSV, or write it as Parquet"),
@@ -51,6 +72,132 @@ def packing(start: bytes) -> str:
     return next((kind for sign, kind in PACKED.items() if start.startswith(sign)), "")
 
 
+def known(start: bytes) -> tuple[str, str]:
+    """Return what is known of a file that begins so and is no table, and what to do; "" if not."""
+    if start[257:262] == b"ustar":
+        return "a tar archive", UNPACK
+    starts = (start, start.lstrip(BLANK))
+    return next(
+        (told for sign, told in OTHERS.items() for s in starts if s.startswith(sign)), ("", "")
+    )
+
+
+class Told(NamedTuple):
+    """What a file is: how its content begins, what it was packed by, and how it is opened."""
+
+    start: bytes
+    packed: str
+    open: "Callable[[], AbstractContextManager[arrow.NativeFile]]"
+    is_plain: bool = True
+    """Whether its bytes are those of its content."""
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is Parquet, else it is text."""
+        return self.start.startswith(PARQUET)
+
+    def content(self) -> bytes:
+        """Return all of it."""
+        with self.open() as stream:
+            return b"".join(iter(partial(stream.read, 1 << 24), b""))
+
+
+def tell(name: str, opener: Callable[[], BinaryIO]) -> Told:
+    """Tell what a file is that holds a table, packed or not; refuse any other.
+
+    Raises
+    ------
+    ValueError
+        Says what it is instead, or that it has been cut short.
+    """
+    with opener() as stream:
+        packed = packing(start := stream.read(len(XZ)))
+    if not start:
+        raise ValueError(
+            f"{name} is empty: was it written to the end? Fetch it again, or leave it out"
+        )
+    opened = partial(_unpacked, name, opener)
+    start = _start(opened)
+    if start.startswith(PARQUET):
+        return Told(start, packed, opened, not packed)
+    require_text(start, name)
+    if not packed:
+        with opener() as stream:
+            stream.seek(max(stream.seek(0, os.SEEK_END) - TAIL, 0))
+            require_last_break(stream.read(), name)
+    is_utf8 = not start.startswith(UTF16)
+    if not is_utf8:
+        opened = partial(opened, encoding="utf-16")
+        start = _start(opened)
+    return Told(start, packed, opened, is_utf8 and not packed)
+
+
+@contextmanager
+def reading(name: str, errors: tuple[type[Exception], ...] = DAMAGED) -> Iterator[None]:
+    """Say of a file that raises one of `errors` that it is damaged; what readers say, they say."""
+    try:
+        yield
+    except errors as error:
+        if type(error) is ValueError:
+            raise
+        reason = redact(str(error))[:MOST_REASON]
+        raise ValueError(
+            f"{name} cannot be read, it may be cut short or damaged ({reason}): fetch it again"
+        ) from None
+
+
+class _Tap:
+    """A stream that ends once it is shut: Arrow reads ahead of what is taken from it."""
+
+    closed, is_shut = False, False
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        """Return so many bytes, fewer at the end."""
+        return b"" if self.is_shut else self.stream.read(n_bytes)
+
+    def close(self) -> None:
+        """Leave the stream to whoever has opened it."""
+
+
+def _start(opened: "Callable[[], AbstractContextManager[arrow.NativeFile]]") -> bytes:
+    with opened() as stream:
+        return stream.read(START)
+
+
+@contextmanager
+def _unpacked(
+    name: str, opener: Callable[[], BinaryIO], encoding: str = ""
+) -> Iterator[arrow.NativeFile]:
+    """Open a file, unpack it if it is packed, and give its text in UTF-8."""
+    with opener() as stream:
+        kind = packing(stream.read(len(XZ)))
+        stream.seek(0)
+        if kind == "zip":
+            stream = _member(name, stream)
+        elif kind == "xz":
+            stream = lzma.LZMAFile(stream)
+        tap = _Tap(stream)
+        text = arrow.PythonFile(tap, mode="r")
+        text = arrow.CompressedInputStream(text, kind) if kind in STREAMS else text
+        try:
+            yield arrow.transcoding_input_stream(text, encoding, "utf-8") if encoding else text
+        finally:
+            tap.is_shut = True
+
+
+def _member(name: str, stream: BinaryIO) -> BinaryIO:
+    """Open the one table in a zip archive."""
+    archive = zipfile.ZipFile(stream)
+    table = table_in(archive, name)
+    try:
+        return archive.open(table)
+    except (RuntimeError, NotImplementedError) as error:  # a password, an unknown method
+        raise ValueError(f"{name} cannot be unpacked ({error}): unpack it yourself") from None
+
+
 def require_text(start: bytes, name: str) -> None:
     """Raise where what is not packed (any more), and no Parquet, is no text either.
 
@@ -59,15 +206,11 @@ def require_text(start: bytes, name: str) -> None:
     ValueError
         Says what it is instead, and what to do.
     """
-    if start[257:262] == b"ustar":
-        raise ValueError(f"{name} is a tar archive, not text or Parquet: {UNPACK}")
-    if start.startswith(PARQUET):
-        raise ValueError(f"{name} is Parquet that was packed once more: unpack it")
     if packing(start):
         raise ValueError(f"{name} is packed twice, or an archive within another: unpack it")
-    for sign, (what, remedy) in OTHERS.items():
-        if start.startswith(sign) or start.lstrip(BLANK).startswith(sign):
-            raise ValueError(f"{name} is {what}, not text or Parquet: {remedy}")
+    what, remedy = known(start)
+    if what:
+        raise ValueError(f"{name} is {what}, not text or Parquet: {remedy}")
     zeros = 0 if start.startswith(UTF16) else start.count(0)
     if zeros > len(start) // 100 or (zeros and b"\0" in start[:16]):
         raise ValueError(
@@ -84,17 +227,6 @@ def require_text(start: bytes, name: str) -> None:
         raise ValueError(
             f"{name} is no table: its first {len(start):,} bytes are one line without an end. Was "
             "it written to the end? Fetch it again"
-        )
-
-
-def require_header(line: str, name: str) -> None:
-    """Raise where the first line of a text is none of a table, and say what to do with it."""
-    if not line.strip():
-        raise ValueError(f"{name}, line 1 is empty: remove the empty lines before the first row")
-    if line.startswith("#"):
-        raise ValueError(
-            f"{name}, line 1 begins with #, {line[:60]!r}: remove the remarks before the first "
-            "row, or the sign, where it is the header"
         )
 
 
@@ -116,26 +248,6 @@ def require_last_break(end: bytes, name: str) -> None:
         )
 
 
-def fields_error(
-    name: str, line: str, n_expected: int, n_found: str, separator: str, shown: str
-) -> ValueError:
-    """Return the error about a line with another number of fields."""
-    where = f"{name}, line {line}" if line else name
-    more = ""
-    if separator == " ":
-        more = (
-            "; or, where date and time are two fields, name all, as "
-            'layout=["names=DATE,TIME,..."], columns=["timestamp=DATE+TIME"]'
-        )
-    elif line in ("1", "2"):
-        more = '; or give the separator, as layout=["separator=semicolon"], or all names'
-    return ValueError(
-        f"{where}: {n_expected} fields separated by {separator!r} were expected, and there are "
-        f"{n_found}: {shown[:100]!r}. Correct or remove the line: is it cut short, has it another "
-        f"separator, or a field without its quotes{more}?"
-    )
-
-
 def table_in(archive: zipfile.ZipFile, name: str) -> str:
     """Return the name of the one table in a zip archive; notes beside it do not count.
 
@@ -144,7 +256,7 @@ def table_in(archive: zipfile.ZipFile, name: str) -> str:
     ValueError
         If there is none, or more than one.
     """
-    names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX/" not in n]
+    names = [n for n in archive.namelist() if not n.endswith("/") and not is_litter(n)]
     if "[Content_Types].xml" in names:
         raise ValueError(f"{name} is an Excel workbook: {SAVE}")
     tables = [n for n in names if n.lower().endswith((".csv", ".tsv", ".parquet"))]

@@ -100,6 +100,18 @@ class Look:
         return "\n\n".join(blocks)
 
 
+def column_row(
+    ours: str, theirs: Sequence[str], unit: str, written: str, meant: object
+) -> dict[str, str]:
+    """Return what is shown of a column: its names, and what stands in its first row and means."""
+    return {
+        "column": ours,
+        "in the data": "+".join(theirs) + (f" [{unit}]" if unit else ""),
+        "first value": written,
+        "is": _text(meant),
+    }
+
+
 def look_at_frame(frame: pd.DataFrame, counts: Mapping[str, int], facts: Mapping) -> Look:
     """Return what there is to see in any table."""
     columns = pd.DataFrame(

@@ -5,13 +5,20 @@ raised shows `redact(source)` instead.
 """
 
 import posixpath
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from lib.ground.console import redact, say
 from lib.ground.files import ROOT, data_dir, state_dir
+
+TABLES = re.compile(r"\.(parquet|zip|(csv|txt|tsv)(\.(gz|zip|bz2|xz|zst))?)$", re.IGNORECASE)
+"""How the files of a folder end that are read as tables."""
+TABLE = "table, .csv, .txt or .tsv, packed or not, .parquet or .zip"
+LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+"""What operating systems leave behind, beside names that begin with a dot."""
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -68,24 +75,17 @@ def find_file(path: str, *, hint: str = "") -> Path:
 
 
 def list_files(
-    source: str,
-    *,
-    folder: str = "",
-    endings: Sequence[str] = (),
-    hint: str = "",
-    deep: bool = False,
+    source: str, *, folder: str = "", hint: str = "", deep: bool = False
 ) -> list[tuple[str, Callable[[], BinaryIO]]]:
     """Return the name of every file that `source` stands for, and how to open it; read nothing.
 
     Parameters
     ----------
     source : str
-        A path, glob, folder or fsspec URL of either.
+        A path, glob, folder or fsspec URL of either. Of a folder the files count whose names end
+        as those of tables do, see `TABLES`. What operating systems leave behind never does.
     folder : str
         Of a folder take the files in this folder within it, where there is one.
-    endings : sequence of str
-        How the names of the files in a folder end; others are left out. Without it a folder is
-        refused.
     hint : str
         What else the caller takes, for the message about a path where nothing is.
     deep : bool
@@ -112,38 +112,39 @@ def list_files(
             system, path = fsspec.url_to_fs(place)
             is_web = place.startswith("http")  # which knows neither folders nor globs
             if system.isfile(path):
-                found = [path]
-            elif deep and not is_web and system.isdir(path):
+                return [(redact(path.rsplit("/", 1)[-1]), partial(system.open, path, "rb"))]
+            is_folder = not is_web and system.isdir(path)
+            if is_folder and deep:
                 found = sorted(system.find(path))
-                if not found:
-                    raise ValueError(f"{shown} is an empty folder: name one that holds the data")
-            elif not is_web and system.isdir(path):
-                found = _files_in(system, path, shown, folder, endings)
+            elif is_folder:
+                found = _tables_in(system, path, folder)
             elif not is_web and any(sign in path for sign in "*["):
                 found = sorted(match for match in system.glob(path) if system.isfile(match))
             else:
-                found = []
-        except ValueError:
-            raise
+                continue
         except Exception as error:  # every file system and protocol has errors of its own
             raise _unreadable(error, place, shown) from None
-        if found:
-            inside = deep and system.isdir(path)
-            names = [_name_in(path, file) for file in found] if inside else _names(found, folder)
-            names = [redact(name) for name in names]
-            opens = [partial(system.open, file, "rb") for file in found]
-            return list(zip(names, opens, strict=True))
+        root = path.rstrip("/") if is_folder and deep else _shared(found, folder)
+        named = [(file.removeprefix(root).lstrip("/"), file) for file in found]
+        named = [(name, file) for name, file in named if not is_litter(name)]
+        if named:
+            return [(redact(name), partial(system.open, file, "rb")) for name, file in named]
+        if is_folder:
+            raise _none_in(system, path, shown, "file" if deep else TABLE)
     if "://" in source:
         raise ValueError(f"no file matches {shown}: correct the address")
     raise _nothing_found(source, hint)
 
 
-def _names(paths: list[str], folder: str) -> list[str]:
-    """Return paths without the folders that all have, except for `folder`."""
-    parents = [path.split("/")[:-1] for path in paths]
-    n_same = len(posixpath.commonprefix(parents))
-    n_same -= bool(folder) and parents[0][:n_same][-1:] == [folder]
-    return ["/".join(path.split("/")[n_same:]) for path in paths]
+def is_litter(path: str) -> bool:
+    """Whether a file, by its path in a source, is none that a person has put there."""
+    return any(part in LITTER or re.match(r"\.+[^.]", part) for part in path.split("/"))
+
+
+def _shared(paths: list[str], folder: str) -> str:
+    """Return the folder that holds all paths, without `folder`, which stays in their names."""
+    shared = posixpath.commonprefix([path.split("/")[:-1] for path in paths])
+    return "/".join(shared[:-1] if folder and shared[-1:] == [folder] else shared)
 
 
 def read_file(opened: Callable[[], BinaryIO], source: str) -> bytes:
@@ -155,34 +156,19 @@ def read_file(opened: Callable[[], BinaryIO], source: str) -> bytes:
         raise _unreadable(error, source, redact(source)) from None
 
 
-def _files_in(
-    system: "AbstractFileSystem", path: str, shown: str, folder: str, endings: Sequence[str]
-) -> list[str]:
-    """Return the files in the folder `path`, or in its `folder`; there must be one."""
-    if not endings:
-        raise ValueError(f"{shown} is a folder: name a file in it, or a glob: {shown}/*")
-    if folder and system.isdir(f"{path}/{folder}"):
-        path, shown = f"{path}/{folder}", f"{shown}/{folder}"
-    inside = {item["name"].rstrip("/"): item["type"] for item in system.ls(path, detail=True)}
-    files = sorted(name for name, kind in inside.items() if kind == "file")
-    found = [name for name in files if name.lower().endswith(tuple(endings))]
-    if not found:
-        folders = sorted(name.rsplit("/", 1)[-1] for name in inside.keys() - {*files})
-        within = f"; it holds the folders {', '.join(folders)}" if folders else ""
-        raise ValueError(
-            f"no file in the folder {shown} ends in {', '.join(endings)}{within}: name one of them"
-        )
-    return found
+def _tables_in(system: "AbstractFileSystem", path: str, folder: str) -> list[str]:
+    """Return the files of tables in a folder, or in the `folder` within it."""
+    path = f"{path}/{folder}" if folder and system.isdir(f"{path}/{folder}") else path
+    files = (item["name"] for item in system.ls(path, detail=True) if item["type"] == "file")
+    return sorted(name for name in files if TABLES.search(name))
 
 
-def _name_in(path: str, file: str) -> str:
-    """Return what a file is called in the folder `path`, with its folders where `path` is one."""
-    within = file.removeprefix(path.rstrip("/") + "/")
-    return within if within != file else _base(file)
-
-
-def _base(file: str) -> str:
-    return file.rsplit("/", 1)[-1]
+def _none_in(system: "AbstractFileSystem", path: str, shown: str, what: str) -> ValueError:
+    inside = system.ls(path, detail=True)
+    folders = sorted(item["name"].rstrip("/") for item in inside if item["type"] == "directory")
+    names = ", ".join(name.rsplit("/", 1)[-1] for name in folders)
+    way = f"; it holds the folders {names}: name one of them" if folders else ": name another one"
+    return ValueError(f"the folder {shown} holds no {what}{way}")
 
 
 def _places(source: str) -> "list[Path | UPath]":

@@ -306,7 +306,9 @@ def test_hundred_classes_are_read_for_python_and_binary(put):
 
 def test_no_pickle_but_a_batch_is_opened(put, tmp_path):
     path = put(pickle.dumps({"data": 1}), "digits.pkl")
-    refuses("mnist", path, "digits.pkl is a pickle, which is not opened as it could run anything")
+    refuses(
+        "mnist", path, "digits.pkl is a Python pickle, which is not opened as it could run anything"
+    )
 
 
 def test_names_of_batches_are_those_of_the_archive(put, objects):

@@ -146,7 +146,7 @@ def test_nothing_is_written_beside_the_archive(put, tmp_path, objects, monkeypat
 def test_source_that_is_nowhere_says_what_else_there_is(tmp_path):
     with pytest.raises(ValueError, match='no file matches .* give "sample" or "keras"'):
         load_images("mnist", "no/such.npz")
-    with pytest.raises(ValueError, match="is an empty folder: name one that holds"):
+    with pytest.raises(ValueError, match="holds no file: name another one"):
         load_images("cifar10", str(tmp_path))
 
 

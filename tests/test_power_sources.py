@@ -127,8 +127,10 @@ def test_file_with_the_signs_of_a_glob_in_its_name_is_read(tmp_path):
     assert len(load_power(str(tmp_path / "power[1].txt"))) == 2
 
 
-def test_folder_asks_for_a_glob(tmp_path):
-    with pytest.raises(ValueError, match=r"is a folder: name a file in it, or a glob"):
+def test_folder_without_a_table_is_refused_and_names_its_folders(tmp_path):
+    (tmp_path / "house 1").mkdir()
+    (tmp_path / "notes.md").write_text("nothing")
+    with pytest.raises(ValueError, match="holds no table, .csv.*; it holds the folders house 1"):
         load_power(str(tmp_path))
 
 

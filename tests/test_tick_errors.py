@@ -75,7 +75,7 @@ def test_parquet_that_is_cut_is_refused(tmp_path, put):
         (f"{at(2)},101,many", "line 4: size is 'many'; a number was expected"),
         ("9:30,101,1", "line 4: the timestamp is '9:30'; a time as 2013-10-07 09:30"),
         (",101,1", "line 4: the timestamp is ''; a time"),
-        ("2013-10-07T13:30:02Z,101,1", "line 4: the timestamp is .* without a zone"),
+        ("2013-10-07T13:30:02Z,101,1", "line 4: the timestamp is .* others have a zone and this"),
         (f"{at(2)},101", "line 4: 3 fields .* were expected, and there are 2"),
     ],
 )

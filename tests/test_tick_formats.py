@@ -131,13 +131,13 @@ def test_zip_of_several_tables_is_refused_with_their_names(tmp_path):
     ("data", "message"),
     [
         (TEXT.encode("utf-16-le"), "is it UTF-16"),
-        (TEXT.replace("size", "größe").encode("latin-1"), "text in UTF-8, by its first line"),
+        (TEXT.replace("size", "größe").encode("latin-1"), "no column 'size' .*'größe'"),
         (b'{"price": 1}', "is JSON"),
         (b"<!DOCTYPE html>", "is a web page, .*: fetch the file itself"),
         (b"\x89HDF\r\n\x1a\n", "is HDF5, .*: write its table as Parquet"),
         (bytes(range(256)), "is neither text nor Parquet"),
         (gzip.compress(gzip.compress(TEXT.encode(), mtime=0), mtime=0), "packed twice"),
-        (f"\n{TEXT}".encode(), "line 1 is empty"),
+        (f"\n{TEXT}".encode(), "line 1 is '': remove the empty lines"),
     ],
 )
 def test_other_formats_are_called_by_their_name_and_never_damaged(tmp_path, put, data, message):
@@ -191,7 +191,7 @@ def test_header_in_other_case_with_quotes_and_blanks_is_the_same(put, load):
 @pytest.mark.parametrize("header", ["timestamp,price,size,price", "timestamp,PRICE,size,Price"])
 def test_column_that_is_there_twice_is_refused(put, tmp_path, header):
     path = put([f"{line},1" for line in LINES], header=header)
-    refuses(tmp_path, path, "ticks.csv has 2 columns 'price'", **UTC)
+    refuses(tmp_path, path, "ticks.csv has 'price' 2 times among its columns", **UTC)
 
 
 def test_file_without_a_header_shows_how_to_name_its_columns(put, load, tmp_path):
@@ -205,7 +205,7 @@ def test_file_without_a_header_shows_how_to_name_its_columns(put, load, tmp_path
 def test_names_given_are_checked_against_the_first_line(put, load, tmp_path):
     path = put(TEXT.encode())
     assert told(load, path, layout=["names=Timestamp,price,size"])[1] == [50.01, 50.02]
-    for names, message in (("a,b", "layout names 2 columns"), ("a,b,c", "seems to give names")):
+    for names, message in (("a,b", "seems to give names"), ("a,b,c", "seems to give names")):
         refuses(tmp_path, path, f"line 1.* {message}", layout=[f"names={names}"], **UTC)
 
 
@@ -306,6 +306,10 @@ def test_column_with_one_side_late_counts_from_its_first_row(put, load, batch_ro
         ("20240304143000000", "20240304143001000"),
         ("20240304T143000Z", "20240304T143001Z"),
         ("20240304 14:30:00.000", "20240304 14:30:01.000"),
+        ("20240304-14:30:00", "20240304-14:30:01.000"),
+        ("2024-03-04D14:30:00.000000000", "2024-03-04D14:30:01.000000000"),
+        ("4-Mar-2024 14:30:00", "04-Mar-2024 14:30:01.0"),
+        ("2024-03-04 02:30:00 PM", "2024-03-04 02:30:01.000 PM"),
         ("1709562600", "1709562601.0"),
         ("1709562600.000000", "1709562601"),
         ("1709562600000", "1709562601000000"),
@@ -336,7 +340,6 @@ def test_fractions_of_epoch_seconds_are_right_to_the_microsecond(put, load):
     [
         ("04.03.2024 14:30:0{}.000", "time=%d.%m.%Y %H:%M:%S.%f"),
         ("03/04/2024 02:30:0{} PM", "time=%m/%d/%Y %I:%M:%S %p"),
-        ("4-Mar-2024 14:30:0{}", "time=%d-%b-%Y %H:%M:%S"),
         ("04.03.24 14:30:0{}", "time=%d.%m.%y %H:%M:%S"),
     ],
 )
@@ -412,7 +415,7 @@ def test_compact_dates_are_read_from_whole_numbers_of_parquet_too(tmp_path, load
     "entry", ["price=", "price=a+b", "price.x=1", "side.A=2", "timestamp=a+b+c"]
 )
 def test_columns_that_cannot_be_are_refused(put, tmp_path, entry):
-    refuses(tmp_path, put(TEXT.encode()), "columns gives", columns=[entry], **UTC)
+    refuses(tmp_path, put(TEXT.encode()), "columns (gives|has)", columns=[entry], **UTC)
 
 
 @pytest.mark.parametrize(("number", "unit"), [(2**62, "ms"), (2**63 - 1, "us"), (-(2**62), "us")])

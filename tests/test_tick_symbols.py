@@ -4,7 +4,7 @@ from lib.ground import layout
 from lib.ground.folder import MAPPED, look_at
 from lib.ground.runs import gather, note_start
 from lib.run import open_run
-from lib.tick.symbols import list_symbols
+from lib.tick.names import list_symbols
 
 import pytest
 from serving import executed_here

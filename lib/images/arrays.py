@@ -10,27 +10,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lib.images.files import BadImages, File, reading
+from lib.dialect import fields_of
+from lib.formats import PARQUET, START, UTF16, known
+from lib.images.files import BadImages, File, few, reading
 
 import numpy as np
 
 IDX = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-OTHERS = {
-    b"\x89HDF": "HDF5",
-    b"MATLAB 7.3": "MATLAB's version 7.3",
-    b"PAR1": "Parquet",
-    b"ARROW1": "Arrow",
-    b"\x80": "a pickle, which is not opened as it could run anything",
-    b"\x89PNG": "a single picture",
-    b"\xff\xd8\xff": "a single picture",
-    b"<": "a web page",
-    b"{": "JSON",
-    b"[": "JSON",
-    b"\xff\xfe": "text in UTF-16, which is to be saved in UTF-8",
-    b"\xfe\xff": "text in UTF-16, which is to be saved in UTF-8",
-    b"Rar!": "a rar archive",
-    b"7z": "a 7z archive",
-}
 WAYS = (
     "make an .npz of it, np.savez('images.npz', x_train=…, y_train=…, x_test=…, y_test=…), of "
     "pixels from 0 to 255; or give idx, npz, npy, CSV with a row of pixels for each image, MATLAB "
@@ -54,15 +40,17 @@ def read_arrays(file: File, label: str = "") -> list[Found]:
     ``label``.
     """
     content, place = file.read(), file.place
-    other = next((name for start, name in OTHERS.items() if content.startswith(start)), "")
-    if other:
-        raise BadImages(f"{place} is {other}: {WAYS}")
-    if content[:2] == b"\0\0" and content[2:3] and content[2] in IDX:
+    if content.startswith(UTF16):
+        with reading(place, "text in UTF-16"):
+            content = content.decode("utf-16").encode()
+    if content[:2] == b"\0\0" and len(content) > 3 and content[2] in IDX and content[3] <= 4:
         arrays = {"": _idx(content, place)}
     elif content.startswith((b"PK", b"\x93NUMPY")):
         arrays = _numpy(content, place)
-    elif content.startswith(b"MATLAB"):
+    elif content.startswith(b"MATLAB 5"):
         arrays = _matlab(content, place)
+    elif other := "Parquet" if content.startswith(PARQUET) else known(content[:START])[0]:
+        raise BadImages(f"{place} is {other}: {WAYS}")
     else:
         arrays, label = _csv(content, label, place), ""
     refuse_label(label, place)
@@ -129,14 +117,13 @@ def _csv(content: bytes, label: str, place: str) -> dict[str, np.ndarray]:
 
     first = content[: 1 << 20].split(b"\n", 1)[0].decode("utf-8-sig", errors="replace").strip()
     separator = max(",;\t", key=first.count)
-    values = [value.strip().strip('"') for value in first.split(separator)]
+    values = fields_of(first, separator)
     if len(values) < 2 or b"\0" in content[:4096]:
         raise BadImages(f"{place} is cut short, or of no form that is known: {WAYS}")
-    is_named = any(re.search(r"[^\d.+-]", value) for value in values)
+    others = [value for k, value in enumerate(values, 1) if str(k) != label]
+    is_named = any(re.search(r"[^\d.+-]", value) for value in others)
     names = values if is_named else [str(k) for k in range(1, len(values) + 1)]
-    at = _label_column(
-        names, label, f"{len(values)} ({', '.join(map(repr, values[:4]))}, …)", place
-    )
+    at = _label_column(names, label, few(values), place)
     side = _side(names[:at] + names[at + 1 :], place)
     keys = [str(k) for k in range(len(names))]
     types = dict.fromkeys(keys, pa.uint8()) | {keys[at]: pa.string()}
@@ -148,13 +135,11 @@ def _csv(content: bytes, label: str, place: str) -> dict[str, np.ndarray]:
             csv.ConvertOptions(column_types=types, null_values=[]),
         )
     except pa.ArrowInvalid as error:
-        told = re.sub(r"(got \d+): .*", r"\1", str(error).replace("Row #", "line "), flags=re.S)[
-            :200
-        ]
+        told = re.sub(r"(got \d+): .*", r"\1", str(error).replace("Row #", "line "), flags=re.S)
         told = re.sub(r"CSV column #(\d+)", lambda match: f"column {names[int(match[1])]}", told)
         raise BadImages(
-            f"{place}: {told}. Each line must hold a label and {side * side} pixels, whole numbers "
-            "from 0 to 255: mend it, or fetch it again if it is cut short"
+            f"{place}: {told[:200]}. Each line must hold a label and {side * side} pixels, whole "
+            "numbers from 0 to 255: mend it, or fetch it again if it is cut short"
         ) from None
     pixels = [table.column(key).to_numpy() for k, key in enumerate(keys) if k != at]
     x = np.stack(pixels, axis=1).reshape(-1, side, side)
@@ -169,9 +154,9 @@ def _label_column(names: Sequence[str], label: str, shown: str, place: str) -> i
     if len(found) != 1:
         raise BadImages(
             f"{place}, line 1 has {'more than one' if found else 'no'} column {label or 'label'!r} "
-            f'among {shown}: say which one holds the labels, columns=["label=class"], or by '
-            'number, columns=["label=1"], where line 1 names none; images without labels cannot be '
-            "used"
+            f"among {len(names)} ({shown}): say which one holds the labels, "
+            'columns=["label=class"], or by number, columns=["label=1"], where line 1 names none; '
+            "images without labels cannot be used"
         )
     return found[0]
 
@@ -182,8 +167,7 @@ def _side(pixels: Sequence[str], place: str) -> int:
     if side * side != len(pixels):
         raise BadImages(
             f"{place} has {len(pixels)} columns beside the label, which make no square: a grey "
-            f"image of 28 x 28 pixels has 784. Remove the others; the first are "
-            f"{', '.join(map(repr, pixels[:3]))}, the last is {pixels[-1]!r}"
+            f"image of 28 x 28 pixels has 784. Remove the others of {few(pixels)}"
         )
     numbers = [re.fullmatch(r"\D*(\d+)", name) for name in pixels]
     for before, after in itertools.pairwise(numbers) if all(numbers) else ():

@@ -11,17 +11,15 @@ import lzma
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from lib.ground.console import redact
-from lib.sources import list_files, read_file
+from lib.sources import is_litter, list_files, read_file
 
 PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ": lzma.decompress}
-LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
-"""What operating systems leave behind, beside names that begin with a dot."""
 BESIDE = (".txt", ".md", ".rst", ".html", ".htm", ".json", ".xml", ".yaml", ".yml", ".pdf", ".log")
 BESIDE += ("readme", "license", "licence")
 """How files end that may lie beside images and are none; they are not read, which is noted."""
@@ -35,6 +33,11 @@ REASONS = {
 
 class BadImages(ValueError):
     """What cannot be used: the message says what it is, what is wrong, and what to give."""
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names beside each other, of many the first and the last."""
+    return ", ".join(names[:5]) + (f", … {names[-1]}" if len(names) > 5 else "")
 
 
 @contextmanager
@@ -80,7 +83,6 @@ def files_of(source: str) -> list[File]:
         File(path, f"{shown}: {path}" if len(listed) > 1 else shown, partial(read_file, to, source))
         for path, to in listed
     ]
-    files = [file for file in files if not _is_litter(file.path)]
     files = members(files[0]) if len(files) == 1 else files
     if not files:
         raise BadImages(f"{shown} holds no file of images: name one that does")
@@ -104,8 +106,4 @@ def members(file: File) -> list[File]:
         else:
             return alone
     found = [File(path, f"{file.place}: {path}", partial(bytes, data)) for path, data in inside]
-    return [file for file in found if not _is_litter(file.path)]
-
-
-def _is_litter(path: str) -> bool:
-    return any(part in LITTER or re.match(r"\.+[^.]", part) for part in path.split("/"))
+    return [file for file in found if not is_litter(file.path)]

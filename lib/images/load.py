@@ -12,10 +12,10 @@ from lib.dialect import read_columns
 from lib.ground.console import redact
 from lib.images.arrays import read_arrays, refuse_label
 from lib.images.cifar_files import read_cifar
-from lib.images.files import BESIDE, files_of, members
+from lib.images.files import BESIDE, few, files_of, members
 from lib.images.pictures import read_pictures
 from lib.images.roles import STANDARD, Pair, pairs_of
-from lib.images.rules import check_pairs, check_size, few, number_classes, two_parts
+from lib.images.rules import check_pairs, check_size, number_classes, two_parts
 from lib.images.sample import sample_digits, sample_objects
 from lib.images.sets import ImageSet, images_digest, take_images
 from lib.looks import names_look

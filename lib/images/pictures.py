@@ -16,7 +16,7 @@ from lib.images.rules import check_sides
 import numpy as np
 
 FORM = "PNG or JPEG"
-ENDINGS = (".png", ".jpg", ".jpeg")
+ENDINGS = (".png", ".jpg", ".jpeg", ".jfif")
 TABLES = (".csv", ".mat")  # may lie beside pictures, too
 WANTED = (
     "give a folder that holds a folder for each class, or train and test and in them a folder for "

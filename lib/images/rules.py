@@ -7,7 +7,7 @@ a size was asked for.
 from collections.abc import Mapping, Sequence
 
 from lib.images.arrays import Found
-from lib.images.files import BadImages
+from lib.images.files import BadImages, few
 from lib.images.roles import Pair
 from lib.images.sets import LEAST_CLASSES, MOST_CLASSES, split_test
 
@@ -136,7 +136,7 @@ def two_parts(
         told = ", ".join(sorted(part or "without a name" for part in parts))
         raise BadImages(
             f"{name} has the parts {told}: give train and test (with validation or without), or "
-            "train alone, and a test is split off"
+            "train alone, and a test is split off; a validation part alone, renamed, is a test"
         )
     ((x, y),) = parts.values()
     try:
@@ -195,8 +195,3 @@ def number_classes(
             )
     numbers = (np.searchsorted(labels, y).astype(np.uint8) for y in (y_train, y_test))
     return *numbers, classes
-
-
-def few(names: Sequence[str]) -> str:
-    """Return names beside each other, of many the first and the last."""
-    return ", ".join(names[:5]) + (f", … {names[-1]}" if len(names) > 5 else "")

@@ -224,7 +224,7 @@ def _limit_hint(column: str, value: float) -> str:
         return f". For a house that feeds in give min_power_kw=-20, or what it may be; {absent}"
     return (
         '. For another unit give columns=["power_kw=<name> [W]"]; for a larger connection '
-        f"max_power_kw={value:.0f}; {absent}"
+        f"max_power_kw={value:.0f}; of a meter that counts up give the differences; {absent}"
     )
 
 

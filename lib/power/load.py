@@ -4,13 +4,13 @@ See `lib.power.frame` for what that frame is and what is checked.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 
-from lib.formats import PARQUET
+from lib.formats import Told, reading, tell
 from lib.looks import names_look
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, count_rows, join
 from lib.power.iceberg import PREFIX, read_iceberg
-from lib.power.packed import as_utf8, unpack
 from lib.power.sample import sample_power
 from lib.power.source import TIME, UNITS, Source, clock_of, describe_source
 from lib.power.sql import read_sql
@@ -46,7 +46,7 @@ def load_power(
 
         - ``"sample"``: made-up readings, see `lib.power.sample`;
         - ``"uci"``: UCI's archive 235, downloaded once, see `fetch_uci`;
-        - a path, glob or URL (``https://``, ``s3://``, ``memory://``, any fsspec scheme) of
+        - a path, folder, glob or URL (``https://``, ``s3://``, ``memory://``, any fsspec scheme) of
 
           - text with a header, ``Date`` (day first, or ISO 8601) and ``Time``, or one column
             ``datetime`` (``ts``, ``timestamp``, ``time``, ``date``) in ISO 8601, without a zone;
@@ -56,7 +56,7 @@ def load_power(
           - Parquet with either kind of time column, or with the times as its index.
 
           A relative path is looked up in ``DATA_DIR`` and then in the repository. The files of a
-          glob are put in order of time;
+          folder or glob are put in order of time;
         - ``"sql:<SQLAlchemy URL>#<table or SELECT>"``, see `read_sql`;
         - ``"iceberg:<catalog>.<namespace>.<table>"``, see `lib.catalogs.load_table`.
 
@@ -129,20 +129,23 @@ def load_power(
 
 def read_part(data: bytes, name: str, source: Source) -> Part:
     """Read the content of one file, of whatever format its first bytes say it is."""
-    if not data:
-        raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
-    text, is_packed = unpack(data, name)
-    if text.startswith(PARQUET):
-        try:
-            table = pd.read_parquet(BytesIO(text))
-        except Exception as error:  # a damaged file may raise nearly anything
-            raise ValueError(f"{name} is cut short or damaged ({error}): fetch it again") from error
-        return from_table(with_index(table, source), name, source)
-    return read_text(as_utf8(text, name), name, source, complete=is_packed)
+    told, content = unpack(data, name)
+    if told.is_parquet:
+        return from_table(read_parquet(content, name, source), name, source)
+    return read_text(content, name, source)
 
 
-def with_index(table: pd.DataFrame, source: Source) -> pd.DataFrame:
+def unpack(data: bytes, name: str) -> tuple[Told, bytes]:
+    """Return what a file is, and its content unpacked, text in UTF-8."""
+    with reading(name):
+        told = tell(name, partial(BytesIO, data))
+        return told, data if told.is_plain else told.content()
+
+
+def read_parquet(content: bytes, name: str, source: Source) -> pd.DataFrame:
     """Return a table with its index as a column, where it has a name or is its time."""
+    with reading(name, (Exception,)):  # a damaged file may raise nearly anything
+        table = pd.read_parquet(BytesIO(content))
     has_clock = TIME in source.columns or clock_of([str(c).lower() for c in table.columns])
     if isinstance(table.index, pd.DatetimeIndex) and not has_clock:
         return table.rename_axis("ts").reset_index()

@@ -1,21 +1,19 @@
 """What a house's readings are, as they will be read, and what is odd about them."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from lib.dialect import shown
-from lib.formats import PARQUET, packing
+from lib.dialect import fields_of, shown
+from lib.formats import START
 from lib.frames import gap_report, grid_step
-from lib.looks import Look, model_name, odd_columns
+from lib.looks import Look, column_row, model_name, odd_columns
 from lib.power.columns import COLUMNS
 from lib.power.features import PowerOptions
-from lib.power.load import load_power, read_part, with_index
-from lib.power.packed import as_utf8, unpack
+from lib.power.load import load_power, read_parquet, read_part, unpack
 from lib.power.reach import check_rows, fitting
 from lib.power.source import TIME, Source, columns_of, describe_source
-from lib.power.text import fields_of, read_header
+from lib.power.text import header_of
 from lib.sources import list_files, read_file
 
 import pandas as pd
@@ -68,24 +66,33 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
     name, opened = files[0]
     data = read_file(opened, source)
     facts = {"file": name + (f", the first of {len(files):,}" if len(files) > 1 else "")}
-    table, _ = unpack(data, name)
-    if table.startswith(PARQUET):
+    told, content = unpack(data, name)
+    if told.is_parquet:
         facts["format"] = "Parquet"
-        row = with_index(pd.read_parquet(BytesIO(table)), written).iloc[0]
+        row = read_parquet(content, name, written).iloc[0]
         names, values = [str(column) for column in row.index], list(map(str, row))
     else:
-        text = as_utf8(table, name)
-        separator, names, start = read_header(text, name, written)
-        line = text[start:].partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
-        values = fields_of(line, separator)
-        facts |= {"format": "text", "separator": repr(separator)}
-        facts["header"] = "line 1" if start else "none: layout names the columns"
-    if packing(data):
-        facts["packed by"] = packing(data)
+        header = header_of(content, name, written)
+        line = content[header.n_bytes : header.n_bytes + START].splitlines()[0]
+        names = header.names
+        values = fields_of(line.decode("utf-8", "replace"), header.separator)
+        facts |= header.facts
+    if told.packed:
+        facts["packed by"] = told.packed
     times, places = columns_of(names, name, written)
     first = read_part(data, name, written).frame.iloc[0]
-    columns = [_column(TIME, times, names, values, first.name, written)]
-    columns += [_column(c, [at], names, values, first[c], written) for c, at in places.items()]
+    units = {ours: column.unit for ours, column in written.columns.items()}
+    places_of = {TIME: times, **{ours: [at] for ours, at in places.items()}}
+    columns = [
+        column_row(
+            ours,
+            [names[k] for k in at],
+            units.get(ours, ""),
+            " ".join(values[k] for k in at),
+            first.name if ours == TIME else first[ours],
+        )
+        for ours, at in places_of.items()
+    ]
     unread = [n for k, n in enumerate(names) if k not in {*times, *places.values()}]
     if written.time_zone:
         facts["zone"] = f"{written.time_zone}, its standard time all year"
@@ -93,18 +100,6 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
     absent = ", ".join(column for column in COLUMNS if column not in places)
     facts |= {"not measured": absent} if absent else {}
     return facts, pd.DataFrame(columns).set_index("column")
-
-
-def _column(
-    ours: str, at: list[int], names: list[str], values: list[str], meant: object, written: Source
-) -> dict[str, str]:
-    unit = written.columns[ours].unit if ours in written.columns else ""
-    return {
-        "column": ours,
-        "in the data": "+".join(names[k] for k in at) + (f" [{unit}]" if unit else ""),
-        "first value": " ".join(values[k] for k in at),
-        "is": f"{meant:g}" if isinstance(meant, float) else str(meant),
-    }
 
 
 def _odd(frame: pd.DataFrame) -> list[str]:

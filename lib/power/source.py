@@ -1,12 +1,10 @@
 """How a house's readings are written: which column is which, in which unit, and of which zone."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lib.dialect import (
     EPOCHS,
-    LONGEST,
     MISSING,
     Column,
     Layout,
@@ -62,18 +60,12 @@ def describe_source(columns: Sequence[str], layout: Sequence[str], time_zone: st
     ValueError
         If an entry has another form, or there is no such format of times or zone.
     """
-    found = read_columns(columns, [*COLUMNS, TIME], UNITS)
+    found = read_columns(columns, [*COLUMNS, TIME], UNITS, (TIME, "power_kw"))
     for name, column in found.items():
         if column.values:
             raise ValueError(
                 f"columns has {name}.{next(iter(column.values))}=: numbers of power are read as "
                 'they are; for what stands for a missing value give layout=["missing=..."]'
-            )
-        most = 2 if name == TIME else 1
-        if len(column.names) > most or (name in ("power_kw", TIME) and not column.names):
-            raise ValueError(
-                f"columns has {name}={'+'.join(column.names)}: give the name of one column"
-                + (", or date+time for two" if name == TIME else "")
             )
     written = read_layout(layout)
     try:
@@ -106,10 +98,15 @@ def columns_of(
             for written, sought in ((names, wanted), (lower, wanted.lower())):
                 if written.count(sought) == 1:
                     return written.index(sought)
-        there = "more than once" if theirs.lower() in lower else "not"
+        way = (
+            "Give its name as it stands there, remove what stands before the header, or leave out "
+        )
+        way += "a file that is no table"
+        n_there = lower.count(theirs.lower())
+        way, there = ("Rename one of them", f"{n_there} times") if n_there else (way, "not")
         raise ValueError(
-            f"columns has {column}={theirs}, which is {there} in {name}; {found}. Give its name as "
-            'it stands there; or, where line 1 is no header, the names, as layout=["names=..."]'
+            f"columns has {column}={theirs}, which is {there} in {name}; {found}. {way}; or give "
+            'the names of all, as layout=["names=..."]'
         )
 
     given = {c: [place(c, n) for n in one.names] for c, one in source.columns.items()}
@@ -176,18 +173,6 @@ def to_standard(values: np.ndarray, column: str, ts: np.ndarray, source: Source)
         step = pd.Series(np.diff(ts.astype("datetime64[us]").view(np.int64))).mode()[0]
         values = values * (step / 3_600_000_000) ** per_hours
     return values
-
-
-def number_hint(text: str, decimal: str) -> str:
-    """Return what may help with a value that is no number."""
-    other = "," if decimal == "." else "."
-    if re.fullmatch(r"\s*-?\d{1,3}([,. ']\d{3})+([.,]\d+)?\s*", text):
-        return "write nothing between thousands"
-    if re.fullmatch(rf"\s*-?\d*\{other}\d+\s*", text):
-        return f'if its numbers are written so give layout=["decimal={other}"]'
-    if re.match(r"\s*[-+]?\d", text):
-        return "write the number alone; its unit stands in columns"
-    return f'if it stands for a missing value give layout=["missing={text[:LONGEST]}"]'
 
 
 def such_rows(n_rows: int) -> str:

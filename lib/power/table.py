@@ -1,15 +1,20 @@
 """From any table to canonical rows: which column is which, and what times and numbers it holds."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from lib.dialect import LONGEST
+from lib.dialect import LONGEST, number_hint, time_hint
 from lib.power.columns import COLUMNS
 from lib.power.frame import Part, canonical
-from lib.power.source import Source, columns_of, number_hint, such_rows, to_standard
-from lib.power.times import house_clock, joined, parsers, time_hint
+from lib.power.source import Source, columns_of, such_rows, to_standard
+from lib.power.times import each_once, house_clock, joined, parsers
 
 import numpy as np
 import pandas as pd
+import pyarrow as arrow
+
+FLOAT = pd.ArrowDtype(arrow.float64())
+"""Of numbers that stay as Arrow has read them, until they are copied into place."""
 
 
 def from_table(
@@ -48,33 +53,40 @@ def from_table(
         """Say what helps with the date, or the time of day, of a row."""
         if len(given) > 1 and given[0] is column:
             value = " ".join(str(one.iloc[position]) for one in given)
-        return time_hint(value.strip(), position, source.layout.time)
+        return time_hint(value, source.layout.time, is_first=not position)
 
     given = joined([frame.iloc[:, position] for position in clock], source)
     times = []
     for column, (parse, wanted) in zip(given, parsers(len(given), source), strict=True):
-        times.append(parse(column))
+        times.append(each_once(column, parse))
         refuse(times[-1].isna(), column, wanted, whole_time)
     whole = sum(times[1:], times[0])
     ts = house_clock(whole, source, lambda position: f"{name}, {row} {first + position}")
     values = np.full((len(COLUMNS), len(frame)), np.nan)
     decimal = source.layout.decimal or "."
     wanted = f"a number with a decimal {'comma' if decimal == ',' else 'point'}"
-    for k, column in enumerate(COLUMNS):
-        if column in columns:
-            words = frame.iloc[:, columns[column]]
-            read = _numbers(words, source, decimal)
+
+    def fill(column: str) -> None:
+        words = frame.iloc[:, columns[column]]
+        read = _numbers(words, source, decimal)
+        if not pd.api.types.is_float_dtype(words):
             absent = words.isna() | words.astype(str).str.strip().isin(source.missing)
-            refuse(read.isna() & ~absent, words, wanted, lambda v, _: number_hint(v, decimal))
-            values[k] = to_standard(read.to_numpy(), column, ts, source)
+            wrong = np.isnan(read) & ~absent
+            refuse(wrong, words, wanted, lambda value, _: number_hint(value, decimal))
+        values[list(COLUMNS).index(column)] = to_standard(read, column, ts, source)
+
+    with ThreadPoolExecutor(arrow.cpu_count()) as threads:
+        list(threads.map(fill, [column for column in COLUMNS if column in columns]))
     return Part(name, canonical(ts, values), row, first)
 
 
-def _numbers(column: pd.Series, source: Source, decimal: str) -> pd.Series:
-    if not pd.api.types.is_float_dtype(column):
-        column = column.replace(dict.fromkeys(source.missing))
-        if decimal != "." and not pd.api.types.is_numeric_dtype(column):
-            text = column.astype("string")
-            column = text.mask(text.str.contains(".", regex=False)).str.replace(decimal, ".")
-        column = pd.to_numeric(column, errors="coerce")
-    return column.astype(np.float64)
+def _numbers(column: pd.Series, source: Source, decimal: str) -> np.ndarray:
+    """Return a column as float64; what is no number is missing."""
+    if column.dtype == FLOAT:
+        return column.array.__arrow_array__().to_numpy()
+    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        text = column.astype("string")  # so that true is no number, as it is to a machine
+        column = text.mask(text.isin(source.missing))
+        if decimal != ".":
+            column = column.mask(column.str.contains(".", regex=False)).str.replace(decimal, ".")
+    return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)

@@ -1,9 +1,9 @@
 """Times of readings: text or typed, with a zone or without, as the house's clock."""
 
-import re
 from collections.abc import Callable
+from functools import partial
 
-from lib.dialect import EPOCHS, time_formats
+from lib.dialect import EPOCHS
 from lib.power.source import Source
 
 import numpy as np
@@ -29,8 +29,11 @@ def parsers(n_columns: int, source: Source) -> list[tuple[Parse, str]]:
         return [(lambda c: pd.to_datetime(_text(c), **how), f"a time as {written}")]
     if n_columns == 2:
         return [
-            (_days, "a date as d/m/yyyy, day first, d/m/yy, d.m.yyyy or yyyy-mm-dd"),
-            (_times_of_day, "a time of day as hh:mm:ss or hh:mm, 00:00:00 to 23:59:59"),
+            (
+                partial(_first_fitting, DAYS),
+                "a date as d/m/yyyy, day first, d/m/yy, d.m.yyyy or yyyy-mm-dd",
+            ),
+            (_time_of_day, "a time of day as hh:mm:ss or hh:mm, 00:00:00 to 23:59:59"),
         ]
     return [(_times, "a time as yyyy-mm-dd hh:mm:ss")]
 
@@ -87,36 +90,6 @@ def autumn_hint(ts: np.ndarray, row: int) -> str:
     return ""
 
 
-def time_hint(value: str, position: int, written: str) -> str:
-    """Return what may help with a value, or a date and a time, that is no time as expected.
-
-    Parameters
-    ----------
-    value : str
-    position : int
-        Of the row: those before it have been read.
-    written : str
-        The format that the layout gives; "" for none.
-    """
-    if not re.search(r"\d", value):
-        return "correct or remove the line: is it a second header, or one of units?"
-    if re.search(r"(?:^|[ T])24:", value):
-        return "write midnight as 00:00:00 of the next day"
-    is_iso = re.match(ISO, value) and not re.search("(?i)[ap]m$", value)
-    if is_iso and written:
-        return "leave time= out of layout: it is ISO 8601, which needs no word"
-    if is_iso and time_formats(value[:19]):
-        return "others have a zone and this has none, or they have none: give all times with one"
-    if position:
-        return "correct or remove the line: those before it are right"
-    number = re.fullmatch(r"(\d{10,19})(?:\.\d+)?", value)
-    unit = {10: "s", 13: "ms", 16: "us", 19: "ns"}.get(len(number[1])) if number else None
-    if unit:
-        return f'for {unit} since 1970 give layout=["time={unit}"] and time_zone="Europe/Paris"'
-    formats = ["%Y%m%d%H%M%S"] if number else time_formats(value) or ["%d.%m.%Y %H:%M:%S"]
-    return "give its format, as " + " or ".join(f'layout=["time={one}"]' for one in formats)
-
-
 def _localized(index: pd.DatetimeIndex, zone: str, place: Callable[[int], str]) -> pd.DatetimeIndex:
     """Return clock times with their zone; an hour that comes twice is first summer, then winter."""
     absent = index.tz_localize(zone, ambiguous=False, nonexistent="NaT").isna()
@@ -161,24 +134,28 @@ def _times(column: pd.Series) -> pd.Series:
     return pd.to_datetime(text.where(~zoned), format="ISO8601", errors="coerce")
 
 
-def _days(column: pd.Series) -> pd.Series:
-    return _each_once(column, DAYS)
+def _time_of_day(column: pd.Series) -> pd.Series:
+    return _first_fitting(TIMES_OF_DAY, column) - pd.Timestamp(1900, 1, 1)
 
 
-def _times_of_day(column: pd.Series) -> pd.Series:
-    return _each_once(column, TIMES_OF_DAY) - pd.Timestamp(1900, 1, 1)
-
-
-def _each_once(column: pd.Series, formats: tuple[str, ...]) -> pd.Series:
+def each_once(column: pd.Series, parse: Parse) -> pd.Series:
     """Parse each distinct value once: a date is one of hundreds, a time of day one of 1,440."""
-    codes, values = pd.factorize(column, use_na_sentinel=False)
-    texts = _text(pd.Series(values, dtype=object))
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return parse(column).reset_index(drop=True)
+    is_coded = isinstance(column.dtype, pd.CategoricalDtype)
+    coded = column if is_coded else _text(column).astype("category")
+    parsed = parse(coded.cat.categories.to_series())
+    return pd.Series(parsed.array.take(coded.cat.codes, allow_fill=True))
+
+
+def _first_fitting(formats: tuple[str, ...], column: pd.Series) -> pd.Series:
+    texts = _text(column)
     parsed = pd.to_datetime(texts, format=formats[0], errors="coerce")
     for other in formats[1:]:
         if not parsed.isna().any():
             break
         parsed = parsed.fillna(pd.to_datetime(texts, format=other, errors="coerce"))
-    return pd.Series(parsed.to_numpy()[codes])
+    return parsed
 
 
 def _text(column: pd.Series) -> pd.Series:

@@ -4,41 +4,28 @@ What a file is, is told by its first bytes and never by its name. Memory holds a
 the size of a file, packed or not.
 """
 
-import lzma
-import os
 import re
-import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from io import BytesIO
 from typing import BinaryIO
 
-from lib.formats import (
-    PARQUET,
-    UTF16,
-    XZ,
-    ZIP,
-    packing,
-    require_last_break,
-    require_text,
-    table_in,
-)
+from lib.dialect import Header, read_header, unreadable
+from lib.formats import Told, tell
 from lib.sources import list_files
 from lib.tick.read import RawTicks, TickFile, TickFormat
-from lib.tick.text import read_text
 
 import pyarrow as arrow
 import pyarrow.parquet as parquet
+from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
-TEXTS = (".csv", ".txt", ".tsv")
-PACKINGS = ("", ".gz", ".zip", ".bz2", ".xz", ".zst")
-ENDINGS = (".parquet", ".zip", *(text + packing for text in TEXTS for packing in PACKINGS))
 DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?!\d)")
-STREAMS = ("gzip", "bz2", "zstd", "lz4")
-"""Packings that Arrow unpacks."""
-MAX_HEADER, TAIL, READ_ROWS = 1 << 15, 200, 250_000
+READ_ROWS = 250_000
+TEXT = arrow.string()
 
 
 def find_tick_files(source: str, symbol: str) -> list[TickFile]:
@@ -50,7 +37,7 @@ def find_tick_files(source: str, symbol: str) -> list[TickFile]:
         If there is none.
     """
     hint = 'give "sample" or "iceberg:<catalog>.<namespace>.<table>"'
-    found = list_files(source, folder=symbol, endings=ENDINGS, hint=hint)
+    found = list_files(source, folder=symbol, hint=hint)
     return [
         TickFile(name, partial(_open, name, opener), date_in_name(name)) for name, opener in found
     ]
@@ -75,77 +62,15 @@ def date_in_name(name: str) -> date | None:
 
 def _open(name: str, opener: Callable[[], BinaryIO], form: TickFormat) -> RawTicks:
     """Tell what a file is by its first bytes, and which columns it has."""
-    with opener() as stream:
-        start = stream.read(len(XZ))
-        if start.startswith(PARQUET):
-            names, batches = parquet.read_schema(stream).names, partial(_read_parquet, opener)
-            return RawTicks(names, batches, facts={"format": "Parquet"})
-    packed = {"packed by": packing(start)} if packing(start) else {}
-    if not start:
-        raise ValueError(f"{name} is empty: was it written to the end? Fetch it again")
-    opened = partial(_unpacked, name, opener)
-    with opened() as text:
-        start = text.read(MAX_HEADER)
-    require_text(start, name)
-    if not packed:
-        with opener() as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(size - TAIL, 0))
-            require_last_break(stream.read(), name)
-    if start.startswith(UTF16):
-        opened = partial(_unpacked, name, opener, encoding="utf-16")
-        with opened() as text:
-            start = text.read(MAX_HEADER)
-    raw = read_text(name, opened, start, form)
-    return replace(raw, facts={**raw.facts, **packed})
-
-
-class _Tap:
-    """A stream that ends once it is shut: Arrow reads ahead of what is taken from it."""
-
-    closed, is_shut = False, False
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-
-    def read(self, n_bytes: int = -1) -> bytes:
-        """Return so many bytes, fewer at the end."""
-        return b"" if self.is_shut else self.stream.read(n_bytes)
-
-    def close(self) -> None:
-        """Leave the stream to whoever has opened it."""
-
-
-@contextmanager
-def _unpacked(
-    name: str, opener: Callable[[], BinaryIO], encoding: str = ""
-) -> Iterator[arrow.NativeFile]:
-    """Open a file, unpack it if it is packed, and give its text in UTF-8."""
-    with opener() as stream:
-        start = stream.read(6)
-        stream.seek(0)
-        if start.startswith(ZIP):
-            stream = _member(name, stream)
-        elif start.startswith(XZ):
-            stream = lzma.LZMAFile(stream)
-        tap = _Tap(stream)
-        text = arrow.PythonFile(tap, mode="r")
-        kind = packing(start)
-        text = arrow.CompressedInputStream(text, kind) if kind in STREAMS else text
-        try:
-            yield arrow.transcoding_input_stream(text, encoding, "utf-8") if encoding else text
-        finally:
-            tap.is_shut = True
-
-
-def _member(name: str, stream: BinaryIO) -> BinaryIO:
-    """Open the one table in a zip archive."""
-    archive = zipfile.ZipFile(stream)
-    table = table_in(archive, name)
-    try:
-        return archive.open(table)
-    except (RuntimeError, NotImplementedError) as error:  # a password, an unknown method
-        raise ValueError(f"{name} cannot be unpacked ({error}): unpack it yourself") from None
+    told = tell(name, opener)
+    if told.is_parquet:
+        whole = opener if told.is_plain else lambda: BytesIO(told.content())
+        with whole() as stream:
+            names = parquet.read_schema(stream).names
+        raw = RawTicks(names, partial(_read_parquet, whole), facts={"format": "Parquet"})
+    else:
+        raw = _read_text(name, told, form)
+    return replace(raw, facts={**raw.facts, **({"packed by": told.packed} if told.packed else {})})
 
 
 def _read_parquet(
@@ -153,3 +78,47 @@ def _read_parquet(
 ) -> Iterator[arrow.RecordBatch]:
     with opener() as stream:
         yield from parquet.ParquetFile(stream).iter_batches(READ_ROWS, columns=columns)
+
+
+def _read_text(name: str, told: Told, form: TickFormat) -> RawTicks:
+    """Return the ticks of a text, which is read as text: values are for `lib.tick.read`."""
+    header = read_header(name, told.start, form.layout, form.wanted, form.required)
+    batches = partial(_batches, name, told, header)
+    decimal = "." if header.separator == "," else ""
+    return RawTicks(header.names, batches, "line", 1 + header.n_lines, decimal, facts=header.facts)
+
+
+def _batches(
+    name: str, told: Told, header: Header, columns: list[str], kind: arrow.DataType = TEXT
+) -> Iterator[arrow.RecordBatch]:
+    """Yield `columns` as text."""
+    read = ReadOptions(column_names=header.names, skip_rows=header.n_lines, use_threads=False)
+    parse = ParseOptions(delimiter=header.separator)
+    convert = ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, kind))
+    reader = iter(())
+    try:
+        with told.open() as text:
+            reader = open_csv(text, read, parse, convert)
+            yield from reader
+    except arrow.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            again = _batches(name, told, header, columns, arrow.binary())
+            _check_letters(name, again, 1 + header.n_lines)
+        raise unreadable(name, str(error), header.separator, len(header.names)) from None
+    finally:
+        with suppress(Exception):  # a thread that still reads would abort the end of the process
+            deque(reader, maxlen=0)
+
+
+def _check_letters(name: str, batches: Iterator[arrow.RecordBatch], first: int) -> None:
+    """Raise the error about the first value that is not in UTF-8."""
+    for batch in batches:
+        for column in batch.column_names:
+            for at, value in enumerate(batch[column].to_pylist()):
+                if value.decode("utf-8", "replace").encode() != value:
+                    shown = value.decode("latin-1")
+                    raise ValueError(
+                        f"{name}, line {first + at}: {column} is {shown!r}, which is not in UTF-8: "
+                        "save the file as UTF-8 text"
+                    )
+        first += batch.num_rows

@@ -37,7 +37,8 @@ RULES = {
     ),
     "bad_size": (
         "sizes that are missing or not positive",
-        'give the column that holds sizes, as columns=["size=..."]',
+        'give the column that holds sizes, as columns=["size=..."]; if a minus says that the '
+        "seller took, make it a column of sides",
     ),
     "crossed": (
         "a bid above its ask",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from lib.sources import TABLES, list_files
 from lib.tick.read import TickFile
 
 ENDING = re.compile(r"(\.(csv|txt|tsv|parquet|pq|gz|zip|xz|bz2|zst))+$", re.IGNORECASE)
@@ -29,6 +30,7 @@ COMMON = frozenset(
     " december mon monday tue tuesday wed wednesday thu thursday fri friday sat saturday sun sunday"
     " snappy parquet csv".split()
 )  # fmt: skip
+SAMPLE = ["AAA", "BBB", "CCC"]
 NO_SYMBOL = 'columns=["symbol="] says that all files are of one instrument'
 
 
@@ -62,6 +64,24 @@ def _says_something(word: str, symbol: str) -> bool:
     stem = word.rstrip("0123456789").lower()
     is_letter = len(stem) < 2 and (word != stem.upper() or stem == "")
     return not is_letter and stem not in COMMON
+
+
+def list_symbols(source: str) -> list[str]:
+    """Return the symbols of a source, in order; three made-up ones of ``"sample"``.
+
+    Raises
+    ------
+    ValueError
+        If no name tells one, as where the files have a column of symbols.
+    """
+    if source == "sample":
+        return SAMPLE
+    found = [] if source.startswith("iceberg:") else list_files(source, deep=True)
+    files = [name for name, _ in found if TABLES.search(name)]
+    names = sorted({instrument(name) for name in files} - {""})
+    if not names:
+        raise ValueError(f"no name of a file in {source} tells its symbol: give symbols")
+    return names
 
 
 def of_symbol(

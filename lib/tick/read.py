@@ -4,16 +4,14 @@ Nothing is dropped here, and no type is guessed from the first rows. A value tha
 column must be is an error that names file, line and value.
 """
 
-import lzma
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
-from zipfile import BadZipFile
 
 from lib.dialect import Column, Layout, read_columns, read_layout, shown
-from lib.ground.console import redact
+from lib.formats import reading
+from lib.looks import column_row
 from lib.tick.times import Times, check_format
 from lib.tick.values import UNITS, Place, as_text, called, tell_decimal, to_numbers, to_sides
 
@@ -24,13 +22,14 @@ BATCH_ROWS = 250_000  # most rows held at once
 KINDS = {"trades": ["timestamp", "price", "size"], "quotes": ["timestamp", "bid", "ask"]}
 OPTIONAL = ["side", "symbol"]
 PRICED = ["price", "bid", "ask", "size"]
-LIKE = {"timestamp": ("time", "date", "ts", "utc"), "price": ("price", "px", "last", "rate")}
+LIKE = {
+    "timestamp": ("time", "date", "ts", "utc", "index"),
+    "price": ("price", "px", "last", "rate"),
+}
 LIKE |= {"size": ("size", "qty", "quantity", "amount", "vol"), "ask": ("ask", "offer")}
 LIKE |= {"bid": ("bid",), "symbol": ("symbol", "ticker", "instrument", "pair")}
 MIN_FLAGS = 100
 """Rows from which on sides of 0 and 1, of which none is -1, are taken for a flag."""
-DAMAGED = (arrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile)
-DAMAGED += (UnicodeDecodeError,)
 
 
 @dataclass(frozen=True)
@@ -126,14 +125,8 @@ def tick_format(
         If an entry has another form, or says what cannot be.
     """
     standard = [*KINDS[kind], *OPTIONAL]
-    given = read_columns(columns, standard, dict.fromkeys(PRICED, UNITS))
+    given = read_columns(columns, standard, dict.fromkeys(PRICED, UNITS), KINDS[kind])
     for name, column in given.items():
-        most = 2 if name == "timestamp" else 1
-        if len(column.names) > most or (name in KINDS[kind] and not column.names):
-            raise ValueError(
-                f"columns gives {name} as {'+'.join(column.names)!r}: {kind} need one column for "
-                "it; only the timestamp may be of two, as timestamp=DATE+TIME"
-            )
         if column.values and (name != "side" or {*column.values.values()} - {"-1", "0", "1"}):
             raise ValueError(
                 f"columns gives values of {name}, {dict(column.values)}: give those of side alone, "
@@ -164,20 +157,15 @@ def read_ticks(file: TickFile, form: TickFormat) -> Iterator[tuple["Place", pl.D
         If the file is empty or damaged, a column is missing, or a value cannot be what it must be.
     """
     n_rows = 0
-    try:
+    with reading(file.name):
         raw = file.open(form)
         rows = _Rows(file, form, raw)
         for batch in _cut(raw.batches(rows.names)):
             place = Place(file.name, raw.row, raw.first_row + n_rows)
             n_rows += batch.num_rows
             yield place, rows.convert(batch, place).with_row_index("row")
-    except DAMAGED as error:
-        raise ValueError(
-            f"{file.name} cannot be read, it may be cut short or damaged ({redact(str(error))}): "
-            "fetch it again"
-        ) from None
     if not n_rows and not raw.may_be_empty:
-        raise ValueError(f"{file.name} holds no rows: was it written to the end? Fetch it again")
+        raise _no_rows(file.name)
     rows.check_flags(n_rows)
 
 
@@ -189,26 +177,32 @@ def recognise(file: TickFile, form: TickFormat) -> tuple[dict[str, str], list[di
     ValueError
         As `read_ticks`.
     """
-    raw = file.open(form)
-    rows = _Rows(file, form, raw)
-    with closing(raw.batches(rows.names)) as batches:
-        batch = next(batches).slice(0, 1)
+    with reading(file.name):
+        raw = file.open(form)
+        rows = _Rows(file, form, raw)
+        with closing(_cut(raw.batches(rows.names))) as batches:
+            batch = next(batches, None)
+    if batch is None:
+        raise _no_rows(file.name)
+    batch, columns = batch.slice(0, 1), []
     first = rows.convert(batch, Place(file.name, raw.row, raw.first_row))
-    columns = []
     for name, theirs in rows.present.items():
         written = " + ".join(str(batch.column(one)[0]) for one in theirs)
         ours = "ts" if name == "timestamp" else name
         meant = first[ours][0] if ours in first.columns else "none in this row"
         unit = form.columns[name].unit
-        columns.append(
-            {"column": name, "in the data": "+".join(theirs) + (f" [{unit}]" if unit else "")}
-            | {"first value": written, "is": str(meant)}
-        )
+        columns.append(column_row(name, theirs, unit, written, meant))
     unread = [name for name in raw.columns if name not in rows.names]
     facts = {"file": file.name, **raw.facts}
     if raw.row == "line":
         facts["decimal sign"] = rows.decimal or "none seen in the first row"
     return facts | ({"not read": shown(unread)} if unread else {}), columns
+
+
+def _no_rows(name: str) -> ValueError:
+    return ValueError(
+        f"{name} holds no rows: was it written to the end? Fetch it again, or leave it out"
+    )
 
 
 class _Rows:
@@ -238,7 +232,7 @@ class _Rows:
             if name == "timestamp":
                 columns["ts"] = self.times.read([batch.column(one) for one in theirs], place)
             elif name == "symbol":
-                columns[name] = self._column(batch, name).cast(pl.String)
+                columns[name] = self._column(batch, name).cast(pl.String).str.strip_chars()
             elif name == "side":
                 columns[name] = self._sides(batch, place)
             else:
@@ -306,7 +300,8 @@ def check_columns(
         entries = ", ".join(f'"{ours}={_like(ours, columns)}"' for ours in absent)
         raise ValueError(
             f"{name} has no column {wanted}, it has {shown(columns)}: say what is called how there"
-            f", as columns=[{entries}]"
+            f", as columns=[{entries}]; remove what stands before the header, or leave out a file "
+            "that is no table"
         )
     return present
 
@@ -322,13 +317,16 @@ def _find(theirs: str, columns: Sequence[str], name: str) -> str | None:
     same = same or [one for one in columns if one.casefold() == theirs.casefold()]
     if len(same) > 1:
         raise ValueError(
-            f"{name} has {len(same)} columns {theirs!r}, {shown(same)}: rename them, or name "
-            "the one to take with columns"
+            f"{name} has {theirs!r} {len(same)} times among its columns, {shown(columns)}: rename "
+            'them, or name all in their order, as layout=["names=..."]'
         )
     return same[0] if same else None
 
 
 def _cut(batches: Iterator[arrow.RecordBatch]) -> Iterator[arrow.RecordBatch]:
+    """Yield batches of no more rows than are held at once, of plain values."""
     for batch in batches:
+        columns = [c.dictionary_decode() if hasattr(c, "dictionary") else c for c in batch.columns]
+        plain = arrow.RecordBatch.from_arrays(columns, batch.schema.names)
         for start in range(0, batch.num_rows, BATCH_ROWS):
-            yield batch.slice(start, BATCH_ROWS)
+            yield plain.slice(start, BATCH_ROWS)

@@ -1,9 +1,9 @@
 """Times of ticks as us since 1970, UTC, from text, numbers and timestamps of any kind.
 
-What the first time of a file shows without doubt is told by it: ISO 8601 with or without a zone, a
-year first, numbers since 1970 by their size. Everything else has its format in the layout. Each
-later time must be written in the same way; one that cannot be read, or is of no year in which ticks
-were traded, is an error with its place.
+What the first time of a file shows without doubt is told by it: ISO 8601 with or without a zone,
+dates whose day and month cannot change places, numbers since 1970 by their size. Everything else
+has its format in the layout. Each later time must be written in the same way; one that cannot be
+read, or is of no year in which ticks were traded, is an error with its place.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from lib.dialect import EPOCHS, OF_DAY, time_formats
+from lib.dialect import EPOCHS, ISO, OF_DAY, time_formats, time_hint
 from lib.tick.rules import EARLIEST, LATEST
 from lib.tick.values import Place
 
@@ -26,27 +26,20 @@ DAY_US = 86_400_000_000
 RANGES = {"s": (3.15e8, 1e10), "ms": (3.15e11, 1e13), "us": (3.15e14, 1e16), "ns": (3.15e17, 1e19)}
 """Numbers since 1970 that are told by their size: seconds of 1980 to 2286, and so on. Between them
 lie dates without signs between their parts: 20240304143000 is no number of milliseconds."""
-REMOVE = "; correct or remove the line"
 NEEDS_CLOCK = 'needs its time of day: give both columns, as columns=["timestamp=DATE+TIME"]'
 FIRST_US, LAST_US = (
     int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
     for day in (EARLIEST, LATEST)
 )
 TOLD = {
-    r"\d{4}/\d\d/\d\d \d\d?:\d\d:\d\d(\.\d+)?": "%Y/%m/%d %H:%M:%S.%f",
-    r"\d{4}\.\d\d\.\d\d \d\d?:\d\d:\d\d(\.\d+)?": "%Y.%m.%d %H:%M:%S.%f",
-    r"[12]\d{7} \d\d?:\d\d:\d\d(\.\d+)?": "%Y%m%d %H:%M:%S.%f",
     r"[12]\d{7} \d{6}": "%Y%m%d %H%M%S",
     r"[12]\d{7} \d{9}": "%Y%m%d %H%M%S%f",
     r"[12]\d{7}T\d{6}(\.\d+)?": "%Y%m%dT%H%M%S.%f",
     r"[12]\d{7}T\d{6}(\.\d+)?Z": "%Y%m%dT%H%M%S.%fZ",
     r"(19|20)\d{12}": "%Y%m%d%H%M%S",
     r"(19|20)\d{15}": "%Y%m%d%H%M%S%f",
-    r"\d{4}-\d\d-\d\d \d\d?:\d\d:\d\d(\.\d+)? UTC": "%Y-%m-%d %H:%M:%S.%f UTC",
-    r"\d{4}-\d\d-\d\d \d\d?:\d\d:\d\d(\.\d+)? [+-]\d\d:?\d\d": "%Y-%m-%d %H:%M:%S.%f %z",
-    r"\d{4}-\d\d-\d\d \d:\d\d:\d\d(\.\d+)?": "%Y-%m-%d %H:%M:%S.%f",
 }
-"""Formats that can be meant in one way only, besides those of ISO 8601 that Arrow reads."""
+"""Formats of digits alone that can be meant in one way only."""
 
 
 def check_format(layout: str) -> None:
@@ -101,8 +94,6 @@ class Times:
     def read(self, columns: Sequence[arrow.Array], place: Place) -> pl.Series:
         """Return times as us, UTC; a date and a time of day are two columns."""
         column = columns[0] if len(columns) == 1 else _join(columns)
-        if types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
         self.first = self.first or str(column[0])
         is_number = types.is_integer(column.type) or types.is_floating(column.type)
         if is_number and ("%" in self.layout or self._told()):
@@ -135,8 +126,13 @@ class Times:
 
     def _told(self) -> str:
         """Return the format that the first time shows without doubt, beside ISO 8601; or ""."""
-        matches = (form for pattern, form in TOLD.items() if re.fullmatch(pattern, self.first))
-        return next(matches, "")
+        if ISO.fullmatch(self.first):
+            return ""
+        known = [form for pattern, form in TOLD.items() if re.fullmatch(pattern, self.first)]
+        known = known or time_formats(self.first)
+        if len(known) != 1 or not re.search("%Y.*%[HI]|%[HI].*%Y", known[0]):
+            return ""
+        return known[0] if "%f" in known[0] else known[0].replace(":%S", ":%S.%f")
 
     def _from_text(self, column: arrow.Array, place: Place) -> pl.Series:
         layout = self.layout or self._told()
@@ -174,14 +170,13 @@ class Times:
 
     def _expected(self, value: str, wanted: Sequence[arrow.DataType]) -> str:
         if arrow.types.is_integer(wanted[0]):
-            return f"a number was expected, as in the first row{REMOVE}"
-        if value == self.first or _is_odd(value):
-            return f"a time as 2013-10-07 09:30:00.123 was expected{_proposal(value)}"
-        zone = "with" if wanted[0].tz else "without"
-        return (
-            f"a time as 2013-10-07 09:30:00.123 was expected, {zone} a zone like the first row"
-            f"{REMOVE}"
-        )
+            return "a number was expected, as in the first row; correct or remove the line"
+        year = re.match(r"(\d{4})-", value)
+        if year and not EARLIEST.year <= int(year[1]) < LATEST.year:
+            hint = f"ticks are of {EARLIEST.year} to {LATEST.year}: correct or remove the line"
+        else:
+            hint = time_hint(value, is_first=value == self.first)
+        return f"a time as 2013-10-07 09:30:00.123 was expected; {hint}"
 
     def _by_format(self, column: pl.Series, layout: str, place: Place) -> pl.Series:
         """Return the times of a format, with the zone UTC if they have one."""
@@ -196,10 +191,11 @@ class Times:
             times = found if times is None else times.fill_null(found)
             if not times.null_count():
                 break
-        expected = f"a time of the format {self.layout or layout} was expected"
-        wrong = str(column.filter(times.is_null()).first() or "") if times.null_count() else ""
-        expected += _proposal(wrong) if wrong == first else REMOVE
-        place.require(times.is_not_null(), self.name, column, expected)
+        if times.null_count():
+            wrong = str(column.filter(times.is_null()).first() or "")
+            hint = time_hint(wrong, self.layout, is_first=wrong == first)
+            expected = f"a time of the format {self.layout or layout} was expected; {hint}"
+            place.require(times.is_not_null(), self.name, column, expected)
         is_utc = re.search(r"(UTC|GMT|Z)$", layout) and not times.dtype.time_zone
         return times.dt.replace_time_zone("UTC") if is_utc else times
 
@@ -321,32 +317,6 @@ def _variants(layout: str, first: str) -> list[str]:
         lengths.append(layout.replace(".%f", "%.f"))
     one = pl.Series([first])
     return sorted(lengths, key=lambda form: one.str.to_datetime(form, strict=False).null_count())
-
-
-def _is_odd(value: str) -> bool:
-    """Whether a time is of a year in which no ticks were traded."""
-    year = re.match(r"(\d{4})-", value)
-    return bool(year) and not EARLIEST.year <= int(year[1]) < LATEST.year
-
-
-def _proposal(value: str) -> str:
-    """Return how a message goes on that asks for the format of a time, with one if it is seen."""
-    form = value.strip()
-    if re.match(r"\d\d?:\d\d", form):
-        return (
-            '; it has no date: give the column of dates too, as columns=["timestamp=DATE+TIME"], '
-            'or, with the date in the file\'s name, layout=["time=%H:%M:%S.%f"]'
-        )
-    if re.fullmatch(r"[\d.]+[Ee]\+?\d+", form):
-        return "; it has lost its last digits in a spreadsheet: export it anew, as text"
-    if _is_odd(form):
-        return f"; ticks are of {EARLIEST.year} to {LATEST.year}{REMOVE}"
-    if not re.search(r"\d", form):
-        return f"{REMOVE}: is it a second header, or one of units?"
-    right = time_formats(value)
-    if not right:
-        return ': give its format, as layout=["time=%d.%m.%Y %H:%M:%S.%f"]'
-    return ": give its format, as " + " or ".join(f'layout=["time={one}"]' for one in right)
 
 
 def _of_number(number: float) -> str:

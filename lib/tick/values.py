@@ -6,7 +6,7 @@ Nothing is cast that only looks like a number to a machine: not a truth value, n
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from lib.dialect import MISSING
+from lib.dialect import MISSING, number_hint
 
 import polars as pl
 
@@ -61,7 +61,7 @@ def to_numbers(
     column: pl.Series, place: Place, name: str, decimal: str, missing: Collection[str] = ()
 ) -> pl.Series:
     """Return a column as Float64; nothing, blanks, or what stands for no value, is null."""
-    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null, pl.Categorical)):
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
         raise ValueError(f"{place.name}: {name} is of type {column.dtype}; numbers were expected")
     if decimal == "," and column.dtype == pl.String:
         with_point = column.str.contains(".", literal=True).fill_null(value=False)
@@ -74,10 +74,8 @@ def to_numbers(
         text = as_text(column, missing)
         written = text.str.replace(",", ".", literal=True) if decimal == "," else text
         numbers = written.cast(pl.Float64, strict=False)
-        expected = 'a number was expected: correct or remove it, or say with layout=["missing=..."]'
-        expected += " that it stands for no value"
-        if "," in (text.filter(text.is_not_null() & numbers.is_null()).first() or ""):
-            expected += ', or with layout=["decimal=,"] that its comma is a decimal sign'
+        wrong = text.filter(text.is_not_null() & numbers.is_null()).first() or ""
+        expected = f"a number was expected: correct or remove it; {number_hint(wrong, decimal)}"
         place.require(numbers.is_not_null() | text.is_null(), name, column, expected)
     return numbers
 
@@ -134,7 +132,9 @@ def to_sides(
     meanings = {word: _meaning(word, values) for word in text.drop_nulls().unique()}
     wrong = sorted(word for word, meaning in meanings.items() if meaning is None)
     if wrong:
-        place.require(~text.is_in(wrong).fill_null(value=False), name, text, _way_out(wrong[:5]))
+        place.require(
+            ~text.is_in(wrong).fill_null(value=False), name, text, _way_out(sorted(meanings)[:5])
+        )
     return text.replace_strict(meanings, return_dtype=pl.Int8).cast(pl.Int8)
 
 
@@ -153,7 +153,8 @@ def _meaning(word: str, values: Mapping[str, str]) -> int | None:
 
 
 def _way_out(words: list[str]) -> str:
-    known = [f'"side.{word}={KNOWN_SIDES.get(word.casefold(), "?")}"' for word in words]
+    sides = KNOWN_SIDES | ({"-1": -1, "0": 0, "1": 1} if "-1" in words else {})
+    known = [f'"side.{word}={sides.get(word.casefold(), "?")}"' for word in words]
     is_flag = "true" in map(str.casefold, words)
     flags = " if true says that the buyer was the maker" if is_flag else ""
     return (
