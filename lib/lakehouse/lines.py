@@ -145,7 +145,7 @@ def _parse_clean(lines: pl.DataFrame, header: str, feed: Feed, zone: str) -> pl.
     try:
         found = csv.read_csv(
             arrow.BufferReader(_bytes(lines["text"])),
-            csv.ReadOptions(use_threads=False, column_names=[f"{k}" for k in range(len(names))]),
+            csv.ReadOptions(column_names=[f"{k}" for k in range(len(names))]),
             csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
             csv.ConvertOptions(
                 column_types=kinds,

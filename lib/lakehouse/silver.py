@@ -286,6 +286,7 @@ def _make_days(
                 .drop("text", "file", "kind", "reason")
                 for some in read_lines(lines, landed, digests)
             ]
+            rows = sorted((one for one in rows if len(one)), key=lambda one: one["line"][0])
             n_lines = sum(map(len, rows))
             made = NO_ROWS
             if n_lines:
@@ -341,8 +342,15 @@ def once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFra
     """
     rows = rows.with_columns(pl.col("digest").cast(pl.String))
     parts = rows.partition_by("symbol") if feed is TICK else [rows]
-    made = [_once_each(part.sort("ts", "line"), state, feed) for part in parts]
-    return pl.concat(made).sort("ts", "line")
+    made = [_once_each(_in_order(part), state, feed) for part in parts]
+    return _in_order(pl.concat(made))
+
+
+def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows by time and line, as those of one file mostly are."""
+    if rows["ts"].is_sorted() and rows["line"].is_sorted():
+        return rows
+    return rows.sort("ts", "line")
 
 
 def _once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFrame:
@@ -350,8 +358,8 @@ def _once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFr
     if feed is TICK:
         rows = rows.with_columns(nth=_nth(rows))
     counts = pl.col("lines", "corrections").cast(pl.Int32)
-    n_times = rows["ts"].n_unique()
-    if rows["digest"].n_unique() == 1 and (feed is TICK or n_times == len(rows)):
+    is_single = rows["digest"].n_unique() == 1
+    if is_single and (feed is TICK or rows["ts"].n_unique() == len(rows)):
         return rows.with_columns(lines=1, corrections=0).with_columns(counts)
     order = state.select("digest").with_row_index("order")
     values = [name for name, *_ in feed.columns.values() if name in rows.columns]
