@@ -12,6 +12,8 @@ from lib.pipelines import lakehouse
 from lib.power.load import load_power
 from lib.power.look import look_at_power
 
+import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from lake_files import HOUR, Lake, readings, trades
@@ -171,4 +173,12 @@ def test_rows_of_the_registry_are_days_and_the_next_day_can_be_asked_about(lake)
     assert rows.keys.tolist() == [f"2007-01-0{day}T00:00:00" for day in (2, 3, 4)]
     assert rows.truth.to_dict() == {f"2007-01-0{day}T00:00:00": day for day in (1, 2, 3)}
     assert lakehouse.watched(rows)["peak_kw_lag_0"].tolist() == [1, 2, 3]
+
+    def forecast(hours):  # one day more than it has, the peak of the day before
+        peak = hours.set_index("ts")["power_kw"].resample("D").max()
+        return pd.DataFrame({"day": peak.index + pd.Timedelta(days=1), "peak_kw": peak.to_numpy()})
+
+    model = SimpleNamespace(predict=forecast)
+    assert lakehouse.predict(model, rows, rows.keys[::-1]).tolist() == [3, 2, 1]
+    assert np.isnan(lakehouse.predict(model, rows, pd.Index(["2007-01-01T00:00:00"]))).all()
     assert gold.TABLES[0] is lakehouse.HOURLY
