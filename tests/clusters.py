@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,6 +23,7 @@ from lib.ground.files import ROOT
 from lib.ground.runs import run_folder_name
 
 import nbformat
+import postgres
 import psutil
 import pytest
 import requests
@@ -74,12 +74,11 @@ with DAG("count", schedule=None, params=notebook_params("count"), **DAG_DEFAULTS
 
 
 def programs():
-    """Return the folder of PostgreSQL's programs and Redis' server, or skip."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    """Return Redis' server, or skip where it, PostgreSQL or Celery is not installed."""
     redis = shutil.which("redis-server")
-    if not found or not redis or not importlib.util.find_spec("celery"):
+    if not postgres.programs() or not redis or not importlib.util.find_spec("celery"):
         pytest.skip("no PostgreSQL/Redis, or no make .venv/cluster")
-    return found[-1].parent, redis
+    return redis
 
 
 def free_ports(n):
@@ -128,7 +127,7 @@ class Cluster:
 
     def __init__(self, folder, s3, bucket):
         self.folder, self.processes, self.machines = Path(folder), {}, {}
-        self.postgres, self.redis = programs()
+        self.redis = programs()
         names = ("postgres", "redis", "airflow", "mlflow")
         self.ports = dict(zip(names, free_ports(4), strict=True))
         self.bucket = bucket
@@ -188,22 +187,11 @@ class Cluster:
         return self.processes[name]
 
     def start_postgres(self):
-        as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-        place = Path(tempfile.mkdtemp(prefix="postgres-"))
-        if as_user:
-            shutil.chown(place, "postgres", "postgres")
-        password = place / "password"
-        password.write_text("secret")
-        password.chmod(0o644)
-        make = [*as_user, self.postgres / "initdb", "-D", place / "data", "-U", "pipelines"]
-        make += ["--auth=scram-sha-256", f"--pwfile={password}", "--no-sync"]
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=place)
-        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(place)}
-        options |= {"fsync": "off", "max_connections": "200", "port": self.ports["postgres"]}
-        flags = [part for name, text in options.items() for part in ("-c", f"{name}={text}")]
-        command = [*as_user, self.postgres / "postgres", "-D", place / "data", *flags]
-        self.run("postgres", command, cwd=place)
-        self.place = place
+        options = {"listen_addresses": "127.0.0.1", "port": self.ports["postgres"]}
+        self.place, command = postgres.prepare(
+            "pipelines", password="secret", max_connections=200, **options
+        )
+        self.run("postgres", command, cwd=self.place)
         wait_for(lambda: self.sql("SELECT 1", "postgres"), 30, "PostgreSQL")
         for name in ("airflow", "mlflow", "celery"):
             self.sql(f"CREATE DATABASE {name}", "postgres")

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import uuid
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -80,6 +81,28 @@ def bucket(s3_server):
     name = f"runs-{uuid.uuid4().hex[:8]}"
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
     return name
+
+
+@pytest.fixture(scope="module")
+def postgres_url():
+    """The URL of a database of PostgreSQL, "" where its programs are not installed."""
+    import postgres
+    from whole_runs import wait_for
+
+    if not postgres.programs():
+        yield ""
+        return
+    place, command = postgres.prepare("postgres")
+    with (place / "log").open("w") as log:
+        server = subprocess.Popen(command, stderr=log, cwd=place)
+    try:
+        ready = "ready to accept connections"
+        wait_for(lambda: ready in (place / "log").read_text(), 30, "PostgreSQL")
+        yield f"postgresql+psycopg://postgres@/postgres?host={place}"
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

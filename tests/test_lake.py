@@ -1,22 +1,25 @@
 """The lake: every line once and accounted for, whatever lands in whatever order, and is killed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 
 from lib.ground.files import ROOT
-from lib.lakehouse import bronze, gold, landing, silver, tables
+from lib.lakehouse import bronze, gold, landing, lines, silver, tables
 from lib.lakehouse.feeds import POWER, TICK
 
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lake_files import HEADER, HOUR, Lake, readings, trades
+from lake_files import BEGIN, HEADER, HOUR, Lake, readings, trades
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.types import FloatType, IntegerType
 
 pytestmark = pytest.mark.slow
@@ -38,7 +41,7 @@ def test_file_is_taken_in_once_however_often_and_under_whatever_name_it_lands(la
     assert lake.content([POWER]) == before
     lines = lake.rows("power.bronze").sort("line")
     assert set(lines.filter(pl.col("line") == 0)["file"]) == {"a.txt", "copy of a.txt"}
-    assert lines.filter(pl.col("line") > 0)["text"].to_list() == text.splitlines()
+    assert lines.filter(pl.col("line") > 0)["text"].to_list() == text.splitlines(keepends=True)
 
 
 def test_lines_are_refused_with_reason_and_as_they_were_and_the_counts_close(lake):
@@ -77,7 +80,52 @@ def test_line_that_is_no_text_is_kept_and_refused(lake):
     path.write_bytes(readings(1, [0], 1.5).encode() + b"\xff\x01\0x\n")
     lake.run([POWER])
     (refused,) = lake.rows("power.quarantine").to_dicts()
-    assert refused["text"] == r"\xff\x01\x00x" and refused["reason"].startswith("1 fields")
+    assert refused["text"] == r"\xff" + "\x01\0x" and refused["reason"].startswith("1 fields")
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(64, "a|\n|\r|\r\n|é|\xff"), (4, "a|bc|\n|\r|\xff")])
+@given(data=st.data())
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+def test_lines_are_the_file_again_however_they_end_and_wherever_blocks_are_cut(size, pieces, data):
+    known = {one: b"\xff" if one == "\xff" else one.encode() for one in pieces.split("|")}
+    raw = b"".join(known[one] for one in data.draw(st.lists(st.sampled_from(list(known)))))
+    raw = raw[:size] if size == 64 else raw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bronze, "BLOCK_BYTES", size)
+        found = [text for lines in bronze._lines(BytesIO(raw)) for text in lines.to_pylist()]
+    text = raw.decode("utf-8", "backslashreplace")
+    assert "".join(found) == text
+    if size == 64:
+        assert found == re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", text)
+    assert all(re.fullmatch(r"[^\r\n]*(?:\r\n|\r|\n)?", line) for line in found)
+
+
+ODD = ["2013-10-07 09:30:00", "2013-10-07 09:30:00.25", "2013-10-07", "2013-10-07T09:30:00"]
+ODD += ["2013-10-07 09:30:00Z", "2013-11-03 01:30:00", "2013-10-07 09:30", "2013-10-07 09:30:00.5 "]
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(ODD),
+            st.sampled_from(["10", "10.5", " 10", "1e1", "nan", "inf", "-1", "", "?", "x", "1,5"]),
+            st.sampled_from(["100", "1e2", "0x10", "+5", "1_0", "NULL"]),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+def test_lines_that_are_read_at_once_are_read_as_one_by_one(rows):
+    """Where Arrow takes a line that is refused one by one, or another value for it."""
+    texts = [",".join(row) + "\n" for row in rows]
+    frame = pl.DataFrame({"line": range(2, 2 + len(rows)), "text": texts})
+    header, zone = "timestamp,price,size", "America/New_York"
+    slow = lines._parse_any(frame, header, TICK, zone).sort("line")
+    fast = lines._parse_clean(frame, header, TICK, zone)
+    assert (fast is None) or fast.drop("text").equals(slow.select(fast.columns).drop("text"))
+    if slow.columns.count("reason") and slow["reason"].is_not_null().any():
+        assert fast is None
 
 
 def test_decimal_commas_other_orders_and_a_new_column_are_read_and_silver_gets_the_column(lake):
@@ -186,6 +234,36 @@ def test_late_day_makes_that_day_and_no_other(lake):
     assert len(before.keys() & after.keys()) == 4, "files of other days were written again"
     where = tables.days_in("day", [silver.date(2007, 1, 3)])
     assert len(list(table.scan(where).plan_files())) == 1 and len(after) == 5
+
+
+def test_new_day_is_read_alone_and_known_files_are_not_read_again(lake, monkeypatch):
+    for day in range(1, 4):
+        lake.land(f"power/{day}.txt", readings(day, HOUR, day))
+    lake.run([POWER])
+    known = [lake.table(name) for name in ("power.bronze", "power.silver")]
+    before = {path for table in known for path in tables.files_of(table, tables.head(table))}
+    lake.land("power/4.txt", readings(4, HOUR, 4))
+    digested, opened = [], set()
+    digest, new_input = landing.Landed.digest, PyArrowFileIO.new_input
+    monkeypatch.setattr(
+        landing.Landed, "digest", lambda one: digested.append(one.name) or digest(one)
+    )
+    monkeypatch.setattr(
+        PyArrowFileIO, "new_input", lambda io, place: opened.add(place) or new_input(io, place)
+    )
+    bronze.take_in(lake.catalog, POWER, landing.landed(str(lake.zone), POWER))
+    assert silver.update(lake.catalog, POWER, "Europe/Paris")["days"] == 1
+    assert digested == ["4.txt"]
+    (one,) = opened & before
+    assert len(pl.read_parquet(one.removeprefix("file://"))) == 3, "only that three files landed"
+
+
+def test_file_that_is_written_again_within_a_tick_of_the_clock_is_noticed(lake):
+    now = (datetime.now(UTC) - BEGIN).total_seconds() / 3600
+    lake.land("power/a.txt", readings(1, HOUR, 1.0), hour=now)
+    lake.run([POWER])
+    lake.land("power/a.txt", readings(1, HOUR, 2.0), hour=now)
+    assert lake.run([POWER])["power"]["lines"] == 61
 
 
 FILES = {

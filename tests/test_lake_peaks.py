@@ -81,6 +81,8 @@ def test_model_answers_raw_hours_as_its_forests_answer_features(model):
     expected = forests[PEAK].predict(x) + x[LEVEL]
     assert np.allclose(made.loc[x.index, PEAK], expected)
     assert (made.loc[x.index, HOUR] == forests[HOUR].predict(x)).all()
+    assert list(made)[1:] == [HOUR, PEAK], "predictions are kept under the name of the last"
+    assert loaded.metadata.get_output_schema().input_names() == list(made)
     assert made[PEAK].isna().sum() == 6 and made["day"].iloc[-1] == pd.Timestamp("2007-02-10")
 
 

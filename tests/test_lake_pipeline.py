@@ -12,6 +12,8 @@ from lib.pipelines import lakehouse
 from lib.power.load import load_power
 from lib.power.look import look_at_power
 
+import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from lake_files import HOUR, Lake, readings, trades
@@ -138,20 +140,29 @@ def test_lake_is_where_pyiceberg_s_settings_say(lake, tmp_path, monkeypatch):
         open_catalog("lake")
 
 
-def test_lake_on_s3_is_as_one_on_local_files(tmp_path, bucket, s3_server):
+@pytest.mark.parametrize("server", ["sqlite", "postgresql"])
+def test_lake_on_s3_is_as_one_on_local_files(tmp_path, bucket, s3_server, postgres_url, server):
+    """With the catalog in SQLite or in PostgreSQL."""
     from pyiceberg.catalog import load_catalog
 
+    if server == "postgresql" and not postgres_url:
+        pytest.skip("no PostgreSQL")
+    uri = postgres_url if server == "postgresql" else f"sqlite:///{tmp_path}/s3.db"
     local, remote = Lake(tmp_path / "local"), Lake(tmp_path / "remote")
-    place = {"uri": f"sqlite:///{tmp_path}/s3.db", "warehouse": f"s3://{bucket}"}
-    remote.catalog = load_catalog("s3", type="sql", **place, **{"s3.endpoint": s3_server})
+    place = {"uri": uri, "warehouse": f"s3://{bucket}", "s3.endpoint": s3_server}
+    remote.catalog = load_catalog("s3", type="sql", **place)
     for lake in (local, remote):
         lake.land("power/1.txt", readings(1, HOUR, 1.0) + "x\n")
-        lake.run([POWER])
+        lake.land("tick/A/1.csv", trades(7, [10.0, 10.0, 10.5]))
+        lake.run()
     assert remote.table("power.silver").location().startswith(f"s3://{bucket}")
-    assert remote.content([POWER]) == local.content([POWER])
+    assert remote.content() == local.content()
+    for lake in (local, remote):
+        lake.land("power/1.txt", readings(1, HOUR, 2.0), hour=1)
+        assert lake.run()["power"]["days"] == 1
     told = lakehouse.upkeep.tidy(remote.catalog, days=0, apply=True)
     assert (told["orphans"] == 0).all() and (told["mb_after"] >= 0).all()
-    assert remote.content([POWER]) == local.content([POWER])
+    assert remote.content() == local.content()
 
 
 def test_rows_of_the_registry_are_days_and_the_next_day_can_be_asked_about(lake):
@@ -162,4 +173,12 @@ def test_rows_of_the_registry_are_days_and_the_next_day_can_be_asked_about(lake)
     assert rows.keys.tolist() == [f"2007-01-0{day}T00:00:00" for day in (2, 3, 4)]
     assert rows.truth.to_dict() == {f"2007-01-0{day}T00:00:00": day for day in (1, 2, 3)}
     assert lakehouse.watched(rows)["peak_kw_lag_0"].tolist() == [1, 2, 3]
+
+    def forecast(hours):  # one day more than it has, the peak of the day before
+        peak = hours.set_index("ts")["power_kw"].resample("D").max()
+        return pd.DataFrame({"day": peak.index + pd.Timedelta(days=1), "peak_kw": peak.to_numpy()})
+
+    model = SimpleNamespace(predict=forecast)
+    assert lakehouse.predict(model, rows, rows.keys[::-1]).tolist() == [3, 2, 1]
+    assert np.isnan(lakehouse.predict(model, rows, pd.Index(["2007-01-01T00:00:00"]))).all()
     assert gold.TABLES[0] is lakehouse.HOURLY

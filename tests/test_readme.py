@@ -23,6 +23,7 @@ COLUMNS = {
     "mnist": "accuracy f1_score loss expected_calibration_error logistic_accuracy",
     "cifar10": "accuracy one_view_accuracy f1_score expected_calibration_error logistic_accuracy",
     "power": "rmse mae r2 persistence_rmse rmse_vs_persistence",
+    "lakehouse": "rmse mae r2 yesterday_rmse same_weekday_rmse week_mean_rmse",
     "tick": "rank_ic ridge_rank_ic lightgbm_rank_ic mse_vs_persistence break_even_bps spread_bps",
 }
 
@@ -33,6 +34,19 @@ def test_results_are_those_of_the_reference_run(pipeline, folder, cells):
     found = json.loads(path.read_text(encoding="utf-8"))
     digits = 4 if pipeline in ("mnist", "cifar10") else 3
     assert cells.split(" | ") == [f"{found[name]:.{digits}f}" for name in COLUMNS[pipeline].split()]
+
+
+def test_ratios_and_intervals_of_the_lakehouse_are_those_of_its_run():
+    path = ROOT / "outputs" / "lakehouse" / "reference" / "metrics.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    text = " ".join(README.split())
+    for name, words in (
+        ("yesterday", "{} of that, interval {} to {}"),
+        ("week_mean", "({}, {} to {})"),
+    ):
+        ends = (found[f"rmse_vs_{name}{end}"] for end in ("", "_low", "_high"))
+        assert words.format(*(f"{value:.3f}" for value in ends)) in text
+    assert f"{found['n_test']:.0f} to judge by" in text
 
 
 def test_every_reference_run_has_its_row():

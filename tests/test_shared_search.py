@@ -1,13 +1,8 @@
 """A search whose trials several processes share: nothing twice, nothing lost, whoever dies."""
 
-import getpass
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 from lib.ground.files import ROOT
 from lib.power import shared
@@ -17,7 +12,6 @@ from lib.splits import time_folds
 import numpy as np
 import optuna
 import pytest
-from whole_runs import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,37 +32,9 @@ shared.work("search", objective, seed=int(sys.argv[1]), beat_s=1)
 """
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    """The URL of a database of PostgreSQL, "" where its programs are not installed."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not programs:
-        yield ""
-        return
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    user = "postgres" if os.getuid() == 0 else getpass.getuser()
-    as_user = ["runuser", "-u", user, "--"] if os.getuid() == 0 else []
-    shutil.chown(folder, user)
-    data, program = folder / "data", programs[-1].with_name("postgres")
-    make = [*as_user, programs[-1], "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
-    subprocess.run(make, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-    options = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
-    flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen([*as_user, program, "-D", data, *flags], stderr=log, cwd=folder)
-    try:
-        ready = "ready to accept connections"
-        wait_for(lambda: ready in (folder / "log").read_text(), 30, "PostgreSQL")
-        yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def database(postgres, tmp_path, monkeypatch):
-    monkeypatch.setenv(shared.STORAGE, postgres or f"sqlite:///{tmp_path}/tuning.db")
+def database(postgres_url, tmp_path, monkeypatch):
+    monkeypatch.setenv(shared.STORAGE, postgres_url or f"sqlite:///{tmp_path}/tuning.db")
 
 
 def start(seed, seconds):

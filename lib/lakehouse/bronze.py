@@ -1,16 +1,18 @@
 """Bronze: every line of every file as it came, with file, digest, line and arrival.
 
-The lines of a file stand there once for each digest, however often and under whatever names it
-lands; each landing has a row of its own, line 0. All that has landed comes in at once or not at
+The lines of a file, each with its end, stand there once for each digest, however often and under
+whatever names it lands: one after the other they are the file again. Each landing has a row of its
+own, line 0, which says how many lines came with it. All that has landed comes in at once or not at
 all. Files flow through in batches: memory does not grow with them.
 """
 
 import hashlib
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from io import BytesIO
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import TYPE_CHECKING, BinaryIO
 
 from lib.lakehouse import tables
 from lib.lakehouse.feeds import Feed
@@ -19,7 +21,7 @@ from lib.lakehouse.landing import Landed
 import numpy as np
 import polars as pl
 import pyarrow as arrow
-from pyarrow import csv, parquet
+from pyarrow import parquet
 from pyiceberg.expressions import EqualTo
 from pyiceberg.types import LongType, StringType, TimestamptzType
 
@@ -36,9 +38,14 @@ COLUMNS = {
     "text": StringType(),
 }
 LANDING = ("file", "digest", "written", "arrived")
-BLOCK_BYTES = 4 << 20
-GROUP_ROWS, FILE_ROWS = 1 << 18, 1 << 23
-NO_SEPARATOR = "\x01"
+BLOCK_BYTES, PAGE_BYTES = 1 << 19, 1 << 16  # which the processor's caches hold
+BATCH_ROWS, GROUP_ROWS, FILE_ROWS = 1 << 14, 1 << 18, 1 << 23
+N_THREADS = 2
+COARSEST_CLOCK = timedelta(seconds=3)
+SHARED, TIME = arrow.dictionary(arrow.int32(), arrow.string()), arrow.timestamp("us", "UTC")
+KINDS = {"file": SHARED, "digest": SHARED, "written": TIME, "arrived": TIME}
+KINDS |= {"line": arrow.int64(), "text": arrow.string()}
+SCHEMA = arrow.schema([arrow.field(*one, nullable=False) for one in KINDS.items()])
 
 
 def open_bronze(catalog: "Catalog", feed: Feed) -> "Table":
@@ -47,8 +54,10 @@ def open_bronze(catalog: "Catalog", feed: Feed) -> "Table":
 
 
 def landings(table: "Table", at: int | str | None = "main") -> pl.DataFrame:
-    """Return what has landed, one row for each name and digest; columns `LANDING`."""
-    return tables.scan(table, EqualTo("line", 0), LANDING, at).sort("written", "digest", "file")
+    """Return what has landed, one row for each name and digest; columns `LANDING` and ``lines``."""
+    found = tables.scan(table, EqualTo("line", 0), (*LANDING, "text"), at)
+    n_lines = pl.col("text").str.extract(r"^(\d+) lines$").cast(pl.Int64).alias("lines")
+    return found.select(*LANDING, n_lines).sort("written", "digest", "file")
 
 
 def take_in(catalog: "Catalog", feed: Feed, files: Sequence[Landed]) -> pl.DataFrame:
@@ -73,15 +82,17 @@ def take_in(catalog: "Catalog", feed: Feed, files: Sequence[Landed]) -> pl.DataF
     table = open_bronze(catalog, feed)
     known = landings(table)
     names, digests = set(known.select("file", "digest").iter_rows()), set(known["digest"])
-    new = [one for one in files if (one.name, one.digest) not in names]
+    settled, arrived = _settled(known), datetime.now(UTC)
+    fresh = [one for one in files if (one.name, one.written) not in settled]
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        pairs = zip(fresh, pool.map(Landed.digest, fresh), strict=True)
+        new = [(one, digest) for one, digest in pairs if (one.name, digest) not in names]
     found: list[tuple[str, str, int]] = []
     if new:
         with tables.draft(table) as branch:
-            table.add_files(
-                _write(table, _batches(new, digests, found)),
-                branch=branch,
-                check_duplicate_files=False,
-            )
+            places = _write(table, _batches(new, digests, arrived, found))
+            places += _write_groups(table, iter([_landing(new, arrived, found)]))
+            table.add_files(places, branch=branch, check_duplicate_files=False)
             n_before = tables.count(table, "main")
             n_now = tables.count(table, branch)
             n_lines = sum(n for *_, n in found)
@@ -100,92 +111,141 @@ def state_of(landed: pl.DataFrame) -> str:
     return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:16]
 
 
+def _settled(known: pl.DataFrame) -> set[tuple[str, datetime]]:
+    """Return names and times of writing that stand for what is in bronze.
+
+    Not what was read within the time that a file system takes two writings for one.
+    """
+    is_settled = pl.col("arrived") - pl.col("written") > COARSEST_CLOCK
+    return set(known.filter(is_settled).select("file", "written").iter_rows())
+
+
 def _batches(
-    files: Sequence[Landed], digests: set[str], found: list[tuple[str, str, int]]
+    files: Sequence[tuple[Landed, str]],
+    digests: set[str],
+    arrived: datetime,
+    found: list[tuple[str, str, int]],
 ) -> Iterator[arrow.RecordBatch]:
-    """Yield the rows of new files, and note in `found` how many lines each has."""
-    arrived = datetime.now(UTC)
-    for one in files:
-        facts = (one.name, one.digest, one.written, arrived)
-        yield _rows(facts, 0, arrow.array([None], arrow.string()))
+    """Yield the lines of new files, and note in `found` how many each has."""
+    for one, digest in files:
+        facts = (one.name, digest, one.written, arrived)
         n_lines = 0
-        if one.digest not in digests:
-            digests.add(one.digest)
-            for lines in _lines(one):
-                yield _rows(facts, n_lines + 1, lines)
-                n_lines += len(lines)
-        found.append((one.name, one.digest, n_lines))
+        if digest not in digests:
+            digests.add(digest)
+            with one.open() as stream:
+                for lines in _lines(stream):
+                    yield _rows(facts, n_lines + 1, lines)
+                    n_lines += len(lines)
+        found.append((one.name, digest, n_lines))
 
 
-def _lines(one: Landed) -> Iterator[arrow.Array]:
-    """Yield the lines of a file as text; bytes that are no UTF-8 are written in hex."""
-    try:
-        with one.open() as stream:
-            for batch in _read(stream):
-                yield batch.column(0)
-    except arrow.ArrowInvalid:
-        with one.open() as stream:
-            text = stream.read().decode("utf-8", "backslashreplace")
-        clean = text.replace(NO_SEPARATOR, "\\x01").replace("\0", "\\x00")
-        yield arrow.chunked_array(
-            [batch.column(0) for batch in _read(BytesIO(clean.encode()))]
-        ).combine_chunks()
+def _landing(
+    files: Sequence[tuple[Landed, str]], arrived: datetime, found: Sequence[tuple[str, str, int]]
+) -> arrow.Table:
+    """Return the rows which say that files have landed; in a file of their own they cost little."""
+    rows = [
+        _rows((one.name, digest, one.written, arrived), 0, arrow.array([f"{n_lines} lines"]))
+        for (one, digest), (*_, n_lines) in zip(files, found, strict=True)
+    ]
+    return arrow.Table.from_batches(rows).unify_dictionaries()
 
 
-def _read(stream: object) -> Iterator[arrow.RecordBatch]:
-    try:
-        yield from csv.open_csv(
-            stream,
-            csv.ReadOptions(block_size=BLOCK_BYTES, column_names=["text"]),
-            csv.ParseOptions(delimiter=NO_SEPARATOR, quote_char=False, ignore_empty_lines=False),
-            csv.ConvertOptions(column_types={"text": arrow.string()}, strings_can_be_null=False),
-        )
-    except arrow.ArrowInvalid as error:
-        if "Empty CSV file" not in str(error):
-            raise
+def _lines(stream: BinaryIO) -> Iterator[arrow.Array]:
+    """Yield the lines of a file, each with its end; one that is longer than a block is cut."""
+    is_end, rest = np.empty(2 * BLOCK_BYTES, np.bool_), b""
+    while read := stream.read(BLOCK_BYTES):
+        block = rest + read
+        cut = block.rfind(b"\n") + 1 or block.rfind(b"\r", 0, -1) + 1
+        if not cut and len(block) >= BLOCK_BYTES:
+            cut = len(block)
+        if cut:
+            yield _split(block[:cut], is_end)
+        rest = block[cut:]
+    if rest:
+        yield _split(rest, is_end)
+
+
+def _split(block: bytes, is_end: np.ndarray) -> arrow.Array:
+    """Return the lines of a block, which are not copied; bytes that are no UTF-8 are in hex.
+
+    Parameters
+    ----------
+    block : bytes
+    is_end : numpy.ndarray of bool
+        What is held meanwhile: memory that is used again costs a third.
+    """
+    if not block.isascii():
+        block = block.decode("utf-8", "backslashreplace").encode()
+    marks = np.frombuffer(block, np.uint8)
+    if len(marks) > len(is_end):
+        is_end = np.empty(len(marks), np.bool_)
+    ends = np.flatnonzero(np.equal(marks, ord("\n"), out=is_end[: len(marks)])) + 1
+    if b"\r" in block:  # an end of its own where no line feed follows
+        alone = (marks[:-1] == ord("\r")) & (marks[1:] != ord("\n"))
+        ends = np.union1d(ends, np.flatnonzero(alone) + 1)
+    if not len(ends) or ends[-1] != len(block):
+        ends = np.append(ends, len(block))
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    offsets[1:] = ends
+    buffers = [None, arrow.py_buffer(offsets), arrow.py_buffer(block)]
+    return arrow.Array.from_buffers(arrow.string(), len(ends), buffers)
 
 
 def _rows(facts: tuple, first_line: int, lines: arrow.Array) -> arrow.RecordBatch:
-    """Return lines with what is the same for all, which is held once."""
-    file, digest, written, arrived = facts
-    n_rows, time = len(lines), arrow.timestamp("us", "UTC")
+    """Return lines with what is the same for all, of which texts are held once."""
+    file, digest, *times = facts
+    n_rows = len(lines)
     zeros = arrow.array(np.zeros(n_rows, np.int32))
-    same = {"file": (file, arrow.string()), "digest": (digest, arrow.string())}
-    same |= {"written": (written, time), "arrived": (arrived, time)}
-    columns = {
-        name: arrow.DictionaryArray.from_arrays(zeros, arrow.array([value], kind))
-        for name, (value, kind) in same.items()
-    }
-    columns["line"] = arrow.array(np.arange(first_line, first_line + n_rows))
-    return arrow.record_batch(columns | {"text": lines})
+    columns = [arrow.DictionaryArray.from_arrays(zeros, [text]) for text in (file, digest)]
+    columns += [arrow.repeat(arrow.scalar(time, TIME), n_rows) for time in times]
+    columns += [arrow.array(np.arange(first_line, first_line + n_rows)), lines]
+    return arrow.record_batch(columns, SCHEMA)
 
 
 def _write(table: "Table", batches: Iterator[arrow.RecordBatch]) -> list[str]:
-    """Write rows to Parquet files beside those of the table, and return where they are."""
+    """Write rows to Parquet files beside those of the table, and return where they are.
+
+    Arrow encodes without Python's lock, so that each thread keeps a core busy.
+    """
+    groups, lock = _groups(batches), Lock()
+
+    def taken() -> Iterator[arrow.Table]:
+        while True:
+            with lock:
+                group = next(groups, None)
+            if group is None:
+                return
+            yield group
+
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        written = pool.map(lambda _: _write_groups(table, taken()), range(N_THREADS))
+    return [place for places in written for place in places]
+
+
+def _write_groups(table: "Table", groups: Iterator[arrow.Table]) -> list[str]:
+    """Write groups of rows to as few files as will do, and return where these are."""
     places: list[str] = []
-    writer, stream, n_rows = None, None, 0
-    for group in _groups(batches):
-        if writer is None:
-            places.append(table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet"))
-            stream, n_rows = table.io.new_output(places[-1]).create(), 0
-            writer = parquet.ParquetWriter(
+    while (group := next(groups, None)) is not None:
+        places.append(table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet"))
+        n_rows = 0
+        with (
+            table.io.new_output(places[-1]).create() as stream,
+            parquet.ParquetWriter(
                 stream,
-                group.schema,
+                SCHEMA,
                 compression="lz4",
                 use_dictionary=list(LANDING),
                 column_encoding={"line": "DELTA_BINARY_PACKED", "text": "PLAIN"},
                 write_statistics=[*LANDING, "line"],
                 store_schema=False,
-            )
-        writer.write_table(group, row_group_size=len(group))
-        n_rows += len(group)
-        if n_rows >= FILE_ROWS:
-            writer.close()
-            stream.close()
-            writer = None
-    if writer:
-        writer.close()
-        stream.close()
+                data_page_size=PAGE_BYTES,
+                write_batch_size=BATCH_ROWS,
+            ) as writer,
+        ):
+            while group is not None:
+                writer.write_table(group, row_group_size=len(group))
+                n_rows += len(group)
+                group = next(groups, None) if n_rows < FILE_ROWS else None
     return places
 
 

@@ -23,10 +23,7 @@ def changed_days(table: "Table", before: int | None, after: int | None) -> list[
     old, new = tables.files_of(table, before), tables.files_of(table, after)
     parts = {new.get(path, old.get(path)) for path in old.keys() ^ new.keys()}
     if None not in parts:
-        epoch = date(1970, 1, 1).toordinal()
-        return sorted(
-            date.fromordinal(epoch + day) if isinstance(day, int) else day for day in parts
-        )
+        return sorted(map(tables.as_day, parts))
     rows = [tables.scan(table, at=one) for one in (before, after)]
     names = [name for name in rows[1].columns if name in rows[0].columns]
     rows = [one.select(names) for one in rows]

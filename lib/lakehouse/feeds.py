@@ -29,6 +29,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 INFINITE = float("inf")
+ISO = "%Y-%m-%d %H:%M:%S%.f"
+QUARTER = "15m"  # clocks are put forward or back at the begin of one
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ POWER = Feed(
 TICK = Feed(
     name="tick",
     time=("timestamp",),
-    time_format="%Y-%m-%d %H:%M:%S%.f",
+    time_format=ISO,
     values={"price": ("price", 1e-9, INFINITE), "size": ("size", 1e-9, INFINITE)},
     needed=("price", "size"),
     key=("symbol", "ts", "price", "size", "nth"),
@@ -94,13 +96,25 @@ TICK = Feed(
 FEEDS = (POWER, TICK)
 
 
-def to_utc(local: pl.Expr, feed: Feed, zone: str) -> pl.Expr:
+def to_utc(local: pl.Series, feed: Feed, zone: str) -> pl.Series:
     """Return times of a feed's clock in UTC; null where it has no such time, or has it twice.
 
     The meter of a house keeps its zone's standard time all year, see `standard_offset`.
     """
     if feed is POWER:
         return (local - standard_offset(zone)).dt.replace_time_zone("UTC")
+    first, last = local.min(), local.max()
+    if first and last - first < timedelta(days=400):  # mostly they are of one day, one offset
+        around = first - timedelta(hours=1), last + timedelta(hours=1)
+        clock = pl.Series([time.replace(minute=0, second=0, microsecond=0) for time in around])
+        clock = pl.datetime_range(*clock, QUARTER, time_unit="us", eager=True)
+        offsets = (_from_zone(clock, zone).dt.replace_time_zone(None) - clock).unique()
+        if len(offsets) == 1 and offsets[0] is not None:
+            return (local + offsets[0]).dt.replace_time_zone("UTC")
+    return _from_zone(local, zone)
+
+
+def _from_zone(local: pl.Series, zone: str) -> pl.Series:
     there = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
     return there.dt.convert_time_zone("UTC")
 

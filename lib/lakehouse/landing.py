@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,16 +29,22 @@ class Landed:
         Its path below the feed's folder.
     written : datetime
         UTC; the version, where a name comes again.
-    digest : str
-        SHA-256 of its bytes.
-    open : callable
-        Opens its bytes, unpacked.
+    raw : callable
+        Opens its bytes as they are.
     """
 
     name: str
     written: datetime
-    digest: str
-    open: Callable[[], BinaryIO]
+    raw: Callable[[], BinaryIO]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of its bytes."""
+        with self.raw() as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def open(self) -> BinaryIO:
+        """Open its bytes, unpacked."""
+        return _unpacked(self.raw(), self.name)
 
 
 def landed(folder: str, feed: Feed) -> list[Landed]:
@@ -64,8 +71,7 @@ def landed(folder: str, feed: Feed) -> list[Landed]:
         Landed(
             name=file.removeprefix(path.rstrip("/") + "/"),
             written=_written(facts, file),
-            digest=_digest(lambda file=file: system.open(file, "rb")),
-            open=lambda file=file: _unpacked(system.open(file, "rb"), file),
+            raw=partial(system.open, file, "rb"),
         )
         for file, facts in sorted(system.find(path, detail=True).items())
         if not file.rpartition("/")[2].startswith(".")
@@ -79,11 +85,6 @@ def _written(facts: dict, file: str) -> datetime:
     if not isinstance(time, datetime):
         raise ValueError(f"{file}: its file system does not say when it was written")
     return time.astimezone(UTC)
-
-
-def _digest(opened: Callable[[], BinaryIO]) -> str:
-    with opened() as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:

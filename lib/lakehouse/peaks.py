@@ -122,8 +122,8 @@ class PeakForecaster(PythonModel):
         Returns
         -------
         pandas.DataFrame of shape (n_days, 3)
-            ``day``, the day that is forecast, ``peak_kw`` and ``peak_hour``; NaN where the week
-            before is not whole.
+            ``day``, the day that is forecast, ``peak_hour`` and ``peak_kw``; NaN where the week
+            before is not whole. The last is what the registry judges the model by.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class PeakForecaster(PythonModel):
         table = hours_by_day(_history(model_input), min_hours=self.spec["min_hours"])
         features = peak_features(table)
         x = features[self.spec["features"]]
-        made = pd.DataFrame({name: forest.predict(x) for name, forest in self.forests.items()})
+        made = pd.DataFrame({name: self.forests[name].predict(x) for name in (HOUR, PEAK)})
         made[PEAK] += features[LEVEL].to_numpy()
         made = made.astype(np.float64)
         made[~is_whole(features).to_numpy()] = np.nan
@@ -184,8 +184,8 @@ def save_forecaster(
                 outputs=Schema(
                     [
                         ColSpec(DataType.datetime, "day"),
-                        ColSpec(DataType.double, PEAK),
                         ColSpec(DataType.double, HOUR),
+                        ColSpec(DataType.double, PEAK),
                     ]
                 ),
             ),

@@ -45,7 +45,9 @@ CHECKED = {
 QUARANTINE = {"file": StringType(), "digest": StringType(), "line": LongType()}
 QUARANTINE |= {"reason": StringType(), "text": StringType()}
 COUNTS = ("lines", "header", "blank", "refused", "rows")
-MOST_LINES = 400_000  # that are held at once; of a day, or a file, all are
+MOST_LINES = 1_000_000  # that are held at once; of a day, or a file, all are
+LINES = "lines-that-rows-stand-for"
+NO_ROWS = pl.DataFrame(schema={"day": pl.Date, "lines": pl.Int32})
 
 
 class TooManyRefused(ValueError):
@@ -130,8 +132,9 @@ def update(
     state = versions(landed)
     new = state.join(known, on="digest", how="anti")["digest"].to_list()
     gone = known.join(state, on="digest", how="anti")  # bronze was taken back
+    portions = _portions(landed, new)
     stats, later = _check_new(
-        lines, quarantine, feed, zone, new, gone["digest"].to_list(), max_refused
+        lines, quarantine, feed, zone, landed, portions, gone["digest"].to_list(), max_refused
     )
     facts = pl.concat([known.select("digest", "days", *COUNTS), stats])
     now = state.join(facts, on="digest", how="left").select(list(CHECKED))
@@ -140,7 +143,7 @@ def update(
     days = sorted(set(touched["days"].explode(empty_as_null=False).drop_nulls()))
     silver = open_silver(catalog, feed, later)
     if days:
-        _make_days(lines, silver, feed, zone, now, days)
+        _make_days(lines, silver, feed, zone, landed, now, days)
     if len(touched):
         with tables.draft(checked) as branch:
             where = tables.days_in("digest", touched["digest"].to_list())
@@ -167,7 +170,8 @@ def _check_new(
     quarantine: "Table",
     feed: Feed,
     zone: str,
-    new: Sequence[str],
+    landed: pl.DataFrame,
+    portions: Sequence[Sequence[str]],
     gone: Sequence[str],
     max_refused: float,
 ) -> tuple[pl.DataFrame, list[str]]:
@@ -183,18 +187,26 @@ def _check_new(
     counts = dict.fromkeys(COUNTS, pl.Int64)
     stats = [pl.DataFrame(schema={"digest": pl.String, "days": pl.List(pl.Date), **counts})]
     later: set[str] = set()
-    if not new and not gone:
+    if not portions and not gone:
         return stats[0], []
+    held = set(tables.scan(quarantine, columns=("digest",))["digest"])
+    nothing = pl.DataFrame(schema=dict.fromkeys(QUARANTINE, pl.String) | {"line": pl.Int64})
+    texts = pl.col("file", "digest").cast(pl.String)
     with tables.draft(quarantine) as branch:
         if gone:
-            nothing = pl.DataFrame(schema=dict.fromkeys(QUARANTINE, pl.String))
             tables.replace(quarantine, branch, nothing, tables.days_in("digest", gone))
-        for digests in _portions(lines, new):
-            parsed = parse(read_lines(lines, digests), feed, zone)
-            later |= {name for name, *_ in feed.later.values()} & set(parsed.columns)
-            wrong = parsed.filter(pl.col("reason").is_not_null())
-            tables.replace(quarantine, branch, wrong, tables.days_in("digest", digests))
-            stats.append(_stats(parsed, digests))
+        for digests in portions:
+            wrong, parts = [nothing], []
+            for some in read_lines(lines, landed, digests):
+                parsed = parse(some, feed, zone)
+                later |= {name for name, *_ in feed.later.values()} & set(parsed.columns)
+                refused = parsed.filter(pl.col("reason").is_not_null()).with_columns(texts)
+                wrong.append(refused.select(list(QUARANTINE)))
+                parts.append(_stats(parsed))
+            if any(map(len, wrong)) or not held.isdisjoint(digests):
+                where = tables.days_in("digest", digests)
+                tables.replace(quarantine, branch, pl.concat(wrong), where)
+            stats.append(_put_together(parts, digests))
         found = pl.concat(stats)
         total = found.select(pl.col(COUNTS).sum()).row(0, named=True)
         if total["lines"] != sum(total[name] for name in COUNTS[1:]):
@@ -208,40 +220,44 @@ def _check_new(
     return found, sorted(later)
 
 
-def _stats(parsed: pl.DataFrame, digests: Sequence[str]) -> pl.DataFrame:
-    """Return what each of some files holds, those without a line too."""
+def _stats(parsed: pl.DataFrame) -> pl.DataFrame:
+    """Return what each of some files holds in these lines."""
     is_row = pl.col("ts").is_not_null()
-    found = parsed.group_by("digest").agg(
-        days=pl.col("day").filter(is_row).unique().sort(),
+    return parsed.group_by(pl.col("digest").cast(pl.String)).agg(
+        days=pl.col("day").filter(is_row).unique(),
         lines=pl.len(),
         header=pl.col("kind").eq("header").sum(),
         blank=pl.col("kind").eq("blank").sum(),
         refused=pl.col("reason").is_not_null().sum(),
         rows=is_row.sum(),
     )
-    whole = pl.DataFrame({"digest": digests}).join(found, on="digest", how="left")
+
+
+def _put_together(stats: Sequence[pl.DataFrame], digests: Sequence[str]) -> pl.DataFrame:
+    """Return what each of some files holds, those without a line too."""
+    whole = pl.DataFrame({"digest": digests})
+    if stats:
+        days = pl.col("days").explode(empty_as_null=False).unique().sort()
+        found = pl.concat(stats).group_by("digest").agg(days, pl.col(COUNTS).sum())
+        whole = whole.join(found, on="digest", how="left")
+    else:
+        whole = whole.with_columns(days=None, **dict.fromkeys(COUNTS, 0))
     counts = pl.col(COUNTS).fill_null(0).cast(pl.Int64)
     return whole.with_columns(counts, pl.col("days").fill_null(pl.lit([], pl.List(pl.Date))))
 
 
-def _portions(lines: "Table", digests: Sequence[str]) -> Iterator[list[str]]:
-    """Yield digests in parts that are small enough to be held at once; one file at least."""
-    sizes = dict(
-        tables.scan(lines, tables.days_in("digest", digests), ("digest",))
-        .group_by("digest")
-        .len()
-        .iter_rows()
-    )
-    part: list[str] = []
+def _portions(landed: pl.DataFrame, digests: Sequence[str]) -> list[list[str]]:
+    """Return digests in parts that are small enough to be held at once; one file at least."""
+    sizes = dict(landed.group_by("digest").agg(pl.col("lines").max()).fill_null(MOST_LINES).rows())
+    parts: list[list[str]] = []
     n_lines = 0
     for digest in digests:
-        n_lines += sizes.get(digest, 0)
-        if part and n_lines > MOST_LINES:
-            yield part
-            part, n_lines = [], sizes.get(digest, 0)
-        part.append(digest)
-    if part:
-        yield part
+        n_lines += sizes[digest]
+        if not parts or n_lines > MOST_LINES:
+            parts.append([])
+            n_lines = sizes[digest]
+        parts[-1].append(digest)
+    return parts
 
 
 def _make_days(
@@ -249,6 +265,7 @@ def _make_days(
     silver: "Table",
     feed: Feed,
     zone: str,
+    landed: pl.DataFrame,
     state: pl.DataFrame,
     days: Sequence[date],
 ) -> None:
@@ -260,17 +277,34 @@ def _make_days(
     )
     per_day = holding.group_by("days").agg("digest", pl.col("rows").sum()).sort("days")
     gone = sorted(set(days) - set(per_day["days"]))
+    others = held = _lines_in(silver)
     with tables.draft(silver) as branch:
-        n_rows = 0
         for part, digests in _parts_of_days(per_day, gone):
-            parsed = parse(read_lines(lines, digests), feed, zone)
-            rows = parsed.filter(pl.col("ts").is_not_null() & pl.col("day").is_in(part))
-            made = once_each(rows, state, feed)
-            if made["lines"].sum() != len(rows):
+            rows = [
+                parse(some, feed, zone)
+                .filter(pl.col("ts").is_not_null() & pl.col("day").is_in(part))
+                .drop("text", "file", "kind", "reason")
+                for some in read_lines(lines, landed, digests)
+            ]
+            rows = sorted((one for one in rows if len(one)), key=lambda one: one["line"][0])
+            n_lines = sum(map(len, rows))
+            made = NO_ROWS
+            if n_lines:
+                made = once_each(pl.concat(rows, how="diagonal"), state, feed)
+            if made["lines"].sum() != n_lines:
                 raise RuntimeError(f"rows of {feed.name} have been lost on {part}")
-            tables.replace(silver, branch, made, tables.days_in("day", part))
-            n_rows += len(made)
-        _audit(silver, branch, feed, state, days, n_rows)
+            where = tables.days_in("day", part)
+            before = tables.total(silver, "lines", where)
+            others, held = others - before, held - before + n_lines
+            tables.replace(silver, branch, made, where, {LINES: str(held)})
+        _audit(silver, branch, feed, state, days, others)
+
+
+def _lines_in(silver: "Table") -> int:
+    """Return how many lines the rows of silver stand for; its snapshot says so."""
+    now = silver.current_snapshot()
+    known = now.summary.additional_properties.get(LINES) if now else None
+    return int(known) if known else tables.total(silver, "lines")
 
 
 def _parts_of_days(
@@ -306,9 +340,27 @@ def once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFra
         In order of time. ``lines`` says how many lines had the key, ``corrections`` how many other
         values they gave it; ``digest`` and ``line`` where the one that holds stands.
     """
+    rows = rows.with_columns(pl.col("digest").cast(pl.String))
+    parts = rows.partition_by("symbol") if feed is TICK else [rows]
+    made = [_once_each(_in_order(part), state, feed) for part in parts]
+    return _in_order(pl.concat(made))
+
+
+def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows by time and line, as those of one file mostly are."""
+    if rows["ts"].is_sorted() and rows["line"].is_sorted():
+        return rows
+    return rows.sort("ts", "line")
+
+
+def _once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFrame:
+    """Return as `once_each`, for a house or a symbol, of rows in order of time and line."""
     if feed is TICK:
-        same = ("digest", "symbol", "ts", "price", "size")
-        rows = rows.with_columns(nth=pl.int_range(pl.len(), dtype=pl.Int32).over(same))
+        rows = rows.with_columns(nth=_nth(rows))
+    counts = pl.col("lines", "corrections").cast(pl.Int32)
+    is_single = rows["digest"].n_unique() == 1
+    if is_single and (feed is TICK or rows["ts"].n_unique() == len(rows)):
+        return rows.with_columns(lines=1, corrections=0).with_columns(counts)
     order = state.select("digest").with_row_index("order")
     values = [name for name, *_ in feed.columns.values() if name in rows.columns]
     others = [name for name in values if name not in feed.key]
@@ -321,8 +373,17 @@ def once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFra
         made = order.agg(pl.col(others).last(), last, lines=lines, corrections=corrections)
     else:  # equal keys are equal rows
         made = made.with_columns(corrections=0)
-    counts = pl.col("lines", "corrections").cast(pl.Int32)
-    return made.drop("order").with_columns(counts).sort("ts", "line")
+    return made.drop("order").with_columns(counts).select(*rows.columns, "lines", "corrections")
+
+
+def _nth(trades: pl.DataFrame) -> pl.Series:
+    """Return the how-manieth such trade of its file each is; few have the time of another one."""
+    ts = trades["ts"]
+    is_after = (ts == ts.shift(1)).fill_null(value=False)
+    is_tied = is_after | is_after.shift(-1, fill_value=False)
+    tied = trades.filter(is_tied).select("digest", "ts", "price", "size")
+    nth = tied.select(nth=pl.int_range(pl.len(), dtype=pl.Int32).over(tied.columns))["nth"]
+    return pl.zeros(len(trades), pl.Int32, eager=True).scatter(is_tied.arg_true(), nth)
 
 
 def _audit(
@@ -331,16 +392,18 @@ def _audit(
     feed: Feed,
     state: pl.DataFrame,
     days: Sequence[date],
-    n_rows: int,
+    others: int,
 ) -> None:
-    """Check a draft of silver: its keys, its days, and that every row of bronze is in it.
+    """Check of a draft of silver that every row of bronze is in it.
+
+    Only the days that were made anew are read; the rows of others stand for `others` lines.
 
     Raises
     ------
     RuntimeError
-        Says what is wrong, and on which branch.
+        Says how many are missing, and on which branch.
     """
-    found = tables.scan(silver, columns=("lines",), at=branch)["lines"].sum()
+    found = others + tables.total(silver, "lines", tables.days_in("day", days), branch)
     wanted = state.filter("active")["rows"].sum()
     if found != wanted:
         raise RuntimeError(
@@ -365,12 +428,13 @@ def totals(catalog: "Catalog", feed: Feed) -> dict[str, int]:
         If they do not.
     """
     checked = tables.scan(open_checked(catalog, feed))
-    rows = tables.scan(open_silver(catalog, feed), columns=("lines", "corrections"))
+    silver = open_silver(catalog, feed)
+    n_rows, corrected = tables.count(silver, "main"), tables.total(silver, "corrections")
     table = bronze.open_bronze(catalog, feed)
     n_lines = tables.count(table, "main") - len(bronze.landings(table))
     is_held = pl.col("active")
     held = int(checked.filter(is_held)["rows"].sum())
-    corrected, duplicates = int(rows["corrections"].sum()), int((rows["lines"] - 1).sum())
+    duplicates = tables.total(silver, "lines") - n_rows
     found = {
         "header": int(checked["header"].sum()),
         "blank": int(checked["blank"].sum()),
@@ -378,7 +442,7 @@ def totals(catalog: "Catalog", feed: Feed) -> dict[str, int]:
         "replaced": int(checked["rows"].sum()) - held,
         "repeats": duplicates - corrected,
         "corrected": corrected,
-        "rows": len(rows),
+        "rows": n_rows,
     }
     if n_lines != sum(found.values()):
         raise RuntimeError(f"of {n_lines:,} lines of {feed.name}.bronze not all are found: {found}")

@@ -8,12 +8,15 @@ branch to look at.
 
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow as arrow
+from pyarrow import compute, parquet
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, In
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 DRAFT = "draft-"
+TIME = arrow.timestamp("us", "UTC")
+EPOCH = date(1970, 1, 1)
 TRIES = 20  # other writers of other branches move the table's metadata, too
 PROPERTIES = {"write.metadata.delete-after-commit.enabled": "true"}
 PROPERTIES |= {"write.metadata.previous-versions-max": "20"}
@@ -153,11 +158,37 @@ def replace(
         Kept with the snapshot.
     """
     names = [field.name for field in table.schema().fields if field.name in rows.columns]
-    arrow = rows.select(names).to_arrow().cast(table.schema().select(*names).as_arrow())
+    wanted = rows.select(names).to_arrow().cast(table.schema().select(*names).as_arrow())
+    kept = {"branch": branch, "snapshot_properties": dict(facts or {})}
     with warnings.catch_warnings():  # that there was nothing to replace
         warnings.filterwarnings("ignore", message="Delete operation did not match")
-        kept = dict(facts or {})
-        table.overwrite(arrow, where or AlwaysFalse(), branch=branch, snapshot_properties=kept)
+        if table.spec().is_unpartitioned():
+            table.overwrite(wanted, where or AlwaysFalse(), **kept)
+            return
+        with table.transaction() as change:
+            if where:
+                change.delete(where, **kept)
+            if len(wanted):
+                places = _write_parts(table, wanted)
+                change.add_files(places, check_duplicate_files=False, **kept)
+
+
+def _write_parts(table: "Table", rows: arrow.Table) -> list[str]:
+    """Write a file for each value that a table is parted by; pyiceberg takes ten times as long."""
+    (by,) = (table.schema().find_column_name(part.source_id) for part in table.spec().fields)
+    places, values = [], compute.unique(rows[by])
+    rising = [one.name for one in rows.schema if one.type in (arrow.int64(), TIME)]
+    encoding = dict.fromkeys(rising, "DELTA_BINARY_PACKED")
+    others = [one.name for one in rows.schema if one.name not in rising]
+    zstd = {"compression": "zstd", "compression_level": 1}
+    for value in values:
+        places.append(table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet"))
+        with table.io.new_output(places[-1]).create() as stream:
+            some = rows.filter(compute.equal(rows[by], value)) if len(values) > 1 else rows
+            parquet.write_table(
+                some, stream, use_dictionary=others, column_encoding=encoding, **zstd
+            )
+    return places
 
 
 def scan(
@@ -204,7 +235,32 @@ def count(table: "Table", branch: str) -> int:
     return 0 if at is None else table.scan(snapshot_id=at).count()
 
 
-def days_in(column: str, days: Sequence[date | str]) -> BooleanExpression:
+def total(
+    table: "Table", column: str, where: BooleanExpression | None = None, branch: str = "main"
+) -> int:
+    """Return the sum of a column at the end of a branch; the rows are not held."""
+    at = head(table, branch)
+    if at is None:
+        return 0
+    found = table.scan(where or AlwaysTrue(), (column,), snapshot_id=at).to_arrow_batch_reader()
+    return sum(compute.sum(batch.column(0)).as_py() or 0 for batch in found)
+
+
+def rows_by_day(table: "Table", snapshot: int | None) -> dict[date, int]:
+    """Return how many rows a snapshot has on each day, of a table that is parted by the day."""
+    found: Counter[date] = Counter()
+    if snapshot is not None and not table.spec().is_unpartitioned():
+        for task in table.scan(snapshot_id=snapshot).plan_files():
+            found[as_day(task.file.partition[0])] += task.file.record_count
+    return found
+
+
+def as_day(value: int | date) -> date:
+    """Return a day as pyiceberg gives it: as itself, or as the number of days since 1970."""
+    return EPOCH + timedelta(days=value) if isinstance(value, int) else value
+
+
+def days_in(column: str, days: Sequence[date | datetime | str]) -> BooleanExpression:
     """Return the filter of rows whose column holds one of some values."""
     return In(column, list(days)) if len(days) else AlwaysFalse()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lib.lakehouse import tables
 from lib.lakehouse.gold import SOURCE, TABLES
+from lib.lakehouse.silver import LINES
 
 import pandas as pd
 import polars as pl
@@ -110,9 +111,11 @@ def small_units(table: "Table") -> dict[object, int]:
 def put_together(table: "Table", units: list) -> None:
     """Write the rows of some days, or digests, again, into as few files as will do."""
     unit = _unit(table)
-    order = [name for name in ("day", "ts", "file", "digest", "line") if name in _names(table)]
+    order = [
+        name for name in ("day", "ts", "arrived", "file", "digest", "line") if name in _names(table)
+    ]
     kept = table.current_snapshot().summary.additional_properties
-    facts = {SOURCE: kept[SOURCE]} if SOURCE in kept else {}
+    facts = {name: kept[name] for name in (SOURCE, LINES) if name in kept}
     with tables.draft(table) as branch:
         where = tables.days_in(unit, units)
         rows = tables.scan(table, where).sort(order)
