@@ -22,7 +22,6 @@ from whole_runs import wait_for
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
 ]
 N_TRIALS = 12
 WORKER = """
