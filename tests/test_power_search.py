@@ -14,6 +14,7 @@ def test_all_but_the_search_are_links_to_power():
     own = set(layout.own_stages("power_search"))
     assert own == {"03_begin", "03_search", "03_tune"}
     assert set(layout.planned("power_search")) - own == set(LINKS)
+    assert layout.owner("power_search") == layout.owner("power") == "power"
     for stage in LINKS:
         assert layout.notebook("power_search", stage) == layout.notebook("power", stage)
 
