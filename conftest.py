@@ -19,12 +19,14 @@ MINUTES = (
     "ledger",
 )
 LONGEST = [f"tests/test_{name}.py" for name in MINUTES]  # the others take less than a minute
+BEGUN: set[str] = set()  # pipelines whose notebooks are tested
 FOLDER = Path(tempfile.mkdtemp(prefix="pipelines-"))
 SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all processes of tests
 os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+from lib.commands.notebooks import begin  # noqa: E402
 from lib.commands.services import airflow_settings  # noqa: E402
 from lib.machine import provisioner  # noqa: E402
 
@@ -38,9 +40,14 @@ del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests c
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Name the notebook whose cells come next to the kernel that nbval starts, as JupyterLab does.
 
-    A kernel that is forked comes from the process that has its imports.
+    A kernel that is forked comes from the process that has its imports. The links that a pipeline
+    begins with are executed before its first notebook.
     """
     if item.path.suffix == ".ipynb":
+        folder = item.path.parent.name
+        if folder not in BEGUN:
+            BEGUN.add(folder)
+            begin(folder)
         os.environ["JPY_SESSION_NAME"] = str(item.path)
         provisioner.use(provisioner.PATIENCE_S)
 

@@ -40,7 +40,8 @@ from datetime import timedelta
 
 def task_policy(task):
     task.retry_delay = timedelta(seconds=1)
-    if task.dag_id != "count":  # its one stage goes where there is room, those of others take turns
+    mapped = task.get_closest_mapped_task_group()
+    if task.dag_id != "count" and not mapped:  # these go where there is room, others take turns
         task.queue = "ab"[int(task.task_id[1]) % 2] if task.task_id[0] == "0" else "a"
 """
 COUNT = """
@@ -114,6 +115,13 @@ def write_count(folder):
     place.parent.mkdir()
     nbformat.write(v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), place)
     (folder / "dags" / "count.py").write_text(COUNT_DAG)
+
+
+def put_into_pool(dag_file):
+    """Let the children of a DAG run in Airflow's pool `pair`, instead of a link to its file."""
+    text = dag_file.read_text()
+    dag_file.unlink()
+    dag_file.write_text(text.replace("each=things)", 'each=things, pool="pair")'))
 
 
 def settings_file():
@@ -193,7 +201,7 @@ class Cluster:
         )
         self.run("postgres", command, cwd=self.place)
         wait_for(lambda: self.sql("SELECT 1", "postgres"), 30, "PostgreSQL")
-        for name in ("airflow", "mlflow", "celery"):
+        for name in ("airflow", "mlflow", "celery", "optuna"):
             self.sql(f"CREATE DATABASE {name}", "postgres")
 
     def sql(self, query, database="airflow"):
@@ -227,10 +235,12 @@ class Cluster:
                     shutil.copy(ROOT / file, clone / file)
             for part in ("notebooks", "dags"):
                 (clone / "chosen" / part).mkdir(parents=True)
-                for one in (clone / part / "power", clone / "tests" / "toy" / part / "toy"):
+                ours, toys = clone / part, clone / "tests" / "toy" / part
+                for one in (ours / "power_search", ours / "mnist", toys / "toy", toys / "toy_map"):
                     one = one.with_suffix("" if part == "notebooks" else ".py")
                     (clone / "chosen" / part / one.name).symlink_to(one)
             write_count(clone / "chosen")
+            put_into_pool(clone / "chosen" / "dags" / "toy_map.py")
             (self.folder / f"{name}.tmp").mkdir()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLFLOW"))}
         kept.pop("OUTPUTS_DIR")
@@ -240,6 +250,18 @@ class Cluster:
         (clone / ".airflow" / "config" / "airflow_local_settings.py").write_text(POLICY)
         environment = kept | self.settings | place | more
         return self.run(name, [*CLI, *command], cwd=clone, env=environment)
+
+    def start_head(self):
+        """Start the head, once more if it has been killed, and wait until its servers answer."""
+        log, up = self.folder / "head.log", "all up"
+        before = log.read_text().count(up) if log.exists() else 0
+        head = self.machine("head", ["head"])
+
+        def is_up():
+            assert head.poll() is None, self.logs()
+            return log.read_text().count(up) > before
+
+        self.wait(is_up, 240, "the head")
 
     def logs(self):
         """Return the end of every log, to say why something failed."""
@@ -322,16 +344,18 @@ class Cluster:
             process.wait(20)
         shutil.rmtree(self.place, ignore_errors=True)
 
+    def headers(self):
+        """Return what names Airflow's user `admin`."""
+        login = {"username": "admin", "password": PASSWORD}
+        self.token = getattr(self, "token", "") or self.call("/auth/token", login)["access_token"]
+        return {"Authorization": f"Bearer {self.token}"}
+
     def call(self, path, body=None, method=None):
         """Ask Airflow's REST API as its user `admin`."""
         base = f"http://127.0.0.1:{self.ports['airflow']}"
         headers = {"Content-Type": "application/json"}
         if path != "/auth/token":
-            login = {"username": "admin", "password": PASSWORD}
-            self.token = (
-                getattr(self, "token", "") or self.call("/auth/token", login)["access_token"]
-            )
-            headers["Authorization"] = f"Bearer {self.token}"
+            headers |= self.headers()
             path = f"/api/v2/{path}"
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(base + path, data=data, headers=headers, method=method)

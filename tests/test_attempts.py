@@ -1,5 +1,8 @@
 """Of two attempts at a stage only the later one writes, on a local disk and on S3."""
 
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
 from lib.ground import attempts
 from lib.ground.folder import RECORDS
 from lib.ground.outcome import encoded
@@ -43,6 +46,31 @@ def test_later_attempt_takes_over_and_the_earlier_one_cannot_write(outputs):
     begin(2)
     late.finish()
     assert record()["attempt"]["number"] == 2 and late.read("numbers.json") == [2]
+
+
+def test_clocks_of_machines_that_are_minutes_apart_order_no_attempts(outputs, monkeypatch):
+    """Attempts go by the ids that the head gives: the first machine is ahead, the second behind."""
+
+    def clock(minutes):
+        moved = lambda zone: datetime.now(zone) + timedelta(minutes=minutes)  # noqa: E731
+        monkeypatch.setattr("lib.ground.files.datetime", SimpleNamespace(now=moved))
+
+    clock(5)
+    begin(1)
+    early = open_run("toy/a", STAGE)
+    early.write("numbers.json", [1])
+    clock(0)
+    assert attempts.give_up(early.path / RECORDS / f"{STAGE}.json", STAGE, 1, "01")
+    clock(-5)
+    begin(2)
+    late = open_run("toy/a", STAGE)
+    late.write("numbers.json", [2])
+    late.finish()
+    clock(5)
+    begin(1)
+    with pytest.raises(attempts.StageGivenUp):
+        early.finish()
+    assert open_run("toy/a", "02_judge").read("numbers.json") == [2]
 
 
 def test_attempt_that_begins_after_a_later_one_is_refused_at_once(outputs):

@@ -2,7 +2,9 @@
 
 import html
 import json
+import os
 import re
+import time
 
 from lib.commands import prune
 from lib.ground.files import write_json
@@ -11,7 +13,7 @@ from lib.ground.runs import close_run, counterpart, gather, note_start
 from lib.once import choice, known
 from lib.pages import notebook as reports
 from lib.pages import publish
-from lib.pages.summary import CHILDREN, summarise
+from lib.pages.summary import CHILDREN, SUMMARY, summarise
 from lib.run import open_run
 
 import pytest
@@ -57,6 +59,16 @@ def test_child_run_lies_below_its_run_and_nowhere_else():
     for wrong in ("wind/a/12", "wind/a/b", "wind/a/0001/0002"):
         with pytest.raises(ValueError, match="expected '<pipeline>/<run>'"):
             look_at(wrong)
+
+
+def test_page_of_the_run_follows_its_children_though_the_store_has_a_clock_ahead():
+    run = begin()
+    publish.publish(run, ask_registry=False)
+    summary = run.path / SUMMARY
+    ahead = time.time() + 300
+    os.utime(summary, (ahead, ahead))
+    publish.publish(run.child(0), ask_registry=False)
+    assert summary.stat().st_mtime < ahead - 200
 
 
 def test_child_reads_what_was_written_before_it_and_writes_for_itself():

@@ -16,6 +16,11 @@ import requests
 from clusters import SILENT_S, Cluster
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
+DAGS = {"toy", "toy_map", "power_search", "mnist", "count"}
+PAGES_OF_A_CHILD = ("report", "02_work")
+MNIST = {"model": "simple", "epochs": 2, "width": 8, "batch_size": 50, "n_validation": 200}
+MNIST |= {"n_baseline": 500, "min_accuracy": 0.2, "max_calibration_error": 1.0}
+MNIST |= {"min_ahead_of_logistic": -1.0}
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +30,14 @@ def cluster(s3_server, tmp_path_factory):
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir("pipelines-cluster")
     made = Cluster(tmp_path_factory.mktemp("cluster"), s3_server, "pipelines-cluster")
     try:
-        made.machine("head", ["head"])
-
-        def is_up():
-            assert made.processes["head"].poll() is None, made.logs()
-            return "all up" in (made.folder / "head.log").read_text()
-
-        made.wait(is_up, 240, "the head")
+        made.start_head()
         made.machine("a", ["worker", "--queues", "default,a"])
         made.machine("b", ["worker", "--queues", "default,b"])
 
         def is_parsed():
             errors = made.call("importErrors")["import_errors"]
             assert not errors, errors
-            return {dag["dag_id"] for dag in made.call("dags")["dags"]} == {"toy", "power", "count"}
+            return {dag["dag_id"] for dag in made.call("dags")["dags"]} == DAGS
 
         made.wait(is_parsed, 120, "the DAGs to be parsed")
         yield made
@@ -57,16 +56,48 @@ def test_probes_of_kubernetes_are_answered(cluster):
     assert requests.get(users, timeout=30).status_code == 401, "MLflow is for those who log in"
 
 
-def test_stages_of_power_take_turns_between_two_machines_and_a_version_is_registered(cluster):
-    run_id = cluster.trigger("power", n_trials=4)
-    assert cluster.wait_for_run("power", run_id, 700) == "success", cluster.logs()
-    tasks = cluster.tasks("power", run_id)
-    queues = [tasks[name]["queue"] for name in sorted(tasks) if name[0] == "0"]
-    assert queues == ["b", "a", "b", "a", "b", "a"]
-    folder = cluster.run_folder("power", run_id)
+def test_stages_take_turns_between_two_machines_which_search_together(cluster):
+    """The search is on PostgreSQL; all else of `power_search` is as in `power`."""
+    run_id = cluster.trigger("power_search", n_trials=8, n_workers=2)
+    assert cluster.wait_for_run("power_search", run_id, 700) == "success", cluster.logs()
+    tasks = cluster.tasks("power_search", run_id)
+    own = [name for name in sorted(tasks) if name[0] == "0" and name != "03_search"]
+    assert "".join(tasks[name]["queue"] for name in own) == "babbaba"
+    folder = cluster.run_folder("power_search", run_id)
+    states = (folder / "trials.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1] for line in states] == 8 * ["complete"]
+    done = [json.loads((folder / f"000{k}/worker.json").read_text())["n_trials"] for k in (0, 1)]
+    assert sum(done) == 7, "and the first one at the beginning"
     registered = json.loads((folder / "registration.json").read_text())
     assert registered["version"] == 1
     assert (folder / "report.html").exists() and (folder / "06_register.html").exists()
+
+
+def test_mnist_is_trained_and_registered_through_the_scheduler(cluster):
+    run_id = cluster.trigger("mnist", **MNIST)
+    assert cluster.wait_for_run("mnist", run_id, 700) == "success", cluster.logs()
+    queues = {one["queue"] for one in cluster.tasks("mnist", run_id).values()}
+    assert queues == {"a", "b"}
+    folder = cluster.run_folder("mnist", run_id)
+    assert json.loads((folder / "registration.json").read_text())["version"] == 1
+
+
+def test_pool_limits_how_many_children_run_at_once_and_their_pages_open(cluster):
+    """Two machines of two places each would run all four."""
+    cluster.call("pools", {"name": "pair", "slots": 2})
+    run_id = cluster.trigger("toy_map", n=4, wait_s=4.0)
+    assert cluster.wait_for_run("toy_map", run_id) == "success", cluster.logs()
+    found = cluster.call(f"dags/toy_map/dagRuns/{run_id}/taskInstances")["task_instances"]
+    times = [(one["start_date"], one["end_date"]) for one in found if one["map_index"] >= 0]
+    assert len(times) == 8
+    at_once = [sum(start <= moment < end for start, end in times) for moment, _ in times]
+    assert max(at_once) == 2, times
+    folder = cluster.run_folder("toy_map", run_id)
+    address = f"http://127.0.0.1:{cluster.ports['airflow']}/reports/page/toy_map/{folder.name}"
+    for page in [f"{child:04d}/{name}.html" for child in range(4) for name in PAGES_OF_A_CHILD]:
+        assert (folder / page).exists(), page
+        answer = requests.get(f"{address}/{page}", headers=cluster.headers(), timeout=60)
+        assert answer.status_code == 200 and f"thing {int(page[:4])}" in answer.text, page
 
 
 def record_of(folder, stage):
@@ -165,6 +196,34 @@ def test_api_server_that_is_away_for_less_than_the_timeout_repeats_nothing(clust
         time.sleep(10)
     assert cluster.wait_for_run("count", run_id) == "success"
     assert record_of(folder, "01_count")["attempt"]["number"] == 1
+
+
+def test_api_server_that_is_away_for_longer_costs_an_attempt_which_says_so(cluster):
+    """What was counted by then is not counted again."""
+    run_id, folder, _ = begin_count(cluster, n=45)
+    cluster.wait(lambda: list(folder.glob(".scratch/01_count/*/counted.txt")), 120, "the mirror")
+    with cluster.paused("airflow api"):
+        time.sleep(SILENT_S + 15)
+    assert cluster.wait_for_run("count", run_id) == "success"
+    assert record_of(folder, "01_count")["attempt"]["number"] == 2
+    page = (folder / "01_count.attempt-1.html").read_text()
+    assert f"nothing was heard for {SILENT_S} s" in page
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["first"] > 0 and metrics["largest"] == 45
+
+
+def test_head_that_is_killed_and_started_again_goes_on_with_its_runs(cluster):
+    run_id, folder, _ = begin_count(cluster, n=45)
+    waiting = cluster.trigger("toy")
+    cluster.kill("head")
+    cluster.start_head()
+    assert cluster.wait_for_run("count", run_id) == "success", cluster.logs()
+    assert cluster.wait_for_run("toy", waiting) == "success", cluster.logs()
+    record = record_of(folder, "01_count")
+    assert record["state"] == "finished"
+    attempts = list(folder.glob("01_count*.ipynb"))
+    assert len(attempts) == record["attempt"]["number"]
+    assert json.loads((folder / "metrics.json").read_text())["largest"] == 45
 
 
 def test_mlflow_that_is_away_for_longer_than_a_stage_is_told_by_the_next_one(cluster):

@@ -54,6 +54,7 @@ def test_every_setting_is_one_that_airflow_mlflow_aws_or_the_project_knows():
     mlflow = installed("mlflow/environment_variables.py")
     known = {"OUTPUTS_DIR", "MLFLOW_HOST", "AIRFLOW_CONN_AWS_DEFAULT", "AWS_DEFAULT_REGION"}
     known |= {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS", "MLFLOW_BACKEND_STORE_URI", "PGPASSWORD"}
+    known |= {"TUNING_STORAGE"}
     known |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", services.PASSWORD}
     for name in (set(SETTINGS) | SECRETS | OF_HEAD) - known:
         if name.startswith("AIRFLOW__CELERY"):

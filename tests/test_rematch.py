@@ -187,6 +187,7 @@ FACTS = {"kind": "regression", "classes": [], "task": HOURLY}
 )
 def test_version_for_another_task_is_refused(found, message):
     require_comparable(version(**FACTS), "power", FACTS)
+    require_comparable(version(**FACTS), "power_search", FACTS)  # whose register stage is a link
     with pytest.raises(NotComparable, match=f"made for another task: {message}"):
         require_comparable(found, "power", FACTS)
 

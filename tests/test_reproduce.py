@@ -21,6 +21,7 @@ CLI = '''
 import json, os, pathlib, sys
 
 values = json.loads(sys.argv[-1])
+LEAKS = ("MLFLOW", "AIRFLOW_HOME", "NOTIFY", "TUNING_STORAGE", "DASK_SCHEDULER")
 assert sys.argv[1:4] == ["run", "power", "--params"], sys.argv
 if values.get("broken"):
     sys.exit("error: no such thing")
@@ -28,7 +29,7 @@ folder = pathlib.Path(os.environ["OUTPUTS_DIR"], "power", "manual__now")
 (folder / "stages").mkdir(parents=True)
 record = {"state": "finished", "parameters": values, "writes": {}}
 (folder / "stages/01_load.json").write_text(json.dumps(record))
-found = [name for name in os.environ if name.startswith(("MLFLOW", "AIRFLOW_HOME", "NOTIFY"))]
+found = [name for name in os.environ if name.startswith(LEAKS)]
 text = pathlib.Path(os.environ["DATA_DIR"], values["source"]).read_text()
 metrics = {"rmse": RMSE, "seed": values["seed"], "leaks": len(found), "train_seconds": os.getpid()}
 for name, content in {"metrics": metrics, "dataset": {"digest": text, "n_rows": 3}}.items():
@@ -76,6 +77,8 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry.example")
     monkeypatch.setenv("NOTIFY_EMAIL", "somebody@example.org")
+    monkeypatch.setenv("TUNING_STORAGE", "postgresql+psycopg://head/optuna")
+    monkeypatch.setenv("DASK_SCHEDULER", "tcp://head:8786")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -109,6 +112,22 @@ def write(folder, name, content):
 
 def change(folder, name, **values):
     write(folder, name, json.loads((folder / f"{name}.json").read_text()) | values)
+
+
+@pytest.mark.slow
+def test_run_that_lies_on_s3_is_made_again_here_and_leaves_nothing_there(
+    run, bucket, tmp_path, monkeypatch, capfd
+):
+    import s3fs
+
+    s3 = s3fs.S3FileSystem(skip_instance_cache=True)
+    s3.put(f"{tmp_path / 'outputs'}/", f"{bucket}/outputs", recursive=True)
+    before = s3.find(bucket)
+    monkeypatch.setenv("OUTPUTS_DIR", f"s3://{bucket}/outputs")
+    assert reproduce.main("power/then") == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "REPRODUCED: all 3 metrics agree"
+    s3.invalidate_cache()
+    assert len(before) == 4 and s3.find(bucket) == before
 
 
 def test_run_is_made_again_from_its_own_commit_and_agrees(run, repository, tmp_path, capfd):

@@ -160,6 +160,26 @@ def test_scheduler_that_stopped_reporting_is_none(monkeypatch):
     assert reports(3.0, 3.5, 0.1)
 
 
+@pytest.mark.parametrize("ahead_s", [300.0, -300.0])
+def test_scheduler_of_another_machine_is_known_by_its_signs_whatever_its_clock(
+    monkeypatch, ahead_s
+):
+    """This machine's clock is `ahead_s` before that of the scheduler."""
+    moment = [0.0]
+    monkeypatch.setattr("airflow.settings.SQL_ALCHEMY_CONN", "postgresql+psycopg://head/airflow")
+    monkeypatch.setattr(scheduling.time, "monotonic", lambda: moment[0])
+
+    def sleep(seconds):
+        moment[0] += seconds
+
+    monkeypatch.setattr(scheduling.time, "sleep", sleep)
+    monkeypatch.setattr(scheduling, "silence_s", lambda: ahead_s + moment[0] % 5)
+    assert scheduling.scheduler_lives()
+    moment[0] = 0.0
+    monkeypatch.setattr(scheduling, "silence_s", lambda: ahead_s + moment[0])
+    assert not scheduling.scheduler_lives() and moment[0] < 20, "dead, and told soon"
+
+
 def test_before_a_scheduler_starts_times_are_forgotten_and_ghosts_are_known(outputs):
     scheduling.forget_past_times()
     assert scheduling.ghosts() == [], "no database yet"

@@ -180,6 +180,13 @@ def test_what_a_run_said_itself_goes_before_how_it_was_closed(
     assert summary.summarise(run)["state"] == state
 
 
+def test_closed_run_is_not_live_because_its_machine_had_a_clock_minutes_ahead(run, monkeypatch):
+    (run.path / "stages" / "01_load.json").write_text(json.dumps({"started": AFTER}))
+    monkeypatch.setattr(runs, "now", lambda: AT)
+    runs.close_run(run, "lost", "gone")
+    assert summary.summarise(run)["state"] == "lost"
+
+
 def test_closed_run_is_live_again_once_a_stage_has_begun_since(run, monkeypatch):
     leave(run, "01_load", notebook(error=("StageKilled", "x")))
     monkeypatch.setattr(runs, "now", lambda: AT)

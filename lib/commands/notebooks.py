@@ -46,8 +46,8 @@ def apart() -> Iterator[None]:
         yield
 
 
-def execute(path: Path) -> NotebookNode:
-    """Return the notebook `path`, executed from top to bottom on its own defaults.
+def execute(path: Path, **parameters: str) -> NotebookNode:
+    """Return the notebook `path`, executed from top to bottom on its own defaults, or `parameters`.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def execute(path: Path) -> NotebookNode:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / path.name
         try:
-            execute_notebook(path, output, cwd=path.parent)
+            execute_notebook(path, output, parameters, cwd=path.parent)
         except PapermillExecutionError as error:
             raise ValueError(f"{path.name} failed and was left as it was: {error}") from error
         notebook = nbformat.read(output, as_version=4)
@@ -72,6 +72,14 @@ def execute(path: Path) -> NotebookNode:
         if noise:
             raise ValueError(f"{path.name}, cell {number} wrote to stderr: {noise[0].strip()}")
     return notebook
+
+
+def begin(pipeline: str) -> None:
+    """Execute the links that a pipeline begins with, in its folder: the notebooks after read it."""
+    stages = layout.planned(pipeline)
+    own = layout.own_stages(pipeline)
+    for stage in stages[: stages.index(own[0])]:
+        execute(layout.notebook(pipeline, stage), run_dir=f"{pipeline}/dev")
 
 
 def refresh_all(pipelines: list[str]) -> None:
@@ -91,6 +99,7 @@ def refresh_all(pipelines: list[str]) -> None:
             raise ValueError(f"no notebooks of {name!r}; there are those of {', '.join(known)}")
     for pipeline in pipelines or known:
         with apart():
+            begin(pipeline)
             for stage in layout.own_stages(pipeline):
                 path = layout.notebook(pipeline, stage)
                 started = time.monotonic()

@@ -40,6 +40,7 @@ NO_CAUSE = (
     "commit, packages, Python and data are the same: the run does not repeat exactly, or not here"
 )
 LEFT_OUT = ("AIRFLOW_HOME", "AIRFLOW__", "MLFLOW", "_MLFLOW", "NOTIFY_")
+LEFT_OUT += ("TUNING_STORAGE", "DASK_SCHEDULER")  # whose workers do not see the new run
 
 
 def main(run: str, *, keep: bool = False) -> int:

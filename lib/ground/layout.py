@@ -56,6 +56,12 @@ def own_stages(pipeline: str) -> list[str]:
     return [stage for stage in stages if not (folder(pipeline) / f"{stage}.ipynb").is_symlink()]
 
 
+def owner(pipeline: str) -> str:
+    """Return whose models a pipeline makes: another's, where its register stage is a link there."""
+    made = (notebook(pipeline, one) for one in planned(pipeline) if one.endswith("_register"))
+    return next((path.parent.name for path in made), pipeline)
+
+
 def declared(pipeline: str) -> dict[str, dict[str, Parameter]]:
     """Return the declared parameters of every notebook of a pipeline, by stage, in order.
 

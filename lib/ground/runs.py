@@ -133,7 +133,9 @@ def close_run(run: Run, state: str, reason: str) -> None:
     reason : str
         Why, a sentence for people.
     """
-    closed, start = {"state": state, "reason": reason, "at": now()}, _read(run.path)
+    begun = [record.get("started", "") for record in run.own_records().values()]
+    at = max([now(), *begun])  # a stage's machine may have another clock
+    closed, start = {"state": state, "reason": reason, "at": at}, _read(run.path)
     write_json(run.path / STARTED, start | {"closed": closed})
     for child in run.children() if MAPPED in start else ():
         close_run(child, state, reason)

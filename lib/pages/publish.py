@@ -73,9 +73,12 @@ def write_pages(runs: Iterable[Run]) -> None:
 
 
 def _age_s(path: UPath) -> float:
-    """Return for how long a file has not been written; infinity where there is none."""
+    """Return for how long a file has not been written; infinity where there is none.
+
+    A time to come counts as well: where the file lies, the clock may be ahead by minutes.
+    """
     try:
-        return time.time() - path.stat().st_mtime
+        return abs(time.time() - path.stat().st_mtime)
     except FileNotFoundError:
         return float("inf")
 

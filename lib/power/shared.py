@@ -10,16 +10,20 @@ which trials have ended by then, and so on how fast each machine is.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from lib.ground.files import state_dir
 from lib.power.search import Params
 from lib.power.study import TrialState
-from lib.power.tuning import MAX_ROUNDS, SPACE, score
-from lib.splits import Fold
+from lib.power.tuning import MAX_ROUNDS, SPACE, START, score
+from lib.splits import Fold, time_folds
 
 import numpy as np
 import optuna
+import pandas as pd
 from optuna.distributions import IntDistribution
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from sqlalchemy import text
@@ -52,6 +56,72 @@ def begin(name: str, n_trials: int, *, beat_s: int = BEAT_S) -> optuna.Study:
     return study
 
 
+def load(name: str, *, beat_s: int = BEAT_S) -> tuple[optuna.Study, optuna.storages.RDBStorage]:
+    """Return a study that `begin` has made, and where it lies.
+
+    Raises
+    ------
+    ValueError
+        If there is no such study.
+    """
+    try:
+        storage = _storage(beat_s)
+        return optuna.load_study(study_name=name, storage=storage), storage
+    except KeyError as error:
+        raise ValueError(
+            f"{STORAGE} holds no study {name}: begin it anew, in a database that all workers reach"
+        ) from error
+
+
+def begin_lightgbm(
+    owner: str,
+    n_trials: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    folds: Sequence[Fold],
+    params: Params,
+) -> optuna.Study:
+    """Make a new study for `lightgbm_objective`, whose first trial is scored at once.
+
+    So what cannot be scored fails here, and not in every worker.
+
+    Parameters
+    ----------
+    owner : str
+        What the name of the study begins with.
+    n_trials : int
+        Trials in the end, the first one included.
+    x, y, folds, params
+        As for `lightgbm_objective`.
+    """
+    value = lightgbm_objective(x, y, folds, params)(optuna.trial.FixedTrial(START))
+    name = f"{owner}/{uuid.uuid4().hex[:8]}"
+    first = {"params": START, "distributions": SPACE, "user_attrs": {PLACE: 0}}
+    study = begin(name, 0)
+    study.set_user_attr("params", params)
+    study.add_trial(optuna.trial.create_trial(value=value, **first))
+    return begin(name, n_trials)
+
+
+def searched(
+    table: pd.DataFrame, split: dict, target: str, n_folds: int
+) -> tuple[pd.DataFrame, pd.Series, list[Fold]]:
+    """Return what a search learns from: features, targets, and folds in order of time.
+
+    Parameters
+    ----------
+    table, split
+        As the feature stage has left them; the rows of the test are left out.
+    target : {"level", "difference"}
+        The power, or its change from the last row.
+    n_folds : int
+    """
+    table = table.loc[: split["valid_end"]].dropna(subset=[split["target"], "power_kw_lag_0"])
+    x, power = table.drop(columns=split["target"]), table[split["target"]]
+    y = power - x["power_kw_lag_0"] if target == "difference" else power
+    return x.astype(np.float32), y, time_folds(len(x), n_folds, split["horizon"])
+
+
 def work(
     name: str,
     objective: Callable[[optuna.Trial], float],
@@ -81,11 +151,7 @@ def work(
     ValueError
         If there is no such study.
     """
-    try:
-        storage = _storage(beat_s)
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError as error:
-        raise ValueError(f"{STORAGE} holds no study {name}: begin it anew") from error
+    study, storage = load(name, beat_s=beat_s)
     study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
     def checked(trial: optuna.Trial) -> float:
@@ -102,7 +168,8 @@ def work(
         else:  # until their workers are through, or known to be dead
             time.sleep(POLL_S)
             _beat_for_silent(storage, waiting_or_running, silent_since)
-            fail_stale_trials(study)
+            with _quiet():
+                fail_stale_trials(study)
     return study
 
 
@@ -158,9 +225,18 @@ def _beat_for_silent(
 
 def _storage(beat_s: int) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.storages.RDBStorage(
-        storage_url(),
-        heartbeat_interval=beat_s,
-        grace_period=3 * beat_s,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-    )
+    with _quiet():
+        return optuna.storages.RDBStorage(
+            storage_url(),
+            heartbeat_interval=beat_s,
+            grace_period=3 * beat_s,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out that heartbeats are experimental: a notebook would show it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -200,13 +200,7 @@ def tune(
     RuntimeError
         If another process tunes in `study_path`, or a training fails.
     """
-    params = {
-        **FIXED,
-        "objective": objective,
-        "learning_rate": learning_rate,
-        "max_bin": MAX_BIN,
-        "seed": seed,
-    }
+    params = trial_params(objective, learning_rate, seed)
     settings = (folds, params, MAX_ROUNDS, PATIENCE, KEEP, AHEAD, sampler, SPACE, START, GRID)
     with open_study(study_path, _digest(x, y, settings)) as study:
         study.set_user_attr("params", params)
@@ -240,6 +234,12 @@ def tune(
     return study
 
 
+def trial_params(objective: str, learning_rate: float, seed: int) -> Params:
+    """Return the parameters of LightGBM that all trials of a search have."""
+    own = {"objective": objective, "learning_rate": learning_rate, "seed": seed}
+    return {**FIXED, **own, "max_bin": MAX_BIN}
+
+
 def rescale(
     study: optuna.Study,
     x: np.ndarray,
@@ -258,7 +258,7 @@ def rescale(
     Parameters
     ----------
     study : optuna.Study
-        As returned by `tune`.
+        As returned by `tune`, or shared by many machines: see `lib.power.shared`.
     x, y, folds
         As given to `tune`.
     learning_rate : float, default 0.03

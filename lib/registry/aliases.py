@@ -53,12 +53,12 @@ def move(
     expected: int | None = CURRENT,
     state: State | None = None,
     **facts: str | bool,
-) -> Entry:
+) -> tuple[Entry, State]:
     """Write the entry that moves `alias`, as soon as nobody else writes one; then move it.
 
     Entries about the other alias that come between do not matter. One about this alias does: what
-    was expected no longer holds, which is a `PromotionConflict`. `state` is what `reconcile` has
-    just found, where it was asked.
+    was expected no longer holds, which is a `PromotionConflict`. `state` is what `reconcile` or
+    another move has just left; the one that this move leaves is returned beside the entry.
     """
     state = state or reconcile(client, name)[0]
     expected = serving(state.entries, alias) if expected == CURRENT else expected
@@ -74,8 +74,8 @@ def move(
         except EntryTaken:
             state = look(client, name)
         else:
-            _settle(client, name, replace(state, entries=[*state.entries, entry]))
-            return replace(entry, done=now())
+            state = _settle(client, name, replace(state, entries=[*state.entries, entry]))
+            return state.entries[entry.number - 1], state
 
 
 def _entry(
@@ -109,7 +109,7 @@ def _settle(client: "MlflowClient", name: str, state: State) -> State:
     for entry in state.entries:
         if not entry.done:
             ledger.finish(client, state.run_id, entry)
-    return state
+    return replace(state, entries=[replace(one, done=one.done or now()) for one in state.entries])
 
 
 def reconcile(client: "MlflowClient", name: str) -> tuple[State, list[str]]:

@@ -107,11 +107,9 @@ def _register(run: Run, name: str, promote: str, gate: dict | None, *, from_copy
     with tracking.locked("registry"):  # a courtesy; what holds between machines is the ledger
         ledger.establish(client, name)
         version = _version_of(client, name, known, _facts(run, known, floors), gate)
-        if promote != "never":
-            _stage(client, name, version, cause)
+        state = look(client, name) if promote == "never" else _stage(client, name, version, cause)
         if promote == "auto" and gate and gate["promote"]:
-            _enter_production(client, name, version, gate, cause)
-        state = look(client, name)
+            state = _enter_production(client, name, version, gate, cause, state)
     more = {"verdict": floors, "model_id": known["model_id"]}
     return _account(state, name, version, promote, gate) | more
 
@@ -162,7 +160,7 @@ def promote(
     chosen = find_version(client, name, version)
     with tracking.locked("registry"):
         ledger.establish(client, name)
-        return move(
+        entry, _ = move(
             client,
             name,
             PRODUCTION,
@@ -175,6 +173,7 @@ def promote(
             verdict=chosen.tags.get("verdict", ""),
             override=chosen.tags.get("gate.outcome") not in PROMOTED,
         )
+    return entry
 
 
 def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
@@ -205,7 +204,7 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
                 f"{name} cannot be rolled back: {named(current)} is in production, and no earlier "
                 f"champion is left. To choose another version: {command}"
             )
-        return move(
+        entry, _ = move(
             client,
             name,
             PRODUCTION,
@@ -215,6 +214,7 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
             who=who or account(),
             reason=reason.strip() or f"undoes version {current}",
         )
+    return entry
 
 
 def history(name: str) -> list[Entry]:
@@ -365,30 +365,30 @@ def _version_of(
     return int(made.version)
 
 
-def _stage(client: "MlflowClient", name: str, number: int, cause: dict[str, str]) -> None:
-    """Move ``@staging`` to a version, unless a newer one has it."""
+def _stage(client: "MlflowClient", name: str, number: int, cause: dict[str, str]) -> State:
+    """Move ``@staging`` to a version, unless a newer one has it; return the state."""
     facts = {"action": "register", "reason": "registered", **cause}
     while True:
         state, _ = aliases.reconcile(client, name)
         if ((seen := serving(state.entries, STAGING)) or 0) >= number:
-            return
+            return state
         try:
-            move(client, name, STAGING, number, expected=seen, state=state, **facts)
+            return move(client, name, STAGING, number, expected=seen, state=state, **facts)[1]
         except PromotionConflict:
             continue  # another registration; look which one is newer
-        return
 
 
 def _enter_production(
-    client: "MlflowClient", name: str, number: int, gate: dict, cause: dict[str, str]
-) -> None:
-    """Promote a version as its gate says, unless an earlier try has done it."""
-    state, _ = aliases.reconcile(client, name)
+    client: "MlflowClient", name: str, number: int, gate: dict, cause: dict[str, str], state: State
+) -> State:
+    """Promote a version as its gate says, unless an earlier try has done it; return the state."""
     if serving(state.entries, PRODUCTION) == number:
-        return
+        return state
     compared = int(gate["champion"]["version"]) if gate["champion"] else None
     facts = {"action": "promote", "reason": gate["reason"]}
-    move(client, name, PRODUCTION, number, expected=compared, state=state, **facts, **cause)
+    return move(client, name, PRODUCTION, number, expected=compared, state=state, **facts, **cause)[
+        1
+    ]
 
 
 def _account(state: State, name: str, number: int, policy: str, gate: dict | None) -> dict:

@@ -8,6 +8,8 @@ as they are the same. Everything that makes the outcome doubtful is said in a se
 from collections.abc import Mapping
 
 from lib import judged, tracking
+from lib.ground.files import look_into
+from lib.ground.layout import owner
 from lib.ground.runs import is_by_hand
 from lib.registry.paired import Test
 from lib.registry.rows import MissingPart, NotComparable, part, predict, rows_of_run
@@ -51,6 +53,11 @@ def against_production(run: Run, name: str) -> dict:
     lib.run.UnfinishedStage
         If the run has not been evaluated, or a file of it has changed since.
     """
+    with look_into(run.path):
+        return _against_production(run, name)
+
+
+def _against_production(run: Run, name: str) -> dict:
     frame, facts = judged.read(run)
     data = run.read("dataset.json")
     test, candidate = Test.of(facts, frame["truth"], frame.get("group")), judged.values(frame)
@@ -138,7 +145,7 @@ def require_comparable(version: Version, pipeline: str, facts: Mapping) -> None:
     """
     theirs = require_test(version)
     made, wanted = (
-        {"pipeline": of, "kind": test["kind"], "classes": test["classes"], **test["task"]}
+        {"pipeline": owner(of), "kind": test["kind"], "classes": test["classes"], **test["task"]}
         for of, test in ((version.pipeline, theirs), (pipeline, facts))
     )
     different = [name for name in wanted | made if made.get(name) != wanted.get(name)]
