@@ -32,9 +32,9 @@ import psutil
 
 def values_of_the_dag(pipeline: str) -> dict:
     """Return the defaults of the trigger form."""
-    from lib.dag.dagrun import load_dag
+    from lib.dag.dagrun import load_bag
 
-    return dict(load_dag(pipeline).params)
+    return dict(load_bag(pipeline).dags[pipeline].params)
 
 
 def run_stage(pipeline: str, stage: str, run_dir: str, values: dict) -> None:

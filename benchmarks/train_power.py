@@ -68,9 +68,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="file for the table")
     options = parser.parse_args()
     import_papermill()
-    from lib.dag.dagrun import load_dag
+    from lib.dag.dagrun import load_bag
 
-    values = dict(load_dag("power").params) | {"source": options.source}
+    values = dict(load_bag("power").dags["power"].params) | {"source": options.source}
     values |= json.loads(options.params)
     rows = []
     for seed in range(options.seeds):

@@ -2,10 +2,10 @@
 
 Run with ``python benchmarks/unchanged_runs.py [--repeats 5]``. It makes one run of `power` on
 sample data in a folder of its own, and then, by the command line as `make run` does it, the same
-again. Medians, in seconds; "stages" is what the stages alone took, the rest is the start and the
-end of Airflow and MLflow. The keys are those of a process that has just begun, with and without
-what earlier ones have kept on disk. Growth is the time to find and take a stage after so many
-earlier runs.
+again. Medians, in seconds; "stages" is what the stages alone took, the rest is the start and what
+MLflow is told; "processor" is what all processes of the run used. The keys are those of a process
+that has just begun, with and without what earlier ones have kept on disk. Growth is the time to
+find and take a stage after so many earlier runs.
 """
 
 import argparse
@@ -35,13 +35,15 @@ GROWTH = (0, 500, 5000)
 PIPELINE, STAGE = "power", "02_features"
 
 
-def run(arguments: list[str], env: dict[str, str]) -> tuple[float, str]:
-    """Return how long a command took, in seconds, and what it printed."""
-    start = time.perf_counter()
+def run(arguments: list[str], env: dict[str, str]) -> tuple[float, float, str]:
+    """Return how long a command took, and what of the processor, in seconds; what it printed."""
+    start, used = time.perf_counter(), os.times()
     done = subprocess.run(
         [sys.executable, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return time.perf_counter() - start, done.stdout
+    now = os.times()
+    busy = now.children_user - used.children_user + now.children_system - used.children_system
+    return time.perf_counter() - start, busy, done.stdout
 
 
 def growth(folder: Path, n_runs: int) -> float:
@@ -82,26 +84,29 @@ def main() -> None:
         os.environ["OUTPUTS_DIR"] = folder
         env = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         command = ["-m", "lib.commands.cli", "run", PIPELINE]
-        first, _ = run(command, env)
+        first, *_ = run(command, env)
+        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
         print(f"{PIPELINE} on sample data, executed      {first:6.1f}")
-        totals, stages = [], []
+        totals, busy, stages = [], [], []
         for _ in range(repeats):
-            total, said = run(command, env)
+            total, used, said = run(command, env)
             times = re.findall(r"^  \d\d_\w+ +taken +([\d.]+) s", said, re.MULTILINE)
             assert len(times) == 6, said
             totals.append(total)
+            busy.append(used)
             stages.append(sum(map(float, times)))
         print(f"the same again, six stages taken  {statistics.median(totals):6.1f}")
         print(f"  stages                          {statistics.median(stages):6.1f}")
+        print(f"  processor                       {statistics.median(busy):6.1f}")
         keys = []
         for _ in range(repeats):
-            keys.append(statistics.median(map(float, run(["-c", KEYS], env)[1].split())))
+            keys.append(statistics.median(map(float, run(["-c", KEYS], env)[2].split())))
         print(f"key of a stage, as kept           {statistics.median(keys):8.3f}")
         fresh = []
         for _ in range(repeats):
             for path in Path(folder, ".once").glob(f"{PIPELINE}--*"):
                 path.unlink()
-            fresh.append(statistics.median(map(float, run(["-c", KEYS], env)[1].split())))
+            fresh.append(statistics.median(map(float, run(["-c", KEYS], env)[2].split())))
         print(f"key of a stage, found out anew    {statistics.median(fresh):8.3f}")
         for path in Path(folder, PIPELINE).iterdir():  # the first alone stays
             if path.is_dir() and path != min(Path(folder, PIPELINE).glob("manual*")):

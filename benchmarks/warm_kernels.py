@@ -3,19 +3,23 @@
 ``python benchmarks/warm_kernels.py`` measures in turn, 20 times, on one notebook that imports Keras
 and does nothing else: papermill's command line, the executor with forked kernels, and (5 times)
 with kernels started anew; then how soon the set-up cell of ``tick/03_train`` has run in a kernel
-that is started again, as JupyterLab does it. It prints medians, and how busy the machine was.
+that a server of JupyterLab starts again. It prints medians, and how busy the machine was.
 """
 
 import asyncio
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from lib.commands import services
 from lib.ground import layout
 from lib.ground.files import ROOT
 from lib.machine import provisioner
@@ -23,8 +27,10 @@ from lib.machine.executor import execute_notebook
 
 import nbformat
 import psutil
-from jupyter_client.manager import AsyncKernelManager
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import websocket_connect
 
+WARM_UP_S = 20  # until the warm process of JupyterLab has imported
 SELDOM = 4  # what is neither the peer nor the own way is measured so much less often
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3 (ipykernel)"}
 SOURCE = "from lib.backend import import_keras\n\nkeras = import_keras()"
@@ -75,33 +81,51 @@ def set_up_source(notebook: Path) -> str:
 
 
 async def restarts(notebook: Path, count: int) -> list[float]:
-    """Return how long it takes from "restart" until the set-up cell has run, each time."""
-    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
-    await manager.start_kernel(env={**os.environ, "JPY_SESSION_NAME": str(notebook)})
-    source, seconds = set_up_source(notebook), []
+    """Return how long it takes from "restart" until the set-up cell has run, each time.
 
-    async def run_all() -> None:
-        client = manager.client()
-        client.start_channels()
+    A server of JupyterLab is asked for it as its page in a browser asks: to restart the kernel,
+    then, over a new websocket, to run the cell.
+    """
+    lab, seconds = services._lab(services.free_port(18888)), []
+    header = {"Authorization": f"token {lab.line.rpartition('token=')[2]}"}
+    with subprocess.Popen(lab.command, cwd=ROOT, stderr=subprocess.DEVNULL) as server:
         try:
-            await client.wait_for_ready(timeout=120)
-            done = await client.execute_interactive(source, timeout=120)
-            assert done["content"]["status"] == "ok", done["content"]
+            while not services.is_taken(urlsplit(lab.address).port):
+                await asyncio.sleep(0.1)
+            path = {"path": str(notebook.relative_to(ROOT)), "name": notebook.name}
+            about = path | {"type": "notebook", "kernel": {"name": "python3"}}
+            made = await post(f"{lab.address}/api/sessions", about, header)
+            kernel = f"{lab.address}/api/kernels/{made['kernel']['id']}"
+            await run_cell(kernel, set_up_source(notebook), header)
+            await asyncio.sleep(WARM_UP_S)
+            for _ in range(count):
+                begun = time.perf_counter()
+                await post(f"{kernel}/restart", {}, header)
+                await run_cell(kernel, set_up_source(notebook), header)
+                seconds.append(time.perf_counter() - begun)
         finally:
-            client.stop_channels()
-
-    for _ in range(count):
-        seconds.append(await timed(lambda: manager.restart_kernel(now=True), run_all))
-    await manager.shutdown_kernel(now=True)
+            server.terminate()
     return seconds
 
 
-async def timed(*works: Callable[[], Awaitable]) -> float:
-    """Return the seconds that works take, one after another."""
-    begun = time.perf_counter()
-    for work in works:
-        await work()
-    return time.perf_counter() - begun
+async def post(url: str, content: dict, header: dict[str, str]) -> dict:
+    """Return what a server answers."""
+    asked = HTTPRequest(url, "POST", header, json.dumps(content), request_timeout=120)
+    return json.loads((await AsyncHTTPClient().fetch(asked)).body)
+
+
+async def run_cell(kernel: str, source: str, header: dict[str, str]) -> None:
+    """Run a cell in a kernel, and wait until it has."""
+    known = {"msg_id": uuid.uuid4().hex, "session": uuid.uuid4().hex, "username": "", "date": ""}
+    known |= {"msg_type": "execute_request", "version": "5.3"}
+    message = {"header": known, "parent_header": {}, "metadata": {}, "channel": "shell"}
+    url = f"ws{kernel.removeprefix('http')}/channels?session_id={known['session']}"
+    page = await websocket_connect(HTTPRequest(url, headers=header))
+    await page.write_message(json.dumps(message | {"content": {"code": source}}))
+    while said := json.loads(await page.read_message()):
+        if said["parent_header"].get("msg_id") == known["msg_id"] and said["channel"] == "shell":
+            assert said["content"]["status"] == "ok", said["content"]
+            return page.close()
 
 
 def tell(what: str, seconds: list[float]) -> None:
@@ -139,10 +163,8 @@ def main(count: int) -> None:
     kept = os.environ[provisioner.VARIABLE]
     for name, value, times in (("anew", "0", -(-count // SELDOM)), ("forked", kept, count)):
         os.environ[provisioner.VARIABLE] = value
-        provisioner.use(provisioner.PATIENCE_S)
-        tell(
-            f"restart, set-up cell of tick/03_train, {name}", asyncio.run(restarts(notebook, times))
-        )
+        what = f"restart, set-up cell of tick/03_train, {name}"
+        tell(what, asyncio.run(restarts(notebook, times)))
     for process in psutil.Process().children():
         if provisioner.WARM in process.cmdline():
             used = process.memory_full_info()

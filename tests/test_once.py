@@ -524,7 +524,7 @@ def test_what_a_stage_did_elsewhere_is_never_taken_for_done(place):
 
 
 def test_promotion_is_told_once_and_not_lost_where_it_never_happened(registered):
-    from lib.dag.promotion import told_before
+    from lib.dag.telling import told_before
     from lib.ground.files import write_json
 
     record = look_at("toy/a").record(SECOND)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 from lib.dag import promotion
 from lib.dag.form import model_asset, promotion_task
-from lib.dag.promotion import DECISION, PromotionOperator, question
+from lib.dag.promotion import PromotionOperator, question
+from lib.dag.telling import DECISION
 from lib.ground.files import read_object
 from lib.registry import lifecycle
 from lib.run import open_run

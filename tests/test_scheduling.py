@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 
-from lib.dag import clock, scheduling
+from lib.dag import clock, database, scheduling
 from lib.ground.files import ROOT, state_dir
 
 import pendulum
@@ -201,7 +201,7 @@ def test_before_a_scheduler_starts_times_are_forgotten_and_ghosts_are_known(outp
     )
     change("INSERT INTO dag VALUES ('tick', '2026-01-01 00:00:00.000000')")
     scheduling.forget_past_times()
-    kept = dict(scheduling._ask("SELECT * FROM dag"))
+    kept = dict(database.ask("SELECT * FROM dag"))
     assert kept == {"power": "2999-01-01 00:00:00.000000", "compare": None, "tick": None}
     change(f"INSERT INTO dag_run VALUES ({old}, 'dag_test', 'running')")
     assert scheduling.ghosts() == [], "nobody has ever held it: it is not ours"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -20,6 +21,7 @@ from lib.machine import provisioner, warm
 import psutil
 import pytest
 from executed import ROOT, assert_truth, own_cells, read, run, save_notebook, wait_for
+from jupyter_client.manager import KernelManager
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 IMPORTS = "import numpy as np\nimport numpy.random\nimport matplotlib.pyplot as plt\nimport helper"
@@ -367,6 +369,25 @@ def test_two_hundred_forks_leave_nothing_behind(owner, tmp_path):
     assert after["processes"] == before["processes"] == 0
     assert after["files"] == before["files"]
     assert after["memory, kB"] - before["memory, kB"] < 2000
+
+
+def test_warm_process_that_is_busy_for_a_moment_is_waited_for(owner, tmp_path):
+    """Where JupyterLab starts kernels, one that still imports is not."""
+    assert forked(tmp_path / "first")
+    provisioner.use()
+    (process,) = own(owner)
+    process.suspend()
+    threading.Timer(1, process.resume).start()
+    manager = KernelManager(kernel_name="python3", transport="ipc")
+    manager.start_kernel()
+    try:
+        assert isinstance(manager.provisioner.process, provisioner.Forked)
+        began = time.monotonic()
+        manager.restart_kernel()
+        assert isinstance(manager.provisioner.process, provisioner.Forked)
+        assert time.monotonic() - began < 2, "it ends as soon as it is asked to"
+    finally:
+        manager.shutdown_kernel(now=True)
 
 
 def test_kernel_that_jupyterlab_starts_again_is_forked(owner, tmp_path):

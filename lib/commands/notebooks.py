@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 
 from lib.ground import layout
 from lib.ground.console import say
@@ -38,12 +37,15 @@ def apart() -> Iterator[None]:
 
     What they write and register touches neither the runs nor the models of whoever calls.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="notebooks-") as folder,
-        patch.dict(os.environ, OUTPUTS_DIR=folder),
-    ):
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
+        os.environ["OUTPUTS_DIR"] = folder
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        yield
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def execute(path: Path, **parameters: str) -> NotebookNode:

@@ -26,7 +26,6 @@ from lib.ground.folder import Run
 from lib.ground.parameters import Value
 from lib.ground.runs import list_runs
 from lib.machine import provisioner
-from lib.machine.session import import_papermill
 from lib.once.choice import LATEST
 from lib.pages.run_index import INDEX
 
@@ -99,8 +98,7 @@ def run(
                 provisioner.prepare(notebooks)
             if is_local(outputs_dir()):  # what talks to object storage is not to be forked
                 stack.enter_context(aside.aside(tracking.open_client))
-        import_papermill()  # before Airflow, which is then quicker to import
-        from lib.dag import dagrun, scheduling  # Airflow reads its settings, and prints, now
+        from lib.dag import dagrun, scheduling
 
         is_own = stack.enter_context(scheduling.own_process())
         if is_own:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lib.dag import scheduling
+from lib.dag import database, scheduling
 from lib.ground import addresses, layout
 from lib.ground.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
 from lib.ground.console import say
@@ -33,7 +33,6 @@ from lib.tracking import artifact_root, open_client, tracking_uri
 import psutil
 
 STOP_SECONDS = 15
-DEFAULTS = "AIRFLOW_DEFAULTS"  # in the environment: what was set here, and by no caller, as JSON
 PASSWORD = "AIRFLOW_ADMIN_PASSWORD"
 MLFLOW_PASSWORD = "MLFLOW_TRACKING_PASSWORD"
 SIMPLE = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
@@ -75,7 +74,7 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
     port : int, optional
         Where Airflow's server listens; by default where `make up` has it now, else 8080.
     """
-    given = said_of_airflow()
+    given = database.said_by_caller()
     if port is None:
         noted = urlsplit(addresses.address("airflow")).port
         port = int(given.get("AIRFLOW__API__PORT", noted))
@@ -109,16 +108,10 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
     settings["AIRFLOW__API__PORT"] = str(port)
     here = {name: text for name, text in settings.items() if name not in given}
     return settings | {
-        DEFAULTS: json.dumps(here),
+        database.OURS: json.dumps(here),
         "MLFLOW_ENABLE_TELEMETRY": "false",
         "MLFLOW_TRACKING_URI": tracking_uri(),
     }
-
-
-def said_of_airflow() -> dict[str, str]:
-    """Return what the caller's environment says of Airflow, without what was set here."""
-    ours = json.loads(os.environ.get(DEFAULTS, "{}"))
-    return {k: v for k, v in os.environ.items() if k.startswith("AIRFLOW_") and ours.get(k) != v}
 
 
 def check_listening(settings: Mapping[str, str]) -> None:
@@ -382,7 +375,7 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
     own_lab = alive.pop(ADDRESSED["lab"], None)
     if alive:
         raise ValueError(addresses.runs_already(alive))
-    airflow_port = airflow_port or said_of_airflow().get("AIRFLOW__API__PORT", "")
+    airflow_port = airflow_port or database.said_by_caller().get("AIRFLOW__API__PORT", "")
     wanted = {"airflow": airflow_port, "mlflow": mlflow_port, "lab": lab_port}
     if tracking_uri().startswith("http"):
         wanted.pop("mlflow")

@@ -10,11 +10,13 @@ from lib.ground.handover import TAKEN
 from lib.ground.runs import run_of_airflow
 from lib.once.taking import words
 
-from airflow.listeners import hookimpl
+from pluggy import HookimplMarker
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+hookimpl = HookimplMarker("airflow")  # Airflow's own, which takes long to import
 
 
 def became(task: "RuntimeTaskInstance | TaskInstance") -> tuple[str, str]:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from lib import tracking
-from lib.dag import scheduling
+from lib.dag import scheduling, unchanged
 from lib.dag.account import Account, became, label
-from lib.dag.lean import lean, open_bag
 from lib.floors import explain
 from lib.ground import addresses, layout
 from lib.ground import console as user
@@ -28,10 +28,6 @@ from lib.machine import streams
 from lib.machine.session import SIGNALS, import_papermill
 from lib.once import choice
 from lib.pages.summary import PAGE, summarise
-
-import_papermill()  # before Airflow, which is then quicker to import
-
-from airflow.sdk.listener import get_listener_manager  # noqa: E402
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -54,6 +50,9 @@ def load_bag(pipeline: str) -> "DagBag":
     ValueError
         If the file cannot be imported, or defines no such DAG.
     """
+    import_papermill()  # before Airflow and jsonschema, which are then quicker to import
+    from lib.dag.lean import open_bag
+
     bag = open_bag(pipeline)
     if bag.import_errors:
         raise ValueError(f"dags/{pipeline}.py: {next(iter(bag.import_errors.values()))}")
@@ -109,36 +108,62 @@ def run_dag(
     ValueError
         As `configuration` and `lib.once.choice.check`, or if the run cannot go on.
     """
-    bag, moment = load_bag(pipeline), datetime.now(UTC)
-    options = dict(options or {})
+    moment, options = datetime.now(UTC), dict(options or {})
     if options.get("resume"):
         moment, asked = _ended(str(options["resume"]))
     else:
         choice.check(pipeline, options)
         asked = configuration(pipeline, params) | options
     account = Account(console)
+    run_id = f"manual__{moment.isoformat()}"
     console.write(f"{pipeline}  source {asked['source'] or '-'}\n")
+    state = ""
+    if not options:
+        make = partial(unchanged.make, pipeline, run_id, moment, asked, account)
+        state = _until_stopped(pipeline, run_id, account, lambda: "passed" if make() else "")
+    if not state:
+        test = partial(_test, load_bag(pipeline), pipeline, moment, asked, account)
+        state = _until_stopped(pipeline, run_id, account, test)
+    _tell(run_of_airflow(pipeline, run_id), state, console)
+    return state
+
+
+def _until_stopped(pipeline: str, run_id: str, account: Account, make: Callable[[], str]) -> str:
+    """Return what `make` does; after Ctrl-C or SIGTERM close the DAG run, and say "cancelled"."""
+    state = "cancelled"
+    with scheduling.alive(pipeline, run_id), interruptible(account) as signals:
+        try:
+            state = make()
+        except KeyboardInterrupt:
+            account.cut_off()
+        if signals:
+            state = "cancelled"
+            scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
+    return state
+
+
+def _test(
+    bag: "DagBag", pipeline: str, moment: datetime, asked: Mapping[str, Value], account: Account
+) -> str:
+    """Make a DAG run by Airflow's own `dag.test`; return "passed" or "failed"."""
+    from lib.dag.lean import lean
+
+    from airflow.sdk.listener import get_listener_manager
+
     get_listener_manager().add_listener(account)
     streams.logger.addHandler(account)
-    run_id = f"manual__{moment.isoformat()}"
-    state = "cancelled"
+    dag = bag.dags[pipeline]
     try:
-        with scheduling.alive(pipeline, run_id), interruptible(account) as signals, lean(bag):
-            try:
-                done = bag.dags[pipeline].test(
-                    run_conf=asked, logical_date=moment, run_after=moment
-                )
-            except KeyboardInterrupt:
-                account.cut_off()
-            if signals:
-                scheduling.close_run(pipeline, run_id, state, "stopped by Ctrl-C")
-            else:
-                state = "passed" if done.state == "success" else "failed"
+        with lean(bag):
+            done = dag.test(run_conf=dict(asked), logical_date=moment, run_after=moment)
     finally:
         streams.logger.removeHandler(account)
         get_listener_manager().pm.unregister(account)
-    _tell(run_of_airflow(pipeline, run_id), state, console)
-    return state
+    if done.state != "success":
+        return "failed"
+    if not asked.keys() & choice.OPTIONS.keys():
+        unchanged.note(dag, done.run_id)
+    return "passed"
 
 
 def _ended(run_dir: str) -> tuple[datetime, dict]:

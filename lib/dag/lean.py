@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
+from types import ModuleType
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 from lib.ground import layout
 
@@ -36,16 +36,25 @@ def open_bag(pipeline: str) -> "DagBag":
 def lean(bag: "DagBag") -> Iterator[None]:
     """Let `dag.test` of a DAG in `bag` save that bag alone, and do nothing twice."""
     from airflow.api_fastapi.execution_api import versions
+    from airflow.dag_processing import dagbag
 
+    check = _once(Draft202012Validator.check_schema)
     with ExitStack() as stack:
-        for target, name, value in (
-            ("airflow.dag_processing.dagbag", "BundleDagBag", lambda **_: bag),
-            ("airflow.api_fastapi.execution_api.versions", "bundle", _newest(versions.bundle)),
-        ):
-            stack.enter_context(patch(f"{target}.{name}", value))
-        check = _once(Draft202012Validator.check_schema)
-        stack.enter_context(patch.object(Draft202012Validator, "check_schema", check))
+        stack.enter_context(_replaced(dagbag, "BundleDagBag", lambda **_: bag))
+        stack.enter_context(_replaced(versions, "bundle", _newest(versions.bundle)))
+        stack.enter_context(_replaced(Draft202012Validator, "check_schema", check))
         yield
+
+
+@contextmanager
+def _replaced(owner: ModuleType | type, name: str, value: object) -> Iterator[None]:
+    """Let an attribute be another while a block goes on."""
+    before = vars(owner)[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 def _newest(bundle: "VersionBundle") -> "VersionBundle":

@@ -20,6 +20,7 @@ from lib.dag.assets import ARRIVED, data_asset
 from lib.dag.lost import tell_lost
 from lib.dag.notify import tell_promotion
 from lib.dag.scheduling import TEST
+from lib.dag.telling import publish_page
 from lib.ground import aside, attempts, layout
 from lib.ground.files import ROOT, look_into
 from lib.ground.folder import MAPPED
@@ -35,7 +36,6 @@ from lib.machine.executor import archive_previous, execute_notebook
 from lib.machine.scratch import mirrored
 from lib.machine.session import StageStopped, StageTimeoutError, import_papermill
 from lib.once import choice
-from lib.pages.summary import PAGE
 
 import_papermill()  # without the storage back ends that the provider would make it import
 
@@ -324,25 +324,6 @@ def run_of(pipeline: str, context: "Context") -> "Run":
 def runs_without_server(context: "Context") -> bool:
     """Say whether `dag.test` runs the DAG, `make run` for example: nobody can be asked then."""
     return context["dag_run"].triggering_user_name == TEST
-
-
-def publish_page(run: "Run", *, complete: bool = False) -> None:
-    """Write the page of `run` and the index; a failure to do so is no failure of the stage.
-
-    The page is there at once. A `complete` one, which waits for MLflow, names the run's MLflow
-    run, compares with the version that serves, and is logged.
-    """
-    from lib import tracking
-    from lib.pages import publish
-
-    try:
-        if complete:
-            aside.call(publish.publish, run)
-            aside.call(tracking.log_page, run, PAGE)
-        else:
-            publish.publish(run, ask_registry=False)
-    except Exception:
-        logger.exception("The page of the run could not be written or logged")
 
 
 def _report_refusal(source: Path, notebook: "UPath", error: BaseException) -> None:

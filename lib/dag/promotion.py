@@ -11,13 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from lib.dag.notify import report_link, tell_promotion
-from lib.dag.operator import interrupt_is_final, publish_page, run_of, runs_without_server
-from lib.ground import aside
-from lib.ground.files import look_into, now, read_object, write_json
-from lib.ground.folder import look_at
-from lib.ground.handover import TAKEN
-from lib.once.standing import REGISTRATION
-from lib.once.taking import words
+from lib.dag.operator import interrupt_is_final, run_of, runs_without_server
+from lib.dag.telling import note_decision, publish_page, told_before
+from lib.ground.files import look_into
 from lib.registry.gate import PROMOTED, how_to_promote, markdown
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -28,8 +24,6 @@ if TYPE_CHECKING:
     from lib.run import Run
 
     from airflow.sdk import Context
-
-DECISION = "promotion.json"
 
 
 class PromotionOperator(ApprovalOperator):
@@ -182,25 +176,8 @@ class _Case:
 
     def note(self, outcome: str, reason: str, who: str = "") -> None:
         """Write `promotion.json`, and the page of the run, which shows it."""
-        from lib import tracking
-
-        facts = {key: self.registered[key] for key in ("name", "version", "policy")}
-        said = {"outcome": outcome, **facts, "who": who, "reason": reason, "when": now()}
-        with look_into(self.run.path):
-            write_json(self.run.path / DECISION, said)
-            aside.call(tracking.log_page, self.run, DECISION)
-            publish_page(self.run, complete=True)
-
-
-def told_before(run: "Run") -> tuple[str, str] | None:
-    """Return outcome and reason where a registration was taken from a run that has settled it."""
-    made = [one for one in run.records().values() if REGISTRATION in one["writes"]]
-    if not made or TAKEN not in made[-1]:
-        return None
-    settled = read_object(look_at(made[-1][TAKEN]).path / DECISION)
-    if not settled:
-        return None
-    return settled["outcome"], f"nothing is new, {words(made[-1])}: {settled['reason']}"
+        note_decision(self.run, self.registered, outcome, reason, who)
+        publish_page(self.run, complete=True)
 
 
 def question(run: "Run", registered: dict, gate: dict) -> tuple[str, str]:

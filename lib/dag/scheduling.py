@@ -7,16 +7,14 @@ process is gone and nothing will ever end it, so the next start does (`close_gho
 """
 
 import fcntl
-import os
-import re
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lib.dag import database
 from lib.ground import runs
 from lib.ground.files import state_dir
 
@@ -102,17 +100,11 @@ def scheduler_lives() -> bool:
 
 def silence_s() -> float:
     """Return for how many seconds no scheduler has reported; infinity where none ever has."""
-    from airflow.jobs.job import Job
-    from airflow.models.dagrun import DagRun  # noqa: F401  (jobs refer to it)
-    from airflow.utils.session import create_session
-    from sqlalchemy import func, select
-
-    query = select(func.max(Job.latest_heartbeat)).where(
-        Job.job_type == "SchedulerJob", Job.state == "running"
-    )
-    with create_session() as session:
-        last = session.scalar(query)
-    return float("inf") if last is None else (datetime.now(UTC) - last).total_seconds()
+    query = "SELECT max(latest_heartbeat) FROM job WHERE job_type = ? AND state = ?"
+    for (last,) in database.ask(query, "SchedulerJob", "running"):
+        if last is not None:
+            return (datetime.now(UTC) - database.moment_of(last)).total_seconds()
+    return float("inf")
 
 
 def ghosts() -> list[tuple[str, str]]:
@@ -124,7 +116,7 @@ def ghosts() -> list[tuple[str, str]]:
         "SELECT dag_id, run_id FROM dag_run "
         "WHERE triggering_user_name = ? AND state IN ('queued', 'running')"
     )
-    return [ids for ids in _ask(query, TEST) if is_alive(*ids) is False]
+    return [ids for ids in database.ask(query, TEST) if is_alive(*ids) is False]
 
 
 def close_ghosts(tell: Callable[[str], object]) -> None:
@@ -143,7 +135,7 @@ def forget_past_times() -> None:
     """
     past = "next_dagrun_create_after < ?"
     moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}+00"
-    _ask(f"UPDATE dag SET next_dagrun_create_after = NULL WHERE {past}", moment)
+    database.ask(f"UPDATE dag SET next_dagrun_create_after = NULL WHERE {past}", moment)
 
 
 def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
@@ -169,29 +161,15 @@ def close_run(dag_id: str, run_id: str, state: str, reason: str) -> None:
 
 
 def fail_in_airflow(dag_id: str, run_id: str) -> None:
-    """Set a DAG run to failed, with what runs of it; what was to come is skipped."""
+    """Set a DAG run that there is to failed, with what runs of it; what was to come is skipped."""
+    query = "SELECT id FROM dag_run WHERE dag_id = ? AND run_id = ?"
+    if not database.ask(query, dag_id, run_id):
+        return
     from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
     from airflow.models.serialized_dag import SerializedDagModel
 
     dag = SerializedDagModel.get_dag(dag_id)
     set_dag_run_state_to_failed(dag=dag, run_id=run_id, commit=True)
-
-
-def _ask(query: str, *values: str) -> list[tuple]:
-    """Return what Airflow's database answers, without importing Airflow; [] where there is none."""
-    address = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "")
-    if address.startswith("postgresql"):
-        import psycopg
-
-        place = re.sub(r"^postgresql\+\w+", "postgresql", address)
-        with psycopg.connect(place) as database:
-            answer = database.execute(query.replace("?", "%s"), values)
-            return answer.fetchall() if answer.description else []
-    file = state_dir() / ".airflow" / "airflow.db"
-    if not file.exists():
-        return []
-    with closing(sqlite3.connect(file)) as database, database:
-        return database.execute(query, values).fetchall()
 
 
 def _mark(dag_id: str, run_id: str) -> Path:

@@ -33,6 +33,7 @@ from pathlib import Path
 
 from lib.ground import layout, outcome
 from lib.ground.files import ROOT
+from lib.machine.warm import ready_mark
 
 import zmq
 from jupyter_client.connect import KernelConnectionInfo
@@ -45,6 +46,8 @@ IDLE_S = 600.0
 PATIENCE_S = 60.0
 ATTEMPTS = 3
 GONE_S = 1.0  # for a kernel that was killed
+BUSY_S = 5.0  # for a warm process on a machine with too much to do
+END_S = 0.3  # for one that was asked to end
 RECONNECT_MS = 5  # between two tries to reach a kernel, which has its sockets in a moment
 HEAVY = ("jax", "keras", "tensorflow", "torch")  # imported only for notebooks that name them
 OWN = (
@@ -141,7 +144,7 @@ class WarmProvisioner(LocalProvisioner):
     """Forks kernels of this Python where it can; any other is started as `LocalProvisioner` does.
 
     `patience_s` says how long a warm process that still imports is waited for. Where it is 0, such
-    a kernel is started anew meanwhile.
+    a kernel is started anew meanwhile. One that has imported is busy for a moment at most.
     """
 
     patience_s = 0.0
@@ -163,10 +166,19 @@ class WarmProvisioner(LocalProvisioner):
                 return self.connection_info
         return await super().launch_kernel(cmd, **kwargs)
 
+    async def shutdown_requested(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Wait a moment for a kernel that was asked to end; Jupyter looks after it every 0.1 s."""
+        await super().shutdown_requested(restart)
+        await self._gone(END_S)
+
     async def kill(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002 - as Jupyter has it
         """Kill the kernel; a forked one is gone then, of which Jupyter would take notice later."""
         await super().kill(restart)
-        deadline = time.monotonic() + GONE_S
+        await self._gone(GONE_S)
+
+    async def _gone(self, seconds: float) -> None:
+        """Wait until a forked kernel has ended, for so many seconds at most."""
+        deadline = time.monotonic() + seconds
         while isinstance(self.process, Forked) and self.process.poll() is None:
             if time.monotonic() > deadline:
                 break
@@ -185,8 +197,10 @@ class WarmProvisioner(LocalProvisioner):
         deadline = time.monotonic() + self.patience_s
         for _ in range(ATTEMPTS):
             connection = connect(backends_of(notebook), environment)
+            is_ready = ready_mark(connection.getpeername()).exists()
+            busy = time.monotonic() + BUSY_S if is_ready else 0
             try:
-                state = await _hear(connection, deadline)
+                state = await _hear(connection, max(deadline, busy))
                 if state is None:
                     return None
                 if state.get("stale"):  # its socket is gone now: the next one is asked
@@ -294,7 +308,8 @@ def connect(backends: tuple[str, ...], environment: Mapping[str, str]) -> socket
 
 def _start(place: Path, imports: list[str], backends: tuple[str, ...], env: dict) -> None:
     """Start a warm process, whose socket is open at once."""
-    place.unlink(missing_ok=True)
+    for path in (place, ready_mark(str(place))):
+        path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(place))
         listener.listen(64)

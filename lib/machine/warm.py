@@ -110,6 +110,8 @@ class Warm:
 
     def serve(self) -> dict | None:
         """Fork until there is nothing more to do; return a request in a child, else None."""
+        with suppress(OSError):  # the folder goes with its owner
+            ready_mark(self.order["place"]).touch()
         idle_since, listening = time.monotonic(), True
         while listening or self.kernels:
             waited = [*self.kernels, *([self.listener, self.owner] if listening else [])]
@@ -134,7 +136,8 @@ class Warm:
 
     def _retire(self) -> bool:
         """Take no more requests."""
-        Path(self.order["place"]).unlink(missing_ok=True)
+        for path in (Path(self.order["place"]), ready_mark(self.order["place"])):
+            path.unlink(missing_ok=True)
         self.listener.close()
         return False
 
@@ -229,6 +232,11 @@ class Warm:
         gc.enable()
         conn.send(json.dumps({"pid": os.getpid()}).encode())
         conn.close()
+
+
+def ready_mark(place: str) -> Path:
+    """Return the file that is there while who listens at `place` answers at once."""
+    return Path(f"{place}.ready")
 
 
 def _other_threads() -> list[str]:

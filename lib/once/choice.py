@@ -78,7 +78,11 @@ def is_left_out(stage: str, options: Mapping[str, Value]) -> bool:
 
 
 def obtain(
-    run: Run, stage: str, values: Mapping[str, Value], options: Mapping[str, Value]
+    run: Run,
+    stage: str,
+    values: Mapping[str, Value],
+    options: Mapping[str, Value],
+    key: dict | None = None,
 ) -> Found:
     """Take a stage over if that is possible and wanted.
 
@@ -91,6 +95,8 @@ def obtain(
         Of the parameters of all stages.
     options : mapping
         As `split` returns them.
+    key : dict, optional
+        Of `lib.once.key.key_of`, where it is known.
 
     Raises
     ------
@@ -98,7 +104,7 @@ def obtain(
         If somebody wants it taken from a run that does not have it whole.
     """
     own, first = run.record(stage), str(options.get("from_stage", ""))
-    key = keys.key_of(run.pipeline, stage, values)
+    key = keys.key_of(run.pipeline, stage, values) if key is None else key
     is_here = own.get("state") == "finished"
     stays = is_here and options.get("resume") and _is_same(run, stage, key, run)
     if stays and taking.take(run, run, stage):

@@ -30,6 +30,9 @@ HARMLESS = {  # decorators that change nothing but what they decorate
 UNTOLD = {"kind", "type_comment", "ctx"}  # of a node
 BLIND = {"globals", "eval", "exec", "locals"}  # see names that no syntax tree shows
 IMPORTERS = {"import_module", "__import__"}
+NAMING = {ast.Import, ast.ImportFrom, ast.Attribute, ast.Name, ast.Call, ast.Constant}
+NAMING |= {ast.List, ast.Tuple, ast.Set}  # kinds of nodes that may name something
+DEFINITIONS = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
 Place = tuple[str, str]  # a module, and a name in it; "" for the module itself
 
@@ -170,28 +173,31 @@ class _Use:
         self.used: dict[str, set[str]] = {}
         self.required: list[str] = []
         self.special: list[ast.AST] = []
-        inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        inner = {id(node.value) for node in nodes if node.__class__ is ast.Attribute}
         for node in nodes:
-            if isinstance(node, ast.Import | ast.ImportFrom):
+            kind = node.__class__
+            if kind is ast.Name:
+                if id(node) not in inner:
+                    self.used.setdefault(node.id, set()).add("")
+                if node.id == "__file__":
+                    self.special.append(node)
+            elif kind is ast.Attribute:
+                if node.value.__class__ is ast.Name:
+                    self.used.setdefault(node.value.id, set()).add(node.attr)
+            elif kind is ast.Import or kind is ast.ImportFrom:
                 self.local |= _places(node, module.folder)
                 self.required += [name for name, _ in _required(node, module.folder)]
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                self.used.setdefault(node.value.id, set()).add(node.attr)
-            elif isinstance(node, ast.Name) and id(node) not in inner:
-                self.used.setdefault(node.id, set()).add("")
-            self.special += [node] if _may_name(node) else []
+            elif _may_name(node):
+                self.special.append(node)
 
 
 def _may_name(node: ast.AST) -> bool:
-    """Say whether a node may name a module by a text, or files."""
-    if isinstance(node, ast.Call):
-        return _last_name(node.func) in IMPORTERS
+    """Say whether a node may name a module by a text."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str) and "." in node.value and " " not in node.value
-    if isinstance(node, ast.Name):
-        return node.id == "__file__"
-    elements = getattr(node, "elts", [])
-    return bool(elements) and all(isinstance(one, ast.Constant) for one in elements)
+    if isinstance(node, ast.Call):
+        return _last_name(node.func) in IMPORTERS
+    return bool(node.elts) and all(isinstance(one, ast.Constant) for one in node.elts)
 
 
 class _Walk:
@@ -370,7 +376,7 @@ def _parsed(name: str, file: Path, _mtime: int, _size: int) -> _Module:
 
 
 def _is_definition(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    return node.__class__ in DEFINITIONS
 
 
 def _bound(statement: ast.stmt) -> list[str]:
@@ -415,22 +421,55 @@ def _last_name(node: ast.expr) -> str:
 def _told(statements: Iterable[ast.stmt], *, docstrings: bool, seen: list[ast.AST]) -> str:
     """Return statements as a text that formatting and, if wanted, docstrings do not change.
 
-    Their nodes are added to `seen`, for a second walk takes as long.
+    Those of their nodes that may name something are added to `seen`: a second walk takes as long.
     """
-    return "\n".join(_dump(node, docstrings, seen) for node in statements)
+    texts = []
+    for statement in statements:
+        parts: list[str] = []
+        _dump(statement, docstrings, seen, parts)
+        texts.append("".join(parts))
+    return "\n".join(texts)
 
 
-def _dump(node: object, docstrings: bool, seen: list[ast.AST]) -> str:  # noqa: FBT001 - as often
-    if isinstance(node, ast.AST):
+@functools.cache
+def _shape(kind: type) -> tuple[list[tuple[str, str]], bool, bool]:
+    """Return the fields of a kind of node, with what is said before each, and two facts.
+
+    These are whether such nodes may name something, and whether they may have a docstring.
+    """
+    names = [name for name in kind._fields if name not in UNTOLD]
+    before = [f"{kind.__name__}(", *[","] * len(names)]
+    fields = [(name, f"{start}{name}=") for name, start in zip(names, before, strict=False)]
+    return fields, kind in NAMING, kind in DEFINITIONS
+
+
+def _dump(node: ast.AST, docstrings: bool, seen: list, parts: list[str]) -> None:  # noqa: FBT001
+    """Add what a node is to `parts`, as short as is possible: most of the time is spent here."""
+    fields, names, defines = _shape(node.__class__)
+    if names:
         seen.append(node)
-        values = {name: getattr(node, name) for name in node._fields if name not in UNTOLD}
-        if not docstrings and _is_definition(node) and ast.get_docstring(node, clean=False):
-            values["body"] = node.body[1:]
-        inner = [f"{name}={_dump(value, docstrings, seen)}" for name, value in values.items()]
-        return f"{type(node).__name__}({','.join(inner)})"
-    if isinstance(node, list):
-        return f"[{','.join([_dump(one, docstrings, seen) for one in node])}]"
-    return repr(node)
+    if not fields:
+        parts.append(f"{node.__class__.__name__}(")
+    for name, before in fields:
+        value = getattr(node, name)
+        parts.append(before)
+        if value.__class__ is list:
+            if defines and name == "body" and not docstrings:
+                value = value[1:] if ast.get_docstring(node, clean=False) else value
+            between = "["
+            for one in value:
+                parts.append(between)
+                if isinstance(one, ast.AST):
+                    _dump(one, docstrings, seen, parts)
+                else:
+                    parts.append(repr(one))
+                between = ","
+            parts.append("]" if value else "[]")
+        elif isinstance(value, ast.AST):
+            _dump(value, docstrings, seen, parts)
+        else:
+            parts.append(repr(value))
+    parts.append(")")
 
 
 def _short(text: str) -> str:

@@ -18,13 +18,12 @@ from pathlib import Path
 
 from lib.ground.files import ROOT, data_dir, state_dir, write_json
 from lib.ground.parameters import Value
-from lib.once.environment import PLACE
+from lib.once.environment import PLACE, RECENT_NS
 
 from upath import UPath
 
 UNKNOWN = "never the same: "
 NO_FILE = f"{UNKNOWN}there is no such file"
-RECENT_NS = 2 * 10**9  # a file this young may change again without another size or time
 ASK_S = 10
 MOST_KNOWN = 20_000
 Known = dict[str, list]

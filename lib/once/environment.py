@@ -20,6 +20,7 @@ from upath import UPath
 PLACE = ".once"  # in `state_dir`, what is quicker to read than to find out again
 FEATURES = re.compile(r"^(avx|fma|amx|sse4|f16c|bf16|sve|asimd|neon)")
 NUMERIC = {"numpy"}  # whoever requires it computes with the processor's own arithmetic
+RECENT_NS = 2 * 10**9  # a file this young may change again without another size or time
 _IN_MEMORY: dict = {}
 Installed = Mapping[str, tuple[str, str, list[str]]]
 
@@ -92,6 +93,27 @@ def machine(packages: Iterable[str]) -> str:
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     flags = sorted(flag for flag in (line[1].split() if line else ()) if FEATURES.match(flag))
     return " ".join([platform.machine(), *flags])
+
+
+def seen(files: Iterable[Path], at: int) -> dict:
+    """Return how files look, for `is_as_seen`; they were read at a time, in ns, or later."""
+    looks = {str(path): path.stat() for path in files}
+    return {"at": at, "files": {k: [one.st_mtime_ns, one.st_size] for k, one in looks.items()}}
+
+
+def is_as_seen(noted: Mapping) -> bool:
+    """Say whether files look as `seen` has noted, so that they hold what was read then.
+
+    Raises
+    ------
+    OSError
+        If one is gone.
+    """
+    for path, then in noted["files"].items():
+        found = Path(path).stat()
+        if [found.st_mtime_ns, found.st_size] != then or then[0] >= noted["at"] - RECENT_NS:
+            return False
+    return True
 
 
 def _canonical(name: str) -> str:

@@ -21,7 +21,6 @@ import json
 import platform
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from lib.ground import layout
 from lib.ground.files import ROOT, now, read_object, state_dir, write_bytes
@@ -148,22 +147,16 @@ def known_code(pipeline: str, stage: str) -> Code:
     modules = shorten(sorted(str(path) for path in (ROOT / "lib").rglob("*.py")))
     try:
         found = json.loads(place.read_text())
-        as_then = found["modules"] == modules and all(
-            [(seen := Path(path).stat()).st_mtime_ns, seen.st_size] == then
-            and then[0] < found["at"] - data.RECENT_NS
-            for path, then in found["files"].items()
-        )
-        if as_then and str(notebook) in found["files"]:
+        as_then = found["modules"] == modules and str(notebook) in found["files"]
+        if as_then and environment.is_as_seen(found):
             return Code(found["cells"], found["reached"], set(found["packages"]))
     except (OSError, ValueError, KeyError):
         pass
     at = time.time_ns()
     code = code_of(notebook)
-    seen = {str(path): path.stat() for path in code.files}
     content = {
-        "at": at,
+        **environment.seen(code.files, at),
         "modules": modules,
-        "files": {path: [one.st_mtime_ns, one.st_size] for path, one in seen.items()},
         "cells": code.cells,
         "reached": code.reached,
         "packages": sorted(code.packages),

@@ -54,6 +54,11 @@ def latest(pipeline: str, stage: str) -> list[str]:
         return []
 
 
+def is_noted(pipeline: str, stage: str, key: str) -> bool:
+    """Say whether any run has done a stage under `key`, with whatever inputs."""
+    return bool(key) and _place(pipeline, stage, key).exists()
+
+
 def find(run: Run, stage: str, key: str) -> Iterator[Run]:
     """Yield the runs that have done a stage under `key`, with inputs as they are in `run`."""
     if not key:

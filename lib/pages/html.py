@@ -11,8 +11,11 @@ import base64
 import functools
 import hashlib
 import math
+import os
 import re
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,6 +93,15 @@ def static(name: str) -> str:
     return (HERE / "static" / name).read_text(encoding="utf-8")
 
 
+def _compiled() -> jinja2.FileSystemBytecodeCache | None:
+    """Return where compiled templates are kept: beside them, as Python keeps modules."""
+    place = HERE / "templates" / "__pycache__"
+    with suppress(OSError):
+        if not sys.dont_write_bytecode:
+            place.mkdir(exist_ok=True)
+    return jinja2.FileSystemBytecodeCache(str(place)) if os.access(place, os.W_OK) else None
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
@@ -99,6 +111,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_compiled(),
     )
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     filters = (duration, memory, number, plain, public, sentence, when)
