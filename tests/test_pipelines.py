@@ -213,6 +213,7 @@ def test_templates_of_dag_files_hold_without_a_logical_date():
 def test_trigger_form_offers_every_parameter_but_the_run_folder(pipeline, dags):
     declared = merge_parameters(layout.declared(pipeline))
     form = dags[pipeline].params
+    form.validate()  # so it can be sent as it is
     offered = [name for name, text in OPTIONS.items() if text]
     assert list(form) == [*declared, *offered] and "run_dir" not in form
     assert form.get_param("from_stage").schema["enum"] == ["", *layout.planned(pipeline)]
