@@ -10,14 +10,19 @@ import pytest
 MINUTES = (
     "cluster",
     "up",
-    "new_runs",
-    "whole_runs",
     "image_runs",
+    "whole_runs",
+    "new_runs",
     "tick_runs",
-    "serving",
-    "faults",
     "ledger",
+    "faults",
 )
+SERVED = {
+    "power": "whole_runs",
+    "tick": "tick_runs",
+    "mnist": "image_runs",
+    "cifar10": "image_runs",
+}  # where the run is made whose model is served
 LONGEST = [f"tests/test_{name}.py" for name in MINUTES]  # the others take less than a minute
 BEGUN: set[str] = set()  # pipelines whose notebooks are tested
 FOLDER = Path(tempfile.mkdtemp(prefix="pipelines-"))
@@ -95,12 +100,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def group_of(nodeid: str) -> str:
     """Return what a test has to run beside: a pipeline's notebooks, or the tests of its module.
 
-    A notebook reads what the ones before it wrote. Tests of a module share a run, and so do
-    these of two modules.
+    A notebook reads what the ones before it wrote. Tests of a module share a run, and so do those
+    that look at the whole run of a pipeline.
     """
     path = nodeid.split("::")[0]
     if path.endswith(".ipynb"):
         return path.rpartition("/")[0]
+    if path == "tests/test_serving.py":
+        path = f"tests/test_{SERVED[nodeid.rpartition('[')[2].rstrip(']')]}.py"
     return "tests/test_whole_runs.py" if path == "tests/test_opened_notebooks.py" else path
 
 

@@ -1,9 +1,11 @@
 """Fixtures that several test modules share."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import uuid
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -81,6 +83,83 @@ def bucket(s3_server):
     name = f"runs-{uuid.uuid4().hex[:8]}"
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
     return name
+
+
+# One whole run of a pipeline through Airflow, for all tests that look at one: see `group_of` -----
+
+
+@pytest.fixture(scope="session")
+def typed():
+    """The sample of power, run by the command line: what was printed."""
+    from lib.ground.files import ROOT
+
+    from whole_runs import prepare
+
+    prepare()
+    command = [sys.executable, "-m", "lib.commands.cli", "run", "power", "--force"]
+    named = {"model_name": "power_by_command"}  # the first of its name, so it is promoted
+    return subprocess.run(
+        [*command, "--params", json.dumps(named)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def power_run(typed):
+    """The folder of that run."""
+    from lib.run import open_run
+
+    assert typed.returncode == 0, typed.stdout + typed.stderr
+    return open_run(re.search(r"/(power/[^/]+)/report\.html\n", typed.stdout)[1])
+
+
+@pytest.fixture(scope="session")
+def tick_run():
+    """State, tasks and folder of a run whose kernel is killed while its first network learns."""
+    from lib.ground.files import state_dir
+
+    from whole_runs import SMALL_TICK, go, impatient, kernel_killed_in, prepare
+
+    def first_epoch_is_over(folder):
+        scratch = state_dir() / ".scratch" / "tick" / folder.name / "training"
+        return any(scratch.glob("*/*.backup/1.weights.h5"))
+
+    prepare()
+    asked = SMALL_TICK | {"epochs": 6, "register_model": "network", "model_name": "tick_first"}
+    with kernel_killed_in("tick", "03_train", first_epoch_is_over) as killed:
+        done = go(impatient("tick"), **asked)
+    assert killed, "there was no kernel to kill"
+    return done
+
+
+@pytest.fixture(scope="session")
+def mnist_run():
+    """State, tasks and folder of a run on the sample."""
+    from whole_runs import SMALL_MNIST, go, impatient, prepare
+
+    prepare()
+    return go(impatient("mnist"), source="sample", **SMALL_MNIST)
+
+
+@pytest.fixture(scope="session")
+def cifar10_run():
+    """State, tasks and folder of a run whose kernel is killed while its second network learns."""
+    from lib.ground.files import state_dir
+
+    from whole_runs import SMALL_CIFAR, go, impatient, kernel_killed_in, prepare
+
+    def second_epoch_is_over(folder):
+        backups = state_dir() / ".scratch" / "cifar10" / folder.name / "training"
+        return (backups / "2" / "fast.backup" / "2.weights.h5").exists()
+
+    prepare()
+    with kernel_killed_in("cifar10", "03_train", second_epoch_is_over) as killed:
+        done = go(impatient("cifar10"), **(SMALL_CIFAR | {"epochs": 4, "n_networks": 2}))
+    assert killed, "there was no kernel to kill"
+    return done
 
 
 @pytest.fixture(scope="module")

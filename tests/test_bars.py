@@ -203,6 +203,7 @@ kinds_and_sizes = st.sampled_from(list(sizes)).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(ticks=tick_frames(), kind_and_size=kinds_and_sizes)
 def test_bars_equal_those_of_a_loop_over_ticks(ticks, kind_and_size):
@@ -214,6 +215,7 @@ def test_bars_equal_those_of_a_loop_over_ticks(ticks, kind_and_size):
     pd.testing.assert_frame_equal(bars[exact], expected[exact], check_dtype=False, check_exact=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     ticks=tick_frames(),
@@ -228,6 +230,7 @@ def test_bars_do_not_depend_on_where_batches_are_cut(ticks, kind_and_size, cuts)
     pd.testing.assert_frame_equal(to_bars(batches, kind=kind, size=size), whole, check_exact=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(ticks=tick_frames(), kind_and_size=kinds_and_sizes)
 def test_what_holds_for_every_bar(ticks, kind_and_size):
@@ -249,6 +252,7 @@ def test_what_holds_for_every_bar(ticks, kind_and_size):
         assert (full["count"] == size).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(ticks=tick_frames(), kind_and_size=kinds_and_sizes, n_known=st.integers(1, 40))
 def test_finished_bars_do_not_change_when_later_ticks_arrive(ticks, kind_and_size, n_known):
@@ -290,6 +294,7 @@ def test_mean_of_equal_prices_is_that_price_to_the_last_bit(price):
     assert bars[["vwap", "mean", "tail"]].eq(price).all(axis=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "size"), [("time", 5), ("volume", 5000.0)])
 def test_a_million_ticks_take_less_than_two_seconds(kind, size):
     rng = np.random.default_rng(0)

@@ -190,6 +190,7 @@ def test_interval_ends_are_those_of_the_normal_approximation():
     )
 
 
+@pytest.mark.slow
 def test_interval_holds_the_true_accuracy_as_often_as_it_says():
     rng = np.random.default_rng(2)
     truth, held = np.zeros(1000, dtype=int), 0
@@ -205,6 +206,7 @@ def test_interval_of_a_classifier_that_is_always_right_has_a_width():
     assert found == pytest.approx({"accuracy_low": 10 / (10 + 1.96**2), "accuracy_high": 1.0}, 1e-4)
 
 
+@pytest.mark.slow
 def test_difference_interval_is_that_of_resampled_pairs():
     rng = np.random.default_rng(3)
     truth = np.zeros(300, dtype=int)

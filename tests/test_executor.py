@@ -66,6 +66,7 @@ def test_writing_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.slow
 def test_watcher_finishes_the_report_when_its_pipe_closes_without_goodbye(tmp_path):
     output = tmp_path / "a.ipynb"
     outcome.write_notebook(UPath(output), stuck_notebook())
@@ -83,6 +84,7 @@ def test_watcher_finishes_the_report_when_its_pipe_closes_without_goodbye(tmp_pa
     assert not sockets.exists()
 
 
+@pytest.mark.slow
 def test_watcher_repeats_the_reason_that_it_was_told(tmp_path):
     output = tmp_path / "a.ipynb"
     outcome.write_notebook(UPath(output), stuck_notebook())

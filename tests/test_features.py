@@ -317,6 +317,7 @@ def test_needed_rows_is_the_shortest_history_that_gives_the_same_last_row(horizo
     assert not np.allclose(short, last, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_a_year_of_minutes_takes_seconds():
     frame = history(200_000, "min")
     started = time.process_time()

@@ -272,6 +272,7 @@ def test_model_is_judged_by_what_the_rematch_has_found(match, outcome, n_compare
     assert gate.judge(PASSED, match | {"by_hand": True})["by_hand"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["gate", "standing", "lifecycle"])
 def test_what_decides_and_is_asked_needs_no_numbers_library(module):
     heavy = "len({'numpy', 'mlflow'} & {*sys.modules})"
@@ -296,6 +297,7 @@ def test_models_that_are_no_better_than_the_margin_are_rarely_promoted(kind, tru
     assert count_promoted(scenario, 1000, n_resamples=200) <= 50  # 5 %; nominally 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "true"), [("rmse", 0.25), ("rank_ic", 0.2), ("accuracy", 0.05)])
 def test_models_that_are_clearly_better_are_promoted(kind, true):
     scenario = Scenario(kind, true, **SMALL[kind])

@@ -47,10 +47,16 @@ KNOWN = {name_of(path) for path in modules()}
 
 
 @functools.cache
+def nodes_of(path):
+    """Return everything in a module's code, from the module itself on."""
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@functools.cache
 def imported(path):
     """Return the modules of lib that a module imports, inside of functions too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -107,14 +113,14 @@ def test_only_one_wing_knows_airflow():
 
 def words_of(path):
     """Return every name and text of a module's code, docstrings apart, with its line."""
-    tree = ast.parse(path.read_text("utf-8"))
+    nodes = nodes_of(path)
     told = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docstrings = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, told) and node.body and isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in docstrings:
             continue
         for field in ("value", "id", "attr", "arg", "name", "module"):

@@ -18,24 +18,18 @@ import pandas as pd
 import pytest
 from serving import evaluated, executed_here
 from whole_runs import (
+    SMALL_CIFAR,
+    copied,
     errors,
-    go,
-    impatient,
-    kernel_killed_in,
     lines_of_training,
     mlflow_run,
     prepare,
-    register_again,
     report,
 )
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 MNIST = data_dir() / "mnist.npz"
 CIFAR10 = data_dir() / "cifar-10-python.tar.xz"
-SMALL_MNIST = {"model": "simple", "epochs": 4, "width": 16, "batch_size": 50, "n_validation": 200}
-SMALL_MNIST |= {"n_baseline": 1000, "min_accuracy": 0.9}
-SMALL_CIFAR = {"epochs": 3, "small_epochs": 1, "width": 8, "batch_size": 50, "batches_per_step": 2}
-SMALL_CIFAR |= {"n_validation": 200, "n_baseline": 500, "min_accuracy": 0.5, "source": "sample"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,13 +37,8 @@ def airflow():
     prepare()
 
 
-@pytest.fixture(scope="module")
-def digits_run():
-    return go(impatient("mnist"), source="sample", **SMALL_MNIST)
-
-
-def test_sample_digits_are_registered_and_answer_as_evaluated(digits_run):
-    done, _, run = digits_run
+def test_sample_digits_are_registered_and_answer_as_evaluated(mnist_run):
+    done, _, run = mnist_run
     assert done.state == "success"
     assert all(report(run, stage)[0] == "completed" for stage in run.records())
     metrics, logged = run.read("metrics.json"), mlflow_run(run)
@@ -72,10 +61,11 @@ def test_sample_digits_are_registered_and_answer_as_evaluated(digits_run):
     np.testing.assert_allclose(made, said, atol=1e-5)
 
 
-def test_digits_are_compared_again_with_the_version_in_production(digits_run):
-    done, tasks, again = register_again(impatient("mnist"), digits_run[2])
-    assert (done.state, tasks["promote"].state) == ("success", "skipped")
-    decision, before = again.read("gate.json"), digits_run[2].read("registration.json")
+def test_digits_are_compared_again_with_the_version_in_production(mnist_run):
+    again = copied(mnist_run[2], "05_register", "again")
+    executed_here(again.run_dir, "05_register")
+    assert again.read("registration.json")["alias"] == "staging"
+    decision, before = again.read("gate.json"), mnist_run[2].read("registration.json")
     assert decision["outcome"] == "not_better"
     assert decision["champion"]["version"] == before["version"]
     (row,) = [row for row in decision["rows"] if row["decisive"]]
@@ -83,15 +73,8 @@ def test_digits_are_compared_again_with_the_version_in_production(digits_run):
     assert row["candidate"] == pytest.approx(row["champion"], abs=1e-6)
 
 
-def test_killed_training_of_the_second_network_goes_on_from_its_last_epoch():
-    def second_epoch_is_over(folder):
-        backups = state_dir() / ".scratch" / "cifar10" / folder.name / "training"
-        return (backups / "2" / "fast.backup" / "2.weights.h5").exists()
-
-    with kernel_killed_in("cifar10", "03_train", second_epoch_is_over) as killed:
-        asked = SMALL_CIFAR | {"epochs": 4, "n_networks": 2}
-        done, tasks, run = go(impatient("cifar10"), **asked)
-    assert killed, "the test found no kernel to kill"
+def test_killed_training_of_the_second_network_goes_on_from_its_last_epoch(cifar10_run):
+    done, tasks, run = cifar10_run
     assert done.state == "success", errors(run, "03_train")
     assert tasks["03_train"].try_number == 2, errors(run, "03_train")
     lines = lines_of_training(run)
@@ -139,7 +122,7 @@ def kept_model_answers(run):
 
 
 def test_resnet20_learns_and_is_kept_as_a_model():
-    run = prepared("cifar10/resnet", n_train=300, n_validation=50)
+    run = prepared("cifar10/resnet", n_train=120, n_validation=20)
     asked = {"model": "resnet20", "views": "mirror", "batch_size": 25, "epochs": 2}
     executed_here(run.run_dir, "03_train", **asked)
     assert run.read("history.csv")["phase"].tolist() == ["resnet20"] * 2
@@ -147,7 +130,7 @@ def test_resnet20_learns_and_is_kept_as_a_model():
 
 
 def test_backbone_of_others_gets_a_head_and_is_then_trained_whole(weights):
-    run = prepared("cifar10/backbone", n_train=150, n_validation=50)
+    run = prepared("cifar10/backbone", n_train=70, n_validation=20)
     asked = {"model": "vgg16", "weights": weights, "backbone_size": 32, "views": "one"}
     asked |= {"batch_size": 25, "head_epochs": 2, "epochs": 1}
     executed_here(run.run_dir, "03_train", **asked)  # random weights may not learn: no error

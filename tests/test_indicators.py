@@ -233,6 +233,7 @@ def test_features_equal_their_definitions_and_have_their_names(options, spread):
     assert set(features.dtypes) == {np.dtype(np.float64)}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=3),
@@ -294,6 +295,7 @@ def test_warm_up_rows_of_each_day_are_the_incomplete_ones(base, change):
     np.testing.assert_array_equal(incomplete, np.concatenate(expected))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
@@ -465,6 +467,7 @@ def test_module_that_travels_with_models_needs_these_packages_only():
     assert names - set(sys.stdlib_module_names) == {"lib", "numpy", "pandas", "talib"}
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_bars_take_less_than_two_seconds():
     bars = bars_of([1000] * 200)
     started = time.process_time()

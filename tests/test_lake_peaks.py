@@ -74,6 +74,7 @@ def model(tmp_path_factory):
     return load_packed(path), x, forests
 
 
+@pytest.mark.slow
 def test_model_answers_raw_hours_as_its_forests_answer_features(model):
     loaded, x, forests = model
     made = loaded.predict(hours().rename("power_kw").reset_index())

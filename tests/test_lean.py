@@ -26,6 +26,7 @@ def test_only_the_own_dag_is_saved_and_everything_is_as_it_was_afterwards():
     assert (dagbag.BundleDagBag, versions.bundle, Draft202012Validator.check_schema) == before
 
 
+@pytest.mark.slow
 def test_tasks_speak_a_version_of_the_api_that_is_built():
     from airflow.api_fastapi.execution_api.app import InProcessExecutionAPI
     from airflow.sdk.api.datamodels._generated import API_VERSION

@@ -468,8 +468,8 @@ def test_of_processes_at_once_one_wins(store, model):
     if isinstance(store, MemoryClient):
         pytest.skip("of one process only")
     put(model, 1)
-    said = in_processes(model, [2, 3, 4])
-    assert sorted(text.split()[0] for text in said) == ["conflict", "conflict", "won"]
+    said = in_processes(model, [2, 3])
+    assert sorted(text.split()[0] for text in said) == ["conflict", "won"]
     winner = lifecycle.champion(model)
     assert said[winner - 2] == "won\n"
     assert all(f"version {winner} is there" in text for text in said if text != "won\n")
@@ -526,6 +526,8 @@ def do(action, name):
     [("promote", 3, 3), ("rollback", 1, 3), ("found", 4, 3), ("stage", 2, 3)],
 )
 def test_cut_off_at_any_step_can_be_finished_and_loses_nothing(store, action, after, n_steps):
+    if action != "promote" and not isinstance(store, MemoryClient):
+        pytest.skip("the same calls as of a promotion, which takes seconds here")
     for n_calls in range(n_steps + 1):
         name = make_model(store, f"model_{next(NUMBERS)}")
         put(name, 1, 2)
@@ -608,15 +610,15 @@ def test_all_of_it_through_a_server(server, unlocked):
     with pytest.raises(ValueError, match="served has no version 9"):
         put(name, 9)
     put(name, 1)
-    said = in_processes(name, [2, 3])
-    assert sorted(text.split()[0] for text in said) == ["conflict", "won"]
+    made = together(lambda v: lifecycle.promote(name, v, reason="better", expected=1), [2, 3])
+    assert sum(isinstance(one, PromotionConflict) for one in made) == 1
     assert lifecycle.rollback(name).after == 1
     with pytest.raises(ValueError, match="no earlier champion"):
         lifecycle.rollback(name)
     run_id = server.get_registered_model(name).tags[ledger.TAG]
     with pytest.raises(MlflowException, match="Changing param values is not allowed"):
         server.log_param(run_id, "000001", "{}")
-    for n_calls in range(1, 5):  # the third call is the last
+    for n_calls in (1, 3):  # the third call is the last
         with killed_after(n_calls):
             lifecycle.promote(name, 4, reason="better", who="anna")
         assert bool(troubles(name)) == bool(lifecycle.reconcile(name)) == (n_calls < 3)

@@ -17,8 +17,6 @@ from lib.commands.workbench import open_stage
 from lib.ground import outcome
 from lib.ground.addresses import open_stage_link
 from lib.ground.files import ROOT
-from lib.ground.runs import list_runs
-from lib.pages.summary import summarise
 from lib.run import open_run
 
 import pytest
@@ -34,21 +32,6 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path / "outputs"
 
 
-@pytest.fixture(scope="module")
-def sample():
-    """A finished run of the sample: one that this session has made already, or a new one."""
-    for run in list_runs("power"):
-        executed = (run.path / "05_evaluate.ipynb").exists()  # in contrast to nbval's own run
-        evaluated_here = run.record("05_evaluate").get("parameters", {}).get("run_dir")
-        if executed and evaluated_here == run.run_dir and summarise(run)["state"] == "passed":
-            return run
-
-    from whole_runs import go, impatient, prepare
-
-    prepare()
-    return go(impatient("power"))[2]
-
-
 def execute(path, folder):
     """Run a notebook as it is, from a folder of no meaning; return it."""
     import nbclient
@@ -60,21 +43,21 @@ def execute(path, folder):
 
 
 @pytest.mark.timeout(600)
-def test_opened_evaluation_finds_the_metrics_of_its_run_again(sample, tmp_path):
-    before = fingerprint(Path(sample.path.path))
-    path = open_stage(sample.run_dir, "05_evaluate", tmp_path)
+def test_opened_evaluation_finds_the_metrics_of_its_run_again(power_run, tmp_path):
+    before = fingerprint(Path(power_run.path.path))
+    path = open_stage(power_run.run_dir, "05_evaluate", tmp_path)
     execute(path, tmp_path)
     copy = open_run(assigned(path)["run_dir"])
-    assert copy.read("metrics.json") == sample.read("metrics.json")
+    assert copy.read("metrics.json") == power_run.read("metrics.json")
     assert copy.record("05_evaluate")["state"] == "finished"
-    assert fingerprint(Path(sample.path.path)) == before
+    assert fingerprint(Path(power_run.path.path)) == before
 
 
 @pytest.mark.timeout(600)
-def test_executed_notebook_runs_again_as_it_is(sample, tmp_path, monkeypatch):
-    shutil.copytree(sample.path.path, tmp_path / "outputs" / sample.run_dir)
+def test_executed_notebook_runs_again_as_it_is(power_run, tmp_path, monkeypatch):
+    shutil.copytree(power_run.path.path, tmp_path / "outputs" / power_run.run_dir)
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
-    run = open_run(sample.run_dir)
+    run = open_run(power_run.run_dir)
     metrics, first = run.read("metrics.json"), run.record("05_evaluate")["finished"]
     execute(run.path / "05_evaluate.ipynb", tmp_path)
     assert run.record("05_evaluate")["finished"] > first
@@ -101,18 +84,18 @@ def run_all(path, folder, *more):
 
 
 @pytest.mark.timeout(600)
-def test_person_runs_all_in_a_committed_notebook_after_a_run(sample, tmp_path, monkeypatch):
-    folder = tmp_path / "outputs" / sample.run_dir
-    shutil.copytree(sample.path.path, folder)
+def test_person_runs_all_in_a_committed_notebook_after_a_run(power_run, tmp_path, monkeypatch):
+    folder = tmp_path / "outputs" / power_run.run_dir
+    shutil.copytree(power_run.path.path, folder)
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
     before, notebook = fingerprint(folder), ROOT / "notebooks/power/05_evaluate.ipynb"
     again = "seed = 1\nopen_run(run_dir, stage='05_evaluate')"
     found = run_all(notebook, tmp_path, again)
     (printed,) = [one["text"] for one in found if one.get("name") == "stdout"]
     (error,) = [one for one in found if "traceback" in one]
-    assert printed.startswith(f"power/dev begins from {sample.run_dir} of ")
-    assert open_run("power/dev").read("metrics.json") == sample.read("metrics.json")
-    assert open_run("power/dev").record("04_train")["from"] == sample.run_dir
+    assert printed.startswith(f"power/dev begins from {power_run.run_dir} of ")
+    assert open_run("power/dev").read("metrics.json") == power_run.read("metrics.json")
+    assert open_run("power/dev").record("04_train")["from"] == power_run.run_dir
     assert fingerprint(folder) == before
     (shown,) = error["traceback"]
     assert error["ename"] == "UnfinishedStage" and "made with seed = 0 (here 1)" in shown

@@ -1,6 +1,7 @@
 """Notebooks and DAGs agree, and every notebook keeps the house anatomy. Starts no kernel."""
 
 import ast
+import functools
 import itertools
 import json
 import re
@@ -46,12 +47,18 @@ def dags():
     return bag.dags
 
 
+@functools.cache
+def cells(path):
+    """Return the cells of a notebook, which is read and validated once."""
+    return nbformat.read(path, as_version=4).cells
+
+
 def code_cells(path):
-    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    return [c for c in cells(path) if c.cell_type == "code"]
 
 
 def card(path):
-    return nbformat.read(path, as_version=4).cells[0].source
+    return cells(path)[0].source
 
 
 def named_files(text, word):
@@ -61,7 +68,7 @@ def named_files(text, word):
 
 @each_notebook
 def test_notebook_opens_with_card_then_parameters_then_set_up(path):
-    first, second, third = nbformat.read(path, as_version=4).cells[:3]
+    first, second, third = cells(path)[:3]
     number, stage = path.stem.split("_", 1)
     assert re.match(
         rf"# [\w-]+ · {int(number)} · {stage.replace('_', ' ').capitalize()}\n\n> .+\n\n",
@@ -91,8 +98,7 @@ def test_card_names_the_files_that_the_code_reads_and_writes(path):
 
 @each_notebook
 def test_one_title_and_no_heading_deeper_than_two(path):
-    cells = nbformat.read(path, as_version=4).cells
-    prose = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    prose = "\n".join(c.source for c in cells(path) if c.cell_type == "markdown")
     assert len(re.findall(r"^# ", prose, re.MULTILINE)) == 1
     assert not re.findall(r"^###", prose, re.MULTILINE)
     assert re.findall(r"^## Result$", prose, re.MULTILINE), "no Result section"
@@ -116,10 +122,10 @@ def test_imports_stand_in_the_set_up_cell_only(path):
 
 @each_notebook
 def test_code_cells_are_short_and_the_last_one_finishes_the_stage(path):
-    cells = code_cells(path)
-    for number, cell in enumerate(cells, start=1):
+    found = code_cells(path)
+    for number, cell in enumerate(found, start=1):
         assert len(cell.source.splitlines()) <= MAX_LINES, f"In [{number}] is too long"
-    assert cells[-1].source.splitlines()[-1] == "run.finish()"
+    assert found[-1].source.splitlines()[-1] == "run.finish()"
 
 
 @each_notebook
@@ -129,13 +135,13 @@ def test_result_holds_an_assert(path):
 
 @each_notebook
 def test_committed_outputs_come_from_one_clean_run(path):
-    cells = code_cells(path)
-    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
-    for cell in cells:
+    found = code_cells(path)
+    assert [c.execution_count for c in found] == list(range(1, len(found) + 1))
+    for cell in found:
         assert not [o for o in cell.outputs if o.get("name") == "stderr"]
         assert not [o for o in cell.outputs if o.output_type == "error"]
         assert not set(cell.metadata) - {"tags"}
-    assert sum(IMAGE in o.get("data", {}) for c in cells for o in c.outputs) <= 3
+    assert sum(IMAGE in o.get("data", {}) for c in found for o in c.outputs) <= 3
     assert path.stat().st_size < MAX_KB * 1024
 
 
@@ -207,6 +213,7 @@ def test_templates_of_dag_files_hold_without_a_logical_date():
 def test_trigger_form_offers_every_parameter_but_the_run_folder(pipeline, dags):
     declared = merge_parameters(layout.declared(pipeline))
     form = dags[pipeline].params
+    form.validate()  # so it can be sent as it is
     offered = [name for name, text in OPTIONS.items() if text]
     assert list(form) == [*declared, *offered] and "run_dir" not in form
     assert form.get_param("from_stage").schema["enum"] == ["", *layout.planned(pipeline)]

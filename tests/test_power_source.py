@@ -307,6 +307,7 @@ def test_clock_that_is_not_put_back_is_not_taken_for_the_zone_s(read):
         read(mains(*spring), **PARIS)
 
 
+@pytest.mark.slow
 def test_hours_that_come_twice_are_told_apart_by_order_with_gaps_too(read):
     times = pd.date_range("2009-10-24 22:00", "2010-11-01", freq="30min", tz="UTC").delete([5, 8])
     local = times.tz_convert("Europe/Paris").tz_localize(None)

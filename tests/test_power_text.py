@@ -83,6 +83,7 @@ def test_harmless_differences_between_files_change_nothing(put, change):
     pd.testing.assert_frame_equal(load_power(put(other)), load_power(put(plain, "plain.txt")))
 
 
+@pytest.mark.slow
 def test_blocks_read_apart_give_what_was_written(put):
     path = put(b"")
     frame = sample_power(20, seed=5)
@@ -90,6 +91,7 @@ def test_blocks_read_apart_give_what_was_written(put):
     pd.testing.assert_frame_equal(load_power(path), frame)
 
 
+@pytest.mark.slow
 def test_a_bad_line_in_a_later_block_is_named_by_its_line(put):
     path = Path(put(b""))
     write_uci_text(sample_power(20), path)

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from whole_runs import new_store
 
+pytestmark = pytest.mark.slow  # MLflow's own store
 MODEL = """\
 import mlflow.pyfunc
 

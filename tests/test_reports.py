@@ -416,6 +416,7 @@ def test_links_work_from_a_file_and_are_taken_away_where_they_lead_nowhere(folde
         assert all(href.startswith(("http", "#")) for href in hrefs), hrefs
 
 
+@pytest.mark.slow
 def test_rendering_a_long_notebook_is_quick_and_changes_nothing():
     rows = "".join(f"<tr><th>{i}</th><td>1.5</td><td>2.5</td></tr>" for i in range(60))
     table = html_output(f"<table><tbody>{rows}</tbody></table>")

@@ -139,6 +139,7 @@ def test_running_a_stage_again_with_equal_results_keeps_later_stages_valid(local
     assert len(open_run("power/dev", stage="03_train").read("features.parquet")) == 2
 
 
+@pytest.mark.slow
 def test_killed_writer_leaves_no_part_of_a_file(local):
     code = (
         "import os, pandas as pd, lib.run as r\n"
@@ -269,6 +270,7 @@ def test_reader_never_sees_a_part_of_a_file(local):
     assert seen <= {(3_000_000, c[:1], c[:1]) for c in contents}
 
 
+@pytest.mark.slow
 def test_record_written_by_another_process_is_seen(bucket, monkeypatch):
     import s3fs
 

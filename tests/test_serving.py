@@ -1,7 +1,7 @@
 """Every registered model answers over HTTP what its evaluation has found, and says what is wrong.
 
-Each pipeline is run once on a small sample; its model is put into production, scored as a version,
-and served from its alias by MLflow in a process that knows nothing of this project.
+The model of a pipeline's whole run is in production; it is scored as a version, and served from its
+alias by MLflow in a process that knows nothing of this project.
 """
 
 import json
@@ -9,57 +9,29 @@ import re
 from types import SimpleNamespace
 
 from lib import judged, tracking
-from lib.registry import lifecycle, rematch
+from lib.registry import rematch
 from lib.registry.rows import predict, rows_of_run
 from lib.registry.standing import open_version
 
 import numpy as np
 import pandas as pd
 import pytest
-from serving import ask, evaluated, refusal, served, split_of
-from whole_runs import new_store
+from serving import ask, refusal, served, split_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
-SMALL = {
-    "power": {"n_trials": 2, "max_rounds": 200, "sample_days": 300},
-    "tick": {
-        "sample_ticks": 8_000,
-        "control_ticks": 8_000,
-        "bar_size": 15.0,
-        "window": 20,
-        "epochs": 1,
-        "register_model": "network",
-    },
-    "mnist": {"epochs": 3, "n_baseline": 300, "min_accuracy": 0.5},
-    "cifar10": {"epochs": 3, "batches_per_step": 2, "n_baseline": 300, "min_accuracy": 0.3},
-}
 NAMES = {
-    "power": "household_power_lightgbm",
-    "tick": "tick_gru",
+    "power": "power_by_command",
+    "tick": "tick_first",
     "mnist": "mnist_cnn",
     "cifar10": "cifar10_fast",
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory):
-    """One store for the module."""
-    folder = tmp_path_factory.mktemp("store")
-    new_store(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OUTPUTS_DIR", str(folder))
-        yield
-
-
-@pytest.fixture(scope="module", params=SMALL)
+@pytest.fixture(scope="module", params=NAMES)
 def run(request):
-    """A run whose model is in production."""
-    pipeline = request.param
-    run = evaluated(f"{pipeline}/served", **SMALL[pipeline])
-    registered = lifecycle.register(run, NAMES[pipeline])
-    assert registered["name"] == f"{NAMES[pipeline]}_sample"
-    lifecycle.promote(registered["name"], registered["version"], reason="to be served")
-    return run
+    """A run of the pipeline, the first of its name, so that its model is in production."""
+    made = request.getfixturevalue(f"{request.param}_run")
+    return made[2] if isinstance(made, tuple) else made
 
 
 @pytest.fixture(scope="module")

@@ -209,6 +209,7 @@ def test_many_writers_at_once_share_the_rows(kept, monkeypatch):
     assert {path.name for path in kept.path.iterdir()} == set(kept.parts())
 
 
+@pytest.mark.slow
 def test_store_works_on_object_storage(bucket):
     path = UPath(f"s3://{bucket}/runs/score/store/house", use_listings_cache=False)
     served = serving()

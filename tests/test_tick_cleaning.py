@@ -92,6 +92,7 @@ def test_median_is_of_the_tick_and_the_fifty_before_it(put, load, batch_rows):
     assert ticks["price"][-1] == 100.7
 
 
+@pytest.mark.slow
 def test_nothing_of_the_future_decides_whether_a_tick_stays(put, load):
     rng = np.random.default_rng(1)
     prices = 100 * np.exp(0.006 * rng.standard_normal(200))
@@ -112,6 +113,7 @@ def test_repeats_are_counted_and_dropped_on_request(put, load):
         assert ticks["size"].to_list() == [1, 2, 1]
 
 
+@pytest.mark.slow
 def test_repeat_of_a_tick_long_before_in_the_same_moment_is_found(put, load):
     lines = [f"{at(0)},100,{size}" for size in range(1, 90)] + [f"{at(0)},100,1"]
     for batch_rows in (1, 40, 100):
@@ -197,6 +199,7 @@ def test_cleaning_equals_the_naive_loop_wherever_batches_are_cut(
     assert list(zip(local, ticks["price"], ticks["size"], ticks["side"], strict=True)) == expected
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_batches_for_a_whole_day(tmp_path, load):
     rng = np.random.default_rng(3)
     day = next(sample_days(1, n_ticks=1_500))

@@ -25,6 +25,7 @@ def made_pair(n_rows: int, *, seed: int = 0, signal: float = 0.5) -> tuple[np.nd
     return signal * forecast + rng.standard_t(3, size=n_rows), forecast
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(pair=PAIRS)
 def test_rank_ic_is_spearmans_correlation_with_ties(pair):
@@ -132,6 +133,7 @@ def test_targets_that_overlap_make_intervals_wider_in_blocks():
     assert wide > 2 * narrow
 
 
+@pytest.mark.slow
 def test_intervals_of_rows_that_depend_on_each_other_hold_the_truth_about_as_often_as_stated():
     # forecast and truth share an autocorrelated part; 200 days tell what the true IC is
     rng = np.random.default_rng(3)

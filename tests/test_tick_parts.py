@@ -39,6 +39,7 @@ def loaded(folder, source, **options):
     return report.digest, report.rows, report.days.to_csv(), manifest
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(1, len(WHOLE) - 1), max_size=9), st.integers(0, 4))
 def test_files_cut_anywhere_give_the_same_parts(tmp_path_factory, cuts, n_days):

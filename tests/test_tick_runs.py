@@ -15,21 +15,19 @@ import polars as pl
 import pytest
 from serving import evaluated, executed_here
 from whole_runs import (
+    SMALL_TICK,
     asset_events,
+    copied,
     errors,
-    go,
     impatient,
-    kernel_killed_in,
     lines_of_training,
     mlflow_run,
     prepare,
-    register_again,
     report,
 )
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 SPY = data_dir() / "tick" / "SPY"
-SMALL = {"sample_ticks": 8_000, "control_ticks": 8_000, "bar_size": 15.0, "window": 20, "epochs": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,13 +40,8 @@ def tick():
     return impatient("tick")
 
 
-@pytest.fixture(scope="module")
-def whole_run():
-    return go(impatient("tick"), register_model="network", model_name="tick_first")
-
-
-def test_sample_run_registers_what_it_evaluated(whole_run):
-    done, tasks, run = whole_run
+def test_sample_run_registers_what_it_evaluated(tick_run):
+    done, tasks, run = tick_run
     assert done.state == "success"
     assert all(report(run, stage)[0] == "completed" for stage in run.records())
     metrics, logged = run.read("metrics.json"), mlflow_run(run)
@@ -75,24 +68,19 @@ def test_sample_run_registers_what_it_evaluated(whole_run):
     np.testing.assert_allclose(made.loc[frame.index], evaluated, atol=1e-6)
 
 
-def test_network_is_compared_again_with_itself_and_stays_at_staging(tick, whole_run):
-    done, tasks, again = register_again(tick, whole_run[2])
-    assert (done.state, tasks["promote"].state) == ("success", "skipped")
-    decision, before = again.read("gate.json"), whole_run[2].read("registration.json")
+def test_network_is_compared_again_with_itself_and_stays_at_staging(tick_run):
+    again = copied(tick_run[2], "05_register", "again")
+    executed_here(again.run_dir, "05_register", model_name="tick_first")
+    assert again.read("registration.json")["alias"] == "staging"
+    decision, before = again.read("gate.json"), tick_run[2].read("registration.json")
     assert decision["outcome"] == "not_better"
     assert decision["champion"]["version"] == before["version"]
     (row,) = [row for row in decision["rows"] if row["decisive"]]
     assert row["metric"] == "rank_ic" and row["candidate"] == pytest.approx(row["champion"])
 
 
-def test_killed_training_goes_on_from_its_last_epoch(tick):
-    def first_epoch_is_over(folder):
-        scratch = state_dir() / ".scratch" / "tick" / folder.name / "training"
-        return any(scratch.glob("*/*.backup/1.weights.h5"))
-
-    with kernel_killed_in("tick", "03_train", first_epoch_is_over) as killed:
-        done, tasks, run = go(tick, until="03_train", **(SMALL | {"epochs": 6}))
-    assert killed, "the test found no kernel to kill"
+def test_killed_training_goes_on_from_its_last_epoch(tick_run):
+    done, tasks, run = tick_run
     assert done.state == "success", errors(run, "03_train")
     assert tasks["03_train"].try_number == 2, errors(run, "03_train")
     lines = lines_of_training(run)
@@ -111,7 +99,7 @@ def test_model_of_quotes_below_its_floor_is_not_registered(tmp_path):
         quotes.write_parquet(tmp_path / f"{day}.parquet")
     asked = {"source": str(tmp_path), "kind": "quotes", "train_days": 2}
     asked |= {"test_days": 1, "n_folds": 1, "n_phases": 1, "min_rank_ic_low": 0.9, "model": "gru"}
-    run = evaluated("tick/quotes", **SMALL, **asked)
+    run = evaluated("tick/quotes", **SMALL_TICK, **asked)
     assert run.read("split.json")["quotes"]
     with pytest.raises(lifecycle.GateError, match="rank_ic_low"):
         executed_here("tick/quotes", "05_register")
@@ -122,7 +110,7 @@ def test_model_of_quotes_below_its_floor_is_not_registered(tmp_path):
 @pytest.mark.skipif(not SPY.exists(), reason="no real data")
 def test_back_fill_of_a_day_sees_nothing_later_and_finds_the_bounce(tick):
     params = {"source": str(SPY), "n_phases": 1, "n_models": 1, "train_days": 3, "test_days": 1}
-    params = SMALL | params | {"bar_size": 5.0, "model": "gru", "n_folds": 1}
+    params = SMALL_TICK | params | {"bar_size": 5.0, "model": "gru", "n_folds": 1}
     for scheduled in (tick, *tick.tasks):
         scheduled.start_date = datetime(2013, 1, 1, tzinfo=UTC)  # Airflow runs no task before it
     date = datetime(2013, 10, 10, 22, 30, tzinfo=UTC)

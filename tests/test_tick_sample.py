@@ -142,6 +142,7 @@ def test_volatility_comes_in_clusters_and_is_as_asked(plain):
 # What is planted
 
 
+@pytest.mark.slow
 def test_without_signal_and_spread_the_price_is_a_martingale(plain):
     for step_s in (1, 5, 60):
         returns = [forward_bps(bars(ticks, step_s))[:-1] for ticks in plain]
@@ -206,6 +207,7 @@ def test_nothing_of_the_past_foretells_the_error_of_the_best_forecast():
     assert found.abs().max() < 3.5 / np.sqrt(len(table))
 
 
+@pytest.mark.slow
 def test_best_rank_correlation_is_about_three_tenths_and_the_bounce_is_a_part_of_it():
     forecast, returns = pooled(10, seed=6)
     assert spearmanr(forecast, returns)[0] == pytest.approx(0.3, abs=0.04)

@@ -197,6 +197,7 @@ def test_default_space_holds_the_start_and_the_grid_which_is_small():
     assert np.prod([len(values) for values in DEFAULTS["GRID"].values()]) == 36
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "grid"])
 @pytest.mark.parametrize("n_workers", [2, 3])
 def test_any_number_of_workers_gives_the_trials_of_one_in_whatever_order_they_end(
@@ -217,6 +218,7 @@ def test_any_number_of_workers_gives_the_trials_of_one_in_whatever_order_they_en
     assert done(together) == done(alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "grid"])
 def test_search_killed_at_any_place_continues_as_if_never_interrupted(data, folds, path, sampler):
     options = {"n_trials": 22, "sampler": sampler}

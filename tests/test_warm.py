@@ -428,7 +428,7 @@ def test_kernel_that_jupyterlab_starts_again_is_forked(owner, tmp_path):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("warm_kernels", "n_stages"), [("1", 1), ("0", 3)])
+@pytest.mark.parametrize(("warm_kernels", "n_stages"), [("1", 1), ("0", 2)])
 def test_committed_outputs_are_those_of_kernels_forked_and_anew(warm_kernels, n_stages, tmp_path):
     """In every other test of nbval kernels are forked, as people have them."""
     paths = [f"notebooks/mnist/{stage}.ipynb" for stage in layout.planned("mnist")[:n_stages]]

@@ -6,25 +6,22 @@ run is made again without it.
 
 import json
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 from lib import judged, tracking
 from lib.ground import layout
-from lib.ground.files import ROOT, data_dir, outputs_dir
+from lib.ground.files import data_dir, outputs_dir
 from lib.ground.runs import run_folder_name
 from lib.registry import lifecycle
 from lib.registry.standing import standing_of
-from lib.run import open_run
 
 import mlflow
 import pandas as pd
 import pytest
-from serving import evaluated
+from serving import evaluated, executed_here
 from whole_runs import (
     asset_events,
+    copied,
     impatient,
     mlflow_run,
     prepare,
@@ -35,7 +32,6 @@ from whole_runs import (
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 HOURLY = data_dir() / "power" / "household_power_hourly.csv.gz"
-NAMED = {"model_name": "power_by_command"}  # the first of its name, so it is promoted
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,27 +48,7 @@ def n_versions(name="household_power_lightgbm_sample"):
     return len(tracking.open_client().search_model_versions(f"name = '{name}'"))
 
 
-@pytest.fixture(scope="module")
-def typed():
-    """The sample, run by the command line: what was printed."""
-    command = [sys.executable, "-m", "lib.commands.cli", "run", "power", "--force"]
-    return subprocess.run(
-        [*command, "--params", json.dumps(NAMED)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def sample(typed):
-    """The folder of that run."""
-    assert typed.returncode == 0, typed.stdout + typed.stderr
-    return open_run(re.search(r"/(power/[^/]+)/report\.html\n", typed.stdout)[1])
-
-
-def test_command_line_runs_the_sample_and_says_where_everything_is(typed, sample):
+def test_command_line_runs_the_sample_and_says_where_everything_is(typed, power_run):
     stages = layout.planned("power")
     assert all(f"{stage} " in typed.stdout for stage in stages)
     assert typed.stdout.count(" ok ") == len(stages) + 1, "the stages, and the promotion"
@@ -84,8 +60,8 @@ def test_command_line_runs_the_sample_and_says_where_everything_is(typed, sample
     assert "1 of 1 passed" in typed.stdout
 
 
-def test_sample_run_leaves_folder_mlflow_run_and_a_model_that_serves(sample):
-    run, stages = sample, layout.planned("power")
+def test_sample_run_leaves_folder_mlflow_run_and_a_model_that_serves(power_run):
+    run, stages = power_run, layout.planned("power")
     for stage in stages:
         state, page = report(run, stage)
         assert state == "completed"
@@ -117,8 +93,8 @@ def test_sample_run_leaves_folder_mlflow_run_and_a_model_that_serves(sample):
     assert version.tags["run_dir"] == run.run_dir
 
 
-def test_registered_model_forecasts_what_the_notebook_evaluated(sample):
-    run = sample
+def test_registered_model_forecasts_what_the_notebook_evaluated(power_run):
+    run = power_run
     model = mlflow.pyfunc.load_model(run.read("registration.json")["uri"])
     raw = run.read("raw.parquet").reset_index()
     columns = model.metadata.get_input_schema().input_names()
@@ -135,10 +111,12 @@ GATED = "power_gated_sample"
 
 
 @pytest.fixture(scope="module")
-def weak(sample):
+def weak(power_run):
     """A run whose model, which has learned for a short time only, is the first of its name."""
-    values = {"n_trials": 2, "objective": "regression_l1", "max_rounds": 20}
-    return resume(impatient("power"), sample, "03_tune", model_name="power_gated", **values)
+    run = copied(power_run, "03_tune", "weak")
+    for stage in ("03_tune", "04_train", "05_evaluate"):
+        executed_here(run.run_dir, stage, n_trials=2, objective="regression_l1", max_rounds=20)
+    return resume(impatient("power"), run, "06_register", model_name="power_gated")
 
 
 def events(done):
@@ -156,8 +134,8 @@ def test_first_version_enters_production_with_a_record_and_an_event(weak):
     assert events(done) == [("models/power", 1)]
 
 
-def test_better_version_takes_over_and_the_page_shows_by_how_much(weak, sample, power):
-    done, tasks, run = register_again(power, sample, model_name="power_gated")
+def test_better_version_takes_over_and_the_page_shows_by_how_much(weak, power_run, power):
+    done, tasks, run = register_again(power, power_run, model_name="power_gated")
     assert tasks["promote"].state == "success"
     decision, made = run.read("gate.json"), run.read("registration.json")
     assert decision["outcome"] == "better" and decision["champion"]["version"] == 1
@@ -172,7 +150,7 @@ def test_better_version_takes_over_and_the_page_shows_by_how_much(weak, sample, 
     assert "version 1" in page and "better" in page
 
 
-def test_worse_version_stops_at_staging_and_the_champion_stays(weak, sample, power):
+def test_worse_version_stops_at_staging_and_the_champion_stays(weak, power_run, power):
     champion = lifecycle.champion(GATED)
     done, tasks, run = register_again(power, weak[2])
     assert done.state == "success" and tasks["promote"].state == "skipped"
@@ -183,8 +161,10 @@ def test_worse_version_stops_at_staging_and_the_champion_stays(weak, sample, pow
     assert json.loads((run.path / "promotion.json").read_text())["outcome"] == "kept"
 
 
-def test_approval_by_command_line_says_how_to_decide(weak, sample, power):
-    done, tasks, run = register_again(power, sample, model_name="power_gated", promote="approval")
+def test_approval_by_command_line_says_how_to_decide(weak, power_run, power):
+    done, tasks, run = register_again(
+        power, power_run, model_name="power_gated", promote="approval"
+    )
     assert done.state == "success" and tasks["promote"].state == "skipped"
     decision = json.loads((run.path / "promotion.json").read_text())
     version = run.read("registration.json")["version"]
@@ -192,12 +172,12 @@ def test_approval_by_command_line_says_how_to_decide(weak, sample, power):
     assert f"make promote MODEL={GATED} VERSION={version} REASON=" in decision["reason"]
 
 
-def test_champion_that_no_longer_loads_leaves_the_decision_to_a_person(weak, sample, power):
+def test_champion_that_no_longer_loads_leaves_the_decision_to_a_person(weak, power_run, power):
     champion = lifecycle.champion(GATED)
     client = tracking.open_client()
     folder = Path(client.get_model_version_download_uri(GATED, str(champion)))
     (folder / "MLmodel").write_text("damaged")
-    done, tasks, run = register_again(power, sample, model_name="power_gated")
+    done, tasks, run = register_again(power, power_run, model_name="power_gated")
     assert done.state == "success" and tasks["promote"].state == "skipped"
     decision = run.read("gate.json")
     assert decision["outcome"] == "undecided" and "cannot be loaded" in decision["reason"]

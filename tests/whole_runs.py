@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lib import tracking
 from lib.commands import services
-from lib.ground import outcome
+from lib.ground import layout, outcome
 from lib.ground.files import ROOT, outputs_dir, state_dir
 from lib.ground.runs import run_folder_name
 from lib.once.choice import OPTIONS
@@ -25,6 +25,12 @@ import psutil
 import pytest
 
 TOY = ROOT / "tests" / "toy"  # a pipeline of two short stages, for `PIPELINES_DIR`
+SMALL_TICK = {"sample_ticks": 8_000, "control_ticks": 8_000, "bar_size": 15.0, "window": 20}
+SMALL_TICK |= {"epochs": 1}
+SMALL_MNIST = {"model": "simple", "epochs": 4, "width": 16, "batch_size": 50, "n_validation": 200}
+SMALL_MNIST |= {"n_baseline": 1000, "min_accuracy": 0.9}
+SMALL_CIFAR = {"epochs": 3, "small_epochs": 1, "width": 8, "batch_size": 50, "batches_per_step": 2}
+SMALL_CIFAR |= {"n_validation": 200, "n_baseline": 500, "min_accuracy": 0.5, "source": "sample"}
 
 
 def prepare(folder=None):
@@ -76,18 +82,14 @@ def impatient(pipeline):
     return dag
 
 
-def go(dag, *, until=None, **params):
-    """Run `dag` and return the state of the run, its tasks and its folder.
-
-    Where a stage `until` is given, what follows it is taken for done.
-    """
+def go(dag, **params):
+    """Run `dag` and return the state of the run, its tasks and its folder."""
     from lib.dag.dagrun import configuration
 
     named = {k: v for k, v in params.items() if k not in ("horizont", *OPTIONS)}
     known = configuration(dag.dag_id, named)
-    left_out = "|".join(name for name in dag.task_dict if until and name > until)
     known |= {"force": True} | params  # by default nothing is taken from an earlier run
-    done = dag.test(run_conf=known, mark_success_pattern=left_out or None)
+    done = dag.test(run_conf=known)
     tasks = {t.task_id: t for t in done.get_task_instances()}
     run = open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
     return done, tasks, run
@@ -100,19 +102,11 @@ def register_again(dag, earlier, **params):
 
 
 def resume(dag, earlier, first, **params):
-    """Run the stages from `first` on with a copy of what a run has made before; return as `go`.
-
-    The copy is another run to the registry: with a folder, a model and an MLflow run of its own.
-    """
+    """Run the stages from `first` on with a copy of what a run has made before; return as `go`."""
     from lib.dag.dagrun import configuration
 
     moment = datetime.now(UTC)
-    run = open_run(f"{dag.dag_id}/{run_folder_name(f'manual__{moment.isoformat()}')}")
-    again = [name for name in dag.task_dict if name[0].isdigit() and name >= first]
-    made = [name for stage in again for name in earlier.record(stage).get("writes", {})]
-    left_out = [f"{stage}*" for stage in again] + made
-    left_out += ["mlflow.json", "run.json", "promotion.json", "report.html", "summary.json"]
-    shutil.copytree(earlier.path.path, run.path.path, ignore=shutil.ignore_patterns(*left_out))
+    run = copied(earlier, first, f"manual__{moment.isoformat()}")
     values = {
         name: value
         for record in earlier.records().values()
@@ -125,8 +119,22 @@ def resume(dag, earlier, first, **params):
         logical_date=moment,
         run_after=moment,
     )
-    tasks = {t.task_id: t for t in done.get_task_instances()}
-    return done, tasks, open_run(f"{dag.dag_id}/{run_folder_name(done.run_id)}")
+    assert run_folder_name(done.run_id) == run.name
+    return done, {t.task_id: t for t in done.get_task_instances()}, run
+
+
+def copied(earlier, first, name):
+    """Return a copy of a run, called `name`, without what its stages from `first` on have made.
+
+    The copy is another run to the registry: with a folder, a model and an MLflow run of its own.
+    """
+    run = open_run(f"{earlier.pipeline}/{run_folder_name(name)}")
+    again = [stage for stage in layout.planned(earlier.pipeline) if stage >= first]
+    made = [name for stage in again for name in earlier.record(stage).get("writes", {})]
+    left_out = [f"{stage}*" for stage in again] + made
+    left_out += ["mlflow.json", "run.json", "promotion.json", "report.html", "summary.json"]
+    shutil.copytree(earlier.path.path, run.path.path, ignore=shutil.ignore_patterns(*left_out))
+    return run
 
 
 def asset_events(done):
