@@ -16,11 +16,8 @@ import requests
 from clusters import SILENT_S, Cluster
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
-DAGS = {"toy", "toy_map", "power_search", "mnist", "count"}
+DAGS = {"toy", "toy_map", "power_search", "count"}
 PAGES_OF_A_CHILD = ("report", "02_work")
-MNIST = {"model": "simple", "epochs": 2, "width": 8, "batch_size": 50, "n_validation": 200}
-MNIST |= {"n_baseline": 500, "min_accuracy": 0.2, "max_calibration_error": 1.0}
-MNIST |= {"min_ahead_of_logistic": -1.0}
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +68,6 @@ def test_stages_take_turns_between_two_machines_which_search_together(cluster):
     registered = json.loads((folder / "registration.json").read_text())
     assert registered["version"] == 1
     assert (folder / "report.html").exists() and (folder / "06_register.html").exists()
-
-
-def test_mnist_is_trained_and_registered_through_the_scheduler(cluster):
-    run_id = cluster.trigger("mnist", **MNIST)
-    assert cluster.wait_for_run("mnist", run_id, 700) == "success", cluster.logs()
-    queues = {one["queue"] for one in cluster.tasks("mnist", run_id).values()}
-    assert queues == {"a", "b"}
-    folder = cluster.run_folder("mnist", run_id)
-    assert json.loads((folder / "registration.json").read_text())["version"] == 1
 
 
 def test_pool_limits_how_many_children_run_at_once_and_their_pages_open(cluster):
@@ -210,20 +198,6 @@ def test_api_server_that_is_away_for_longer_costs_an_attempt_which_says_so(clust
     assert f"nothing was heard for {SILENT_S} s" in page
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["first"] > 0 and metrics["largest"] == 45
-
-
-def test_head_that_is_killed_and_started_again_goes_on_with_its_runs(cluster):
-    run_id, folder, _ = begin_count(cluster, n=45)
-    waiting = cluster.trigger("toy")
-    cluster.kill("head")
-    cluster.start_head()
-    assert cluster.wait_for_run("count", run_id) == "success", cluster.logs()
-    assert cluster.wait_for_run("toy", waiting) == "success", cluster.logs()
-    record = record_of(folder, "01_count")
-    assert record["state"] == "finished"
-    attempts = list(folder.glob("01_count*.ipynb"))
-    assert len(attempts) == record["attempt"]["number"]
-    assert json.loads((folder / "metrics.json").read_text())["largest"] == 45
 
 
 def test_mlflow_that_is_away_for_longer_than_a_stage_is_told_by_the_next_one(cluster):
