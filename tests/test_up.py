@@ -30,7 +30,6 @@ from whole_runs import new_store, wait_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 DAGS = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
-SENT = ["compare", "power", "score", "tick_symbols"]  # one of a kind; others are opened only
 BEGUN = datetime.now(UTC)
 ENDED = ("success", "failed")
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
@@ -155,13 +154,12 @@ def send_form(page):
 
 @pytest.fixture(scope="module")
 def sent(page, up, airflow):
-    """The form of every DAG, opened, and that of some sent as it is: the runs' ids, by DAG."""
+    """The form of every DAG, opened and sent as it is: the ids of the runs, by DAG."""
     sent = {}
     for dag_id in DAGS:
         open_form(page, up, dag_id)
         assert page.get_by_test_id("trigger-dag-submit").is_enabled(), dag_id
-        if dag_id in SENT:
-            sent[dag_id] = send_form(page)
+        sent[dag_id] = send_form(page)
     return sent
 
 
@@ -187,7 +185,7 @@ def test_nothing_listens_beyond_this_machine(up):
     assert listening == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("dag_id", SENT)
+@pytest.mark.parametrize("dag_id", DAGS)
 def test_form_can_be_sent_as_it_is_and_starts_one_run_that_ends(dag_id, sent, airflow):
     state = airflow.wait_for_run(dag_id, sent[dag_id])
     found = summary.summarise(open_run(f"{dag_id}/{run_folder_name(sent[dag_id])}"))
@@ -202,7 +200,7 @@ def test_form_can_be_sent_as_it_is_and_starts_one_run_that_ends(dag_id, sent, ai
     assert logged.info.status == {"failed": "FAILED", "success": "FINISHED"}[state]
 
 
-@pytest.mark.parametrize("dag_id", SENT)
+@pytest.mark.parametrize("dag_id", DAGS)
 def test_switching_a_dag_on_starts_nothing_of_the_past(dag_id, sent, airflow):
     airflow.wait_for_run(dag_id, sent[dag_id])
     assert airflow(f"dags/{dag_id}")["is_paused"] is False, "the form switches it on"
