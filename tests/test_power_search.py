@@ -1,5 +1,6 @@
 """The search that workers share, as a pipeline: all through Airflow, with two workers."""
 
+from lib.dag.form import promotion_task
 from lib.ground import layout
 from lib.power.tuning import SPACE
 
@@ -17,6 +18,10 @@ def test_all_but_the_search_are_links_to_power():
     assert layout.owner("power_search") == layout.owner("power") == "power"
     for stage in LINKS:
         assert layout.notebook("power_search", stage) == layout.notebook("power", stage)
+
+
+def test_version_that_enters_production_is_told_as_one_of_power():
+    assert promotion_task("power_search").outlets == promotion_task("power").outlets
 
 
 @pytest.mark.kernel

@@ -191,6 +191,7 @@ def list_task(pipeline: str, name: str) -> XComArg:
 def promotion_task(pipeline: str) -> PromotionOperator:
     """Return the task after a register notebook: a version that enters production updates an asset.
 
+    It is that of the pipeline whose models these are, see `lib.ground.layout.owner`.
     With ``promote="approval"`` it waits for a person, and no answer in three days is a "no".
     It is skipped where nothing was promoted, and then the asset is not updated.
     """
@@ -198,7 +199,7 @@ def promotion_task(pipeline: str) -> PromotionOperator:
         task_id="promote",
         pipeline=pipeline,
         response_timeout=timedelta(days=3),
-        outlets=[model_asset(pipeline)],
+        outlets=[model_asset(layout.owner(pipeline))],
         doc_md="Puts the registered version into production, as `promote` says.",
     )
 
