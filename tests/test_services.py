@@ -114,6 +114,13 @@ def test_airflow_listens_on_loopback_and_keeps_everything_below_the_outputs(monk
     assert all(int(settings[f"AIRFLOW__{name}"]) >= 300 for name in limits), "a busy laptop's"
 
 
+def test_airflow_waits_for_another_writer_of_its_database():
+    from airflow import settings
+
+    with settings.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() >= 30_000  # ms
+
+
 def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp_path):
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     settings = services.airflow_settings()

@@ -44,7 +44,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def executed(place):
     """The folder of a run that was executed, by Airflow."""
-    assert dagrun.run_dag("toy", {"n": 4}, sys.stdout) == "passed"
+    assert dagrun.run_dag("toy", {"n": 40}, sys.stdout) == "passed"
     return newest()
 
 
@@ -66,11 +66,11 @@ def rows(table, run):
 @pytest.mark.timeout(300)
 def test_run_looks_to_everybody_as_if_airflow_had_made_it(executed, cli, monkeypatch):
     monkeypatch.setattr(unchanged, "make", lambda *_: False)
-    cli("run", "toy", "--params", '{"n": 4}')
+    cli("run", "toy", "--params", '{"n": 40}')
     long = newest()
     monkeypatch.undo()
     monkeypatch.setattr(dagrun, "_test", lambda *_: pytest.fail("Airflow made the run"))
-    said = cli("run", "toy", "--params", '{"n": 4}')
+    said = cli("run", "toy", "--params", '{"n": 40}')
     short = newest()
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.count(f"taken from {executed.run_dir}, executed at") == 2
@@ -108,7 +108,7 @@ def test_stage_that_cannot_be_taken_leaves_nothing_and_airflow_makes_the_run(
     make, ways = unchanged._make, []
     monkeypatch.setattr(unchanged, "_make", lambda *given: ways.append("short") or make(*given))
     monkeypatch.setattr(dagrun, "_test", lambda *_: ways.append("long") or "failed")
-    assert dagrun.run_dag("toy", {"n": 4}, sys.stdout) == "failed"
+    assert dagrun.run_dag("toy", {"n": 40}, sys.stdout) == "failed"
     after = ask("SELECT count(*) FROM dag_run"), {p.name for p in (outputs_dir() / "toy").iterdir()}
     for path, content in kept.items():
         path.write_bytes(content)
@@ -121,7 +121,7 @@ def test_stage_that_cannot_be_taken_leaves_nothing_and_airflow_makes_the_run(
 def test_interrupt_closes_the_run_in_airflow_too(executed, monkeypatch):
     monkeypatch.setattr(unchanged, "_make", lambda *_: signal.raise_signal(signal.SIGINT))
     console = os.fdopen(os.dup(1), "w")
-    assert dagrun.run_dag("toy", {"n": 4}, console) == "cancelled"
+    assert dagrun.run_dag("toy", {"n": 40}, console) == "cancelled"
     (state,) = ask("SELECT state FROM dag_run ORDER BY logical_date DESC LIMIT 1")
     assert state == ("failed",)
 
@@ -132,7 +132,7 @@ def test_interrupt_closes_the_run_in_airflow_too(executed, monkeypatch):
 def test_what_has_changed_takes_the_long_way(executed, place, monkeypatch, what):
     went = []
     monkeypatch.setattr(dagrun, "_test", lambda *_: went.append(1) or "passed")
-    params, options, file = {"n": 4}, {}, place / "dags" / "toy.py"
+    params, options, file = {"n": 40}, {}, place / "dags" / "toy.py"
     if what == "dag":
         os.utime(file)
     elif what == "setting":

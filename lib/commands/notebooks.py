@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from lib.ground import layout
@@ -78,9 +79,8 @@ def execute(path: Path, **parameters: str) -> NotebookNode:
 
 def begin(pipeline: str) -> None:
     """Execute the links that a pipeline begins with, in its folder: the notebooks after read it."""
-    stages = layout.planned(pipeline)
     own = layout.own_stages(pipeline)
-    for stage in stages[: stages.index(own[0])]:
+    for stage in takewhile(lambda stage: stage not in own, layout.planned(pipeline)):
         execute(layout.notebook(pipeline, stage), run_dir=f"{pipeline}/dev")
 
 

@@ -88,6 +88,10 @@ def said_by_caller() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k.startswith("AIRFLOW_") and ours.get(k) != v}
 
 
+CONNECT = {"timeout": PATIENCE_S} if _address().startswith(SQLITE) else {}
+"""How Airflow connects: after five seconds of waiting for another writer it would give up."""
+
+
 def moment_of(value: datetime | str) -> datetime:
     """Return a time that `ask` has answered with: SQLite keeps a text, without the zone."""
     found = datetime.fromisoformat(value) if isinstance(value, str) else value

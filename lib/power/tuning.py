@@ -236,8 +236,8 @@ def tune(
 
 def trial_params(objective: str, learning_rate: float, seed: int) -> Params:
     """Return the parameters of LightGBM that all trials of a search have."""
-    own = {"objective": objective, "learning_rate": learning_rate, "seed": seed}
-    return {**FIXED, **own, "max_bin": MAX_BIN}
+    own = {"objective": objective, "learning_rate": learning_rate}
+    return {**FIXED, **own, "max_bin": MAX_BIN, "seed": seed}
 
 
 def rescale(
