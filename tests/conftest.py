@@ -185,6 +185,20 @@ def postgres_url():
 
 
 @pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A copy of the toy pipeline, which tests of a module edit, with runs of its own."""
+    from whole_runs import TOY, prepare
+
+    folder = tmp_path_factory.mktemp("toy")
+    shutil.copytree(TOY, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIPELINES_DIR", str(folder))
+        patch.setattr("airflow.settings.DAGS_FOLDER", str(folder / "dags"))
+        prepare()
+        yield folder
+
+
+@pytest.fixture(scope="module")
 def browser():
     """A headless Chromium for the tests of a module: while it runs, asyncio cannot be used."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -1,6 +1,5 @@
 """Runs of Airflow that take what earlier runs have done: by the toy pipeline, with kernels."""
 
-import shutil
 import sys
 
 from lib import tracking
@@ -12,21 +11,9 @@ from lib.pages.summary import summarise
 import pytest
 from test_opened_notebooks import run_all
 from upath import UPath
-from whole_runs import TOY, errors, go, impatient, mlflow_run, prepare
+from whole_runs import errors, go, impatient, mlflow_run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A copy of the toy pipeline, which tests edit, with runs of its own."""
-    folder = tmp_path_factory.mktemp("once")
-    shutil.copytree(TOY, folder, dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIPELINES_DIR", str(folder))
-        patch.setattr("airflow.settings.DAGS_FOLDER", str(folder / "dags"))
-        prepare()
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Runs in which nothing has changed: made without Airflow, and the same to whoever looks."""
 
 import os
-import shutil
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from lib.pages.summary import summarise
 
 import pytest
 from airflow.sdk import DAG, Asset, chain, task
-from whole_runs import TOY, mlflow_run, prepare
+from whole_runs import TOY, mlflow_run
 
 TABLES = ("dag_run", "task_instance", "xcom", "rendered_task_instance_fields", "log")
 OWN = {  # columns in which two runs of the same DAG differ, or that say when and where
@@ -27,18 +26,6 @@ OWN = {  # columns in which two runs of the same DAG differ, or that say when an
     *("created_at", "updated_at", "start_date", "end_date", "duration", "scheduled_dttm"),
     *("last_heartbeat_at", "value"),
 }
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A copy of the toy pipeline, with runs of its own."""
-    folder = tmp_path_factory.mktemp("unchanged")
-    shutil.copytree(TOY, folder, dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIPELINES_DIR", str(folder))
-        patch.setattr("airflow.settings.DAGS_FOLDER", str(folder / "dags"))
-        prepare()
-        yield folder
 
 
 @pytest.fixture(scope="module")
