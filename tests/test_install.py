@@ -1,6 +1,7 @@
 """Making the environment: what is said, what is kept quiet, and that two do not meet."""
 
 import os
+import re
 import sys
 import threading
 import time
@@ -86,3 +87,10 @@ def test_environment_is_whole_once_it_is_ready_and_until_the_lock_file_changes(
     assert install.main(tmp_path) == 1
     assert not (tmp_path / "ready").exists(), "what fails half-way is begun anew"
     assert "error: requirements.lock has no uv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda p: p.name)
+def test_check_that_takes_seconds_to_import_is_not_installed(lock):
+    text = lock.read_text(encoding="utf-8")
+    assert re.search("^jsonschema==", text, re.MULTILINE), "which Airflow and Jupyter import"
+    assert not re.search("^rfc3987-syntax==", text, re.MULTILINE), "see tool.uv in pyproject.toml"

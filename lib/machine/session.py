@@ -26,7 +26,6 @@ UNUSED = (
     "gcsfs",
     "github",
     "pyarrow.fs",
-    "rfc3987_syntax",
 )
 
 
@@ -128,9 +127,7 @@ def import_papermill() -> None:
     as optional: a failed import is replaced by a stub that says which package is missing. Here
     they fail on purpose, through ``sys.modules[name] = None``, Python's documented way to block
     an import, and only while papermill itself is imported. Notebooks go to remote folders through
-    universal-pathlib instead. `rfc3987_syntax` is an optional check of jsonschema, for the format
-    "iri", which takes longer to import than all of papermill. Nothing is blocked that is
-    imported already.
+    universal-pathlib instead. Nothing is blocked that is imported already.
     """
     if "papermill" in sys.modules:
         return
