@@ -43,6 +43,7 @@ NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 EXCEL = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=(.)"?[,;\t\r\n]*')
 """The line by which Excel is told the separator."""
 ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
+MOST_NOTES, N_LIKE = 100, 8  # lines in which a header is sought, and rows that have to follow it
 UNITS_OF_LENGTH = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 
 
@@ -81,6 +82,8 @@ class Layout:
         and so on since midnight; "" where times are ISO 8601.
     missing : tuple of str
         What stands for a missing value, besides what always does.
+    skip : int
+        How many lines stand before the header, or the first row: notes about the table.
     """
 
     names: tuple[str, ...] = ()
@@ -88,6 +91,7 @@ class Layout:
     decimal: str = ""
     time: str = ""
     missing: tuple[str, ...] = ()
+    skip: int = 0
 
 
 def read_columns(
@@ -157,7 +161,8 @@ def read_layout(entries: Sequence[str]) -> Layout:
     ----------
     entries : sequence of str
         ``names=a,b,c``, ``separator=semicolon`` (comma, tab, space, pipe, or the character),
-        ``decimal=,``, ``time=%d.%m.%Y %H:%M:%S.%f`` or ``time=ms``, ``missing=NULL,-``.
+        ``decimal=,``, ``time=%d.%m.%Y %H:%M:%S.%f`` or ``time=ms``, ``missing=NULL,-``,
+        ``skip=5``.
 
     Raises
     ------
@@ -169,18 +174,24 @@ def read_layout(entries: Sequence[str]) -> Layout:
     >>> read_layout(["names=time,price,size", "time=s"]).names
     ('time', 'price', 'size')
     """
-    found: dict[str, str | tuple[str, ...]] = {}
+    found: dict[str, str | int | tuple[str, ...]] = {}
     for entry in entries:
         key, _, value = (part.strip() for part in entry.partition("="))
         if key not in Layout.__dataclass_fields__ or not value:
             raise ValueError(
-                f"layout has {entry!r}: give names=, separator=, decimal=, time= or missing= and a "
-                "value, as time=%d.%m.%Y %H:%M:%S or separator=semicolon"
+                f"layout has {entry!r}: give names=, separator=, decimal=, time=, missing= or "
+                "skip= and a value, as time=%d.%m.%Y %H:%M:%S or separator=semicolon"
             )
         if key in ("names", "missing"):
             found[key] = tuple(part.strip() for part in value.split(","))
         elif key == "time":
             found[key] = _time_format(value, entry)
+        elif key == "skip":
+            if not re.fullmatch(r"\d{1,3}", value):
+                raise ValueError(
+                    f"layout has {entry!r}: give the number of lines before the header, 0 to 999"
+                )
+            found[key] = int(value)
         else:
             found[key] = _character(SEPARATORS.get(value, value), entry)
     return Layout(**found)
@@ -237,11 +248,12 @@ class Header(NamedTuple):
     names: list[str]
     n_lines: int
     n_bytes: int
+    is_there: bool
 
     @property
     def facts(self) -> dict[str, str]:
         """What was recognised, for people."""
-        header = f"line {self.n_lines}" if self.n_lines else "none: layout names the columns"
+        header = f"line {self.n_lines}" if self.is_there else "none: layout names the columns"
         return {"format": "text", "separator": repr(self.separator), "header": header}
 
 
@@ -269,9 +281,14 @@ def read_header(
     ValueError
         If the line cannot be read, or has no header and no names are given.
     """
-    lines = [*start.splitlines(keepends=True)[:2], b"", b""]
-    excel = EXCEL.fullmatch(lines[0])
-    n_lines, n_bytes = bool(excel), len(lines[0]) if excel else 0
+    n_lines, given = layout.skip, list(layout.names)
+    lines = start.splitlines(keepends=True)
+    if n_lines >= len(lines):
+        raise ValueError(f"{name} has {len(lines)} lines, and layout skips {n_lines}: give fewer")
+    excel = EXCEL.fullmatch(lines[n_lines])
+    n_lines += bool(excel)
+    lines += [b""]
+    n_bytes = sum(map(len, lines[:n_lines]))
     where = f"{name}, line {1 + n_lines}"
     try:
         line = lines[n_lines].decode("utf-8-sig").rstrip("\r\n")
@@ -280,6 +297,14 @@ def read_header(
     if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", line):
         raise ValueError(
             f"{name} is neither Parquet nor text in UTF-8, by its first line: save it as one"
+        )
+    sought = {one.casefold() for one in wanted}
+    n_notes = 0 if given or layout.skip else _notes(lines[n_lines:], layout.separator, sought)
+    if n_notes:
+        header = lines[n_lines + n_notes].decode("utf-8", "replace").strip()
+        raise ValueError(
+            f"{where} is {line[:60]!r}, and the header seems to be {header[:100]!r} in line "
+            f'{1 + n_lines + n_notes}: give layout=["skip={n_lines + n_notes}"]'
         )
     if not line.strip() or line.startswith("#"):
         raise ValueError(
@@ -290,7 +315,6 @@ def read_header(
     signs = signs or "".join(sign for sign in TOLD if sign in line) or " "
     rows = {sign: fields_of(line, sign) for sign in signs}
     folded = {sign: [field.casefold() for field in row] for sign, row in rows.items()}
-    given, sought = list(layout.names), {one.casefold() for one in wanted}
     if given:
         fits = [sign for sign, row in rows.items() if len(row) == len(given)]
     else:
@@ -306,7 +330,26 @@ def read_header(
             f'columns=["{standard[-1]}=..."]'
         )
     n_bytes += len(lines[n_lines]) if has_header else 0
-    return Header(sign, given or rows[sign], n_lines + has_header, n_bytes)
+    return Header(sign, given or rows[sign], n_lines + has_header, n_bytes, has_header)
+
+
+def _notes(lines: Sequence[bytes], separator: str, sought: set[str]) -> int:
+    """Return how many lines of notes seem to stand before the header; 0 where none do.
+
+    The header is the first line of two fields or more after which all lines have as many, if none
+    of its fields begins as a number does.
+    """
+    texts = [line.decode("utf-8", "replace").strip("\ufeff\r\n") for line in lines[:MOST_NOTES]]
+    for k, text in enumerate(texts[:-N_LIKE]):
+        sign = separator or next((one for one in TOLD if one in text), "")
+        if not sign:
+            continue
+        header, *rows = (fields_of(one, sign) for one in texts[k : k + 1 + N_LIKE])
+        if k == 0 and sought and sought <= {field.casefold() for field in header}:
+            return 0
+        if len(header) > 1 and all(len(row) == len(header) for row in rows):
+            return k * all(field and not re.match(r"[\d#]", field) for field in header)
+    return 0
 
 
 def fields_of(line: str, separator: str) -> list[str]:

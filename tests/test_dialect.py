@@ -35,10 +35,10 @@ def test_wrong_entry_of_columns_is_named_with_what_there_is(entry, message):
 
 
 def test_layout_says_how_text_is_written():
-    entries = ["names=time, price,size", "separator=tab", "decimal=,", "missing=NULL,-"]
+    entries = ["names=time, price,size", "separator=tab", "decimal=,", "missing=NULL,-", "skip=5"]
     found = read_layout([*entries, "time=%d.%m.%Y %H:%M:%S.%f"])
     assert found == Layout(
-        ("time", "price", "size"), "\t", ",", "%d.%m.%Y %H:%M:%S.%f", ("NULL", "-")
+        ("time", "price", "size"), "\t", ",", "%d.%m.%Y %H:%M:%S.%f", ("NULL", "-"), 5
     )
     assert read_layout(["time=ms"]).time == "ms" and read_layout([]) == Layout()
 
@@ -46,9 +46,10 @@ def test_layout_says_how_text_is_written():
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("sep=;", "layout has 'sep=;': give names=, separator=, decimal=, time= or missing="),
+        ("sep=;", "layout has 'sep=;': give names=, separator=, decimal=, time=, missing="),
         ("time=", "layout has 'time='"),
         ("time=epoch", "give a format as .* or one of s, ms, us, ns"),
+        ("skip=-1", "layout has 'skip=-1': give the number of lines before the header"),
         ("decimal=;;", "give one character, or of separators one of comma"),
     ],
 )

@@ -407,6 +407,8 @@ HOUSES = {
     "Home Assistant": "entity_id,state,last_changed\nsensor.power,387,2024-03-04T10:00:00.123Z\n"
     "sensor.power,391,2024-03-04T10:00:40.500Z\nsensor.power,unavailable,2024-03-04T10:00:59Z\n"
     "sensor.power,400,2024-03-04T10:01:05.000Z\n",
+    "Linky": "\ufeffIdentifiant PRM;Type de donnees;Unite;Pas en minutes\n1;Courbe de charge;W;30\n"
+    "Horodate;Valeur\n2023-01-01T00:30:00+01:00;389\n2023-01-01T01:00:00+01:00;400\n",
     "ETT": "date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT\n2016-07-01 00:00:00,0.389,2,1,0,4,1,30\n"
     "2016-07-01 01:00:00,0.4,2.0,1.4,0.4,4.1,1.2,27.7\n2016-07-01 02:00:00,-0.1,2,1,0,4,1,27\n",
     "PJM": "Datetime,PJME_MW\n2002-12-31 02:00:00,0.4\n2002-12-31 01:00:00,0.389\n"

@@ -25,6 +25,7 @@ HOUSE = text(*map(",".join, zip(HOURS, KW, strict=True)), header="datetime,power
 TRADES = bad_inputs.tick_trades()
 PRICES = pl.read_csv(TRADES, infer_schema=False)["price"].to_arrow()
 PIXELS = bad_inputs.image_csv()
+NOTES = b'Name,JANE DOE\nAddress,"1 MAIN ST, APT 4"\nAccount Number,123\n\n'
 MAC = b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(40)
 
 
@@ -87,6 +88,26 @@ READ = {
         "power",
         {"h.csv": HOUSE},
         {**POWER, "layout": ["names=datetime,power"]},
+    ),
+    "notes before the header": (
+        "power",
+        {"h.csv": NOTES + HOUSE},
+        {**POWER, "layout": ["skip=4"]},
+    ),
+    "notes and no header": (
+        "power",
+        {"h.csv": NOTES + HOUSE.partition(b"\n")[2]},
+        {**POWER, "layout": ["skip=4", "names=datetime,power"]},
+    ),
+    "notes, then Excel's line": (
+        "power",
+        {"h.csv": NOTES + b"sep=,\n" + HOUSE},
+        {**POWER, "layout": ["skip=4"]},
+    ),
+    "notes of trades, packed": (
+        "tick",
+        {"AAA.csv.gz": gzip.compress(b"# by a broker, in UTC\r\n\r\n" + TRADES)},
+        {**UTC, "layout": ["skip=2"]},
     ),
     "a table cut out of another, typed dates": ("power", {"h.parquet": cut_out()}, POWER_OF_TWO),
     "a glob beside litter": ("power", {"h.csv": HOUSE, "._h.csv": MAC}, POWER),
@@ -176,12 +197,31 @@ REFUSED = {
     "times of a structure": (
         "power", truths({"at": "2024-03-04"}), POWER, ["row 1, column datetime", "is not a time"]
     ),
+    "notes before the header": ("power", NOTES + HOUSE, POWER, ["line 1", 'layout=["skip=4"]']),
+    "remarks before the header": (
+        "tick", b"# by a broker\n# in UTC\n" + TRADES, UTC, ["line 1", 'layout=["skip=2"]']
+    ),
+    "a table of notes, then another": (
+        "power", b"Meter;Unit;Step\n1;kW;60\n" + house(), POWER, ["line 1", 'layout=["skip=2"]']
+    ),
+    "more lines skipped than there are": (
+        "power", HOUSE, {**POWER, "layout": ["skip=41"]}, ["has 41 lines", "fewer"]
+    ),
+    "a word below skipped notes": (
+        "power", NOTES + HOUSE.replace(b"0.500", b"low"), {**POWER, "layout": ["skip=4"]},
+        ["line 8, column power: 'low'"],
+    ),
+    "a power in two registers": (
+        "power", house(lambda k: HOURS[k // 2]),
+        {"columns": ["timestamp=datetime", "power_kw=power [kWh]"]}, ["line 3", "what is twice"],
+    ),
     "no row below the header": (
         "tick", TRADES[:26] + b"\n", UTC, ["holds no rows", "leave it out"]
     ),
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("name", REFUSED)
 def test_stranger_is_refused_with_the_way_out_by_the_reader_and_by_the_look(name, tmp_path):
     reader, data, given, words = REFUSED[name]

@@ -171,7 +171,8 @@ def to_standard(values: np.ndarray, column: str, ts: np.ndarray, source: Source)
         values = values * times / divisor
     if per_hours and len(ts) > 1:
         step = pd.Series(np.diff(ts.astype("datetime64[us]").view(np.int64))).mode()[0]
-        values = values * (step / 3_600_000_000) ** per_hours
+        if step > 0:  # else times do not rise, which is refused where they are ordered
+            values = values * (step / 3_600_000_000) ** per_hours
     return values
 
 
