@@ -6,7 +6,6 @@ of the parts. The work must depend on nothing but the part: then it does not mat
 how often. Dask gives the parts of a worker that was killed to another one.
 """
 
-import hashlib
 import os
 import time
 from collections import deque
@@ -18,7 +17,8 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
 
-from lib.ground.files import ROOT, sha256
+from lib.ground import git
+from lib.ground.files import ROOT
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 REPORT_EVERY_S = 20.0
@@ -129,20 +129,16 @@ def _dask(address: str) -> Iterator[tuple[Callable[..., Future], int]]:
         yield partial(executor.submit, _with_same_code, code()), 2 * sum(client.nthreads().values())
 
 
-@cache
-def code() -> str:
-    """Return a digest of the library, as it was when this process first asked."""
-    files = sorted((ROOT / "lib").rglob("*.py"))
-    names = "\n".join(f"{file.relative_to(ROOT)} {sha256(file)}" for file in files)
-    return hashlib.sha256(names.encode()).hexdigest()
+code = cache(git.version)
+"""What code this process runs: that of its checkout when it first asked."""
 
 
 def _with_same_code(known: str, function: Callable[[Item], Result], item: Item) -> Result:
     """Do the work on a cluster's worker, if it has the code of the stage that asks."""
     if code() != known:
         raise RuntimeError(
-            f"a worker of DASK_SCHEDULER has another lib/, in {ROOT}: bring it to the same commit, "
-            "and start it anew"
+            f"a worker of DASK_SCHEDULER runs {code()}, in {ROOT}, and the stage {known}: bring "
+            "both to one commit, and start the worker anew"
         )
     return function(item)
 

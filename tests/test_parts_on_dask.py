@@ -71,7 +71,9 @@ def test_error_of_a_worker_names_its_part_and_other_code_is_refused(client, monk
     with pytest.raises(RuntimeError, match="^7: TypeError: cannot be$"):
         list(parts.map(fail, [7]))
     monkeypatch.setattr(parts, "code", lambda: "another commit")
-    with pytest.raises(RuntimeError, match=r"^7: RuntimeError: .* another lib/, in .*same commit"):
+    with pytest.raises(
+        RuntimeError, match="^7: RuntimeError: .* and the stage another commit: bring"
+    ):
         list(parts.map(fail, [7]))
 
 
