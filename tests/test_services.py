@@ -3,12 +3,15 @@
 import json
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from lib.commands import services
+from lib.dag import database
 from lib.ground import addresses
 
 import pytest
@@ -119,6 +122,34 @@ def test_airflow_waits_for_another_writer_of_its_database():
 
     with settings.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() >= 30_000  # ms
+
+
+def test_airflow_works_in_a_folder_that_was_moved_and_not_in_the_old_one(tmp_path, monkeypatch):
+    """Its own file, which it has written there, names the first place."""
+    for name in list(os.environ):
+        if name.startswith("AIRFLOW"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    home = tmp_path / ".airflow"
+    home.mkdir()
+    (home / "airflow.cfg").write_text(
+        "[database]\nsql_alchemy_conn = sqlite:////first/.airflow/airflow.db\n"
+        "[logging]\nbase_log_folder = /first/.airflow/logs\n"
+    )
+    with closing(sqlite3.connect(home / "airflow.db")) as base:
+        base.execute("CREATE TABLE here (number INTEGER)")
+    assert database.ask("SELECT name FROM sqlite_master") == [("here",)]
+    ask = "from airflow.configuration import conf; print(conf.get('logging', 'base_log_folder'), "
+    ask += "conf.get('database', 'sql_alchemy_conn'), conf.get('logging', "
+    ask += "'dag_processor_child_process_log_directory'))"
+    said = subprocess.run(
+        [sys.executable, "-c", ask],
+        env={**os.environ, **services.airflow_settings()},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert said == [f"{home}/logs", f"sqlite:///{home}/airflow.db", f"{home}/logs/dag_processor"]
 
 
 def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp_path):

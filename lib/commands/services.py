@@ -78,7 +78,7 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
     if port is None:
         noted = urlsplit(addresses.address("airflow")).port
         port = int(given.get("AIRFLOW__API__PORT", noted))
-    home = state_dir() / ".airflow"
+    home = database.home()
     wanted = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
@@ -97,9 +97,14 @@ def airflow_settings(port: int | None = None) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
         "AIRFLOW__DAG_PROCESSOR__HEALTH_CHECK_THRESHOLD": PATIENCE_S,
         "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "900",
+        database.ADDRESS: database.own_address(),  # airflow.cfg names where the folder was first
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "lib.dag.database.CONNECT",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "lib.dag.database.CONNECT",
         "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(
+            home / "logs/dag_processor"
+        ),
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": PATIENCE_S,
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": PATIENCE_S,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

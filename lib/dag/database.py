@@ -25,7 +25,6 @@ from uuid6 import uuid7
 
 OURS = "AIRFLOW_DEFAULTS"  # in the environment: what was set here, and by no caller, as JSON
 ADDRESS = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
-SET = re.compile(r"^sql_alchemy_conn\s*=\s*(\S+)", re.MULTILINE)  # in Airflow's own file
 SQLITE = "sqlite:///"
 REVISION = "d2f4e1b3c5a7"
 PATIENCE_S = 30
@@ -66,14 +65,16 @@ def ask(query: str, *values: str) -> list[tuple]:
 
 
 def _address() -> str:
-    """Return the address of Airflow's database, as Airflow finds it."""
-    if given := os.environ.get(ADDRESS):
-        return given
-    try:
-        found = SET.search((home() / "airflow.cfg").read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return found[1] if found else f"{SQLITE}{home() / 'airflow.db'}"
+    """Return the address of Airflow's database: what the caller says, else SQLite's file.
+
+    What Airflow itself has written into its file does not count: where that was once.
+    """
+    return said_by_caller().get(ADDRESS) or own_address()
+
+
+def own_address() -> str:
+    """Return the address of the database in Airflow's folder."""
+    return f"{SQLITE}{home() / 'airflow.db'}"
 
 
 def home() -> Path:
