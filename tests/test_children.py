@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import sys
 import time
 
 from lib.commands import prune
@@ -11,8 +12,9 @@ from lib.ground.files import write_json
 from lib.ground.folder import MAPPED, UnfinishedStage, look_at, run_at
 from lib.ground.runs import close_run, counterpart, gather, note_start
 from lib.once import choice, known
+from lib.once import key as keys
 from lib.pages import notebook as reports
-from lib.pages import publish
+from lib.pages import publish, run_index
 from lib.pages.summary import CHILDREN, SUMMARY, summarise
 from lib.run import open_run
 
@@ -20,6 +22,13 @@ import pytest
 from run_pages import executed, outputs  # noqa: F401  (a fixture)
 
 STAGES = ["02_work", "03_check"]
+opened = []  # files, by whoever opens one
+
+
+@sys.addaudithook
+def _note(event, given):
+    if event == "open" and isinstance(given[0], str):
+        opened.append(given[0])
 
 
 def stage_of(run_dir, stage, **files):
@@ -69,6 +78,25 @@ def test_page_of_the_run_follows_its_children_though_the_store_has_a_clock_ahead
     os.utime(summary, (ahead, ahead))
     publish.publish(run.child(0), ask_registry=False)
     assert summary.stat().st_mtime < ahead - 200
+
+
+def test_page_of_the_run_rests_the_longer_the_more_children_but_tells_of_a_failure_at_once():
+    run = begin()
+    publish.publish(run, ask_registry=False)
+
+    def follows(child, age_s):
+        then = time.time() - age_s
+        os.utime(run.path / SUMMARY, (then, then))
+        publish.publish(child, ask_registry=False)
+        return (run.path / SUMMARY).stat().st_mtime > then
+
+    assert not follows(run.child(0), 1) and follows(run.child(0), 9)
+    for index in range(2, 100):
+        run.child(index).path.mkdir()
+    assert not follows(run.child(0), 9) and follows(run.child(0), 11)
+    write_json(run.child(1).path / "02_work.ipynb", executed(("ValueError", "no")))
+    assert follows(run.child(1), 0)
+    assert summarise(run)["state"] == "failed"
 
 
 def test_child_reads_what_was_written_before_it_and_writes_for_itself():
@@ -143,6 +171,65 @@ def test_stage_is_taken_from_the_child_that_was_given_the_same_values():
     note_start(run.child(7), dag_id="wind", run_id="x", map_index="7", values={"name": "new"})
     with pytest.raises(ValueError, match="no child of it was given name = new"):
         choice._origin(run.child(7), "wind/a", "02_work")
+
+
+def check(run, index):
+    """Let the second mapped stage of a child read what the first has written."""
+    child = open_run(run.child(index).run_dir, "03_check")
+    child.read("metrics.json")
+    child.finish()
+    return look_at(child.run_dir)
+
+
+def test_all_of_many_children_that_did_a_stage_under_the_same_key_are_found_again():
+    n = known.MOST_TRACES + 2
+    earlier, run = begin("wind/a", n), begin("wind/b", n)
+    for index in range(n):
+        work(earlier, index, index)
+        known.remember(check(earlier, index), "03_check", "key")
+        work(run, index, index)
+    for child in run.children():
+        (found, *_) = known.find(child, "03_check", "key")
+        assert found.run_dir == child.run_dir.replace("wind/b", "wind/a")
+
+
+def test_what_a_child_looks_at_does_not_grow_with_their_number(monkeypatch):
+    monkeypatch.setattr(publish, "REST_S", 1000)
+
+    def number(n):
+        earlier, run = begin(f"wind{n}/a", n), begin(f"wind{n}/b", n)
+        for index in range(n):
+            work(earlier, index, index)
+            key = {"key": "key", "parts": {}, "acts": False}
+            keys.keep(earlier.child(index), "02_work", key, [])
+            known.remember(earlier.child(index), "02_work", "key")
+        gather(earlier, STAGES)
+        close_run(earlier, "cancelled", "somebody stopped it")
+        publish.publish(earlier, ask_registry=False)
+        publish.publish(run, ask_registry=False)
+        child = open_run(run.child(n - 1).run_dir, "02_work")
+        child.write("metrics.json", {"score": 1})
+        child.finish()
+        before = len(opened)
+        told = choice.reasons(look_at(child.run_dir), "02_work", key)
+        publish.publish(look_at(child.run_dir), ask_registry=False)
+        n_opened = len(opened) - before
+        like = f"wind{n}/a/{n - 1:04d}"
+        assert told[0].startswith(f"compared with {like}: ")
+        assert publish.previous_run(summarise(child), run_index.read_rows())["run_dir"] == like
+        return n_opened
+
+    assert number(3) == number(30)
+
+
+def test_child_reads_each_record_once_for_a_file():
+    run = begin()
+    work(run, 0, 1)
+    child, before = look_at("wind/a/0000"), len(opened)
+    assert child.read("scale.json") == {"by": 10} and child.read("metrics.json") == {"score": 10}
+    names = [one.rpartition("wind/a/")[2] for one in opened[before:] if "wind/a/" in one]
+    records = ["0000/stages/02_work.json", "stages/01_list.json"]
+    assert names == [*records, "scale.json", *records, "0000/metrics.json"]
 
 
 def test_pages_show_a_row_for_a_mapped_stage_and_a_page_of_all_children():

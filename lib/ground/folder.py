@@ -187,12 +187,12 @@ class Run:
             If the file is missing, its stage did not finish, the file is not what that stage
             wrote, or it was made from files that have changed since. Says which stage to run.
         """
-        return self._read(name, self.records())
+        return self._read(name, self._known())
 
-    def _read(self, name: str, records: dict[str, dict]) -> Content:
-        data, place = b"", self.place(name)
+    def _read(self, name: str, known: tuple[dict, dict]) -> Content:
+        data = b""
 
-        def found() -> str:
+        def found(place: UPath) -> str:
             nonlocal data
             try:
                 data = read_bytes(place)
@@ -200,7 +200,7 @@ class Run:
                 return ""
             return digest_of(data)
 
-        self._check(name, found, records)
+        self._check(name, found, known)
         return decode(name, data)
 
     def read_all(self, name: str) -> dict[str, Content]:
@@ -213,11 +213,11 @@ class Run:
         """
         self.mapped()
         with look_into(self.path):
-            records = self.records()
-            files = sorted({file for record in records.values() for file in record["writes"]})
+            known = self._known()
+            files = sorted({file for record in known[0].values() for file in record["writes"]})
             parts = [file.partition("/") for file in files]
             found = [index for index, _, own in parts if own == name and CHILD.fullmatch(index)]
-            return {index: self._read(f"{index}/{name}", records) for index in found}
+            return {index: self._read(f"{index}/{name}", known) for index in found}
 
     def mapped(self) -> dict[str, dict[str, Value]]:
         """Return what became of every child run, by map index.
@@ -237,11 +237,11 @@ class Run:
 
     def place(self, name: str) -> UPath:
         """Return where the file or folder `name` lies: of a child run, it may be its parent's."""
-        if not self.parent:
-            return self.path / name
-        own = self.own_records()
+        return self._place(name, *self._known()) if self.parent else self.path / name
+
+    def _place(self, name: str, own: dict[str, dict], shared: dict[str, dict]) -> UPath:
         is_own = any(name in record["writes"] for record in own.values())
-        is_shared = any(name in record["writes"] for record in self._shared(own).values())
+        is_shared = any(name in record["writes"] for record in shared.values())
         return (self.parent.path if is_shared and not is_own else self.path) / name
 
     @contextmanager
@@ -304,11 +304,10 @@ class Run:
             As `read`.
         """
         if is_local(self.path):
-            self.check(name)
-            return Path(self.place(name).path)
-        place, here = self.place(name), self.scratch / FETCHED / self.stage / name
+            return Path(self._check(name, digest).path)
+        here = self.scratch / FETCHED / self.stage / name
 
-        def found() -> str:
+        def found(place: UPath) -> str:
             with look_into(place):
                 copy(place, UPath(here))
             return digest(UPath(here))
@@ -324,17 +323,24 @@ class Run:
         UnfinishedStage
             As `read`. A person is told the shortest way on first.
         """
-        self._check(name, lambda: digest(self.place(name)))
+        self._check(name, digest)
 
     def _check(
-        self, name: str, found: Callable[[], str], records: dict[str, dict] | None = None
-    ) -> None:
-        """Do as `check`; `found` gives the digest of what is there, "" where nothing is."""
+        self,
+        name: str,
+        found: Callable[[UPath], str],
+        known: tuple[dict[str, dict], dict[str, dict]] | None = None,
+    ) -> UPath:
+        """Do as `check`, and return where the file lies.
+
+        `found` gives the digest of what is there, "" where nothing is; `known` is of `_known`.
+        """
         with told_briefly(), look_into(self.path):
             _check_name(name)
-            records = records or self.records()
+            own, shared = known or self._known()
+            records, place = shared | own, self._place(name, own, shared)
             try:
-                writer = self._writer(name, records, found)
+                writer = self._writer(name, records, lambda: found(place))
                 self._refuse_stale(name, writer, records)
             except UnfinishedStage as error:
                 if not self.way_on or not is_interactive():
@@ -342,6 +348,7 @@ class Run:
                 raise UnfinishedStage(self.way_on(self, name, str(error))) from error
         if writer != self.stage:
             self._reads[name] = records[writer]["writes"][name]
+        return place
 
     def start(self) -> None:
         """Note that the stage has been opened; what it has left before stays valid."""
@@ -372,8 +379,13 @@ class Run:
 
         Those of a child run begin with its parent's of the stages before, whose files it may read.
         """
+        own, shared = self._known()
+        return shared | own
+
+    def _known(self) -> tuple[dict[str, dict], dict[str, dict]]:
+        """Return this run's own records, and those that it shares with its siblings."""
         own = self.own_records()
-        return self._shared(own) | own
+        return own, self._shared(own)
 
     def own_records(self) -> dict[str, dict]:
         """Return the records that lie in this very folder, in stage order."""

@@ -148,8 +148,11 @@ def counterpart(run: Run, other: Run) -> Run | None:
     """
     if not run.parent:
         return other
-    values = start_of(run).get("values")
-    return next((c for c in other.children() if start_of(c).get("values") == values), None)
+    values = start_of(run).get("values", {})
+    known = [one[MAPPED] for one in other.own_records().values() if MAPPED in one]  # of all in one
+    like = {i for of in known for i, one in of.items() if values.items() <= one.items()}
+    children = [other.child(int(i)) for i in sorted(like)] if known else other.children()
+    return next((c for c in children if start_of(c).get("values", {}) == values), None)
 
 
 def gather(run: Run, stages: Iterable[str]) -> None:

@@ -2,8 +2,9 @@
 
 `OUTPUTS_DIR/.known/<pipeline>/<stage>/<key>.json` holds, for each different set of inputs that the
 stage has read under this key, which runs have the results: the one that executed it first, then
-the latest that took them. It only says where to look: whatever is lost or damaged there, or in the
-runs that it names, makes a stage run.
+the latest that took them. Child runs have a file for each of the values that were given to one,
+where hundreds would push each other out. It only says where to look: whatever is lost or damaged
+there, or in the runs that it names, makes a stage run.
 """
 
 import json
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from lib.ground.files import locked, outputs_dir, read_bytes, write_bytes
 from lib.ground.folder import Run, asked_of, look_at
 from lib.ground.handover import TAKEN
+from lib.ground.runs import start_of
+from lib.once.code import shorten
 
 from upath import UPath
 
@@ -25,7 +28,7 @@ def remember(run: Run, stage: str, key: str) -> None:
     record = run.record(stage)
     if not key or record.get("state") != "finished":
         return
-    place = _place(run.pipeline, stage, key)
+    place = _place(run.pipeline, stage, _name(run, key))
     trace = {"reads": record["reads"], "asked": record.get("asked", {})}
     with locked("known"):
         traces = _traces(place)
@@ -68,7 +71,7 @@ def find(run: Run, stage: str, key: str) -> Iterator[Run]:
     for name, record in records.items():
         if name < stage and record.get("state") == "finished":
             written |= record["writes"]
-    for trace in _traces(_place(run.pipeline, stage, key)):
+    for trace in _traces(_place(run.pipeline, stage, _name(run, key))):
         asked = {name: asked_of(records.get(name, {})) for name in trace["asked"]}
         if asked == trace["asked"] and trace["reads"].items() <= written.items():
             for run_dir in trace["runs"]:
@@ -77,6 +80,11 @@ def find(run: Run, stage: str, key: str) -> Iterator[Run]:
 
 def _is_same(one: Mapping, other: Mapping) -> bool:
     return one["reads"] == other["reads"] and one["asked"] == other["asked"]
+
+
+def _name(run: Run, key: str) -> str:
+    """Return the key, of a child run with a digest of the values that it was given."""
+    return f"{key}-{shorten(start_of(run).get('values'))}" if run.parent else key
 
 
 def _place(pipeline: str, stage: str, key: str) -> UPath:

@@ -20,6 +20,7 @@ from lib.run import Run, open_run
 from upath import UPath
 
 REST_S = 5.0  # between two pages of a run whose many child runs have all something to tell
+REST_S_A_CHILD = 0.1  # as the page takes the longer, the more they are
 
 
 def publish(run: Run, *, ask_registry: bool = True) -> UPath:
@@ -40,12 +41,16 @@ def publish(run: Run, *, ask_registry: bool = True) -> UPath:
     with look_into(run.path):
         summary = write_summary(run)
         rows = run_index.read_rows() if run.parent else run_index.enter(summary)
-        if run.parent and _age_s(run.parent.path / SUMMARY) > REST_S:
+        if run.parent and _is_due(run.parent, summary["state"]):
             publish(run.parent, ask_registry=False)
         if summary["state"] in CLOSED:  # the last stage that has passed leads to none any more
             from lib.pages import notebook as reports
 
-            passed = [s for s in summary["stages"] if s["state"] == "passed" and s["page"]]
+            passed = [
+                s
+                for s in summary["stages"]
+                if s["state"] == "passed" and s["page"] and s["notebook"]
+            ]
             for stage in passed[-1:]:
                 reports.write_html(run.path / stage["notebook"])
         return _write_page(run, summary, rows, ask_registry=ask_registry)
@@ -70,6 +75,17 @@ def write_pages(runs: Iterable[Run]) -> None:
             page = _write_page(run, summary, rows)
         sys.stdout.write(f"{addresses.opens_at(page)}\n")
     sys.stdout.write(f"{addresses.opens_at(index)}\n")
+
+
+def _is_due(run: Run, state: str) -> bool:
+    """Say whether the page of a run should follow a child run that is in this state now.
+
+    It does at once where one has failed: nothing may come after it that would tell of it.
+    """
+    if state == "failed":
+        return True
+    age_s = _age_s(run.path / SUMMARY)
+    return age_s > REST_S and age_s > REST_S_A_CHILD * len(run.children())
 
 
 def _age_s(path: UPath) -> float:
