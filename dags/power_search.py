@@ -39,7 +39,7 @@ with DAG(
         notebook_task("power_search/03_begin"),
         workers := list_task("power_search", "workers.json"),
         mapped_stages("power_search/03_search", each=workers),
-        notebook_task("power_search/03_tune", trigger_rule="all_done"),
+        notebook_task("power_search/03_tune", trigger_rule="all_done_min_one_success"),
         notebook_task("power_search/04_train"),
         notebook_task("power_search/05_evaluate"),
         notebook_task("power_search/06_register"),

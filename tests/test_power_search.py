@@ -44,3 +44,12 @@ def test_workers_share_a_search_of_an_exact_total_and_the_gate_of_power_register
     assert registered["name"] == "household_power_lightgbm_sample"
     assert run.read("gate.json")["outcome"], "the gate of power has decided"
     assert (tmp_path / "tuning.db").exists()
+
+
+@pytest.mark.kernel
+def test_run_that_fails_before_the_search_does_not_gather_it():
+    prepare()
+    done, tasks, _ = go(impatient("power_search"), horizont=1)
+    states = {name: task.state for name, task in tasks.items()}
+    assert done.state == states.pop("01_load") == "failed"
+    assert set(states.values()) == {"upstream_failed"}

@@ -129,8 +129,8 @@ def notebook_task(
         Whether it writes ``arrived.json``, a list of the pipelines that it has brought new data:
         their `data_asset` is updated.
     **more
-        Of Airflow's `BaseOperator`: ``trigger_rule="all_done"`` for a stage that gathers what
-        mapped stages have left, some of which may have failed; ``pool`` …
+        Of Airflow's `BaseOperator`: ``trigger_rule="all_done_min_one_success"`` for a stage that
+        gathers what mapped stages have left, some of which may have failed; ``pool`` …
     """
     return NotebookOperator(
         task_id=notebook.split("/")[1],
@@ -153,7 +153,9 @@ def mapped_stages(
 
     Each map index has a child run of its own, see `lib.ground.folder.Run`, and goes its way through
     the stages whatever becomes of the others. Follow the group by a stage that gathers what they
-    have left: ``notebook_task(…, trigger_rule="all_done")``.
+    have left: ``notebook_task(…, trigger_rule="all_done_min_one_success")``, which begins if any
+    child has gone well. With ``promote`` it must be ``"all_done"``, which begins even if nothing
+    has: a child whose model was not promoted ends with a task that was skipped.
 
     Parameters
     ----------

@@ -16,5 +16,5 @@ with DAG(
         notebook_task("toy_map/01_list"),
         things,
         mapped_stages("toy_map/02_work", "toy_map/03_check", each=things),
-        notebook_task("toy_map/04_table", trigger_rule="all_done"),
+        notebook_task("toy_map/04_table", trigger_rule="all_done_min_one_success"),
     )
