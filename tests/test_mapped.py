@@ -1,8 +1,11 @@
 """Mapped stages: the same notebooks for each of many values, each in a child run of its own."""
 
+import re
+import shutil
+
 from lib import tracking
 from lib.ground import outcome
-from lib.pages.summary import summarise
+from lib.pages.summary import CHILDREN, read_summary, summarise
 
 import pytest
 from whole_runs import TOY, errors, go, impatient, kernel_killed_in, mlflow_run, prepare
@@ -101,3 +104,49 @@ def test_killed_kernel_of_a_child_is_tried_again_and_its_report_kept():
     assert killed and state == "success", why(run)
     assert (run.path / "0000" / "02_work.attempt-1.ipynb").exists()
     assert run.read("table.json")["0000"]["score"] == 0
+
+
+def test_run_whose_children_have_all_failed_says_so_and_gathers_nothing():
+    state, tasks, run = run_map(n=1, broken="thing 0")
+    assert state == "failed" and tasks["04_table", -1] == "upstream_failed"
+    summary = read_summary(run)
+    assert (summary["state"], summary["reason"]) == ("failed", "2 · Work: 1 of 1 failed")
+
+
+def test_fifty_children_have_all_that_a_run_has_and_share_one_page(tmp_path, monkeypatch):
+    """With one mapped stage, as a child of two costs twice as much."""
+    (tmp_path / "dags").mkdir()
+    text = (TOY / "dags" / "toy_map.py").read_text()
+    text = text.replace(', "toy_map/03_check"', "")
+    (tmp_path / "dags" / "toy_map.py").write_text(text)
+    left_out = shutil.ignore_patterns("03_check*")
+    shutil.copytree(TOY / "notebooks", tmp_path / "notebooks", ignore=left_out)
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path / "dags"))
+    with kernel_killed_in("toy_map", "../0025/stages/02_work") as killed:
+        state, tasks, run = run_map(n=50, wait_s=0.3)
+    assert killed and state == "success", why(run)
+    assert [tasks["02_work", k] for k in range(50)] == 50 * ["success"]
+    names = [f"{k:04d}" for k in range(50)]
+    children = run.children()
+    assert [child.path.name for child in children] == names
+    assert [child.record("02_work")["state"] for child in children] == 50 * ["finished"]
+    assert all((child.path / "report.html").exists() for child in children)
+    tried = [path.parent.name for path in run.path.glob("*/02_work.attempt-1.ipynb")]
+    assert tried == ["0025"]
+    table = run.read("table.json")
+    assert {index: row["score"] for index, row in table.items()} == {
+        name: 10 * k for k, name in enumerate(names)
+    }
+    page = (run.path / CHILDREN).read_text()
+    assert re.findall(r'href="(\d{4})/report\.html"', page) == names
+    (row,) = [stage for stage in summarise(run)["stages"] if stage["mapped"]]
+    assert row["mapped"] == {"passed": 50} and (run.path / "report.html").exists()
+    whole = tracking.link(run)
+    found = tracking.open_client().search_runs(
+        [whole["experiment_id"]], f"tags.mlflow.parentRunId = '{whole['run_id']}'"
+    )
+    logged = {int(one.data.tags["map_index"]): one for one in found}
+    assert sorted(logged) == [*range(50)] and len(found) == 50
+    assert {one.info.status for one in found} == {"FINISHED"}
+    assert all(one.data.metrics["score"] == 10 * k for k, one in logged.items())
