@@ -104,6 +104,17 @@ def test_every_container_gets_the_secrets_that_it_needs_and_no_others():
         assert refs == ["cluster", "cluster", *extra]
 
 
+def test_kubernetes_is_made_of_the_manifests_and_the_settings_file():
+    """Kustomize reads nothing that lies outside of the folder of its own file."""
+    made = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text(encoding="utf-8"))
+    (settings,) = made["configMapGenerator"]
+    assert settings == {"name": "cluster", "envs": ["cluster.env"]}
+    assert [DEPLOY / name for name in made["resources"]] == [
+        *sorted((DEPLOY / "kubernetes").iterdir())
+    ]
+    assert made["images"][0]["name"] == COMPOSE["services"]["worker"]["image"]
+
+
 def test_ports_and_probes_are_those_of_the_servers():
     airflow = urlsplit(SETTINGS["AIRFLOW__API__BASE_URL"])
     mlflow = urlsplit(SETTINGS["MLFLOW_TRACKING_URI"])
