@@ -236,7 +236,7 @@ class Cluster:
             for part in ("notebooks", "dags"):
                 (clone / "chosen" / part).mkdir(parents=True)
                 ours, toys = clone / part, clone / "tests" / "toy" / part
-                for one in (ours / "power_search", toys / "toy", toys / "toy_map"):
+                for one in (ours / "power_search", ours / "mnist", toys / "toy", toys / "toy_map"):
                     one = one.with_suffix("" if part == "notebooks" else ".py")
                     (clone / "chosen" / part / one.name).symlink_to(one)
             write_count(clone / "chosen")

@@ -16,8 +16,11 @@ import requests
 from clusters import SILENT_S, Cluster
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
-DAGS = {"toy", "toy_map", "power_search", "count"}
+DAGS = {"toy", "toy_map", "power_search", "mnist", "count"}
 PAGES_OF_A_CHILD = ("report", "02_work")
+MNIST = {"model": "simple", "epochs": 2, "width": 8, "batch_size": 50, "n_validation": 200}
+MNIST |= {"n_baseline": 500, "min_accuracy": 0.2, "max_calibration_error": 1.0}
+MNIST |= {"min_ahead_of_logistic": -1.0}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,23 @@ def test_stages_take_turns_between_two_machines_which_search_together(cluster):
     registered = json.loads((folder / "registration.json").read_text())
     assert registered["version"] == 1
     assert (folder / "report.html").exists() and (folder / "06_register.html").exists()
+
+
+def test_mnist_is_trained_and_registered_once_though_the_head_is_killed_meanwhile(cluster):
+    run_id = cluster.trigger("mnist", **MNIST)
+    folder = cluster.run_folder("mnist", run_id)
+    cluster.wait(lambda: record_of(folder, "03_train"), 400, "the training to begin")
+    cluster.kill("head")
+    assert record_of(folder, "03_train")["state"] == "running", "or the test tests nothing"
+    cluster.start_head()
+    assert cluster.wait_for_run("mnist", run_id, 600) == "success", cluster.logs()
+    tasks = cluster.tasks("mnist", run_id)
+    own = [name for name in sorted(tasks) if name[0] == "0"]
+    assert "".join(tasks[name]["queue"] for name in own) == "babab"
+    registered = json.loads((folder / "registration.json").read_text())
+    asked = {"filter": f"name = '{registered['name']}'"}
+    (version,) = cluster.mlflow("model-versions/search", **asked)["model_versions"]
+    assert registered["version"] == int(version["version"]) == 1
 
 
 def test_pool_limits_how_many_children_run_at_once_and_their_pages_open(cluster):
