@@ -257,7 +257,7 @@ def is_same(began: int, file: str, known: tuple[int, ...] | None) -> bool:
 
 def _stat(file: str) -> tuple[int, ...] | None:
     try:
-        found = Path(file).stat()
+        found = os.stat(file)  # noqa: PTH116 - of thousands; a Path takes four times as long
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
