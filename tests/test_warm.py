@@ -347,6 +347,16 @@ def test_another_user_is_not_answered(owner):
     folder.chmod(0o700)
 
 
+def test_kernel_that_is_asked_to_end_does_so_at_once(owner, tmp_path):
+    """Jupyter's own way sets a timer, which here never fires; exit handlers run."""
+    run(
+        tmp_path,
+        "import atexit, pathlib\natexit.register(pathlib.Path('ended').touch)\n"
+        "get_ipython().kernel.io_loop.call_later = lambda *_: None",
+    )
+    assert (tmp_path / "ended").exists()
+
+
 def test_idle_warm_process_ends(owner, monkeypatch):
     monkeypatch.setattr(provisioner, "IDLE_S", 0.3)
     provisioner.connect((), os.environ).close()

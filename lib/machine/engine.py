@@ -37,7 +37,11 @@ TICK_S = 0.1
 MEMORY_S = 1.0
 AUTOSAVE_S, REMOTE_AUTOSAVE_S = 0.5, 10.0  # between two saves; papermill waits longer for slow ones
 POLITE_S = 5.0  # for a kernel to run its own exit handlers
+ENDED_S = 0.005  # between two looks whether it has
 GRACE_S = 3.0  # for a cell to say where it was, between an interrupt and the kill
+# ipykernel 7 may answer a request for shutdown by waiting for a stopped thread; asked to exit, it
+# waits for 0.1 s
+END_KERNEL = "get_ipython().ask_exit(); get_ipython().kernel.io_loop.stop()"
 START_S = 60
 IOPUB_S = 60
 
@@ -349,8 +353,7 @@ class _Client(PapermillNotebookClient):
             return
         try:
             if self.kc is not None and await self.km.is_alive():
-                # ipykernel 7 may answer a request for shutdown by waiting for a stopped thread
-                self.kc.execute("get_ipython().ask_exit()", silent=True, store_history=False)
+                self.kc.execute(END_KERNEL, silent=True, store_history=False)
                 await self._gone()
             self._kill()
             await self._gone()
@@ -367,7 +370,7 @@ class _Client(PapermillNotebookClient):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLITE_S):
                 while self.km.has_kernel and await self.km.is_alive():
-                    await asyncio.sleep(TICK_S / 5)
+                    await asyncio.sleep(ENDED_S)
 
     def output(
         self, outs: list, msg: dict, display_id: str | None, cell_index: int
