@@ -357,6 +357,22 @@ def test_kernel_that_is_asked_to_end_does_so_at_once(owner, tmp_path):
     assert (tmp_path / "ended").exists()
 
 
+def test_memory_goes_into_huge_pages():
+    """A fork copies one entry for each then, not 512."""
+    kernel = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
+    pages = Path("/sys/kernel/mm/transparent_hugepage")
+    if kernel < (6, 1) or "[never]" in (pages / "enabled").read_text():
+        pytest.skip("this Linux cannot")
+    code = (
+        "from lib.machine import warm\nkept = [bytes(1000) + b'x' for _ in range(40_000)]\n"
+        "warm.use_huge_pages()\nassert all(one[-1] == 120 for one in kept)\n"
+        "print(open('/proc/self/smaps_rollup').read())"
+    )
+    shown = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+    huge = next(line for line in shown.splitlines() if line.startswith("AnonHugePages"))
+    assert int(huge.split()[1]) > 20_000
+
+
 def test_idle_warm_process_ends(owner, monkeypatch):
     monkeypatch.setattr(provisioner, "IDLE_S", 0.3)
     provisioner.connect((), os.environ).close()
