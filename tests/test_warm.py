@@ -25,6 +25,12 @@ from jupyter_client.manager import KernelManager
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 IMPORTS = "import numpy as np\nimport numpy.random\nimport matplotlib.pyplot as plt\nimport helper"
+HELPER = """
+import os, sys
+VALUE, KNOWN = 1, set()  # the modules that a forked kernel begins with
+os.register_at_fork(after_in_child=lambda: KNOWN.update(sys.modules))
+"""
+NEW = "\nimport helper, sys\nnew = sorted(set(sys.modules) - helper.KNOWN)\n"
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def owner(monkeypatch, tmp_path):
     process = subprocess.Popen(["sleep", "600"])
     base = tempfile.mkdtemp(prefix=f"warm-{process.pid}-", dir="/tmp")
     (tmp_path / "path").mkdir()
-    (tmp_path / "path/helper.py").write_text("VALUE = 1\n")
+    (tmp_path / "path/helper.py").write_text(HELPER)
     (tmp_path / "notebooks/toy").mkdir(parents=True)
     save_notebook(tmp_path / "notebooks/toy/01_load.ipynb", IMPORTS)
     monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
@@ -109,6 +115,10 @@ print(json.dumps({
     "hash": hash("a text"),
     "processes": [c.pid for c in me.children()],
     "collected": __import__("gc").isenabled(),
+    "debugger passes by": [
+        name for name in ("ipykernel", "numpy")
+        if any(f"/{name}/" in file for file in get_ipython().kernel._kernel_modules)
+    ],
     "columns": __import__("pandas").get_option("display.max_columns"),
 }))
 """
@@ -139,6 +149,10 @@ def test_figure_of_a_forked_kernel_is_shown(owner, tmp_path):
     assert "inline" in cells[5].outputs[0].data["text/plain"]
 
 
+def test_forked_kernel_imports_nothing_that_the_warm_process_could_have(owner, tmp_path):
+    assert value(tmp_path / "x", f"{IMPORTS}{NEW}print(json.dumps(new))") == []
+
+
 def test_each_forked_kernel_has_chances_of_its_own(owner, tmp_path):
     source = (
         "import os, random, uuid, numpy as np, tempfile\n"
@@ -151,27 +165,28 @@ def test_each_forked_kernel_has_chances_of_its_own(owner, tmp_path):
         assert len(set(values)) == 3
 
 
-TRAIN = """
+TRAIN = f"""
 from lib.backend import import_keras
 import numpy as np
 import tensorflow as tf
 keras = import_keras()
-free = [float(keras.random.uniform(())), float(tf.random.uniform(())), float(np.random.rand())]
+{NEW}free = [float(keras.random.uniform(())), float(tf.random.uniform(())), float(np.random.rand())]
 keras.utils.set_random_seed(3)
 model = keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)])
 model.compile("adam", "mse", jit_compile=False)
 x = np.random.default_rng(0).normal(size=(64, 4))
 losses = model.fit(x, x[:, 0], epochs=2, verbose=0).history["loss"]
-print(json.dumps([free, [*losses, float(tf.random.uniform(()))]]))
+print(json.dumps([free, [*losses, float(tf.random.uniform(()))], new]))
 """
 
 
 def test_keras_learns_in_a_forked_kernel_what_it_learns_in_a_new_one(owner, tmp_path, monkeypatch):
     save_notebook(tmp_path / "notebooks/toy/02_train.ipynb", TRAIN)
-    (one, learned), (another, again) = (value(tmp_path / "x", TRAIN) for _ in range(2))
+    (one, learned, new), (another, again, _) = (value(tmp_path / "x", TRAIN) for _ in range(2))
     assert len(own(owner)) == 1
+    assert new == [], "the set-up cell has nothing left to import"
     monkeypatch.setenv("WARM_KERNELS", "0")
-    _, anew = value(tmp_path / "x", TRAIN)
+    _, anew, _ = value(tmp_path / "x", TRAIN)
     assert learned == again == anew
     assert not set(one) & set(another), "what has no seed differs"
 

@@ -15,10 +15,12 @@ if __name__ == "__main__":
 import os
 import select
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import zmq
-from ipykernel import iostream, kernelapp
+from ipykernel import iostream, ipkernel, kernelapp
 from zmq.eventloop.zmqstream import ZMQStream
 
 
@@ -67,7 +69,29 @@ class _EndWith(threading.Thread):
         os._exit(1)
 
 
-def start(arguments: list[str], *, private: bool = True, asker: tuple[int, int] = (0, 0)) -> None:
+def _with_modules(make: Callable, modules: Mapping[str, ModuleType]) -> Callable:
+    """Return `make`, which makes a kernel, with `modules` for what it takes for its own.
+
+    It looks at every module that there is, which copies most of the memory that they lie in.
+    """
+
+    def make_kernel(app: kernelapp.IPKernelApp) -> None:
+        ipkernel.sys = SimpleNamespace(modules=modules)
+        try:
+            make(app)
+        finally:
+            ipkernel.sys = sys
+
+    return make_kernel
+
+
+def start(
+    arguments: list[str],
+    *,
+    private: bool = True,
+    asker: tuple[int, int] = (0, 0),
+    modules: Mapping[str, ModuleType] | None = None,
+) -> None:
     """Run a kernel to its end.
 
     Parameters
@@ -79,6 +103,9 @@ def start(arguments: list[str], *, private: bool = True, asker: tuple[int, int] 
         socket there instead of a port.
     asker : tuple of int and int, optional
         Process id and pidfd of whom the kernel has to end with, if that is not its parent.
+    modules : mapping of str to module, optional
+        What a kernel has imported for itself, which its debugger does not step into; by default all
+        that there is.
     """
     app, (pid, pidfd) = kernelapp.IPKernelApp, asker
     if private:
@@ -89,6 +116,8 @@ def start(arguments: list[str], *, private: bool = True, asker: tuple[int, int] 
     if pid:
         app.init_poller = lambda self: setattr(self, "poller", _EndWith(pidfd))
         options["parent_handle"] = pid
+    if modules:
+        app.init_kernel = _with_modules(app.init_kernel, modules)
     app.launch_instance(arguments, **options)
 
 

@@ -39,9 +39,12 @@ ALLOCATORS = ("JE_ARROW_MALLOC_CONF", "_RJEM_MALLOC_CONF")  # of pyarrow and pol
 OF_A_KERNEL = (
     "IPython.core.completerlib",
     "IPython.core.debugger",
+    "IPython.core.logger",
     "IPython.core.magics",
+    "IPython.core.oinspect",
     "IPython.extensions.storemagic",
     "argcomplete",
+    "faulthandler",
     "ipykernel.debugger",
     "ipykernel.zmqshell",
     "pdb",
@@ -79,10 +82,12 @@ class Warm:
         before = dict(os.environ)
         builtins.get_ipython = lambda: SimpleNamespace(kernel=None)  # pandas asks, once, for it
         try:
+            _import_kernel()
+            found = sys.modules.items()
+            self.of_a_kernel = {k: v for k, v in found if k.partition(".")[0] != "lib"}
             from lib import backend
 
             self.later = put_off_polars()
-            _import_kernel()
             backend.may_look = False
             for statement in self.order["imports"]:
                 exec(statement, {"__name__": "warm"})
@@ -356,7 +361,12 @@ def main() -> None:
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         asker = request["asker"], request["pidfd"]
-        kernel.start(request["command"][request["skip"] :], private=request["private"], asker=asker)
+        kernel.start(
+            request["command"][request["skip"] :],
+            private=request["private"],
+            asker=asker,
+            modules=warm.of_a_kernel,
+        )
         threading._shutdown()
         atexit._run_exitfuncs()
         gc.collect()
