@@ -577,6 +577,7 @@ def server(tmp_path_factory, monkeypatch):
     new_store(folder)
     port = services.free_port(5600)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # as of `make up`: many processes
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--default-artifact-root", str(folder / "artifacts")]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
