@@ -139,7 +139,7 @@ notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place | [PIPE
 	@$(CLI) notebooks -- $(PIPELINE)
 
 fast: $(VENV)/ready  ## run the quick tests, which start no kernel, on all cores
-	$(BIN)/python -m pytest -q -n logical --dist loadscope -m "not kernel and not slow"
+	$(BIN)/python -m pytest -q -p no:nbval -n logical --dist loadscope -m "not kernel and not slow"
 
 regress: $(VENV)/ready  ## re-run the committed notebooks and compare their outputs (nbval)
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks

@@ -1,6 +1,8 @@
 """Tests never touch the user's runs: every location points to a folder of this test session."""
 
+import functools
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,6 +26,8 @@ SERVED = {
     "cifar10": "image_runs",
 }  # where the run is made whose model is served
 LONGEST = [f"tests/test_{name}.py" for name in MINUTES]  # the others take less than a minute
+QUICK = "not kernel and not slow"  # what `make fast` asks for
+WHOLE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(?:kernel|slow)\b", re.MULTILINE)
 BEGUN: set[str] = set()  # pipelines whose notebooks are tested
 FOLDER = Path(tempfile.mkdtemp(prefix="pipelines-"))
 SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all processes of tests
@@ -57,9 +61,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         provisioner.use(provisioner.PATIENCE_S)
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out a stage that is a link to one of another pipeline: it is tested there."""
-    return True if collection_path.is_symlink() else None
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a stage that is a link to one of another pipeline: it is tested there.
+
+    `make fast` need not import a module either of which it would run nothing.
+    """
+    if collection_path.is_symlink():
+        return True
+    if config.option.markexpr != QUICK or not collection_path.match("tests/test_*.py"):
+        return None
+    return True if WHOLE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 def pytest_unconfigure() -> None:
@@ -91,7 +102,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid)
+            group = group_of(nodeid)
+            quick = config.option.markexpr == QUICK
+            return "airflow" if quick and imports_airflow(group) else group
 
     config.option.loadscopereorder = False
     return Together(config, log)
@@ -109,6 +122,13 @@ def group_of(nodeid: str) -> str:
     if path == "tests/test_serving.py":
         path = f"tests/test_{SERVED[nodeid.rpartition('[')[2].rstrip(']')]}.py"
     return "tests/test_whole_runs.py" if path == "tests/test_opened_notebooks.py" else path
+
+
+@functools.cache
+def imports_airflow(group: str) -> bool:
+    """Whether a module of tests needs Airflow: of quick ones, one process alone imports it."""
+    text = (Path(__file__).parent / group).read_text(encoding="utf-8")
+    return re.search(r"\bairflow(\.|_reports\b| import)|Late\(\"lib\.dag", text) is not None
 
 
 def _length(group: str, items: list[pytest.Item]) -> tuple[int, int]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lib.commands import cli, cluster, services
-from lib.dag.form import notebook_task
 from lib.ground.files import ROOT
 
 import pytest
 import yaml
+from late import Late
 
+form = Late("lib.dag.form")
 DEPLOY = ROOT / "deploy"
 TEXT = (DEPLOY / "cluster.env").read_text(encoding="utf-8")
 SETTINGS = dict(re.findall(r"^([A-Z_]+)=(.*)$", TEXT, re.MULTILINE))
@@ -48,6 +49,7 @@ def installed(file):
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
+@pytest.mark.slow
 def test_every_setting_is_one_that_airflow_mlflow_aws_or_the_project_knows():
     airflow = yaml.safe_load(installed("airflow/config_templates/config.yml"))
     celery = installed("airflow/providers/celery/get_provider_info.py")  # where it is installed
@@ -67,7 +69,7 @@ def test_every_setting_is_one_that_airflow_mlflow_aws_or_the_project_knows():
 
 
 def test_a_message_is_given_out_again_only_after_the_longest_stage():
-    longest = inspect.signature(notebook_task).parameters["timeout_minutes"].default * 60
+    longest = inspect.signature(form.notebook_task).parameters["timeout_minutes"].default * 60
     written = [float(m) * 60 for p in (ROOT / "dags").glob("*.py")
                for m in re.findall(r"timeout_minutes=(\d+)", p.read_text())]  # fmt: skip
     visible = SETTINGS["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"]

@@ -11,8 +11,8 @@ from lake_files import Lake
 
 HAS_DATA = (data_dir() / real_landing.POWER).exists() and (data_dir() / real_landing.TICKS).is_dir()
 pytestmark = [
-    pytest.mark.real,
     pytest.mark.slow,
+    pytest.mark.real,
     pytest.mark.skipif(not HAS_DATA, reason="no real data below DATA_DIR"),
 ]
 N_DAYS = 21

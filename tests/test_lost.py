@@ -3,16 +3,16 @@
 import json
 from types import SimpleNamespace
 
-from lib.dag import operator
-from lib.dag.lost import tell_lost
 from lib.ground import attempts, outcome, runs
 from lib.pages.summary import summarise
 from lib.run import open_run
 
 import pytest
+from late import Late
 from papermill.exceptions import PapermillExecutionError
 from run_pages import executed, outputs  # noqa: F401
 
+operator, lost = Late("lib.dag.operator"), Late("lib.dag.lost")
 RUN_ID = "manual__2026-01-02T03:04:05+00:00"
 
 
@@ -38,7 +38,7 @@ def context(number=1, **more):
 
 
 def test_report_says_that_a_machine_is_gone_and_its_attempt_is_closed(run):
-    tell_lost(context())
+    lost.tell_lost(context())
     said = (run.path / "01_load.html").read_text()
     assert "nothing was heard for" in said and "on far" in said
     assert "nothing was heard for" in (run.path / "report.html").read_text()
@@ -50,15 +50,15 @@ def test_report_says_that_a_machine_is_gone_and_its_attempt_is_closed(run):
 @pytest.mark.slow
 def test_last_attempt_that_is_lost_ends_the_run(run):
     attempts.begin(run.run_dir, "01_load", 3, "03")
-    tell_lost(context(3))
+    lost.tell_lost(context(3))
     assert runs.start_of(run)["closed"]["state"] == "lost"
 
 
 def test_callback_in_the_task_s_own_process_or_after_the_end_changes_nothing(run):
     before = (run.path / "01_load.ipynb").read_bytes()
-    tell_lost(context(exception=ValueError("told already")))
+    lost.tell_lost(context(exception=ValueError("told already")))
     open_run(run.run_dir, "01_load").finish()
-    tell_lost(context())
+    lost.tell_lost(context())
     record = json.loads((run.path / "stages" / "01_load.json").read_text())
     assert record["state"] == "finished" and "given_up" not in record["attempt"]
     assert (run.path / "01_load.ipynb").read_bytes() == before

@@ -10,9 +10,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from lib.dag.assets import data_asset, drift_asset, model_asset
-from lib.dag.form import RUN_DATE, notebook_params
-from lib.dag.promotion import PromotionOperator
 from lib.ground import layout
 from lib.ground.files import ROOT
 from lib.ground.parameters import merge_parameters, read_parameters
@@ -21,8 +18,10 @@ from lib.once.choice import OPTIONS
 import jinja2
 import nbformat
 import pytest
-from airflow.sdk import AssetAny
+from late import Late
 
+sdk, assets = Late("airflow.sdk"), Late("lib.dag.assets")
+dag_form, promotion = Late("lib.dag.form"), Late("lib.dag.promotion")
 NOTEBOOKS = sorted(p for p in (ROOT / "notebooks").glob("*/*.ipynb") if not p.is_symlink())
 PIPELINES = sorted({path.parent.name for path in NOTEBOOKS})
 TRAINING = sorted({p.parent.name for p in NOTEBOOKS if p.stem.endswith("_register")})
@@ -174,8 +173,8 @@ def test_dag_runs_the_folder_in_order_and_is_named_like_it(pipeline, dags):
 @each_training
 def test_training_ends_in_a_promotion_that_updates_the_asset_of_the_model(pipeline, dags):
     last = dags[pipeline].topological_sort()[-1]
-    assert isinstance(last, PromotionOperator) and last.pipeline == pipeline
-    assert last.outlets == [model_asset(pipeline)]
+    assert isinstance(last, promotion.PromotionOperator) and last.pipeline == pipeline
+    assert last.outlets == [assets.model_asset(pipeline)]
     assert last.response_timeout == timedelta(days=3) and last.defaults == ["Reject"]
 
 
@@ -190,7 +189,9 @@ def clock_tag(cron):
 @each_training
 def test_training_starts_by_the_clock_when_data_arrive_and_when_they_drift(pipeline, dags):
     schedule = dags[pipeline].schedule
-    assert schedule.asset_condition == AssetAny(data_asset(pipeline), drift_asset(pipeline))
+    assert schedule.asset_condition == sdk.AssetAny(
+        assets.data_asset(pipeline), assets.drift_asset(pipeline)
+    )
     assert re.fullmatch(r"[\d *]+", schedule.timetable.summary)
     assert clock_tag(schedule.timetable.summary) in dags[pipeline].tags, "lists show no clock"
     assert str(schedule.timetable.serialize()["timezone"]) == "UTC"
@@ -198,7 +199,7 @@ def test_training_starts_by_the_clock_when_data_arrive_and_when_they_drift(pipel
 
 @each_training
 def test_register_stage_offers_how_far_a_version_may_go(pipeline):
-    form = notebook_params(pipeline)
+    form = dag_form.notebook_params(pipeline)
     assert form["promote"].schema["enum"] == ["auto", "staging", "approval", "never"]
     assert form["promote"].value == "auto" and form["margin"].value == 0.0
 
@@ -206,7 +207,7 @@ def test_register_stage_offers_how_far_a_version_may_go(pipeline):
 def test_templates_of_dag_files_hold_without_a_logical_date():
     """A run that an asset has started has none."""
     run = SimpleNamespace(logical_date=None, run_after=datetime(2026, 11, 3, 4, tzinfo=UTC))
-    assert jinja2.Template(RUN_DATE).render(dag_run=run) == "2026-11-03"
+    assert jinja2.Template(dag_form.RUN_DATE).render(dag_run=run) == "2026-11-03"
 
 
 @each_pipeline
@@ -268,17 +269,17 @@ def test_parsing_a_dag_file_imports_nothing_heavy(path):
 
 def test_override_that_no_notebook_declares_is_refused():
     with pytest.raises(ValueError, match="power has no parameter 'horizont'"):
-        notebook_params("power", horizont=3)
+        dag_form.notebook_params("power", horizont=3)
 
 
 def test_override_outside_of_its_domain_is_refused():
     with pytest.raises(ValueError, match=r"horizon = 0 .*1\.\.168"):
-        notebook_params("power", horizon=0)
+        dag_form.notebook_params("power", horizon=0)
 
 
 def test_unknown_pipeline_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'powder'.*power"):
-        notebook_params("powder")
+        dag_form.notebook_params("powder")
 
 
 @each_notebook

@@ -1,12 +1,13 @@
 """The search that workers share, as a pipeline: all through Airflow, with two workers."""
 
-from lib.dag.form import promotion_task
 from lib.ground import layout
 from lib.power.tuning import SPACE
 
 import pytest
+from late import Late
 from whole_runs import errors, go, impatient, prepare
 
+form = Late("lib.dag.form")
 LINKS = ["01_load", "02_features", "04_train", "05_evaluate", "06_register"]
 N_TRIALS = 5
 
@@ -21,7 +22,7 @@ def test_all_but_the_search_are_links_to_power():
 
 
 def test_version_that_enters_production_is_told_as_one_of_power():
-    assert promotion_task("power_search").outlets == promotion_task("power").outlets
+    assert form.promotion_task("power_search").outlets == form.promotion_task("power").outlets
 
 
 @pytest.mark.kernel

@@ -5,18 +5,17 @@ import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from lib.dag import promotion
-from lib.dag.form import model_asset, promotion_task
-from lib.dag.promotion import PromotionOperator, question
 from lib.dag.telling import DECISION
 from lib.ground.files import read_object
 from lib.registry import lifecycle
 from lib.run import open_run
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+from late import Late
 from whole_runs import asset_events, impatient, prepare
 
+form, promotion = Late("lib.dag.form"), Late("lib.dag.promotion")
+exceptions = Late("airflow.sdk.exceptions")
 NAME = "household_power_lightgbm_sample"
 ROWS = [
     {
@@ -103,7 +102,7 @@ def promoted(monkeypatch):
 
 @pytest.fixture
 def context():
-    asset = model_asset("power")
+    asset = form.model_asset("power")
     return {
         "run_id": "manual__1",
         "dag_run": SimpleNamespace(triggering_user_name="alice"),
@@ -124,17 +123,21 @@ def event(option, who="bob", reason="", **more):
 
 
 def answered(context, *event_parts, **event_facts):
-    return promotion_task("power").execute_complete(context, event(*event_parts, **event_facts))
+    return form.promotion_task("power").execute_complete(
+        context, event(*event_parts, **event_facts)
+    )
 
 
 def execute(context):
-    return PromotionOperator.execute.__wrapped__(promotion_task("power"), context)
+    return promotion.PromotionOperator.execute.__wrapped__(form.promotion_task("power"), context)
 
 
 @pytest.mark.parametrize("policy", ["auto", "staging", "never"])
 def test_version_that_was_not_promoted_skips_the_task_and_says_why(run, promoted, context, policy):
     leave(run, registration(policy), gate("not_better"))
-    with pytest.raises(AirflowSkipException, match="version 2 was not promoted: the gate says"):
+    with pytest.raises(
+        exceptions.AirflowSkipException, match="version 2 was not promoted: the gate says"
+    ):
         execute(context)
     assert read_decision(run)["outcome"] == "kept" and not promoted.calls
 
@@ -142,7 +145,7 @@ def test_version_that_was_not_promoted_skips_the_task_and_says_why(run, promoted
 def test_version_that_the_notebook_has_promoted_updates_the_asset(run, promoted, context):
     leave(run, registration("auto", champion=2), gate())
     assert execute(context) == f"{NAME} version 2"
-    extra = context["outlet_events"][model_asset("power")].extra
+    extra = context["outlet_events"][form.model_asset("power")].extra
     assert extra == {"name": NAME, "version": 2, "run_dir": run.run_dir}
     assert read_decision(run)["outcome"] == "promoted"
     assert not promoted.calls, "the notebook has done it"
@@ -153,7 +156,7 @@ def test_person_is_asked_with_the_verdict_and_a_limit(run, promoted, context, mo
     place = "airflow.providers.standard.operators.hitl.upsert_hitl_detail"
     monkeypatch.setattr(place, lambda **facts: asked.update(facts))
     leave(run, registration(), gate())
-    with pytest.raises(TaskAwaitingInput) as waiting:
+    with pytest.raises(exceptions.TaskAwaitingInput) as waiting:
         execute(context)
     assert waiting.value.timeout == timedelta(days=3)
     assert asked["subject"] == f"Promote {NAME} version 2?"
@@ -162,7 +165,7 @@ def test_person_is_asked_with_the_verdict_and_a_limit(run, promoted, context, mo
     assert list(asked["params"]) == ["reason"]
     assert (
         "null"
-        in PromotionOperator(
+        in promotion.PromotionOperator(
             task_id="promote", pipeline="power", response_timeout=timedelta(days=3)
         )
         .params.get_param("reason")
@@ -172,14 +175,14 @@ def test_person_is_asked_with_the_verdict_and_a_limit(run, promoted, context, mo
 
 
 def test_question_says_when_the_gate_is_against_it(run):
-    assert "give a reason" in question(run, registration(), gate("undecided"))[1]
-    assert "give a reason" not in question(run, registration(), gate("better"))[1]
-    body = question(run, registration(champion=None), gate("first", champion=None))[1]
+    assert "give a reason" in promotion.question(run, registration(), gate("undecided"))[1]
+    assert "give a reason" not in promotion.question(run, registration(), gate("better"))[1]
+    body = promotion.question(run, registration(champion=None), gate("first", champion=None))[1]
     assert "no version serves now" in body
 
 
 def test_text_of_a_verdict_is_never_taken_for_a_template():
-    assert not PromotionOperator.template_fields
+    assert not promotion.PromotionOperator.template_fields
 
 
 def test_approval_promotes_and_records_the_person(run, promoted, context):
@@ -190,7 +193,7 @@ def test_approval_promotes_and_records_the_person(run, promoted, context):
     assert call["run_dir"] == run.run_dir
     decision = read_decision(run)
     assert (decision["outcome"], decision["who"]) == ("promoted", "bob")
-    assert context["outlet_events"][model_asset("power")].extra["version"] == 2
+    assert context["outlet_events"][form.model_asset("power")].extra["version"] == 2
 
 
 def test_approval_of_what_the_gate_backs_needs_no_reason(run, promoted, context):
@@ -202,7 +205,9 @@ def test_approval_of_what_the_gate_backs_needs_no_reason(run, promoted, context)
 @pytest.mark.parametrize("outcome", ["not_better", "undecided"])
 def test_approval_against_the_gate_without_a_reason_is_refused(run, promoted, context, outcome):
     leave(run, registration(), gate(outcome))
-    with pytest.raises(AirflowFailException, match=r"a reason is needed.*make promote MODEL="):
+    with pytest.raises(
+        exceptions.AirflowFailException, match=r"a reason is needed.*make promote MODEL="
+    ):
         answered(context, "Approve", reason="  ")
     assert read_decision(run)["outcome"] == "refused" and not promoted.calls
     answered(context, "Approve", reason="the drop in the test week is a broken meter")
@@ -211,7 +216,7 @@ def test_approval_against_the_gate_without_a_reason_is_refused(run, promoted, co
 
 def test_rejection_is_no_failure_and_names_the_person(run, promoted, context):
     leave(run, registration(), gate())
-    with pytest.raises(AirflowSkipException, match="too early"):
+    with pytest.raises(exceptions.AirflowSkipException, match="too early"):
         answered(context, "Reject", reason="too early")
     decision = read_decision(run)
     assert (decision["outcome"], decision["who"]) == ("rejected", "bob") and not promoted.calls
@@ -219,7 +224,7 @@ def test_rejection_is_no_failure_and_names_the_person(run, promoted, context):
 
 def test_no_answer_in_time_is_a_no(run, promoted, context):
     leave(run, registration(), gate())
-    with pytest.raises(AirflowSkipException, match="nobody answered within 3 days"):
+    with pytest.raises(exceptions.AirflowSkipException, match="nobody answered within 3 days"):
         answered(context, "Reject", who="", timedout=True)
     assert read_decision(run)["outcome"] == "expired" and not promoted.calls
 
@@ -227,7 +232,7 @@ def test_no_answer_in_time_is_a_no(run, promoted, context):
 def test_approval_after_the_champion_has_changed_is_refused_and_says_so(run, promoted, context):
     leave(run, registration(), gate())
     promoted.champion[0] = 3
-    with pytest.raises(AirflowFailException, match="version 3 was promoted meanwhile"):
+    with pytest.raises(exceptions.AirflowFailException, match="version 3 was promoted meanwhile"):
         answered(context, "Approve")
     decision = read_decision(run)
     assert decision["outcome"] == "refused" and "version 3" in decision["reason"]
@@ -243,7 +248,9 @@ def test_second_approval_after_the_alias_has_moved_promotes_once(run, promoted, 
 def test_run_without_a_server_does_not_wait_and_says_who_decides(run, promoted, context):
     context["dag_run"].triggering_user_name = "dag_test"
     leave(run, registration(), gate())
-    with pytest.raises(AirflowSkipException, match=f"make promote MODEL={NAME} VERSION=2 REASON="):
+    with pytest.raises(
+        exceptions.AirflowSkipException, match=f"make promote MODEL={NAME} VERSION=2 REASON="
+    ):
         execute(context)
     assert read_decision(run)["outcome"] == "waiting"
 

@@ -6,16 +6,21 @@ import sqlite3
 import subprocess
 import sys
 
-from lib.dag import clock, database, scheduling
+from lib.dag import database, scheduling
 from lib.ground.files import ROOT, state_dir
 
 import pendulum
 import pytest
-from airflow.timetables.base import DataInterval, TimeRestriction
+from late import Late
 from whole_runs import TOY, prepare, wait_for
 
-NIGHT = clock.LiveCronTimetable("30 3 * * *", timezone="UTC")
+clock = Late("lib.dag.clock")
+base = Late("airflow.timetables.base")
 START = pendulum.datetime(2025, 12, 27, tz="UTC")
+
+
+def night():
+    return clock.LiveCronTimetable("30 3 * * *", timezone="UTC")
 
 
 def at(text):
@@ -33,10 +38,10 @@ def now(monkeypatch):
 
 
 def following(*, last=None, catchup=False, latest=None):
-    interval = DataInterval.exact(at(last)) if last else None
-    found = NIGHT.next_dagrun_info(
+    interval = base.DataInterval.exact(at(last)) if last else None
+    found = night().next_dagrun_info(
         last_automated_data_interval=interval,
-        restriction=TimeRestriction(START, latest and at(latest), catchup),
+        restriction=base.TimeRestriction(START, latest and at(latest), catchup),
     )
     return found and found.run_after
 
@@ -58,8 +63,8 @@ def test_run_may_begin_late_while_its_time_is_not_past(now):
 def test_clock_ends_where_the_dag_ends_and_starts_where_it_starts(now):
     now("28T14:29")
     assert following(latest="28T20:00") is None
-    early = TimeRestriction(at("30T00:00"), None, catchup=False)
-    found = NIGHT.next_dagrun_info(last_automated_data_interval=None, restriction=early)
+    early = base.TimeRestriction(at("30T00:00"), None, catchup=False)
+    found = night().next_dagrun_info(last_automated_data_interval=None, restriction=early)
     assert found.run_after == at("30T03:30")
 
 
@@ -96,6 +101,7 @@ def holder(outputs):
         process.wait()
 
 
+@pytest.mark.slow
 def test_run_stays_in_its_process_where_no_scheduler_is_and_beside_another_run(holder):
     with scheduling.own_process() as is_own:
         assert is_own
@@ -104,6 +110,7 @@ def test_run_stays_in_its_process_where_no_scheduler_is_and_beside_another_run(h
         assert is_own
 
 
+@pytest.mark.slow
 def test_run_leaves_its_tasks_to_a_scheduler_until_that_is_killed(holder):
     process = holder("scheduler_place(print)")
     with scheduling.own_process() as is_own:
@@ -117,6 +124,7 @@ def test_run_leaves_its_tasks_to_a_scheduler_until_that_is_killed(holder):
         assert is_own
 
 
+@pytest.mark.slow
 def test_scheduler_waits_for_a_run_and_says_so(holder):
     process = holder("own_process()")
     said = []
@@ -130,6 +138,7 @@ def test_scheduler_waits_for_a_run_and_says_so(holder):
     assert said == ["waiting for `make run` in another terminal to end; a scheduler would race it"]
 
 
+@pytest.mark.slow
 def test_run_is_alive_while_its_process_holds_it_and_unknown_afterwards(outputs):
     run = ("power", "manual__2026-01-02T03:04:05+00:00")
     assert scheduling.is_alive(*run) is None

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 from lib import tracking
-from lib.dag.form import PROMOTED_MODEL, drift_asset, model_asset
 from lib.ground.files import outputs_dir
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
@@ -16,15 +15,17 @@ from lib.registry import drift, standing, store
 import jinja2
 import pandas as pd
 import pytest
-from airflow.sdk.execution_time.context import TriggeringAssetEventsAccessor
+from late import Late
 from whole_runs import asset_events, go, impatient, prepare, resume
 
+form = Late("lib.dag.form")
+context = Late("airflow.sdk.execution_time.context")
 NAME = "house_sample"
 
 
 def promoted(pipeline, name, day):
     return SimpleNamespace(
-        asset=model_asset(pipeline),
+        asset=form.model_asset(pipeline),
         source_aliases=[],
         extra={"name": name, "version": 1},
         timestamp=datetime(2026, 11, day, tzinfo=UTC),
@@ -32,13 +33,13 @@ def promoted(pipeline, name, day):
 
 
 def test_model_is_the_one_whose_promotion_came_last():
-    template = jinja2.Template(PROMOTED_MODEL % "by_the_clock")
+    template = jinja2.Template(form.PROMOTED_MODEL % "by_the_clock")
     given = [promoted("mnist", "mnist_cnn", 3), promoted("tick", "tick_lstm", 5)]
     given += [promoted("mnist", "mnist_residual", 4)]
     for events, expected in ((given, "tick_lstm"), (given[::2], "mnist_residual")):
-        known = TriggeringAssetEventsAccessor.build(events)
+        known = context.TriggeringAssetEventsAccessor.build(events)
         assert template.render(triggering_asset_events=known) == expected
-    none = TriggeringAssetEventsAccessor.build([])
+    none = context.TriggeringAssetEventsAccessor.build([])
     assert template.render(triggering_asset_events=none) == "by_the_clock"
 
 
@@ -59,7 +60,7 @@ def test_undisturbed_data_skip_the_alarm_and_a_grown_error_updates_the_asset(air
     done, tasks, run = resume(dag, run, "02_watch", max_growth=0.0)
     assert done.state == "success" and tasks["alarm"].state == "success"
     ((name, extra),) = asset_events(done)
-    assert name == drift_asset("power").name
+    assert name == form.drift_asset("power").name
     assert extra["run_dir"] == run.run_dir and extra["name"] == "sample"
     assert extra["why"] == run.read("watch.json")["why"] and len(extra["why"]) == 1
 

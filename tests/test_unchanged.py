@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from lib import tracking
 from lib.dag import dagrun, unchanged
 from lib.dag.database import Result, Twin, ask
-from lib.dag.form import DAG_DEFAULTS, notebook_task, promotion_task
 from lib.ground.files import outputs_dir
 from lib.ground.folder import look_at
 from lib.ground.runs import run_folder_name
@@ -16,9 +15,10 @@ from lib.pages import run_index
 from lib.pages.summary import summarise
 
 import pytest
-from airflow.sdk import DAG, Asset, chain, task
+from late import Late
 from whole_runs import TOY, mlflow_run
 
+sdk, form = Late("airflow.sdk"), Late("lib.dag.form")
 TABLES = ("dag_run", "task_instance", "xcom", "rendered_task_instance_fields", "log")
 OWN = {  # columns in which two runs of the same DAG differ, or that say when and where
     *("id", "run_id", "dag_run_id", "logical_date", "conf", "context_carrier", "dttm", "timestamp"),
@@ -139,44 +139,43 @@ def test_what_has_changed_takes_the_long_way(executed, place, monkeypatch, what)
 
 def dag(*tasks, **more):
     """Return a DAG of tasks in a row, each made by a function."""
-    with DAG(dag_id="power", schedule=None, **DAG_DEFAULTS | more) as made:
-        chain(*[one() for one in tasks]) if len(tasks) > 1 else tasks[0]()
+    with sdk.DAG(dag_id="power", schedule=None, **form.DAG_DEFAULTS | more) as made:
+        sdk.chain(*[one() for one in tasks]) if len(tasks) > 1 else tasks[0]()
     return made
 
 
 def load(**more):
-    return lambda: notebook_task("power/01_load", **more)
+    return lambda: form.notebook_task("power/01_load", **more)
 
 
 def features(**more):
-    return lambda: notebook_task("power/02_features", **more)
+    return lambda: form.notebook_task("power/02_features", **more)
 
 
 def bringing():
-    made = notebook_task("power/02_features")
-    made.outlets = [Asset("news")]
+    made = form.notebook_task("power/02_features")
+    made.outlets = [sdk.Asset("news")]
     return made
 
 
-@task
 def other():
-    """Do something else."""
+    return sdk.task(lambda: None, task_id="other")()
 
 
 KNOWN = {
-    "one stage": dag(load()),
-    "stages": dag(load(), features(pool="small")),
-    "promotion": dag(load(), features(), lambda: promotion_task("power")),
+    "one stage": lambda: dag(load()),
+    "stages": lambda: dag(load(), features(pool="small")),
+    "promotion": lambda: dag(load(), features(), lambda: form.promotion_task("power")),
 }
 UNKNOWN = {
-    "another task": dag(load(), other),
-    "promotion amid": dag(lambda: promotion_task("power"), load()),
-    "side by side": dag(lambda: [load()(), features()()]),
-    "a rule": dag(load(), features(trigger_rule="all_done")),
-    "a callback": dag(load(), features(on_success_callback=print)),
-    "a hook": dag(load(), features(post_execute=print)),
-    "an asset": dag(load(), bringing),
-    "who hears of a run": dag(load(), on_success_callback=print),
+    "another task": lambda: dag(load(), other),
+    "promotion amid": lambda: dag(lambda: form.promotion_task("power"), load()),
+    "side by side": lambda: dag(lambda: [load()(), features()()]),
+    "a rule": lambda: dag(load(), features(trigger_rule="all_done")),
+    "a callback": lambda: dag(load(), features(on_success_callback=print)),
+    "a hook": lambda: dag(load(), features(post_execute=print)),
+    "an asset": lambda: dag(load(), bringing),
+    "who hears of a run": lambda: dag(load(), on_success_callback=print),
 }
 
 
@@ -184,10 +183,11 @@ UNKNOWN = {
 def test_only_what_is_known_of_a_dag_is_noted(name, monkeypatch, tmp_path):
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     monkeypatch.delenv("PIPELINES_DIR", raising=False)
-    unchanged.note((KNOWN | UNKNOWN)[name], "manual__1")
+    unchanged.note((KNOWN | UNKNOWN)[name](), "manual__1")
     assert unchanged._place("power").exists() == (name in KNOWN)
 
 
+@pytest.mark.slow
 def test_twin_of_a_run_that_is_gone_or_has_other_tasks_is_not_possible(place):
     moment = datetime.now(UTC)
     twin = Twin("toy", "manual__2", "manual__gone", moment, {})
