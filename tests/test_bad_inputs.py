@@ -41,6 +41,7 @@ def test_there_are_many_and_each_stands_once():
     assert len(names) >= 150 and len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["power", "tick", "images"])
 def test_every_refusal_is_a_sentence_that_helps(found, reader):
     wrong = []
@@ -56,6 +57,7 @@ def test_every_refusal_is_a_sentence_that_helps(found, reader):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_table_is_up_to_date(found):
     kept = bad_inputs.TABLE.read_text(encoding="utf-8")
     assert kept == table(found), "python tests/bad_inputs.py writes it"

@@ -58,6 +58,7 @@ def test_chart_of_many_rows_keeps_the_extremes_in_their_order_and_says_so(monkey
     assert chart()["note"] == ""
 
 
+@pytest.mark.slow
 def test_chart_of_any_frame_fits_into_what_is_read_again():
     rng = np.random.default_rng(0)
     index = np.cumsum(rng.uniform(0, 1e6, 20_000))

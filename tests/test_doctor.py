@@ -154,6 +154,7 @@ def test_tracking_database_that_cannot_be_written_is_a_problem(outputs, monkeypa
     assert is_problem(doctor.tracking(), "readonly database", f"write to {path}")
 
 
+@pytest.mark.slow
 def test_tracking_server_is_asked(monkeypatch):
     class Server(http.server.BaseHTTPRequestHandler):
         def do_GET(self):

@@ -36,6 +36,7 @@ def test_profile_is_kept_and_its_thresholds_are_shown(learned, profile, tmp_path
     assert shown.loc["load", "psi"] == round(profile["columns"]["load"]["thresholds"]["psi"], 2)
 
 
+@pytest.mark.slow
 def test_no_stretch_of_the_training_data_is_an_alarm(learned, profile):
     for k in range(0, len(learned) - WEEK, WEEK):
         assert not drift.measure(profile, learned.iloc[k : k + WEEK])["drifted"].any()

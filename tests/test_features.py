@@ -163,6 +163,7 @@ def test_saturday_and_sunday_are_the_weekend():
     assert calendar_features(index)["weekend"].tolist() == [0, 0, 0, 0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_bastille_day_is_a_holiday_in_france_only_and_announced_the_day_before():
     index = pd.DatetimeIndex(["2009-07-13 23:00", "2009-07-14 00:00", "2009-07-15 00:00"])
     french = calendar_features(index, country="FR")
@@ -300,6 +301,7 @@ def test_option_out_of_range_is_refused(option, value, message):
         power_features(history(400), **{**OPTIONS, option: value})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 30])
 @pytest.mark.parametrize("per_day", [24, 1])
 @pytest.mark.parametrize(

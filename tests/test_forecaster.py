@@ -133,6 +133,7 @@ def test_left_out_times_count_as_missing_rows(model, target):
     assert in_gap.isna().all() if target == "difference" else in_gap.notna().all()
 
 
+@pytest.mark.slow
 def test_house_of_one_meter_is_forecast_from_its_power_alone(tmp_path):
     history = made_history()
     mains = history[["power_kw"]].reindex(columns=list(COLUMNS))
@@ -321,6 +322,7 @@ OF_THE_SIGNATURE = {
 """What MLflow itself says, before the model sees the history."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["level"], indirect=True)
 def test_served_model_answers_as_the_loaded_one_and_says_what_is_wrong(folder, model):
     frame = made_history().reset_index()

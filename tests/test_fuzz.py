@@ -6,6 +6,7 @@ import pytest
 from bad_inputs import CLEAN, Case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["power", "tick", "images"])
 def test_spoilt_bytes_are_read_or_refused_in_the_readers_own_words(reader):
     assert fuzz_readers.run(reader, minutes=1, examples=25) >= 25

@@ -43,6 +43,7 @@ def test_images_of_three_colours_need_no_titles():
     assert not ax.texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["7", "2 said 7, 0.99", "automobile\nairplane, 0.99"])
 @pytest.mark.parametrize("n_axes", [1, 2])
 def test_titles_stand_between_the_rows_and_beside_each_other(title, n_axes):

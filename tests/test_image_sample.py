@@ -208,6 +208,7 @@ def test_linear_model_of_the_pixels_learns_next_to_nothing(objects):
     assert 0.05 < model.score(flat(objects.x_test), objects.y_test) < 0.30
 
 
+@pytest.mark.slow
 def test_colour_says_nothing_and_brightness_little(objects):
     def colours(x):
         return np.hstack([x.mean(axis=(1, 2)), x.std(axis=(1, 2))])
@@ -232,6 +233,7 @@ def edges(x):
     return np.hstack([bins / total, np.log(total)])
 
 
+@pytest.mark.slow
 def test_directions_of_edges_tell_the_classes_apart(objects):
     model = RandomForestClassifier(50, random_state=0)
     model.fit(edges(objects.x_train), objects.y_train)
@@ -260,6 +262,7 @@ def test_sample_is_the_same_on_every_machine(sample, digest):
     assert images_digest(sample(200, 100, 7)).startswith(digest)
 
 
+@pytest.mark.slow
 def test_pictures_are_made_in_less_than_a_second():
     times = []
     for seed in range(3):

@@ -87,6 +87,7 @@ def test_model_answers_raw_hours_as_its_forests_answer_features(model):
     assert made[PEAK].isna().sum() == 6 and made["day"].iloc[-1] == pd.Timestamp("2007-02-10")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

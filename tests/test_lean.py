@@ -15,6 +15,7 @@ def test_bag_has_one_file_under_the_name_that_the_processor_of_airflow_gives_it(
     assert bag.dags["power"].fileloc == str(layout.dag_file("power"))
 
 
+@pytest.mark.slow
 def test_only_the_own_dag_is_saved_and_everything_is_as_it_was_afterwards():
     from airflow.api_fastapi.execution_api import versions
     from airflow.dag_processing import dagbag

@@ -82,6 +82,7 @@ def follow(typed, pipeline, source, **given):
     raise AssertionError(printed)
 
 
+@pytest.mark.slow
 def test_what_is_proposed_leads_to_quotes_of_dukascopy(typed, put, tmp_path):
     path = put(DUKASCOPY, "EURUSD_Ticks.csv.gz")
     params, printed = follow(typed, "tick", path, time_zone="UTC", session="00:00-24:00")
@@ -125,6 +126,7 @@ def test_refusal_of_a_reader_ends_with_the_command(put, tmp_path):
         load_ticks(path, Dataset(UPath(tmp_path / "clean")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", layout.pipelines(ending="_register"))
 def test_every_pipeline_can_look_at_its_sample(pipeline):
     known = defaults(pipeline)

@@ -156,6 +156,7 @@ def test_intervals_hold_the_metric(pair):
         assert found[name][0] < value < found[name][1]
 
 
+@pytest.mark.slow
 def test_interval_ends_are_quantiles_of_metrics_computed_on_each_resample(pair):
     truth, forecast = pair
     truth, forecast, baseline = truth[:40], forecast[:40], np.roll(truth[:40], 1)

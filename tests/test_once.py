@@ -370,6 +370,7 @@ def test_what_was_taken_as_asked_is_not_taken_for_the_result_of_new_code(place):
     assert both("c")[0] is False
 
 
+@pytest.mark.slow
 def test_named_run_alone_is_taken_from(place):
     both("a")
     both("b", {"n": 2})
@@ -446,6 +447,7 @@ def test_page_and_summary_say_where_a_stage_was_executed(place):
     assert "make run PIPELINE=toy FROM=02_judge OF=toy/b" in page
 
 
+@pytest.mark.slow
 def test_stage_without_inputs_in_place_waits_for_nothing_of_later_runs(place):
     """Growth: what is looked at does not grow with the number of runs."""
     both("a")

@@ -34,6 +34,7 @@ def test_shap_puts_the_feature_with_the_largest_mean_contribution_on_top():
     np.testing.assert_allclose(dots[:, 0], POWER.to_numpy() - 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_days", [2, 7, 60, 200, 430, 1441, 4000])
 def test_time_axis_of_any_length_is_drawn_without_a_warning(n_days, recwarn):
     index = pd.date_range("2006-12-16", periods=n_days, freq="D")

@@ -42,6 +42,7 @@ def test_sample_sub_meters_never_add_up_to_more_than_the_whole():
     assert (frame["power_kw"] * 1000 / 60 - parts).min() > -4
 
 
+@pytest.mark.slow
 def test_sample_has_the_rhythms_of_a_house():
     power = aggregate_power(sample_power(), "hour")["power_kw"]
     by_hour, by_month = (

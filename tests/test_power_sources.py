@@ -37,6 +37,7 @@ def test_real_rows_are_the_ones_the_readme_describes(name):
     assert digest in (HERE / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".zip"])
 def test_written_text_is_read_back_the_same(tmp_path, suffix):
     frame = sample_power(3, seed=1)

@@ -244,6 +244,7 @@ def test_lock_file_is_compared_for_this_machine_only_and_by_normal_names(monkeyp
     assert lockfile.differences(lock) == [("foo-bar", "1.0", "")]
 
 
+@pytest.mark.slow
 def test_every_package_of_the_lock_file_of_this_project_is_understood():
     lock = (ROOT / "requirements.lock").read_text()
     packages = [line for line in lock.splitlines() if line[:1].isalnum()]

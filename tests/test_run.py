@@ -248,6 +248,7 @@ def test_bytecode_beside_a_models_code_is_no_damage(local):
     assert open_run("power/dev", stage="05_evaluate").local("model").is_dir()
 
 
+@pytest.mark.slow
 def test_reader_never_sees_a_part_of_a_file(local):
     run = open_run("power/dev", stage="01_load")
     path = run.path / "big.bin"

@@ -161,6 +161,7 @@ def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_record_gives_the_addresses_of_living_services_and_defaults_for_the_others(sleeper):
     assert addresses.running() == {} and not addresses.processes()
     sleeper("jupyterlab", "http://127.0.0.1:8901")

@@ -458,6 +458,7 @@ def test_notebook_compares_models_of_every_pipeline(compared):
     assert run.record("01_compare")["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_page_of_a_comparison_leads_with_the_answer_and_shows_the_paired_metrics(compared):
     pipeline, run = compared
     said = summary.summarise(run)

@@ -28,6 +28,7 @@ def test_embargo_leaves_out_so_many_rows_more():
     assert fold.train == slice(0, 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=2, max_size=6),

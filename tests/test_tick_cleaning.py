@@ -44,6 +44,7 @@ def test_quotes_have_the_middle_price_and_crossed_ones_are_dropped(put, load):
     assert (row["crossed"], row["bad_price"], row["kept"]) == (1, 1, 2)
 
 
+@pytest.mark.slow
 def test_side_is_the_sign_of_the_last_change_within_the_day(put, load):
     prices = {7: [10, 10, 11, 11, 10.5, 10.5, 11], 8: [11, 11, 10]}
     lines = [f"{at(k, day)},{price},1" for day, p in prices.items() for k, price in enumerate(p)]
@@ -84,6 +85,7 @@ def test_new_price_level_is_good_once_it_is_half_of_the_window(put, load):
     assert report.days["outliers"].tolist() == [25]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_rows", [1, 7, 1000])
 def test_median_is_of_the_tick_and_the_fifty_before_it(put, load, batch_rows):
     prices = [100.0] * 26 + [101.0] * 25 + [100.7]  # in 51 ticks 100.7 is the middle one
@@ -103,6 +105,7 @@ def test_nothing_of_the_future_decides_whether_a_tick_stays(put, load):
     assert start.equals(whole[: len(start)])
 
 
+@pytest.mark.slow
 def test_repeats_are_counted_and_dropped_on_request(put, load):
     lines = [f"{at(0)},100,1", f"{at(0)},100,2", f"{at(0)},100,1", f"{at(1)},100,1"]
     for batch_rows in (1, 2, 3, 100):
@@ -165,6 +168,7 @@ trade = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     trades=st.lists(trade, min_size=5, max_size=80),

@@ -45,6 +45,7 @@ def test_no_tick_in_the_session_says_how_many_were_outside(put, tmp_path):
     assert "3 outside; the session is 09:30-16:00 America/New_York" in message
 
 
+@pytest.mark.slow
 def test_gzip_that_is_cut_or_changed_is_refused(tmp_path, put):
     rng = np.random.default_rng(0)
     lines = [f"{at(k)},{100 + rng.random()},1" for k in range(20_000)]

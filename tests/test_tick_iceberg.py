@@ -82,6 +82,7 @@ def test_iceberg_table_is_read_by_day_and_symbol_and_no_more(tables, opened, loa
     assert len(opened) == 2
 
 
+@pytest.mark.slow
 def test_iceberg_days_are_read_in_order_whatever_the_order_of_the_files(tables, load):
     options = {"columns": ["timestamp=time"], "symbol": "AAA", "batch_rows": 7}
     ticks = load("iceberg:local.market.utc", **options)[1]
@@ -106,6 +107,7 @@ def test_iceberg_file_of_the_future_is_not_left_out_silently(tables, load, tmp_p
     assert load(source, columns=columns, as_of="2025-12-18")[0].n_ticks == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["utc", "local"])
 def test_iceberg_days_of_another_zone_are_whole(tables, load, name):
     options = {"columns": ["timestamp=time"], "symbol": "AAA", "n_days": 1, "as_of": "2025-12-18"}

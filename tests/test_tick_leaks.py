@@ -63,6 +63,7 @@ def test_bounce_that_the_old_bound_refused_is_no_leak(bounce):
     assert "most of it is in the returns themselves" in said
 
 
+@pytest.mark.slow
 def test_autoregression_learns_from_training_bars_alone(bounce):
     train = bounce["day"] < "2024-03-06"
     jump = 1 + 0.01 * (np.arange(len(bounce)) > 100)  # which is cut

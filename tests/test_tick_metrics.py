@@ -41,6 +41,7 @@ def test_rank_ic_of_four_rows_worked_by_hand():
     assert rank_ic(np.array([1.0, 2, 3, 9]), np.array([0.2, 0.1, 7, 5])) == pytest.approx(0.6)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(pair=PAIRS)
 def test_rank_ic_sees_the_order_alone_and_turns_with_the_sign(pair):
@@ -116,6 +117,7 @@ def test_intervals_hold_the_scores_of_each_day_and_of_their_mean():
     assert rank_intervals(truth, forecast, days, block_length=20, seed=1) != found
 
 
+@pytest.mark.slow
 def test_intervals_of_a_day_are_about_as_wide_as_theory_says():
     rng = np.random.default_rng(1)
     truth, forecast = rng.normal(size=(2, 4000))

@@ -58,6 +58,7 @@ def test_four_processes_give_the_same_parts(tmp_path):
     assert loaded(tmp_path / "four", source, n_workers=4) == alone
 
 
+@pytest.mark.slow
 def test_bars_of_days_are_those_of_all_ticks(tmp_path):
     ticks = Dataset(UPath(tmp_path / "ticks"))
     load_ticks("sample", ticks, sample={"n_days": 3, "n_ticks": 2_000})

@@ -117,6 +117,7 @@ def test_waiting_times_are_irregular_and_bursty(plain):
     assert waiting.std() > 1.2 * waiting.mean()
 
 
+@pytest.mark.slow
 def test_trades_and_moves_are_most_frequent_near_the_ends_of_the_session(plain):
     half_hour = pl.col("ts").dt.convert_time_zone("America/New_York").dt.truncate("30m").dt.time()
     counts = plain[0].group_by(half_hour).len().sort("ts")["len"].to_list()
@@ -130,6 +131,7 @@ def test_sizes_have_a_heavy_tail(plain):
     assert size.max() > 15 * size.mean() and size.mean() > 1.4 * size.median()
 
 
+@pytest.mark.slow
 def test_volatility_comes_in_clusters_and_is_as_asked(plain):
     returns = np.concatenate([forward_bps(bars(ticks))[:-1] for ticks in plain])
     squares = returns**2 - np.mean(returns**2)
@@ -154,6 +156,7 @@ def test_without_signal_and_spread_the_price_is_a_martingale(plain):
             assert abs(signs.mean()) < 3.5 / np.sqrt(len(signs))
 
 
+@pytest.mark.slow
 def test_without_signal_the_imbalance_says_nothing(plain):
     parts = [(bars(ticks), forward_bps(bars(ticks))) for ticks in plain]
     imbalance = np.concatenate([(f["signed_volume"] / f["volume"])[:-1] for f, _ in parts])
@@ -185,6 +188,7 @@ def test_best_forecast_is_the_conditional_expectation(options, horizon):
         assert abs(errors[part].mean()) < limit
 
 
+@pytest.mark.slow
 def test_nothing_of_the_past_foretells_the_error_of_the_best_forecast():
     parts = []
     for ticks in sample_days(10, seed=5):

@@ -32,6 +32,7 @@ def put_weeks(put, *, first=(("AAA", 100), ("BBB", 400)), order="symbol"):
 # After `as_of`
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["symbol", "time"])
 @pytest.mark.parametrize("symbol", ["AAA", "BBB"])
 @pytest.mark.parametrize("batch_rows", [1, 3, 100])
@@ -338,6 +339,7 @@ def test_files_that_are_said_to_be_of_one_instrument_are(put, load, tmp_path):
 # Any order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_rows", [1, 7, 1000])
 def test_unsorted_ticks_are_sorted_on_request(put, load, tmp_path, batch_rows):
     rng = np.random.default_rng(4)
@@ -374,6 +376,7 @@ def test_sorting_keeps_the_order_of_one_moment(put, load):
     assert ticks["price"].to_list() == [3, 1, 2, 3, 1, 2]
 
 
+@pytest.mark.slow
 def test_sorted_ticks_are_the_same_with_and_without(week, load):
     for options in ({}, {"n_days": 2}, {"as_of": "2013-10-10"}):
         one, other = (load(week, sort=sort, **options)[0] for sort in (False, True))

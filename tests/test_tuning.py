@@ -106,6 +106,7 @@ def test_score_is_the_rmse_of_the_mean_when_no_split_is_allowed(data, folds):
         assert value == pytest.approx(np.sqrt(np.mean((y[valid] - y[train].mean()) ** 2)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_search_finds_more_leaves_and_repeats_itself(data, folds, tmp_path):
     first = tune(*data, folds, tmp_path / "a.log", n_trials=12)
     second = tune(*data, folds, tmp_path / "b.log", n_trials=12)
@@ -146,6 +147,7 @@ def test_hopeless_trial_is_pruned_after_its_first_fold(data, folds, path, monkey
     assert frame["state"].eq("complete").sum() >= 4
 
 
+@pytest.mark.slow
 def test_timeout_ends_the_search_with_at_least_one_complete_trial(data, folds, path):
     study = tune(*data, folds, path, n_trials=10_000, timeout_s=0.3)
     assert 1 <= len(study.trials) < 10_000
@@ -164,6 +166,7 @@ def test_progress_names_place_best_and_time_and_keeps_its_rate(data, folds, path
     assert len(lines) == 3
 
 
+@pytest.mark.slow
 def test_rescale_lowers_the_rate_and_keeps_the_best_parameters(data, folds, path):
     study = tune(*data, folds, path, n_trials=5)
     params, rmse = tuning.rescale(study, *data, folds, learning_rate=0.05)
@@ -233,6 +236,7 @@ def test_search_killed_at_any_place_continues_as_if_never_interrupted(data, fold
         assert time.monotonic() - began < 20, "waited for the lock of a dead process"
 
 
+@pytest.mark.slow
 def test_search_of_more_trials_begins_with_those_of_fewer(data, folds, path):
     fewer = done(tune(*data, folds, path, n_trials=15, n_workers=2))
     more = done(tune(*data, folds, path, n_trials=24, n_workers=2))
@@ -240,6 +244,7 @@ def test_search_of_more_trials_begins_with_those_of_fewer(data, folds, path):
     assert more == done(tune(*data, folds, path.with_name("more.log"), n_trials=24))
 
 
+@pytest.mark.slow
 def test_search_that_ran_out_of_time_has_the_first_trials_of_one_that_did_not(data, folds, path):
     timed = done(tune(*data, folds, path, n_trials=10_000, timeout_s=0.3, n_workers=2))
     untimed = tune(*data, folds, path.with_name("untimed.log"), n_trials=len(timed))

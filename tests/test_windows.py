@@ -55,6 +55,7 @@ def naive_ends(days: list[int], length: int, complete: list[bool]) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.sampled_from([True, True, False]))),

@@ -188,6 +188,7 @@ def test_stage_that_was_not_executed_gets_what_the_run_knows_of_its_parameters(o
     assert "Not finished in the run: 03_tune, 04_train" in note
 
 
+@pytest.mark.slow
 def test_notebook_that_has_changed_since_is_named_with_its_parameters(outputs, tmp_path):
     make_run()
     note = sources(open_stage("power/r1", "02_features", tmp_path))[0]
