@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from itertools import pairwise
 
 from lib.ground.files import ROOT
 from lib.lakehouse import bronze, gold, landing, lines, silver, tables
@@ -496,3 +497,17 @@ def test_silver_goes_back_with_bronze(lake):
     lake.table("power.bronze").manage_snapshots().rollback_to_snapshot(at).commit()
     lake.run([POWER])
     assert lake.content([POWER]) == before
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), max_size=9), most=st.integers(1, 12), n_most=st.integers(0, 3)
+)
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+def test_portions_are_all_items_in_order_and_as_large_as_may_be(sizes, most, n_most):
+    found = list(tables.portions(enumerate(sizes), most, n_most))
+    assert [k for part in found for k in part] == list(range(len(sizes)))
+    for part in found:
+        assert len(part) == 1 or sum(sizes[k] for k in part) <= most
+        assert not n_most or len(part) <= n_most
+    for part, (first, *_) in pairwise(found):
+        assert len(part) == n_most or sum(sizes[k] for k in [*part, first]) > most

@@ -4,7 +4,7 @@ Each table says which snapshot of what it was made from it holds, and only the d
 have changed since are made anew. A run that ends in between is made good by the next one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -192,26 +192,14 @@ def update(catalog: "Catalog", gold: Gold, zone: str) -> dict[str, int]:
     days = stale_days(table, source, at)
     if days:
         with tables.draft(table) as branch:
-            for some in _portions(days, tables.rows_by_day(source, at)):
+            n_rows = tables.rows_by_day(source, at)
+            sizes = ((day, n_rows.get(day, 0)) for day in days)
+            for some in tables.portions(sizes, MOST_ROWS, MOST_DAYS):
                 where = tables.days_in("day", some)
                 made = gold.make(tables.scan(source, where, at=at), zone)
                 tables.replace(table, branch, made, where, {SOURCE: str(at)})
             _audit(table, branch, gold)
     return {"days": len(days), "rows": tables.count(table, "main")}
-
-
-def _portions(days: Sequence[date], sizes: Mapping[date, int]) -> Iterator[list[date]]:
-    """Yield days in parts whose rows can be held at once; one day at least."""
-    part: list[date] = []
-    n_rows = 0
-    for day in days:
-        if part and (len(part) == MOST_DAYS or n_rows + sizes.get(day, 0) > MOST_ROWS):
-            yield part
-            part, n_rows = [], 0
-        part.append(day)
-        n_rows += sizes.get(day, 0)
-    if part:
-        yield part
 
 
 def stale_days(table: "Table", source: "Table", at: int | None) -> list[date]:

@@ -7,7 +7,7 @@ line is accounted for: it is a header, blank, refused, of a replaced file, a dup
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -132,7 +132,9 @@ def update(
     state = versions(landed)
     new = state.join(known, on="digest", how="anti")["digest"].to_list()
     gone = known.join(state, on="digest", how="anti")  # bronze was taken back
-    portions = _portions(landed, new)
+    counted = landed.group_by("digest").agg(pl.col("lines").max()).fill_null(MOST_LINES)
+    n_lines = dict(counted.iter_rows())
+    portions = list(tables.portions(((one, n_lines[one]) for one in new), MOST_LINES))
     stats, later = _check_new(
         lines, quarantine, feed, zone, landed, portions, gone["digest"].to_list(), max_refused
     )
@@ -246,20 +248,6 @@ def _put_together(stats: Sequence[pl.DataFrame], digests: Sequence[str]) -> pl.D
     return whole.with_columns(counts, pl.col("days").fill_null(pl.lit([], pl.List(pl.Date))))
 
 
-def _portions(landed: pl.DataFrame, digests: Sequence[str]) -> list[list[str]]:
-    """Return digests in parts that are small enough to be held at once; one file at least."""
-    sizes = dict(landed.group_by("digest").agg(pl.col("lines").max()).fill_null(MOST_LINES).rows())
-    parts: list[list[str]] = []
-    n_lines = 0
-    for digest in digests:
-        n_lines += sizes[digest]
-        if not parts or n_lines > MOST_LINES:
-            parts.append([])
-            n_lines = sizes[digest]
-        parts[-1].append(digest)
-    return parts
-
-
 def _make_days(
     lines: "Table",
     silver: "Table",
@@ -279,7 +267,10 @@ def _make_days(
     gone = sorted(set(days) - set(per_day["days"]))
     others = held = _lines_in(silver)
     with tables.draft(silver) as branch:
-        for part, digests in _parts_of_days(per_day, gone):
+        sizes = [(day, 0) for day in gone] + list(per_day.select("days", "rows").iter_rows())
+        for part in tables.portions(sizes, MOST_LINES):
+            of_part = per_day.filter(pl.col("days").is_in(part))["digest"]
+            digests = sorted(set(of_part.explode(empty_as_null=False)))
             rows = [
                 parse(some, feed, zone)
                 .filter(pl.col("ts").is_not_null() & pl.col("day").is_in(part))
@@ -305,22 +296,6 @@ def _lines_in(silver: "Table") -> int:
     now = silver.current_snapshot()
     known = now.summary.additional_properties.get(LINES) if now else None
     return int(known) if known else tables.total(silver, "lines")
-
-
-def _parts_of_days(
-    per_day: pl.DataFrame, gone: Sequence[date]
-) -> Iterator[tuple[list[date], list[str]]]:
-    """Yield days with the digests that have rows on them, as many as can be held at once."""
-    part, digests, n_rows = list(gone), set(), 0
-    for day, some, rows in per_day.iter_rows():
-        if digests and n_rows + rows > MOST_LINES:
-            yield part, sorted(digests)
-            part, digests, n_rows = [], set(), 0
-        part.append(day)
-        digests |= set(some)
-        n_rows += rows
-    if part:
-        yield part, sorted(digests)
 
 
 def once_each(rows: pl.DataFrame, state: pl.DataFrame, feed: Feed) -> pl.DataFrame:

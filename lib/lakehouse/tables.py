@@ -9,10 +9,10 @@ branch to look at.
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 import pyarrow as arrow
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 DRAFT = "draft-"
+Item = TypeVar("Item")
 TIME = arrow.timestamp("us", "UTC")
 EPOCH = date(1970, 1, 1)
 TRIES = 20  # other writers of other branches move the table's metadata, too
@@ -233,6 +234,29 @@ def count(table: "Table", branch: str) -> int:
     """Return the number of rows at the end of a branch, by what the table says of its files."""
     at = head(table, branch)
     return 0 if at is None else table.scan(snapshot_id=at).count()
+
+
+def portions(sizes: Iterable[tuple[Item, int]], most: int, n_most: int = 0) -> Iterator[list[Item]]:
+    """Yield items, each given with its rows, as many as can be held at once; one at least.
+
+    Parameters
+    ----------
+    sizes : iterable of (item, int)
+    most : int
+        Rows.
+    n_most : int, default 0
+        Items; any number if 0.
+    """
+    part: list[Item] = []
+    n_rows = 0
+    for item, size in sizes:
+        if part and (n_rows + size > most or len(part) == n_most):
+            yield part
+            part, n_rows = [], 0
+        part.append(item)
+        n_rows += size
+    if part:
+        yield part
 
 
 def total(
