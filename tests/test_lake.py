@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lake_files import BEGIN, HEADER, HOUR, Lake, readings, trades
+from pyarrow import parquet
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.types import FloatType, IntegerType
@@ -99,6 +100,25 @@ def test_lines_are_the_file_again_however_they_end_and_wherever_blocks_are_cut(s
     if size == 64:
         assert found == re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", text)
     assert all(re.fullmatch(r"[^\r\n]*(?:\r\n|\r|\n)?", line) for line in found)
+
+
+def test_lines_of_a_small_file_hold_no_more_than_it_has():
+    (lines,) = bronze._lines(BytesIO(b"a\nb\n"))
+    assert lines.buffers()[2].size == 4
+
+
+def test_of_files_that_have_come_at_once_only_the_wanted_are_read(lake, monkeypatch):
+    monkeypatch.setattr(bronze, "GROUP_ROWS", 1)
+    for day in range(1, 4):
+        lake.land(f"power/{day}.txt", readings(day, HOUR, day), hour=day)
+    found = bronze.take_in(lake.catalog, POWER, landing.landed(str(lake.zone), POWER))
+    table, read, real = lake.table("power.bronze"), [], parquet.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        parquet.ParquetFile, "read_row_group", lambda *given: read.append(given) or real(*given)
+    )
+    wanted = found.filter(pl.col("file") == "2.txt")["digest"].to_list()
+    rows = pl.concat(lines.read_lines(table, bronze.landings(table), wanted))
+    assert len(rows) == 61 and len(read) == 2, "once for the header"
 
 
 ODD = ["2013-10-07 09:30:00", "2013-10-07 09:30:00.25", "2013-10-07", "2013-10-07T09:30:00"]

@@ -8,9 +8,11 @@ all. Files flow through in batches: memory does not grow with them.
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -41,11 +43,13 @@ LANDING = ("file", "digest", "written", "arrived")
 BLOCK_BYTES, PAGE_BYTES = 1 << 19, 1 << 16  # which the processor's caches hold
 BATCH_ROWS, GROUP_ROWS, FILE_ROWS = 1 << 14, 1 << 18, 1 << 23
 N_THREADS = 2
+ENCODINGS = {"written": "PLAIN", "arrived": "PLAIN", "line": "DELTA_BINARY_PACKED", "text": "PLAIN"}
 COARSEST_CLOCK = timedelta(seconds=3)
 SHARED, TIME = arrow.dictionary(arrow.int32(), arrow.string()), arrow.timestamp("us", "UTC")
 KINDS = {"file": SHARED, "digest": SHARED, "written": TIME, "arrived": TIME}
 KINDS |= {"line": arrow.int64(), "text": arrow.string()}
 SCHEMA = arrow.schema([arrow.field(*one, nullable=False) for one in KINDS.items()])
+Part = tuple[tuple, int, arrow.Array]  # what is the same for lines, the first's number, the lines
 
 
 def open_bronze(catalog: "Catalog", feed: Feed) -> "Table":
@@ -90,7 +94,7 @@ def take_in(catalog: "Catalog", feed: Feed, files: Sequence[Landed]) -> pl.DataF
     found: list[tuple[str, str, int]] = []
     if new:
         with tables.draft(table) as branch:
-            places = _write(table, _batches(new, digests, arrived, found))
+            places = _write(table, _parts(new, digests, arrived, found))
             places += _write_groups(table, iter([_landing(new, arrived, found)]))
             table.add_files(places, branch=branch, check_duplicate_files=False)
             n_before = tables.count(table, "main")
@@ -120,12 +124,12 @@ def _settled(known: pl.DataFrame) -> set[tuple[str, datetime]]:
     return set(known.filter(is_settled).select("file", "written").iter_rows())
 
 
-def _batches(
+def _parts(
     files: Sequence[tuple[Landed, str]],
     digests: set[str],
     arrived: datetime,
     found: list[tuple[str, str, int]],
-) -> Iterator[arrow.RecordBatch]:
+) -> Iterator[Part]:
     """Yield the lines of new files, and note in `found` how many each has."""
     for one, digest in files:
         facts = (one.name, digest, one.written, arrived)
@@ -134,7 +138,7 @@ def _batches(
             digests.add(digest)
             with one.open() as stream:
                 for lines in _lines(stream):
-                    yield _rows(facts, n_lines + 1, lines)
+                    yield facts, n_lines + 1, lines
                     n_lines += len(lines)
         found.append((one.name, digest, n_lines))
 
@@ -143,71 +147,93 @@ def _landing(
     files: Sequence[tuple[Landed, str]], arrived: datetime, found: Sequence[tuple[str, str, int]]
 ) -> arrow.Table:
     """Return the rows which say that files have landed; in a file of their own they cost little."""
-    rows = [
-        _rows((one.name, digest, one.written, arrived), 0, arrow.array([f"{n_lines} lines"]))
+    return _group(
+        ((one.name, digest, one.written, arrived), 0, arrow.array([f"{n_lines} lines"]))
         for (one, digest), (*_, n_lines) in zip(files, found, strict=True)
-    ]
-    return arrow.Table.from_batches(rows).unify_dictionaries()
+    )
 
 
 def _lines(stream: BinaryIO) -> Iterator[arrow.Array]:
     """Yield the lines of a file, each with its end; one that is longer than a block is cut."""
-    is_end, rest = np.empty(2 * BLOCK_BYTES, np.bool_), b""
-    while read := stream.read(BLOCK_BYTES):
-        block = rest + read
-        cut = block.rfind(b"\n") + 1 or block.rfind(b"\r", 0, -1) + 1
-        if not cut and len(block) >= BLOCK_BYTES:
-            cut = len(block)
-        if cut:
-            yield _split(block[:cut], is_end)
-        rest = block[cut:]
-    if rest:
-        yield _split(rest, is_end)
+    is_end, rest = np.empty(2 * BLOCK_BYTES, np.bool_), memoryview(b"")
+    while True:
+        block = bytearray(len(rest) + BLOCK_BYTES)
+        block[: len(rest)] = rest
+        n_read = stream.readinto(memoryview(block)[len(rest) :])
+        if n_read < BLOCK_BYTES:  # many small files are held at once
+            block = block[: len(rest) + n_read]
+        if not block:
+            return
+        ends = _ends(block, is_end[: len(block)])
+        if not n_read or (not len(ends) and len(block) >= BLOCK_BYTES):
+            ends = np.union1d(ends, len(block))
+        if len(ends):
+            yield _split(block, ends)
+        rest = memoryview(block)[ends[-1] if len(ends) else 0 :]
 
 
-def _split(block: bytes, is_end: np.ndarray) -> arrow.Array:
-    """Return the lines of a block, which are not copied; bytes that are no UTF-8 are in hex.
+def _ends(block: bytes | bytearray, is_end: np.ndarray) -> np.ndarray:
+    """Return where the lines of a block end, but for a carriage return that is its last byte.
 
     Parameters
     ----------
-    block : bytes
+    block : bytes or bytearray
     is_end : numpy.ndarray of bool
         What is held meanwhile: memory that is used again costs a third.
     """
-    if not block.isascii():
-        block = block.decode("utf-8", "backslashreplace").encode()
     marks = np.frombuffer(block, np.uint8)
-    if len(marks) > len(is_end):
-        is_end = np.empty(len(marks), np.bool_)
-    ends = np.flatnonzero(np.equal(marks, ord("\n"), out=is_end[: len(marks)])) + 1
+    ends = np.flatnonzero(np.equal(marks, ord("\n"), out=is_end)) + 1
     if b"\r" in block:  # an end of its own where no line feed follows
         alone = (marks[:-1] == ord("\r")) & (marks[1:] != ord("\n"))
         ends = np.union1d(ends, np.flatnonzero(alone) + 1)
-    if not len(ends) or ends[-1] != len(block):
-        ends = np.append(ends, len(block))
+    return ends
+
+
+def _split(block: bytearray, ends: np.ndarray) -> arrow.Array:
+    """Return the lines of a block, which are not copied; bytes that are no UTF-8 are in hex."""
+    if not block.isascii():
+        block = block[: ends[-1]].decode("utf-8", "backslashreplace").encode()
+        ends = np.union1d(_ends(block, np.empty(len(block), np.bool_)), len(block))
     offsets = np.zeros(len(ends) + 1, np.int32)
     offsets[1:] = ends
     buffers = [None, arrow.py_buffer(offsets), arrow.py_buffer(block)]
     return arrow.Array.from_buffers(arrow.string(), len(ends), buffers)
 
 
-def _rows(facts: tuple, first_line: int, lines: arrow.Array) -> arrow.RecordBatch:
-    """Return lines with what is the same for all, of which texts are held once."""
-    file, digest, *times = facts
-    n_rows = len(lines)
-    zeros = arrow.array(np.zeros(n_rows, np.int32))
-    columns = [arrow.DictionaryArray.from_arrays(zeros, [text]) for text in (file, digest)]
-    columns += [arrow.repeat(arrow.scalar(time, TIME), n_rows) for time in times]
-    columns += [arrow.array(np.arange(first_line, first_line + n_rows)), lines]
-    return arrow.record_batch(columns, SCHEMA)
+def _groups(parts: Iterator[Part]) -> Iterator[arrow.Table]:
+    """Put lines together until there are enough for a group of a Parquet file."""
+    held: list[Part] = []
+    n_rows = 0
+    for part in parts:
+        held.append(part)
+        n_rows += len(part[-1])
+        if n_rows >= GROUP_ROWS:
+            yield _group(held)
+            held, n_rows = [], 0
+    if held:
+        yield _group(held)
 
 
-def _write(table: "Table", batches: Iterator[arrow.RecordBatch]) -> list[str]:
+def _group(parts: Iterable[Part]) -> arrow.Table:
+    """Return lines with what is the same for all of a file, of which texts are held once."""
+    found = []
+    for (file, digest, *times), some in groupby(parts, itemgetter(0)):
+        _, firsts, texts = zip(*some, strict=True)
+        lines = arrow.chunked_array(texts)
+        zeros = arrow.array(np.zeros(len(lines), np.int32))
+        columns = [arrow.DictionaryArray.from_arrays(zeros, [text]) for text in (file, digest)]
+        columns += [arrow.repeat(arrow.scalar(time, TIME), len(lines)) for time in times]
+        columns += [arrow.array(np.arange(firsts[0], firsts[0] + len(lines))), lines]
+        found.append(arrow.table(columns, schema=SCHEMA))
+    return arrow.concat_tables(found).unify_dictionaries()
+
+
+def _write(table: "Table", parts: Iterator[Part]) -> list[str]:
     """Write rows to Parquet files beside those of the table, and return where they are.
 
     Arrow encodes without Python's lock, so that each thread keeps a core busy.
     """
-    groups, lock = _groups(batches), Lock()
+    groups, lock = _groups(parts), Lock()
 
     def taken() -> Iterator[arrow.Table]:
         while True:
@@ -234,9 +260,9 @@ def _write_groups(table: "Table", groups: Iterator[arrow.Table]) -> list[str]:
                 stream,
                 SCHEMA,
                 compression="lz4",
-                use_dictionary=list(LANDING),
-                column_encoding={"line": "DELTA_BINARY_PACKED", "text": "PLAIN"},
-                write_statistics=[*LANDING, "line"],
+                use_dictionary=["file", "digest"],
+                column_encoding=ENCODINGS,
+                write_statistics=["written", "arrived", "line"],
                 store_schema=False,
                 data_page_size=PAGE_BYTES,
                 write_batch_size=BATCH_ROWS,
@@ -247,17 +273,3 @@ def _write_groups(table: "Table", groups: Iterator[arrow.Table]) -> list[str]:
                 n_rows += len(group)
                 group = next(groups, None) if n_rows < FILE_ROWS else None
     return places
-
-
-def _groups(batches: Iterator[arrow.RecordBatch]) -> Iterator[arrow.Table]:
-    """Put batches together until there are enough rows for a group of a Parquet file."""
-    held: list[arrow.RecordBatch] = []
-    n_rows = 0
-    for batch in batches:
-        held.append(batch)
-        n_rows += len(batch)
-        if n_rows >= GROUP_ROWS:
-            yield arrow.Table.from_batches(held).unify_dictionaries()
-            held, n_rows = [], 0
-    if held:
-        yield arrow.Table.from_batches(held).unify_dictionaries()

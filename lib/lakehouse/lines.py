@@ -1,7 +1,6 @@
 """Lines of bronze: what each holds, or why it is refused."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lib.lakehouse import tables
@@ -32,8 +31,8 @@ def read_lines(
     ----------
     lines : pyiceberg.table.Table
     landed : polars.DataFrame
-        From `lib.lakehouse.bronze.landings`. When a file arrived says where its lines are:
-        digests are of any order, and so tell nothing of a part of the table.
+        From `lib.lakehouse.bronze.landings`. When a file was written, and arrived, says where its
+        lines are: digests are of any order, and so tell nothing of a part of the table.
     digests : sequence of str
 
     Yields
@@ -42,16 +41,16 @@ def read_lines(
         ``file`` and ``digest`` (categorical), ``line``, ``text`` with its end, and ``header``, the
         first line of its file.
     """
-    arrived = landed.filter(pl.col("digest").is_in(list(digests)))["arrived"].unique().to_list()
-    heads = _read(lines, arrived, digests, is_head=True)
+    landed = landed.filter(pl.col("digest").is_in(list(digests)))
+    heads = _read(lines, landed, digests, is_head=True)
     heads = [some.select("digest", header=HEADER) for some in heads]
-    for some in _read(lines, arrived, digests):
+    for some in _read(lines, landed, digests):
         for part in some.iter_slices(SLICE_LINES):
             yield part.join(pl.concat(heads), on="digest", how="left", maintain_order="left")
 
 
 def _read(
-    lines: "Table", arrived: Sequence[datetime], digests: Sequence[str], *, is_head: bool = False
+    lines: "Table", landed: pl.DataFrame, digests: Sequence[str], *, is_head: bool = False
 ) -> Iterator[pl.DataFrame]:
     """Yield the lines of some files, or the first of each, by the groups of Parquet's files.
 
@@ -59,7 +58,8 @@ def _read(
     """
     is_wanted = pl.col("digest").cast(pl.String).is_in(list(digests))
     is_wanted &= pl.col("line") == 1 if is_head else pl.col("line") > 0
-    where = And(tables.days_in("arrived", arrived), GreaterThan("line", 0))
+    times = {name: landed[name].unique().to_list() for name in ("written", "arrived")}
+    where = And(tables.days_in("arrived", times["arrived"]), GreaterThan("line", 0))
     for task in lines.scan(where).plan_files():
         if task.delete_files:
             raise ValueError(
@@ -70,9 +70,7 @@ def _read(
             file = parquet.ParquetFile(stream, read_dictionary=["file", "digest"])
             for k in range(file.num_row_groups):
                 limits = _limits(file.metadata.row_group(k))
-                near = _any_in(arrived, limits.get("arrived")) and _any_in(
-                    digests, limits.get("digest")
-                )
+                near = all(_any_in(some, limits.get(name)) for name, some in times.items())
                 if near and (not is_head or limits.get("line", (0,))[0] <= 1):
                     yield pl.from_arrow(file.read_row_group(k, NAMES)).filter(is_wanted)
 

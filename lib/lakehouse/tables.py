@@ -37,7 +37,8 @@ TRIES = 20  # other writers of other branches move the table's metadata, too
 PROPERTIES = {"write.metadata.delete-after-commit.enabled": "true"}
 PROPERTIES |= {"write.metadata.previous-versions-max": "20"}
 PROPERTIES |= {"write.parquet.compression-codec": "zstd", "write.parquet.compression-level": "1"}
-PROPERTIES["write.metadata.metrics.column.text"] = "none"  # lines are never looked for by content
+UNORDERED = ("file", "digest", "text")  # whose least and largest values tell nothing
+PROPERTIES |= {f"write.metadata.metrics.column.{name}": "none" for name in UNORDERED}
 
 
 class Overtaken(ValueError):
