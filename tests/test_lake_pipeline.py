@@ -1,5 +1,6 @@
 """The lake as others see it: its sample, its catalog, its tables as sources, and as they were."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 from lib.catalogs import load_table, open_catalog, snapshot_of
@@ -7,11 +8,13 @@ from lib.commands.reproduce import pinned
 from lib.lakehouse import gold, silver, tables
 from lib.lakehouse.changes import changes, pruned
 from lib.lakehouse.feeds import POWER, TICK
+from lib.lakehouse.plots import plot_changes
 from lib.once import data
 from lib.pipelines import lakehouse
 from lib.power.load import load_power
 from lib.power.look import look_at_power
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -117,6 +120,19 @@ def test_run_of_a_moment_takes_nothing_in(lake):
     assert arrived.empty
     _, arrived = lakehouse.take_in(None, options)
     assert arrived["file"].to_list() == ["1.txt"]
+
+
+@pytest.mark.parametrize("n_days", [3, 120])
+def test_days_below_the_changes_can_be_read_where_two_plots_share_a_page(n_days):
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), dpi=80, layout="constrained")
+    days = pd.date_range("2007-02-15", periods=n_days).date
+    changed = pd.DataFrame({"day": days, "added": 9, "corrected": 0, "removed": 0})
+    ax = plot_changes(changed, ax=axes[1])
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+    plt.close(figure)
+    assert len(boxes) > 2
+    assert all(one.x1 < following.x0 for one, following in pairwise(boxes))
 
 
 def test_folder_that_is_no_landing_zone_is_refused(lake, tmp_path):

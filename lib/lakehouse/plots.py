@@ -1,6 +1,6 @@
 """Figures of the lake: when files were written, what was refused, what has changed."""
 
-from lib.plots import COLOURS, new_axes
+from lib.plots import COLOURS, date_axis, new_axes
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def plot_arrivals(landed: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         times = np.sort(rows["written"].to_numpy())
         ax.step(times, 1 + np.arange(len(times)), where="post", color=colour, label=feed)
     ax.set(xlabel="written (UTC)", ylabel="files (number)")
-    ax.tick_params(axis="x", labelrotation=20)
+    date_axis(ax)
     if len(landed):
         ax.legend(fontsize="small")
     return ax
@@ -78,8 +78,8 @@ def plot_changes(changed: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         some = changed[kind].to_numpy() > 0
         ax.plot(days[some], changed[kind][some], marker, color=colour, markersize=4, label=kind)
     ax.set(xlabel="day", ylabel="rows (number)")
-    ax.tick_params(axis="x", labelrotation=20)
     if kinds:
+        date_axis(ax)
         ax.set_yscale("symlog")
         ax.legend(fontsize="small")
     else:
