@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -150,6 +151,34 @@ def test_airflow_works_in_a_folder_that_was_moved_and_not_in_the_old_one(tmp_pat
         check=True,
     ).stdout.split()
     assert said == [f"{home}/logs", f"sqlite:///{home}/airflow.db", f"{home}/logs/dag_processor"]
+
+
+def test_databases_are_made_at_the_same_time_and_once(monkeypatch, tmp_path):
+    both, asked = threading.Barrier(2), []
+
+    def make(_, *arguments):
+        both.wait(10)  # as long as one is made after the other, nobody comes
+        asked.append(arguments[0])
+        (tmp_path / "mlflow.db").touch()
+
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(services, "_ask", make)
+    services.prepare()
+    services.prepare()
+    assert sorted(asked) == ["-c", "-m"] and (tmp_path / ".airflow" / "ready").exists()
+
+
+def test_databases_that_could_not_be_made_are_made_the_next_time(monkeypatch, tmp_path):
+    def fail(*_):
+        raise RuntimeError("no space left")
+
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(services, "_ask", fail)
+    with pytest.raises(RuntimeError, match="no space left"):
+        services.prepare()
+    assert not (tmp_path / ".airflow" / "ready").exists()
 
 
 def test_password_is_made_once_and_can_be_read_by_its_user_only(monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from lib.ground.console import say
 from lib.ground.files import ROOT, state_dir
 from lib.machine import provisioner
 from lib.pages import links
-from lib.tracking import artifact_root, open_client, tracking_uri
+from lib.tracking import artifact_root, tracking_uri
 
 import psutil
 
@@ -148,23 +149,29 @@ def prepare() -> None:
     """Make the databases of Airflow and MLflow, once; a second call returns at once."""
     done = state_dir() / ".airflow" / "ready"
     uri = tracking_uri()
-    if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
-        open_client()
+    with ThreadPoolExecutor() as pool:  # each makes one in a process of its own
+        making = []
+        if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
+            code = "from lib import tracking; tracking.open_client()"
+            making += [pool.submit(_ask, "MLflow could not make its database", "-c", code)]
+        if not done.exists():
+            making += [pool.submit(migrate)]
+        for one in making:
+            one.result()
     if not done.exists():
-        migrate()
         done.parent.mkdir(parents=True, exist_ok=True)
         done.touch()
 
 
 def migrate() -> None:
     """Make Airflow's database, or bring it to the version that is installed."""
-    _ask("Airflow could not make its database", "airflow", "db", "migrate")
+    _ask("Airflow could not make its database", "-m", "airflow", "db", "migrate")
 
 
-def _ask(failure: str, *module: str) -> str:
-    """Run a module of this Python to its end, with Airflow's settings; return what it prints."""
+def _ask(failure: str, *arguments: str) -> str:
+    """Run this Python to its end, with Airflow's settings; return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", *module],
+        [sys.executable, *arguments],
         env={**os.environ, **airflow_settings()},
         cwd=ROOT,
         capture_output=True,
@@ -395,7 +402,7 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
         prepare()
         scheduling.forget_past_times()
         if scheduling.ghosts():  # a scheduler would wait for runs without a process
-            said = _ask("Runs without a process could not be closed", "lib.dag.scheduling")
+            said = _ask("Runs without a process could not be closed", "-m", "lib.dag.scheduling")
             for line in said.splitlines():
                 if line.startswith("closed "):
                     say(line)

@@ -1,0 +1,170 @@
+"""Pipelines made side by side: one account after another, faults, interrupts, nothing left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from lib.commands import abreast
+from lib.ground.files import ROOT
+
+import psutil
+import pytest
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from lib.commands import abreast
+
+def work(name, console):
+    Path(sys.argv[1]).write_text(str(os.getpid()))
+    time.sleep(60)
+
+abreast.work_on(["a"], work, sys.stdout, {"a": Path(os.devnull)}, 2)
+"""
+TWO = """
+import sys
+from lib.commands import pipelines
+
+sys.exit(pipelines.run(["toy", "toy_map"], '{"n": 3}'))
+"""
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def go(tmp_path):
+    """Work on names, two at once; return the answers and what a console shows."""
+
+    def call(names, work):
+        path = tmp_path / "console"
+        logs = {name: tmp_path / f"{name}.log" for name in names}
+        with path.open("w") as console:
+            answers = abreast.work_on(list(names), work, console, logs, 2)
+        return answers, path.read_text()
+
+    return call
+
+
+def test_two_at_once_are_told_of_one_after_another(go, tmp_path):
+    def work(name, console):
+        console.write(f"{name} begins ")
+        console.flush()
+        os.write(1, f"{name} beside\n".encode())
+        (tmp_path / f"{name} has begun").touch()
+        if name == "a":
+            wait_for((tmp_path / "b has begun").exists)
+        console.write("and énds\n")
+        return name.upper()
+
+    answers, text = go("abc", work)
+    assert answers == {"a": "A", "b": "B", "c": "C"} and [*answers] == ["a", "b", "c"]
+    assert text == "".join(f"{name} begins and énds\n" for name in "abc")
+    assert (tmp_path / "b.log").read_text() == "b beside\n"
+
+
+def test_first_is_shown_as_it_goes_on(go, tmp_path):
+    def work(name, console):
+        console.write("begun")
+        console.flush()
+        wait_for(lambda: "begun" in (tmp_path / "console").read_text())
+        return "passed"
+
+    assert go("a", work)[0] == {"a": "passed"}
+
+
+def test_error_ends_what_has_not_begun(go, tmp_path):
+    def work(name, _):
+        (tmp_path / name).touch()
+        if name == "a":
+            raise ValueError("as it is")
+        wait_for(lambda: (tmp_path / "a").exists())
+        time.sleep(0.3)
+        (tmp_path / f"{name} ended").touch()
+        return "passed"
+
+    with pytest.raises(ValueError, match="as it is"):
+        go("abc", work)
+    assert (tmp_path / "b ended").exists() and not (tmp_path / "c").exists()
+
+
+def test_process_that_is_killed_is_lost_and_the_others_go_on(go):
+    def work(name, _):
+        if name == "a":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "passed"
+
+    assert go("ab", work)[0] == {"a": abreast.LOST, "b": "passed"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_ends_those_that_have_begun(go, tmp_path, number):
+    def work(name, console):
+        came = []
+        (tmp_path / name).touch()
+        time.sleep(0.3 if name == "b" else 0)  # a signal may come too early
+        signal.signal(signal.SIGINT, lambda *_: came.append(1))
+        wait_for(lambda: came)
+        console.write(f"{name} stopped\n")
+        return "cancelled"
+
+    def interrupt():
+        wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
+        os.kill(os.getpid(), number)
+
+    thread, before = threading.Thread(target=interrupt), signal.getsignal(number)
+    thread.start()
+    answers, text = go("abc", work)
+    thread.join()
+    assert answers == {"a": "cancelled", "b": "cancelled"} and not (tmp_path / "c").exists()
+    assert text == "a stopped\nb stopped\n" and signal.getsignal(number) == before
+
+
+def test_process_ends_with_its_parent(tmp_path):
+    place = tmp_path / "pid"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(place)], cwd=ROOT)
+    wait_for(lambda: place.exists() and place.read_text())
+    pid = int(place.read_text())
+    assert os.getsid(pid) == pid != os.getsid(holder.pid), "the terminal's signals reach it"
+    holder.kill()
+    holder.wait()
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+
+
+def test_as_many_at_once_as_there_are_processors_and_memory(monkeypatch):
+    def most(processors, gigabytes):
+        memory = type("Memory", (), {"available": gigabytes * 2**30})
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+        return abreast.most_at_once()
+
+    assert [most(2, 64), most(8, 7), most(8, 1), most(1, 64)] == [2, 2, 1, 1]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert most(8, 64) == 1
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(300)
+def test_pipelines_side_by_side_end_as_they_would_alone(place):
+    judge = place / "notebooks" / "toy" / "02_judge.ipynb"
+    text = judge.read_text()
+    judge.write_text(text.replace("min_largest: float = 0.0", "min_largest: float = 100.0"))
+    done = subprocess.run([sys.executable, "-c", TWO], cwd=ROOT, capture_output=True, text=True)
+    judge.write_text(text)
+    said = done.stdout
+    assert done.returncode == 1, said + done.stderr
+    first, second = said.split("toy_map  source sample\n")
+    assert first.startswith("toy  source sample\n  01_load ")
+    assert "02_judge       FAILED" in first and "the largest number is too small" in first
+    assert second.count(" ok ") == 10 and "1 of 2 passed in " in second
+    log = Path(second.split("failed: toy; Airflow's log: ")[1].split("\n")[0])
+    assert log.name.endswith("-toy.log") and "too small" in log.read_text()
+    assert log.with_name(log.name.replace("-toy.log", "-toy_map.log")).exists()
