@@ -15,13 +15,19 @@ PACKAGES = (
     "lib.machine.engine",
     "lib.tracking",
     "mlflow",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracing.processor.base_mlflow",
     "lib.pages.notebook",
     "lib.pages.publish",
+    "black",  # by papermill, once it writes parameters
+    "ipykernel.kernelspec",  # by Jupyter, once it looks for a kernel
+    "IPython.paths",
 )
 
 
-def load() -> None:
-    """Import the packages, and forget this project's own modules."""
+def import_packages() -> None:
+    """Import the packages, and begin no thread that a fork would lack."""
     from lib.machine.session import import_papermill
     from lib.machine.warm import put_off_polars
 
@@ -29,6 +35,11 @@ def load() -> None:
     put_off_polars()  # which MLflow imports, and which begins a thread; no task uses it
     for name in PACKAGES:
         importlib.import_module(name)
+
+
+def load() -> None:
+    """Import the packages, and forget this project's own modules."""
+    import_packages()
     for name in [name for name in sys.modules if name.partition(".")[0] == "lib"]:
         del sys.modules[name]
 
