@@ -64,12 +64,17 @@ def artifact_root() -> str:
     return str(outputs_dir() / ".mlflow")
 
 
-def open_client() -> "MlflowClient":
-    """Return a client of the tracking server and registry, whose database is ready to use."""
+def settle() -> None:
+    """Set what MLflow reads from the environment, as `open_client` does."""
     os.environ.setdefault("MLFLOW_ENABLE_TELEMETRY", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it asks for it
     os.environ[ARTIFACT_ROOT] = artifact_root()
+
+
+def open_client() -> "MlflowClient":
+    """Return a client of the tracking server and registry, whose database is ready to use."""
+    settle()
     import mlflow
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)

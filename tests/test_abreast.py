@@ -6,10 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from unittest.mock import patch
 
-from lib.commands import abreast
+from lib.commands import abreast, pipelines, services
+from lib.dag import dagrun, lean, preloaded, scheduling
+from lib.dag.account import Account
+from lib.ground import aside
 from lib.ground.files import ROOT
+from lib.machine import provisioner
 
 import psutil
 import pytest
@@ -24,12 +30,6 @@ def work(name, console):
     time.sleep(60)
 
 abreast.work_on(["a"], work, sys.stdout, {"a": Path(os.devnull)}, 2)
-"""
-TWO = """
-import sys
-from lib.commands import pipelines
-
-sys.exit(pipelines.run(["toy", "toy_map"], '{"n": 3}'))
 """
 
 
@@ -151,20 +151,63 @@ def test_as_many_at_once_as_there_are_processors_and_memory(monkeypatch):
     assert most(8, 64) == 1
 
 
-@pytest.mark.kernel
-@pytest.mark.timeout(300)
-def test_pipelines_side_by_side_end_as_they_would_alone(place):
-    judge = place / "notebooks" / "toy" / "02_judge.ipynb"
-    text = judge.read_text()
-    judge.write_text(text.replace("min_largest: float = 0.0", "min_largest: float = 100.0"))
-    done = subprocess.run([sys.executable, "-c", TWO], cwd=ROOT, capture_output=True, text=True)
-    judge.write_text(text)
-    said = done.stdout
-    assert done.returncode == 1, said + done.stderr
-    first, second = said.split("toy_map  source sample\n")
-    assert first.startswith("toy  source sample\n  01_load ")
-    assert "02_judge       FAILED" in first and "the largest number is too small" in first
-    assert second.count(" ok ") == 10 and "1 of 2 passed in " in second
-    log = Path(second.split("failed: toy; Airflow's log: ")[1].split("\n")[0])
-    assert log.name.endswith("-toy.log") and "too small" in log.read_text()
-    assert log.with_name(log.name.replace("-toy.log", "-toy_map.log")).exists()
+@pytest.fixture
+def run(monkeypatch, tmp_path, capfd):
+    """Let `make run` make two pipelines by a function; return its status and what it prints."""
+
+    def call(make):
+        monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+        monkeypatch.setattr(dagrun, "run_dag", lambda name, *given: make(name, given[1]))
+        for module, name in ((services, "prepare"), (preloaded, "import_packages")):
+            monkeypatch.setattr(module, name, lambda: None)
+        monkeypatch.setattr(aside, "aside", lambda _: nullcontext())
+        monkeypatch.setattr(lean, "build_api", lambda: None)
+        monkeypatch.setattr(provisioner, "prepare", lambda _: None)
+        monkeypatch.setattr(scheduling, "own_process", lambda: nullcontext(True))
+        monkeypatch.setattr(scheduling, "close_ghosts", lambda tell: tell("looked for ghosts\n"))
+        monkeypatch.setattr(abreast, "most_at_once", lambda: 2)
+        with patch.dict(os.environ):
+            status = pipelines.run(["power", "tick"], "{}")
+        return status, capfd.readouterr().out
+
+    return call
+
+
+def test_status_says_whether_all_have_passed(run, tmp_path):
+    def make(name, console):
+        console.write(f"{name}\n")
+        os.write(1, b"why\n")
+        if name == "tick":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "passed"
+
+    status, text = run(make)
+    assert status == 1 and text.startswith("looked for ghosts\npower\ntick\nlooked for ghosts\n")
+    assert "\n1 of 2 passed in " in text
+    log = Path(text.split("failed: tick; Airflow's log: ")[1].split("\n")[0])
+    assert log.parent == tmp_path / ".logs" and log.read_text() == "why\n"
+
+
+def test_status_of_an_interrupt_is_that_of_a_signal(run, tmp_path):
+    def make(name, _):
+        with dagrun.interruptible(Account(sys.stdout)) as came:
+            (tmp_path / f"{name} goes on").touch()
+            with suppress(KeyboardInterrupt):
+                time.sleep(20)
+        return "cancelled" if came else "passed"
+
+    def interrupt():
+        wait_for(lambda: len([*tmp_path.glob("* goes on")]) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    status, text = run(make)
+    thread.join()
+    assert status == pipelines.INTERRUPTED and "0 of 2 passed" in text
+
+
+def test_pipelines_of_which_one_is_due_are_made_in_this_process(run, monkeypatch):
+    pid = os.getpid()
+    monkeypatch.setattr(dagrun, "is_due", lambda name, *_: name == "tick")
+    assert run(lambda *_: "passed" if os.getpid() == pid else "failed")[0] == 0

@@ -1,7 +1,8 @@
-"""What `make run` does: pipelines, run one after another through Airflow.
+"""What `make run` does: pipelines, run through Airflow.
 
-In this process, with Airflow's own output in a log; or by the scheduler, where one works on the
-same database (`make up`).
+In this process, with Airflow's own output in a log; several that have to be executed in processes
+of their own, a few at once, as far as processors and memory go. Or by the scheduler, where one
+works on the same database (`make up`).
 """
 
 import gc
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lib import tracking
-from lib.commands import services
+from lib.commands import abreast, services
 from lib.commands.which import find_run
 from lib.ground import addresses, aside, layout
 from lib.ground.addresses import SCHEDULER
@@ -42,7 +43,7 @@ def run(
     *,
     force: bool = False,
 ) -> int:
-    """Run pipelines one after another; return the exit status.
+    """Run pipelines; return the exit status.
 
     Parameters
     ----------
@@ -86,33 +87,56 @@ def run(
         values, options["of"] = known_parameters(origin) | values, origin.run_dir
     started = time.monotonic()
     gc.set_threshold(50_000)  # of what is imported from here on, nearly nothing is ever garbage
+    tracking.settle()
+    if len(names) > 1:  # each may be made in a fork of this process: no connection is kept open
+        os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     services.prepare()
     os.environ.update(services.airflow_settings())
     log = state_dir() / ".logs" / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    logs = dict.fromkeys(names, log)
     ended: dict[str, str] = {}
     with _console(log) as console, ExitStack() as stack:
+        from lib.dag import dagrun
+
+        most = 1
         if SCHEDULER not in addresses.processes():
             if force or not all(list_runs(name) for name in names):  # else who executes first does
                 notebooks = [layout.notebook(n, s) for n in names for s in layout.planned(n)]
                 provisioner.prepare(notebooks)
             if is_local(outputs_dir()):  # what talks to object storage is not to be forked
-                stack.enter_context(aside.aside(tracking.open_client))
-        from lib.dag import dagrun, scheduling
+                due = [name for name in names if dagrun.is_due(name, values, options)]
+                most = min(len(due), abreast.most_at_once())
+                if most < 2:
+                    stack.enter_context(aside.aside(tracking.open_client))
+        from lib.dag import lean, preloaded, scheduling
 
         is_own = stack.enter_context(scheduling.own_process())
         if is_own:
             scheduling.close_ghosts(console.write)
         make = dagrun.run_dag if is_own else dagrun.run_by_scheduler
-        for name in names:
-            ended[name] = make(name, values, console, options)
-            if ended[name] == "cancelled":
-                break
+        if is_own and most > 1:
+            preloaded.import_packages()
+            lean.build_api()
+            logs = {name: log.with_name(f"{log.stem}-{name}.log") for name in names}
+
+            def work(name: str, console: TextIO) -> str:
+                return dagrun.run_dag(name, values, console, options)
+
+            ended = abreast.work_on(names, work, console, logs, most)
+            if abreast.LOST in ended.values():
+                scheduling.close_ghosts(console.write)
+        else:
+            for name in names:
+                ended[name] = make(name, values, console, options)
+                if ended[name] == "cancelled":
+                    break
     states, total = list(ended.values()), time.monotonic() - started
     say(f"\n{states.count('passed')} of {len(names)} passed in {total:.0f} s")
-    failed = [name for name in ended if ended[name] == "failed"]
-    if failed:
-        say(f"failed: {', '.join(failed)}; Airflow's log: {log}")
+    failed = [name for name in ended if ended[name] in ("failed", abreast.LOST)]
+    for log in dict.fromkeys(logs[name] for name in failed):
+        these = [name for name in failed if logs[name] == log]
+        say(f"failed: {', '.join(these)}; Airflow's log: {log}")
     say(f"all runs: {outputs_dir() / INDEX}")
     if "cancelled" in states:
         return INTERRUPTED

@@ -80,6 +80,11 @@ def configuration(pipeline: str, params: dict[str, Value]) -> dict[str, Value]:
     return asked
 
 
+def is_due(pipeline: str, params: dict[str, Value], options: Mapping[str, Value]) -> bool:
+    """Say whether `run_dag` will have to execute a stage, as far as can be seen before."""
+    return bool(options) or not unchanged.is_as_before(pipeline, configuration(pipeline, params))
+
+
 def run_dag(
     pipeline: str,
     params: dict[str, Value],

@@ -46,6 +46,15 @@ def lean(bag: "DagBag") -> Iterator[None]:
         yield
 
 
+def build_api() -> None:
+    """Build what the tasks of this process talk to, and of those that are forked from it."""
+    from airflow.api_fastapi.execution_api import versions
+    from airflow.sdk.execution_time.supervisor import in_process_api_server
+
+    with _replaced(versions, "bundle", _newest(versions.bundle)):
+        in_process_api_server().app  # noqa: B018 - which keeps it
+
+
 @contextmanager
 def _replaced(owner: ModuleType | type, name: str, value: object) -> Iterator[None]:
     """Let an attribute be another while a block goes on."""

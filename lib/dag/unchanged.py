@@ -101,17 +101,11 @@ def make(
         Is told of the tasks, once all stages have been taken.
     """
     run = run_of_airflow(pipeline, run_id)
-    try:
-        noted = json.loads(_place(pipeline).read_text())
-        twin = Twin(pipeline, run_id, noted["run_id"], moment, asked)
-        is_same = noted["settings"] == _settings() and is_as_seen(noted)
-        if not (is_same and is_local(run.path) and twin.is_possible(noted["tasks"])):
-            return False
-        values = _values(pipeline, noted["written"], asked)
-        found = {stage: keys.key_of(pipeline, stage, values) for stage in noted["stages"]}
-    except (OSError, ValueError, KeyError, SyntaxError):
+    noted, values, found = _look(pipeline, asked)
+    if not (found and is_local(run.path)):
         return False
-    if not all(known.is_noted(pipeline, stage, key["key"]) for stage, key in found.items()):
+    twin = Twin(pipeline, run_id, noted["run_id"], moment, asked)
+    if not twin.is_possible(noted["tasks"]):
         return False
     try:
         twin.begin()
@@ -124,6 +118,28 @@ def make(
     twin.forget()
     shutil.rmtree(run.path.path, ignore_errors=True)
     return False
+
+
+def is_as_before(pipeline: str, asked: Mapping[str, Value]) -> bool:
+    """Say whether `make` may be able to: whether every stage was done before, with this."""
+    return bool(_look(pipeline, asked)[-1])
+
+
+def _look(pipeline: str, asked: Mapping[str, Value]) -> tuple[dict, dict, dict[str, dict]]:
+    """Return what was noted of a DAG, all values and the keys of its stages.
+
+    There are no keys where the DAG has changed, or a stage was not done under its key before.
+    """
+    try:
+        noted = json.loads(_place(pipeline).read_text())
+        if noted["settings"] != _settings() or not is_as_seen(noted):
+            return {}, {}, {}
+        values = _values(pipeline, noted["written"], asked)
+        found = {stage: keys.key_of(pipeline, stage, values) for stage in noted["stages"]}
+    except (OSError, ValueError, KeyError, SyntaxError):
+        return {}, {}, {}
+    is_known = all(known.is_noted(pipeline, name, key["key"]) for name, key in found.items())
+    return noted, values, found if is_known else {}
 
 
 def _make(
