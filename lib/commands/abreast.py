@@ -20,7 +20,7 @@ from lib.machine.session import SIGNALS
 
 import psutil
 
-MEMORY_BYTES = 3 * 2**30  # of a run: its process, and a kernel that trains
+MEMORY_BYTES = 2 * 2**30  # of a run: its process, and a kernel that trains
 LOOK_S = 0.1
 AGAIN_S = 1.0  # a signal may come before the work can be interrupted
 LOST = "lost"
@@ -66,33 +66,51 @@ def work_on(
         What `work` has raised on the first name that it has on, once all that had begun have ended.
     """
     begun: dict[str, _Process] = {}
-    waiting, shown = [*names], [*names]
-    with _signals_noted() as came:
-        while True:
-            running = [one for one in begun.values() if one.answer is None]
-            failed = [o for o in begun.values() if isinstance(o.answer, Exception)]
-            while waiting and len(running) < most and not came and not failed:
-                name = waiting.pop(0)
-                begun[name] = _Process(name, work, logs[name])
-                running.append(begun[name])
-            while shown and shown[0] in begun:
-                one = begun[shown[0]]
-                is_over = one.answer is not None  # known before what it said is read
-                one.show(console)
-                if not is_over:
-                    break
-                shown.pop(0)
-            if not running:
-                break
-            ended = connection.wait([one.answers for one in running], LOOK_S)
-            for one in running:
-                if one.answers in ended:
-                    one.end()
-                elif came:
-                    one.interrupt()
-    if failed:
-        raise failed[0].answer
+    try:
+        with _signals_noted() as came:
+            _go_on(names, begun, lambda name: _Process(name, work, logs[name]), console, most, came)
+    except BaseException:
+        for one in begun.values():
+            one.process.terminate()
+        raise
+    for one in begun.values():
+        if isinstance(one.answer, Exception):
+            raise one.answer
     return {name: str(one.answer) for name, one in begun.items()}
+
+
+def _go_on(
+    names: list[str],
+    begun: "dict[str, _Process]",
+    begin: "Callable[[str], _Process]",
+    console: TextIO,
+    most: int,
+    came: list[int],
+) -> None:
+    """Begin as many as may be at once, show what they say, and wait, until all have ended."""
+    waiting, shown = [*names], [*names]
+    while True:
+        running = [one for one in begun.values() if one.answer is None]
+        failed = any(isinstance(one.answer, Exception) for one in begun.values())
+        while waiting and len(running) < most and not came and not failed:
+            name = waiting.pop(0)
+            begun[name] = begin(name)
+            running.append(begun[name])
+        while shown and shown[0] in begun:
+            one = begun[shown[0]]
+            is_over = one.answer is not None  # known before what it said is read
+            one.show(console)
+            if not is_over:
+                break
+            shown.pop(0)
+        if not running:
+            return
+        ended = connection.wait([one.answers for one in running], LOOK_S)
+        for one in running:
+            if one.answers in ended:
+                one.end()
+            elif came:
+                one.interrupt()
 
 
 class _Process:
