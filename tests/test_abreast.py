@@ -178,6 +178,7 @@ def run(monkeypatch, tmp_path, capfd):
             monkeypatch.setattr(module, name, lambda: None)
         monkeypatch.setattr(aside, "aside", lambda _: nullcontext())
         monkeypatch.setattr(lean, "build_api", lambda: None)
+        monkeypatch.setattr(lean, "save", lambda _: None)
         monkeypatch.setattr(provisioner, "prepare", lambda _: None)
         monkeypatch.setattr(scheduling, "own_process", lambda: nullcontext(True))
         monkeypatch.setattr(scheduling, "close_ghosts", lambda tell: tell("looked for ghosts\n"))
@@ -227,3 +228,30 @@ def test_pipelines_of_which_one_is_due_are_made_in_this_process(run, monkeypatch
     pid = os.getpid()
     monkeypatch.setattr(dagrun, "is_due", lambda name, *_: name == "tick")
     assert run(lambda *_: "passed" if os.getpid() == pid else "failed")[0] == 0
+
+
+TWO = """
+import sys
+from lib.commands import abreast, pipelines
+abreast.most_at_once = lambda: 2
+sys.exit(pipelines.run(["toy", "toy_map"], "{}"))
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(300)
+def test_pipelines_side_by_side_end_as_they_would_alone(place):
+    judge = place / "notebooks" / "toy" / "02_judge.ipynb"
+    text = judge.read_text()
+    judge.write_text(text.replace("min_largest: float = 0.0", "min_largest: float = 100.0"))
+    done = subprocess.run([sys.executable, "-c", TWO], cwd=ROOT, capture_output=True, text=True)
+    judge.write_text(text)
+    said = done.stdout
+    assert done.returncode == 1, said + done.stderr
+    first, second = said.split("toy_map  source sample\n")
+    assert first.startswith("toy  source sample\n  01_load ")
+    assert "02_judge       FAILED" in first and "the largest number is too small" in first
+    assert "1 of 2 passed in " in second and "FAILED" not in second
+    log = Path(second.split("failed: toy; Airflow's log: ")[1].split("\n")[0])
+    assert log.name.endswith("-toy.log") and "too small" in log.read_text()
+    assert log.with_name(log.name.replace("-toy.log", "-toy_map.log")).exists()

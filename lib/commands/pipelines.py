@@ -118,6 +118,7 @@ def run(
         if is_own and most > 1:
             preloaded.import_packages()
             lean.build_api()
+            lean.save(dagrun.load_bag(name) for name in names)
             logs = {name: log.with_name(f"{log.stem}-{name}.log") for name in names}
 
             def work(name: str, console: TextIO) -> str:

@@ -50,7 +50,7 @@ def load_bag(pipeline: str) -> "DagBag":
     ValueError
         If the file cannot be imported, or defines no such DAG.
     """
-    import_papermill()  # before Airflow and jsonschema, which are then quicker to import
+    import_papermill()  # before Airflow, whose operators would import all of it
     from lib.dag.lean import open_bag
 
     bag = open_bag(pipeline)

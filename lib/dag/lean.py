@@ -6,7 +6,7 @@ version that its own tasks speak, and one check of a schema.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from types import ModuleType
@@ -44,6 +44,20 @@ def lean(bag: "DagBag") -> Iterator[None]:
         stack.enter_context(_replaced(versions, "bundle", _newest(versions.bundle)))
         stack.enter_context(_replaced(Draft202012Validator, "check_schema", check))
         yield
+
+
+def save(bags: Iterable["DagBag"]) -> None:
+    """Save DAGs, and what they share, before processes are forked that run one each.
+
+    Each saves its own again, by `dag.test`. Of two that are the first to save a bundle or an asset,
+    both would add it.
+    """
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()
+    for bag in bags:
+        sync_bag_to_db(bag, BUNDLE, None)
 
 
 def build_api() -> None:
