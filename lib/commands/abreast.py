@@ -10,13 +10,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import TextIO
 
-from lib.machine.session import SIGNALS
+from lib.machine.session import SIGNALS, answering
 
 import psutil
 
@@ -66,8 +65,9 @@ def work_on(
         What `work` has raised on the first name that it has on, once all that had begun have ended.
     """
     begun: dict[str, _Process] = {}
+    came: list[int] = []
     try:
-        with _signals_noted() as came:
+        with answering(SIGNALS, lambda number, _frame: came.append(number)):
             _go_on(names, begun, lambda name: _Process(name, work, logs[name]), console, most, came)
     except BaseException:
         for one in begun.values():
@@ -169,16 +169,3 @@ def _begin(work: Work, name: str, said: int, log: Path, answers: connection.Conn
 def _follow() -> None:
     parent_process().join()
     os._exit(1)
-
-
-@contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    """Note signals that end this process, and go on; the block's value holds those that came."""
-    came: list[int] = []
-    note = lambda number, _frame: came.append(number)  # noqa: E731
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,7 +4,6 @@ In this process it is `dag.test`; an interrupt (Ctrl-C, SIGTERM) ends it for goo
 has the database (`make up`), the run is triggered, followed and, on an interrupt, stopped there.
 """
 
-import signal
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,7 @@ from lib.ground.folder import Run, look_at
 from lib.ground.parameters import Value, check_values, merge_parameters
 from lib.ground.runs import run_of_airflow, start_of
 from lib.machine import streams
-from lib.machine.session import SIGNALS, import_papermill
+from lib.machine.session import SIGNALS, answering, import_papermill
 from lib.once import choice
 from lib.pages.summary import PAGE, summarise
 
@@ -220,12 +219,8 @@ def interruptible(account: Account) -> Iterator[list[int]]:
             account.interject("interrupted: stopping, a moment")
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with answering(SIGNALS, note):
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_by_scheduler(

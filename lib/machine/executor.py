@@ -22,7 +22,7 @@ from types import FrameType
 from lib.ground import outcome
 from lib.ground.attempts import StageGivenUp
 from lib.ground.files import look_into
-from lib.machine.session import SIGNALS, Session, Watcher, import_papermill
+from lib.machine.session import SIGNALS, Session, Watcher, answering, import_papermill
 
 from upath import UPath
 
@@ -221,20 +221,16 @@ def _run(session: Session, parameters: Mapping[str, object] | None) -> None:
 @contextlib.contextmanager
 def _signals_noted(session: Session) -> Iterator[None]:
     """Note SIGTERM and SIGINT in `session`, and deliver them again when the report is written."""
-    before = {}
+    signals: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         session.stop_signal = session.stop_signal or number
 
     if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            handler = signal.getsignal(number)
-            if handler is not signal.SIG_IGN and handler is not None:
-                before[number] = signal.signal(number, note)
+        signals += [n for n in SIGNALS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
     try:
-        yield
+        with answering(signals, note):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if session.stop_signal is not None:
             os.kill(os.getpid(), session.stop_signal)

@@ -9,9 +9,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from lib.ground import attempts, outcome
 from lib.ground.files import ROOT, read_tagged
@@ -19,6 +20,7 @@ from lib.ground.files import ROOT, read_tagged
 from upath import UPath
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""What asks a process to end."""
 UNUSED = (
     "papermill.s3",
     "papermill.adl",
@@ -138,3 +140,14 @@ def import_papermill() -> None:
     finally:
         for name in blocked:
             del sys.modules[name]
+
+
+@contextlib.contextmanager
+def answering(signals: Iterable[int], answer: Callable[[int, FrameType | None], None]) -> Iterator:
+    """Let `answer` handle signals while a block goes on; handlers are then as they were."""
+    before = {number: signal.signal(number, answer) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
