@@ -120,6 +120,21 @@ def test_registering_again_completes_the_same_version(make_run):
     assert int(lifecycle.version("twice_lightgbm", "@staging").version) == first["version"]
 
 
+def test_request_that_is_sent_twice_leaves_one_version(make_run, monkeypatch):
+    client = tracking.open_client()
+    create = client.create_model_version
+
+    def twice(*given, **facts):
+        create(*given, **facts)
+        return create(*given, **facts)
+
+    monkeypatch.setattr(client, "create_model_version", twice)
+    monkeypatch.setattr(tracking, "open_client", lambda: client)
+    entry = lifecycle.register(make_run(), "sent_lightgbm")
+    (version,) = client.search_model_versions(f"name = '{entry['name']}'")
+    assert entry["version"] == int(version.version) == 1
+
+
 def test_alias_moves_to_the_newest_version_that_passed_and_never_back(make_run):
     first = lifecycle.register(make_run("older"), "moving_lightgbm")
     second = lifecycle.register(make_run("newer"), "moving_lightgbm")

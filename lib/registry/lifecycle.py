@@ -354,7 +354,7 @@ def _version_of(
             client.set_model_version_tag(name, found.version, "gate.outcome", gate["outcome"])
             client.update_model_version(name, found.version, words)
         return int(found.version)
-    made = client.create_model_version(
+    client.create_model_version(
         name,
         f"models:/{known['model_id']}",
         run_id=known["run_id"],
@@ -362,7 +362,11 @@ def _version_of(
         description=words,
         model_id=known["model_id"],
     )
-    return int(made.version)
+    # a request that was answered late is sent again, and a try that was given up may go on a while
+    first, *twins = sorted(int(found.version) for found in client.search_model_versions(same))
+    for twin in twins:
+        client.delete_model_version(name, str(twin))
+    return first
 
 
 def _stage(client: "MlflowClient", name: str, number: int, cause: dict[str, str]) -> State:
