@@ -24,7 +24,7 @@ from lib.ground.folder import Run, look_at
 from lib.ground.parameters import Value, check_values, merge_parameters
 from lib.ground.runs import run_of_airflow, start_of
 from lib.machine import streams
-from lib.machine.session import SIGNALS, answering, import_papermill
+from lib.machine.session import SIGNALS, answering
 from lib.once import choice
 from lib.pages.summary import PAGE, summarise
 
@@ -49,7 +49,6 @@ def load_bag(pipeline: str) -> "DagBag":
     ValueError
         If the file cannot be imported, or defines no such DAG.
     """
-    import_papermill()  # before Airflow, whose operators would import all of it
     from lib.dag.lean import open_bag
 
     bag = open_bag(pipeline)
