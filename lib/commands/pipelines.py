@@ -105,8 +105,9 @@ def run(
                 notebooks = [layout.notebook(n, s) for n in names for s in layout.planned(n)]
                 provisioner.prepare(notebooks)
             if is_local(outputs_dir()):  # what talks to object storage is not to be forked
-                due = [name for name in names if dagrun.is_due(name, values, options)]
-                most = min(len(due), abreast.most_at_once())
+                if len(names) > 1:
+                    due = [name for name in names if dagrun.is_due(name, values, options)]
+                    most = min(len(due), abreast.most_at_once())
                 if most < 2:
                     stack.enter_context(aside.aside(tracking.open_client))
         from lib.dag import lean, preloaded, scheduling
