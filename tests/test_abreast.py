@@ -19,6 +19,7 @@ from lib.machine import provisioner
 
 import psutil
 import pytest
+from executed import wait_for
 
 HOLD = """
 import os, sys, time
@@ -31,13 +32,6 @@ def work(name, console):
 
 abreast.work_on(["a"], work, sys.stdout, {"a": Path(os.devnull)}, 2)
 """
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
