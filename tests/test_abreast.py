@@ -16,6 +16,7 @@ from lib.dag.account import Account
 from lib.ground import aside
 from lib.ground.files import ROOT
 from lib.machine import provisioner
+from lib.machine.turns import Turns
 
 import psutil
 import pytest
@@ -149,14 +150,43 @@ def test_process_ends_with_its_parent(tmp_path):
     wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
 
 
-def test_as_many_at_once_as_there_are_processors_and_memory(monkeypatch):
+def test_stages_take_turns_and_one_that_is_killed_leaves_its_place(go, tmp_path):
+    turns = Turns(1)
+
+    def work(name, _):
+        turns.take()
+        turns.take()  # it is held already
+        with (tmp_path / "order").open("a") as file:
+            file.write(f"{name}+")
+        (tmp_path / f"{name} holds").touch()
+        if name == "a":
+            wait_for((tmp_path / "b waits").exists)
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGKILL)
+        with (tmp_path / "order").open("a") as file:
+            file.write(f"{name}-")
+        turns.give()
+        turns.give()
+        return "passed"
+
+    def late(name, console):
+        if name == "b":
+            wait_for((tmp_path / "a holds").exists)
+            (tmp_path / "b waits").touch()
+        return work(name, console)
+
+    assert go("ab", late)[0] == {"a": abreast.LOST, "b": "passed"}
+    assert (tmp_path / "order").read_text() == "a+b+b-"
+
+
+def test_as_many_at_once_as_there_is_memory_for_if_there_are_two_processors(monkeypatch):
     def most(processors, gigabytes):
         memory = type("Memory", (), {"available": gigabytes * 2**30})
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
         return abreast.most_at_once()
 
-    assert [most(2, 64), most(8, 5), most(8, 1), most(1, 64)] == [2, 2, 1, 1]
+    assert [most(2, 64), most(8, 5), most(8, 1), most(1, 64)] == [32, 2, 1, 1]
     monkeypatch.setattr(sys, "platform", "darwin")
     assert most(8, 64) == 1
 
@@ -227,6 +257,7 @@ def test_pipelines_of_which_one_is_due_are_made_in_this_process(run, monkeypatch
 TWO = """
 import sys
 from lib.commands import abreast, pipelines
+abreast.processors = lambda: 2
 abreast.most_at_once = lambda: 2
 sys.exit(pipelines.run(["toy", "toy_map"], "{}"))
 """

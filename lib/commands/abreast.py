@@ -1,4 +1,4 @@
-"""Work on several pipelines, a few at once: each in a forked process, told of one after another.
+"""Work on several pipelines at once: each in a forked process, told of one after another.
 
 What a process says is shown once all that were asked for before it have ended: a console shows the
 first that goes on as it does so, and then the next from its beginning.
@@ -28,11 +28,16 @@ Work = Callable[[str, TextIO], str]
 
 
 def most_at_once() -> int:
-    """Return how many runs this machine makes at once: by its processors and its memory."""
+    """Return how many runs this machine makes at once: by its memory, if it has two processors."""
     if not sys.platform.startswith("linux"):  # libraries of macOS do not survive a fork
         return 1
     by_memory = psutil.virtual_memory().available // MEMORY_BYTES
-    return max(1, min(len(os.sched_getaffinity(0)), by_memory))
+    return max(1, by_memory) if processors() > 1 else 1
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def work_on(

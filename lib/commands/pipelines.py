@@ -27,6 +27,7 @@ from lib.ground.folder import Run
 from lib.ground.parameters import Value
 from lib.ground.runs import list_runs
 from lib.machine import provisioner
+from lib.machine.turns import Turns
 from lib.once.choice import LATEST
 from lib.pages.run_index import INDEX
 
@@ -122,8 +123,10 @@ def run(
             lean.save(dagrun.load_bag(name) for name in names)
             logs = {name: log.with_name(f"{log.stem}-{name}.log") for name in names}
 
+            turns = Turns(abreast.processors())
+
             def work(name: str, console: TextIO) -> str:
-                return dagrun.run_dag(name, values, console, options)
+                return dagrun.run_dag(name, values, console, options, turns)
 
             ended = abreast.work_on(names, work, console, logs, most)
             if abreast.LOST in ended.values():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from lib.ground.handover import TAKEN
 from lib.ground.runs import run_of_airflow
+from lib.machine.turns import Turns
 from lib.once.taking import words
 
 from pluggy import HookimplMarker
@@ -34,11 +35,17 @@ class Account(logging.Handler):
     """Prints one line when a task starts and ends, and what its notebook prints meanwhile.
 
     As a listener of Airflow and a handler of a log it needs nobody who calls it.
+
+    Parameters
+    ----------
+    console : file
+    turns : Turns, optional
+        What tasks wait for before they begin, where runs are made side by side.
     """
 
-    def __init__(self, console: TextIO) -> None:
+    def __init__(self, console: TextIO, turns: Turns | None = None) -> None:
         super().__init__(logging.INFO)
-        self.console = console
+        self.console, self.turns = console, turns
         self.started = 0.0
         self.open_line = ""
 
@@ -74,6 +81,8 @@ class Account(logging.Handler):
         self.console.write(f"{outcome:<7} {seconds:5.1f} s\n")
         self.console.write(f"    {reason}\n" if reason else "")
         self.open_line = ""
+        if self.turns:
+            self.turns.give()
 
     @hookimpl
     def on_task_instance_running(self, previous_state: str, task_instance: object) -> None:
@@ -82,6 +91,8 @@ class Account(logging.Handler):
         Airflow has just made it end the task alone, which would be tried again then.
         """
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        if self.turns:
+            self.turns.take()
         self.begin(label(task_instance))
 
     @hookimpl

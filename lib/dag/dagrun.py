@@ -25,6 +25,7 @@ from lib.ground.parameters import Value, check_values, merge_parameters
 from lib.ground.runs import run_of_airflow, start_of
 from lib.machine import streams
 from lib.machine.session import SIGNALS, answering
+from lib.machine.turns import Turns
 from lib.once import choice
 from lib.pages.summary import PAGE, summarise
 
@@ -88,6 +89,7 @@ def run_dag(
     params: dict[str, Value],
     console: TextIO,
     options: Mapping[str, Value] | None = None,
+    turns: Turns | None = None,
 ) -> str:
     """Run `pipeline` with `params` in this process, print how it goes, and say how it ended.
 
@@ -100,6 +102,8 @@ def run_dag(
     options : mapping, optional
         Which stages are executed, of `lib.once.choice.OPTIONS`; ``resume`` names a run that goes
         on, in its folder and with its parameters.
+    turns : Turns, optional
+        What each task waits for before it begins.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def run_dag(
     else:
         choice.check(pipeline, options)
         asked = configuration(pipeline, params) | options
-    account = Account(console)
+    account = Account(console, turns)
     run_id = f"manual__{moment.isoformat()}"
     console.write(f"{pipeline}  source {asked['source'] or '-'}\n")
     state = ""
