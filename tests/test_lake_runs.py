@@ -1,7 +1,9 @@
 """The lakehouse through Airflow on a landing zone: who is told, what is kept, what is stopped."""
 
+import json
 from types import SimpleNamespace
 
+from lib import judged, tracking
 from lib.catalogs import load_table, open_catalog, snapshot_of
 from lib.frames import frame_digest
 from lib.ground.handover import TAKEN
@@ -12,8 +14,11 @@ from lib.power.sample import sample_power
 from lib.registry import lifecycle
 from lib.tick.sample import sample_days
 
+import numpy as np
+import pandas as pd
 import pytest
 from lake_files import HEADER
+from serving import ask, refusal, served, split_of
 from whole_runs import asset_events, errors, go, impatient, prepare, report
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
@@ -86,6 +91,21 @@ def test_version_is_tagged_on_the_snapshot_that_it_learned_from(first, second):
         assert snapshot == run.read("snapshots.json")["power.hourly"]
         assert str(snapshot) == run.read("dataset.json")["as_of"]
     assert lifecycle.version("peak_of_files", 2).tags["run_dir"] == second.made[2].run_dir
+
+
+def test_version_answers_as_evaluated_where_the_project_is_not(first, tmp_path):
+    run = first[2]
+    frame, _ = judged.read(run)
+    hours = run.read("hourly.parquet")[["ts", "power_kw"]]
+    known = {"MLFLOW_TRACKING_URI": tracking.tracking_uri()}
+    with served("models:/peak_of_files/1", tmp_path, **known) as client:
+        status, text = ask(client, split_of(hours))
+        assert status == 200, text[-2000:]
+        wrong = refusal(client, split_of(hours.iloc[::-1]))
+    found = pd.DataFrame(json.loads(text)["predictions"]).set_index("day")["peak_kw"]
+    found.index = judged.time_keys(pd.DatetimeIndex(pd.to_datetime(found.index)))
+    np.testing.assert_allclose(found.reindex(frame.index), judged.values(frame), rtol=1e-6)
+    assert "sort" in wrong
 
 
 def test_reader_of_gold_sees_nothing_of_a_run_that_fails_its_audit(second):
