@@ -76,6 +76,7 @@ def test_first_is_shown_as_it_goes_on(go, tmp_path):
     assert go("a", work)[0] == {"a": "passed"}
 
 
+@pytest.mark.slow
 def test_error_ends_what_has_not_begun(go, tmp_path):
     def work(name, _):
         (tmp_path / name).touch()
@@ -91,6 +92,7 @@ def test_error_ends_what_has_not_begun(go, tmp_path):
     assert (tmp_path / "b ended").exists() and not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_process_that_is_killed_is_lost_and_the_others_go_on(go):
     def work(name, _):
         if name == "a":
@@ -139,6 +141,7 @@ def test_interrupt_ends_those_that_have_begun(go, tmp_path, number):
     assert text == "a stopped\nb stopped\n" and signal.getsignal(number) == before
 
 
+@pytest.mark.slow
 def test_process_ends_with_its_parent(tmp_path):
     place = tmp_path / "pid"
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(place)], cwd=ROOT)
@@ -214,6 +217,7 @@ def run(monkeypatch, tmp_path, capfd):
     return call
 
 
+@pytest.mark.slow
 def test_status_says_whether_all_have_passed(run, tmp_path):
     def make(name, console):
         console.write(f"{name}\n")
@@ -229,6 +233,7 @@ def test_status_says_whether_all_have_passed(run, tmp_path):
     assert log.parent == tmp_path / ".logs" and log.read_text() == "why\n"
 
 
+@pytest.mark.slow
 def test_status_of_an_interrupt_is_that_of_a_signal(run, tmp_path):
     def make(name, _):
         with dagrun.interruptible(Account(sys.stdout)) as came:

@@ -44,6 +44,7 @@ def test_token_that_airflow_did_not_sign_is_refused(client, tokens, folder, chan
         assert client.get(f"/reports/view/{REPORT}", headers=headers).status_code == 307
 
 
+@pytest.mark.slow
 def test_token_opens_reports_from_the_cookie_and_from_the_header(client, tokens, folder):
     for role, headers in (
         ("viewer", {"Cookie": f"_token={tokens['viewer']}"}),

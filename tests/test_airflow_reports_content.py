@@ -64,6 +64,7 @@ def test_page_of_a_run_that_goes_on_links_the_stage_that_is_running(get, folder)
     assert 'href="01_load.html"' in text and 'href="02_features.html"' not in text
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_under_links_that_lead_back_to_them(get, folder):
     shutil.copytree(folder, folder.parent / "run-1")
     (folder.parent / "run-1" / "report.html").touch()

@@ -85,6 +85,7 @@ def test_shift_of_the_middle_leaves_the_image(images):
     np.testing.assert_array_equal(shift(images, offsets)[1:], images[1:])
 
 
+@pytest.mark.slow
 def test_shifts_reach_as_far_as_asked_and_no_farther(labels):
     image = np.zeros((40, 9, 9), np.uint8)
     image[:, 4, 4] = 255

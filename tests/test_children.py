@@ -80,6 +80,7 @@ def test_page_of_the_run_follows_its_children_though_the_store_has_a_clock_ahead
     assert summary.stat().st_mtime < ahead - 200
 
 
+@pytest.mark.slow
 def test_page_of_the_run_rests_the_longer_the_more_children_but_tells_of_a_failure_at_once():
     run = begin()
     publish.publish(run, ask_registry=False)
@@ -125,6 +126,7 @@ def test_child_refuses_a_file_that_an_earlier_stage_has_written_anew():
         check.read("metrics.json")
 
 
+@pytest.mark.slow
 def test_later_stage_reads_the_files_of_all_children_and_depends_on_who_they_are():
     run = begin(n=3)
     work(run, 0, 1)
@@ -181,6 +183,7 @@ def check(run, index):
     return look_at(child.run_dir)
 
 
+@pytest.mark.slow
 def test_all_of_many_children_that_did_a_stage_under_the_same_key_are_found_again():
     n = known.MOST_TRACES + 2
     earlier, run = begin("wind/a", n), begin("wind/b", n)
@@ -193,6 +196,7 @@ def test_all_of_many_children_that_did_a_stage_under_the_same_key_are_found_agai
         assert found.run_dir == child.run_dir.replace("wind/b", "wind/a")
 
 
+@pytest.mark.slow
 def test_what_a_child_looks_at_does_not_grow_with_their_number(monkeypatch):
     monkeypatch.setattr(publish, "REST_S", 1000)
 
@@ -232,6 +236,7 @@ def test_child_reads_each_record_once_for_a_file():
     assert names == [*records, "scale.json", *records, "0000/metrics.json"]
 
 
+@pytest.mark.slow
 def test_pages_show_a_row_for_a_mapped_stage_and_a_page_of_all_children():
     run = begin(n=3)
     for index in range(3):

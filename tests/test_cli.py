@@ -100,6 +100,7 @@ def test_make_help_lists_every_target_in_groups_with_its_arguments():
     assert cli.usage("promote") == 'make promote MODEL=<model> VERSION=latest REASON="why"'
 
 
+@pytest.mark.slow
 def test_command_is_given_the_values_that_were_typed_and_none_of_the_environment(tmp_path):
     odd = make("-n", "promote", "MODEL=house", 'REASON=--it\'s "better"')
     assert odd.returncode == 0 and '--given "' in odd.stdout

@@ -177,7 +177,7 @@ def test_faults_that_pass_delay_what_waits_and_end_nothing(cluster, s3_server):
     `VISIBILITY_TIMEOUT` is seconds here, so that a broker gives out every stage again that takes
     longer; a broker that is lost has forgotten all it held.
     """
-    running, folder, _ = begin_count(cluster, n=75)
+    running, folder, _ = begin_count(cluster, n=60)
 
     def goes_on():
         record = record_of(folder, "01_count")

@@ -240,6 +240,7 @@ def test_damaged_run_still_has_a_page_that_names_the_damage(make):
     assert "01_load is not compared: only one of the runs" in page
 
 
+@pytest.mark.slow
 def test_command_writes_the_page_and_prints_what_differs(make, tmp_path, capsys):
     verdict = {"metric": "rmse", "value": 0.5, "threshold": 0.9, "greater_is_better": False}
     verdict = {"passed": True, "checks": [verdict | {"passed": True}]}

@@ -58,6 +58,7 @@ def test_parts_come_back_in_order_of_their_names(outputs):
     assert run.record("01_load")["writes"] == {"ticks": digest(run.path / "ticks")}
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(1, 29), max_size=6))
 def test_file_of_a_part_does_not_depend_on_how_its_rows_were_cut(tmp_path_factory, cuts):

@@ -109,6 +109,7 @@ def database(outputs, revision):
     return outputs / "mlflow.db"
 
 
+@pytest.mark.slow
 def test_tracking_database_is_well_when_it_opens_and_is_current(outputs):
     from mlflow.store.db.utils import _get_latest_schema_revision
 

@@ -116,6 +116,7 @@ def test_few_training_rows_make_shorter_stretches(learned):
     assert short["stretch_rows"] == 50 and short["window_rows"] == WEEK
 
 
+@pytest.mark.slow
 def test_shorter_stretches_of_the_same_data_have_higher_thresholds(learned, profile):
     of_50 = drift.profile(learned, 50)
     for name in learned:

@@ -173,6 +173,7 @@ def test_bastille_day_is_a_holiday_in_france_only_and_announced_the_day_before()
     assert "holiday" not in calendar_features(index)
 
 
+@pytest.mark.slow
 def test_new_year_is_announced_across_the_end_of_the_data():
     index = pd.date_range("2009-12-31", periods=24, freq="h")
     assert calendar_features(index, country="FR")["holiday_tomorrow"].all()

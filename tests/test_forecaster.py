@@ -115,6 +115,7 @@ def test_rows_with_too_little_history_have_no_forecast_and_the_next_one_has(trai
     assert found.isna().tolist() == [True] * (N_NEEDED - 1) + [False] * (60 - N_NEEDED + 1)
 
 
+@pytest.mark.slow
 def test_last_forecast_needs_no_more_than_the_needed_rows(model):
     history = made_history().reset_index()
     whole = model.predict(history)["power_kw"].iloc[-1]
@@ -123,6 +124,7 @@ def test_last_forecast_needs_no_more_than_the_needed_rows(model):
     assert model.predict(history.tail(1))["power_kw"].isna().all()
 
 
+@pytest.mark.slow
 def test_left_out_times_count_as_missing_rows(model, target):
     history = made_history()
     whole = model.predict(history.reset_index())
@@ -160,6 +162,7 @@ def test_house_that_feeds_in_is_forecast_below_zero_but_not_below_its_least():
         np.testing.assert_allclose(forecast([negative], spec, x), expected)
 
 
+@pytest.mark.slow
 def test_integers_are_taken_for_numbers(model):
     history = made_history().reset_index().assign(sub_metering_1_wh=0)
     as_float = model.predict(history.astype({"sub_metering_1_wh": float}))
@@ -219,6 +222,7 @@ def test_history_that_cannot_be_is_refused_with_its_place(model, name):
     assert error.value.get_http_status_code() == 400
 
 
+@pytest.mark.slow
 def test_numbers_and_times_may_come_as_text(model):
     frame = made_history().reset_index()
     text = frame.assign(ts=frame["ts"].dt.strftime("%Y-%m-%dT%H:%M:%S"))

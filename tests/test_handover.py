@@ -107,6 +107,7 @@ def test_notebook_that_is_only_executed_takes_nothing_and_fails_as_before(output
     assert capsys.readouterr().out == "" and list(run.records()) == ["05_evaluate"]
 
 
+@pytest.mark.slow
 def test_folder_goes_on_from_its_run_until_there_is_a_newer_one(outputs, kernel, capsys):
     make_run(OLD)
     kernel("03_tune")
@@ -123,6 +124,7 @@ def test_folder_goes_on_from_its_run_until_there_is_a_newer_one(outputs, kernel,
     assert (run.local("model") / "MLmodel").read_text() == NEW
 
 
+@pytest.mark.slow
 def test_run_that_was_made_again_in_its_folder_is_taken_anew(outputs, kernel, capsys):
     make_run(OLD)
     kernel("05_evaluate")
@@ -179,6 +181,7 @@ def spoil(run, how):
             shutil.rmtree(run.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [
@@ -212,6 +215,7 @@ def test_parameters_that_differ_are_named_with_the_way_out_first(outputs, kernel
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_parameter_changed_after_beginning_is_refused(outputs, kernel):
     make_run(OLD)
     kernel("05_evaluate", n_resamples=100)

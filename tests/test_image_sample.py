@@ -173,6 +173,7 @@ def test_shapes_are_as_drawn_by_hand(name, width):
     assert np.broadcast_to(found, (7, 7)).tolist() == drawn
 
 
+@pytest.mark.slow
 def test_objects_have_the_form_of_cifar(objects):
     assert objects.x_train.shape == (2000, 32, 32, 3) and objects.x_test.shape == (500, 32, 32, 3)
     assert {a.dtype for a in (objects.x_train, objects.y_train, objects.x_test)} == {np.dtype("u1")}

@@ -48,6 +48,7 @@ def test_label_of_one_part_alone_and_labels_of_two_kinds_are_refused(put, digits
     refuses("mnist", put(digits | {"y_test": digits["y_test"].astype(str)}), "numbers as labels in")
 
 
+@pytest.mark.slow
 def test_whole_numbers_of_any_type_are_pixels_and_labels(put, digits):
     for dtype in ("<i8", ">i2", "f4", "f8"):
         assert same(
@@ -73,6 +74,7 @@ def test_archive_of_any_packing_gives_the_set_of_the_npz(put, objects, ending):
     assert images_digest(images) == images_digest(load_images("cifar10", put(objects)))
 
 
+@pytest.mark.slow
 def test_format_is_told_by_the_bytes_and_not_by_the_name(put, objects):
     packed = lzma.compress(tar_of(batches_of(objects)))
     assert same(load_images("cifar10", put(packed, "cifar.npz")), objects)

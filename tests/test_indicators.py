@@ -223,6 +223,7 @@ def feature_names(options, *, quotes):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [OPTIONS, FEATURES])
 @pytest.mark.parametrize("spread", [False, True])
 def test_features_equal_their_definitions_and_have_their_names(options, spread):
@@ -257,6 +258,7 @@ def test_features_equal_their_definitions_for_any_days_and_windows(
     pd.testing.assert_frame_equal(features, naive_features(bars, options), rtol=1e-7, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_features_stay_precise_after_a_jump_of_ten_per_cent():
     bars = bars_of([200])
     prices = ["open", "high", "low", "close", "vwap", "tail", "mean"]

@@ -77,6 +77,7 @@ def test_notebook_as_it_was_opened_has_nothing_to_keep(project, opened, capsys):
     assert (project / COMMITTED).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_change_of_code_is_written_alone_and_outputs_are_cleared(project, opened, capsys):
     edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     before = cells(project / COMMITTED)
@@ -168,6 +169,7 @@ def test_cell_deleted_there_and_changed_here_is_refused(project, opened):
         keep.main("latest", apply=True)
 
 
+@pytest.mark.slow
 def test_kept_change_can_be_changed_and_kept_again(project, opened, capsys):
     insert(opened, "evaluate-09", "new1", "len(forecasts)")
     keep.main("latest", apply=True)
@@ -215,6 +217,7 @@ def test_person_at_a_terminal_is_asked(project, opened, monkeypatch, capsys, ans
     assert ("0.6 * n_test" in (project / COMMITTED).read_text()) is written
 
 
+@pytest.mark.slow
 def test_where_nobody_can_be_asked_it_is_shown_and_nothing_is_written(project, opened, capsys):
     edit(opened, "evaluate-10", "min_judged * n_test", "0.6 * n_test")
     assert cli.main(["keep"]) == 0
@@ -225,6 +228,7 @@ def test_where_nobody_can_be_asked_it_is_shown_and_nothing_is_written(project, o
     assert "0.6 * n_test" in (project / COMMITTED).read_text()
 
 
+@pytest.mark.slow
 def test_latest_is_the_notebook_that_was_saved_last(project, opened):
     second = open_stage("power/r1", "05_evaluate", project)
     os.utime(opened, (2e9, 2e9))

@@ -42,6 +42,7 @@ def test_tasks_speak_a_version_of_the_api_that_is_built():
     assert "/task-instances/{task_instance_id}/state" in paths
 
 
+@pytest.mark.slow
 def test_schema_that_is_wrong_is_refused_every_time():
     with lean(open_bag("power")):
         for _ in range(2):

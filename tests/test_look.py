@@ -171,6 +171,7 @@ def test_pipeline_without_a_module_says_what_to_write():
         look.look("nothing", "sample", {})
 
 
+@pytest.mark.slow
 def test_only_the_beginning_is_read_and_that_is_said(put, monkeypatch):
     from lib.tick import read
 

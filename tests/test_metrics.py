@@ -123,6 +123,7 @@ def test_bootstrap_with_one_block_of_all_rows_gives_the_mean_itself():
     np.testing.assert_allclose(drawn, np.broadcast_to(rows.mean(axis=0), (10, 2)), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_bootstrap_of_independent_rows_has_the_standard_error_of_the_mean():
     rows = np.random.default_rng(0).normal(size=(2000, 1))
     drawn = block_bootstrap(rows, block_length=1, n_resamples=4000, seed=2)

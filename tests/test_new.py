@@ -85,6 +85,7 @@ def test_task_that_is_not_known_is_refused_by_the_command_with_its_usage(capsys)
     assert "usage: make new PIPELINE=wine [TASK=regression]" in told
 
 
+@pytest.mark.slow
 def test_pipeline_keeps_the_rules_of_the_linter(made):
     for command in (["check"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]

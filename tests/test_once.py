@@ -139,6 +139,7 @@ def test_cells_count_by_what_they_say(house, cells, is_same):
     assert (digests("x = 1", "y = 2") == digests(*cells)) is is_same
 
 
+@pytest.mark.slow
 def test_packages_count_with_all_that_they_require():
     installed = {"a": ("a", "1", ["b"]), "b": ("b", "2", ["a"]), "c": ("c", "3", [])}
     assert environment.versions({"a", "json", "gone"}, installed) == {
@@ -241,6 +242,7 @@ def edit(place, stage, *cells):
     notebook(place / "notebooks" / "toy" / f"{stage}.ipynb", *cells)
 
 
+@pytest.mark.slow
 def test_unchanged_stages_are_taken_and_stand_as_if_they_had_run_here(place):
     assert both("a") == [False, False] and both("b") == [True, True]
     here, there = look_at("toy/b"), look_at("toy/a")
@@ -255,6 +257,7 @@ def test_unchanged_stages_are_taken_and_stand_as_if_they_had_run_here(place):
     assert look_at("toy/c").record(SECOND)["from"] == "toy/a", "who has executed it"
 
 
+@pytest.mark.slow
 def test_what_is_written_anew_does_not_reach_the_origin(place):
     both("a")
     both("b")
@@ -263,6 +266,7 @@ def test_what_is_written_anew_does_not_reach_the_origin(place):
     assert look_at("toy/a").read("numbers.json") == [1]
 
 
+@pytest.mark.slow
 def test_only_what_has_changed_runs_and_an_edit_undone_is_taken(place):
     both("a")
     edit(place, SECOND, "y = 2")
@@ -273,6 +277,7 @@ def test_only_what_has_changed_runs_and_an_edit_undone_is_taken(place):
     assert look_at("toy/d").record(SECOND)["from"] == "toy/a"
 
 
+@pytest.mark.slow
 def test_consumer_is_taken_if_its_producer_gives_the_same_bytes_and_only_then(place):
     both("a")
     edit(place, FIRST, "x = n + 0")
@@ -281,6 +286,7 @@ def test_consumer_is_taken_if_its_producer_gives_the_same_bytes_and_only_then(pl
     assert both("c") == [False, False], "it wrote something else"
 
 
+@pytest.mark.slow
 def test_consumer_that_asked_for_parameters_of_another_stage_runs_where_they_differ(place):
     both("a")
     assert obtain("b", FIRST).record
@@ -292,6 +298,7 @@ def test_consumer_that_asked_for_parameters_of_another_stage_runs_where_they_dif
     assert found.why == ["compared with toy/a: the parameters of 01_load are others"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["damaged", "pruned", "no notebook", "no record", "index"])
 def test_origin_that_is_not_whole_is_a_miss_and_leaves_nothing(place, harm):
     both("a")
@@ -314,6 +321,7 @@ def test_origin_that_is_not_whole_is_a_miss_and_leaves_nothing(place, harm):
     assert both("b")[0] is False and look_at("toy/b").read("numbers.json") == [1]
 
 
+@pytest.mark.slow
 def test_second_run_that_took_it_serves_where_the_first_is_gone(place):
     both("a")
     both("b")
@@ -321,6 +329,7 @@ def test_second_run_that_took_it_serves_where_the_first_is_gone(place):
     assert both("c") == [True, True]
 
 
+@pytest.mark.slow
 def test_crash_between_two_files_leaves_nothing_that_can_be_read(place, monkeypatch):
     both("a")
     real, moved = taking.put, []
@@ -352,6 +361,7 @@ def test_nothing_is_noted_of_a_stage_whose_code_changed_while_it_ran(place):
     assert not [*known.find(look_at("toy/b"), FIRST, found.key["key"])]
 
 
+@pytest.mark.slow
 def test_options_say_what_runs(place):
     both("a")
     assert both("b", force=True) == [False, False]
@@ -363,6 +373,7 @@ def test_options_say_what_runs(place):
     assert not choice.is_left_out(FIRST, {"until_stage": FIRST})
 
 
+@pytest.mark.slow
 def test_what_was_taken_as_asked_is_not_taken_for_the_result_of_new_code(place):
     both("a")
     edit(place, FIRST, "x = n + 1")
@@ -410,6 +421,7 @@ def test_run_that_goes_on_keeps_what_is_whole_and_a_cleared_stage_runs_again(pla
     assert not obtain("a", FIRST, resume="toy/a").record
 
 
+@pytest.mark.slow
 def test_why_names_the_part_that_differs_and_who_wrote_an_input(place):
     both("a")
     edit(place, SECOND, "y = 2")
@@ -435,6 +447,7 @@ def test_differences_are_named(part, old, new, told):
     assert keys.differences({"parts": {part: old}}, {"parts": {part: new}}) == [told]
 
 
+@pytest.mark.slow
 def test_page_and_summary_say_where_a_stage_was_executed(place):
     both("a")
     edit(place, SECOND, "y = 2")
@@ -474,6 +487,7 @@ def test_remote_folder_is_taken_whole_or_not_at_all(place, bucket, monkeypatch):
     assert set(left) <= {"keys"}, left
 
 
+@pytest.mark.slow
 def test_registry_is_asked_only_for_what_acts_on_it():
     from lib.ground import layout
 
@@ -541,6 +555,7 @@ def test_promotion_is_told_once_and_not_lost_where_it_never_happened(registered)
     assert reason.endswith(": better")
 
 
+@pytest.mark.slow
 def test_stage_that_acts_on_the_outside_is_taken_only_if_what_it_did_stands(place, monkeypatch):
     real = keys.key_of
     monkeypatch.setattr(keys, "key_of", lambda *given: real(*given) | {"acts": given[1] == SECOND})

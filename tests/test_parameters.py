@@ -144,6 +144,7 @@ def test_file_that_is_no_notebook_is_refused_by_name(tmp_path):
         parameters.read_parameters(path)
 
 
+@pytest.mark.slow
 @given(st.integers())
 def test_integer_is_accepted_exactly_inside_its_range(value):
     parameter = parameters.parse_parameters("n: int = 5  # rows [1..10]")["n"]

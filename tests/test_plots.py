@@ -78,6 +78,7 @@ def test_history_draws_the_columns_it_is_told_by_epoch():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["val loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_epochs", [1, 2, 7, 100])
 def test_ticks_of_the_epoch_are_whole_numbers(n_epochs):
     history = pd.DataFrame({"loss": np.ones(n_epochs)}, index=np.arange(1, n_epochs + 1))

@@ -21,6 +21,7 @@ def test_sample_repeats_by_seed_and_differs_between_seeds():
     assert frame_digest(sample_power(3, seed=1)) != frame_digest(sample_power(3, seed=2))
 
 
+@pytest.mark.slow
 def test_sample_is_canonical_and_has_gaps_of_minutes_to_days():
     frame = check_power(sample_power())
     gaps = gap_report(frame["power_kw"])["n_rows"]

@@ -169,6 +169,7 @@ def test_uci_download_with_other_content_is_refused_and_removed(tmp_path, monkey
     assert not archive.exists()
 
 
+@pytest.mark.slow
 def test_uci_archive_is_fetched_once_and_checked_each_time(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     text = uci("1/2/2007;00:00:00", "1/2/2007;00:01:00")

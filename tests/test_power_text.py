@@ -142,6 +142,7 @@ def test_gzip_cut_short_is_refused(put):
         load_power(put(packed[:-20], "power.txt.gz"))
 
 
+@pytest.mark.slow
 def test_zip_cut_short_is_refused(put, tmp_path):
     write_uci_text(sample_power(2), tmp_path / "whole.zip")
     packed = (tmp_path / "whole.zip").read_bytes()

@@ -76,6 +76,7 @@ def test_drift_shows_each_distance_the_farthest_first_and_the_line_of_an_alarm()
     assert [label.get_text() for label in ax.get_yticklabels()] == ["voltage v", "power kw"]
 
 
+@pytest.mark.slow
 def test_drift_of_a_hundred_columns_shows_the_farthest():
     names = [f"sensor_{k}_temperature" for k in range(100)]
     psi = np.linspace(2.0, 0.02, 100)[::-1]  # those from 50 on are above 1

@@ -144,6 +144,7 @@ def test_own_model_says_on_a_run_s_test_what_its_evaluation_has_stored(power_run
     assert (facts["block_length"], facts["task"]) == (72, POWER["task"])
 
 
+@pytest.mark.slow
 def test_own_model_says_on_the_bars_of_a_run_what_its_evaluation_has_stored(tick_run):
     rows, frame, facts = rows_of_run(tick_run)
     model = load_packed(tick_run.local("model"))
@@ -250,6 +251,7 @@ def other(model, predict):
     return SimpleNamespace(unwrap_python_model=model.unwrap_python_model, predict=predict)
 
 
+@pytest.mark.slow
 def test_version_in_production_is_judged_on_the_run_s_own_rows(against, power_run, pair):
     result = against(Registry(EARLIER), pair[2])
     assert result["problem"] == ""
@@ -293,6 +295,7 @@ def test_champion_of_other_data_is_judged_but_a_person_decides(against, pair, ch
     assert np.isfinite(result["champion_predictions"]).all()
 
 
+@pytest.mark.slow
 def test_champion_may_learn_until_just_before_the_test(against, power_run, pair):
     start = judged.times(judged.read(power_run)[0].index)[0]
     before = EARLIER | {"learned_until": (start - HOUR).isoformat()}

@@ -141,6 +141,7 @@ def test_run_is_made_again_from_its_own_commit_and_agrees(run, repository, tmp_p
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tampered_metric_is_reported_as_different_with_the_distance(run, capfd):
     change(run, "metrics", rmse=0.4)
     assert reproduce.main("power/then") == 1
@@ -149,6 +150,7 @@ def test_tampered_metric_is_reported_as_different_with_the_distance(run, capfd):
     assert reproduce.NO_CAUSE in said
 
 
+@pytest.mark.slow
 def test_changed_data_are_said(run, tmp_path, capfd):
     (tmp_path / "data/power.txt").write_text("digest of now")
     assert reproduce.main("power/then") == 1
@@ -157,6 +159,7 @@ def test_changed_data_are_said(run, tmp_path, capfd):
     assert "NOT REPRODUCED: the data have changed" in said
 
 
+@pytest.mark.slow
 def test_commit_with_changes_is_taken_without_them_and_that_is_said(run, capfd):
     commit = json.loads((run / "run.json").read_text())["commit"]
     change(run, "run", commit=f"{commit}+changes")
@@ -166,6 +169,7 @@ def test_commit_with_changes_is_taken_without_them_and_that_is_said(run, capfd):
     assert "all 3 metrics agree, not known to be the same: the files" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commit", ["", "f" * 40, "--help"])
 def test_unknown_commit_means_the_files_as_they_are(run, commit, capfd):
     change(run, "run", commit=commit)
@@ -175,6 +179,7 @@ def test_unknown_commit_means_the_files_as_they_are(run, commit, capfd):
     assert "not known to be the same: the files" in said and "0.6" in said
 
 
+@pytest.mark.slow
 def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
     install(monkeypatch, numpy="2.4.0")
     change(run, "run", python="3.10.1")
@@ -185,12 +190,14 @@ def test_changed_packages_and_python_are_named(run, monkeypatch, capfd):
     assert "agree, not known to be the same: the environment" in said
 
 
+@pytest.mark.slow
 def test_lock_file_that_was_never_committed_is_said(run, capfd):
     change(run, "run", lock="1" * 64)
     reproduce.main("power/then")
     assert "lock file is neither here nor in its commit" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_outputs_stay_when_asked_for(run, repository, tmp_path, capfd):
     assert reproduce.main("power/then", keep=True) == 0
     (kept,) = (tmp_path / "temporary").iterdir()
@@ -199,6 +206,7 @@ def test_outputs_stay_when_asked_for(run, repository, tmp_path, capfd):
     assert git(repository, "worktree", "list").count("\n") == 1
 
 
+@pytest.mark.slow
 def test_run_that_does_not_start_is_an_error_and_leaves_nothing(run, repository, tmp_path):
     record = json.loads((run / "stages/01_load.json").read_text())
     change(run, "stages/01_load", parameters=record["parameters"] | {"broken": True})

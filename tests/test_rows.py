@@ -87,6 +87,7 @@ def pair(tmp_path_factory):
     return load_packed(few), raw
 
 
+@pytest.mark.slow
 def test_power_rows_are_called_by_the_time_forecast(pair):
     model, raw = pair
     found = power.rows_of(raw, {"source": "house.csv"}, model)
@@ -95,6 +96,7 @@ def test_power_rows_are_called_by_the_time_forecast(pair):
     assert power.watched(found).index.equals(found.keys)
 
 
+@pytest.mark.slow
 def test_power_forecasts_need_no_more_than_their_history(pair):
     model, raw = pair
     found = power.rows_of(raw, {}, model)

@@ -179,6 +179,7 @@ def test_running_stage_is_shown_with_the_cells_done_so_far():
     assert "1 of 2 stages done; 2 · Evaluate is running, 2 of 3 cells." in words
 
 
+@pytest.mark.slow
 def test_previous_run_is_the_latest_that_ended_with_metrics_on_the_same_data_source():
     day = "2026-01-0{}T00:00:00+00:00".format
     other = {"source": "uci", "n_rows": 1}

@@ -131,6 +131,7 @@ def test_it_is_compared_on_the_rows_of_its_source(pair, module):
     assert side_by_side.explain(found, pair).startswith("B (version 2) is better: accuracy")
 
 
+@pytest.mark.slow
 def test_it_is_scored_and_watched(pair, module, table):
     (_, served), run = pair
     served.test["options"]["n_rows"] = 50

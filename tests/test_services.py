@@ -99,6 +99,7 @@ def test_second_start_on_the_same_outputs_is_refused_with_what_to_do(sleeper):
         addresses.note("airflow-scheduler", os.getpid(), at="", by="make up")
 
 
+@pytest.mark.slow
 def test_running_jupyterlab_is_pointed_to_rather_than_started_again(sleeper, capsys):
     sleeper("jupyterlab", "http://127.0.0.1:8901")
     assert services.lab() == 0 and services.lab("8902") == 0
@@ -125,6 +126,7 @@ def test_airflow_waits_for_another_writer_of_its_database():
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() >= 30_000  # ms
 
 
+@pytest.mark.slow
 def test_airflow_works_in_a_folder_that_was_moved_and_not_in_the_old_one(tmp_path, monkeypatch):
     """Its own file, which it has written there, names the first place."""
     for name in list(os.environ):

@@ -97,6 +97,7 @@ def test_rows_after_training_are_scored_with_the_history_they_need(kept):
     assert kept.parts() == [f"part-{k:06d}.parquet" for k in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_the_same_and_overlapping_files_add_only_what_is_new(kept):
     served = serving()
     raw = house(20)
@@ -109,6 +110,7 @@ def test_the_same_and_overlapping_files_add_only_what_is_new(kept):
     assert len(kept.read("score/a")) == 12 and len(kept.read("score/b")) == 10
 
 
+@pytest.mark.slow
 def test_another_version_leaves_what_was_predicted(kept):
     raw = house(20)
     score(serving(), rows_of(raw, serving()), kept, run_dir="score/a", batch_rows=9)
@@ -172,6 +174,7 @@ def test_killed_run_goes_on_after_its_last_whole_part(kept):
     assert len(kept.read("score/a")) == 12 and kept.keys().is_unique
 
 
+@pytest.mark.slow
 def test_two_writers_without_a_lock_never_double_a_row(kept, monkeypatch):
     """The second writes between the first one's look at the store and its own part."""
     monkeypatch.setattr(tracking, "locked", lambda name: nullcontext())

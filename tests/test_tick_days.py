@@ -80,6 +80,7 @@ def test_days_of_files_without_dates_are_found_by_looking(put, load, tmp_path):
     assert ticks["day"].unique().sort().dt.day().to_list() == [9, 10, 11]
 
 
+@pytest.mark.slow
 def test_last_day_whose_hours_lie_in_two_files_by_utc_date_is_whole(put, load, tmp_path):
     for day in (6, 7, 8):
         lines = [f"2013-10-{day:02}T{hour}:00:00Z,1,1" for hour in ("01", "23")]
@@ -89,6 +90,7 @@ def test_last_day_whose_hours_lie_in_two_files_by_utc_date_is_whole(put, load, t
     assert report.days["kept"].to_dict() == {"2013-10-08": 2, "2013-10-09": 1}
 
 
+@pytest.mark.slow
 def test_day_of_which_only_a_part_was_read_at_first_does_not_count(put, load, tmp_path):
     hours = {14: ("01", "23"), 15: ("01", "23"), 16: ("01", "23"), 17: ("12",), 18: ("12",)}
     for day, clocks in hours.items():
@@ -106,6 +108,7 @@ def test_file_that_ends_before_the_first_day_is_not_read_beyond_its_first_time(p
     assert load(str(tmp_path / "raw"), n_days=1)[0].n_ticks == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
 def test_date_in_a_name_may_be_that_of_the_times_or_of_the_session(put, load, tmp_path, zone):
     for day in ("07", "08"):

@@ -57,6 +57,7 @@ def test_gzip_that_is_cut_or_changed_is_refused(tmp_path, put):
         refuses(tmp_path, str(tmp_path / "raw"), r"x.csv.gz cannot be read.*: fetch it again")
 
 
+@pytest.mark.slow
 def test_error_after_whole_days_names_its_line(put, tmp_path):
     lines = [f"{at(k, day)},100,1" for day in (7, 8, 9) for k in range(50)] + ["2013-10-10,x,1"]
     refuses(tmp_path, put(lines), "line 152: price is 'x'; a number", batch_rows=10)

@@ -181,6 +181,7 @@ def test_training_is_blind_to_whatever_happens_in_and_after_what_is_judged(bars)
 # What is forecast ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_forecast_is_the_mean_of_what_members_say_of_each_window_alone(kind, members, model, bars):
     x = scale(bar_features(bars, OPTIONS), made_scaler(bars))
     expected = np.full(len(bars), np.nan)
@@ -230,6 +231,7 @@ def test_forecast_is_stamped_with_the_moment_the_bar_is_known(model, bars):
     assert found["ts"].tolist() == bars.index.tolist()
 
 
+@pytest.mark.slow
 def test_forecasts_of_all_bars_equal_those_made_bar_by_bar_as_the_day_goes(model, bars):
     whole = returns_of(model, bars)
     today = bars[bars["day"] == "2013-10-08"]
@@ -251,6 +253,7 @@ def test_bars_that_come_later_change_no_forecast_before_them(model, bars):
     assert not np.allclose(changed[100:], whole[100:], equal_nan=True)
 
 
+@pytest.mark.slow
 def test_days_and_bars_beyond_one_batch_change_nothing(model, bars, monkeypatch):
     whole = returns_of(model, bars)
     code = sys.modules[type(model.unwrap_python_model()).__module__]
@@ -273,6 +276,7 @@ def test_keras_member_is_traced_once_for_batches_of_any_length(tmp_path, monkeyp
     assert [run.experimental_get_tracing_count() for run in made] == [1]
 
 
+@pytest.mark.slow
 def test_quotes_need_their_spread(tmp_path):
     bars = made_bars(quotes=True)
     scaler = made_scaler(bars)

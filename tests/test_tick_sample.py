@@ -83,6 +83,7 @@ def test_day_depends_on_its_date_and_the_seed_alone():
     assert not first["price"].equals(second["price"])
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 3_000), st.integers(0, 9))
 def test_every_size_gives_possible_ticks(n_ticks, seed):

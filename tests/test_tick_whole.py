@@ -67,6 +67,7 @@ def test_file_whose_first_symbol_begins_after_as_of_is_read_for_the_others(put, 
     assert report.rows["other_symbols"] == 2 and adds_up(report)
 
 
+@pytest.mark.slow
 def test_files_are_put_in_order_of_the_first_ticks_of_the_symbol(put, load, tmp_path):
     lines = [f"{at(0, 7)},1,1,AAA", *[f"{at(k, 9)},1,1,BBB" for k in (0, 1)]]
     put(lines, "a.csv", WITH_SYMBOL)
@@ -291,6 +292,7 @@ def test_symbols_of_every_form_are_told(put, load, tmp_path, names, symbol, take
     assert prices(load, put_flat(put, tmp_path, *names), symbol=symbol) == taken
 
 
+@pytest.mark.slow
 def test_folder_of_the_source_may_name_the_symbol(put, load, tmp_path):
     put_flat(put, tmp_path, "SPY/arca_{}.csv", "SPY/bats_{}.csv")
     for source in ("raw", "raw/SPY", "raw/SPY/*.csv"):
@@ -312,6 +314,7 @@ def test_what_cannot_be_told_by_names_is_refused(put, tmp_path, names, message):
     refuses(tmp_path, put_flat(put, tmp_path, *names), message, symbol="BRK")
 
 
+@pytest.mark.slow
 def test_column_of_symbols_counts_more_than_names(put, load, tmp_path):
     put([f"{at(k, 7)},1,1,BBB" for k in (0, 1)], "AAA_2013-10-07.csv", WITH_SYMBOL)
     put([f"{at(k, 8)},2,1,BBB" for k in (0, 1)], "CCC_2013-10-08.csv", WITH_SYMBOL)

@@ -137,6 +137,7 @@ def test_grid_visits_every_combination_once_even_when_resumed(data, folds, path)
     assert visited == [(n, l2) for n in (2, 4, 8) for l2 in (0.1, 10.0)]
 
 
+@pytest.mark.slow
 def test_hopeless_trial_is_pruned_after_its_first_fold(data, folds, path, monkeypatch):
     monkeypatch.setattr(tuning, "GRID", {"num_leaves": (12, 13, 14, 2), "lambda_l2": (0.1, 1, 2)})
     study = tune(*data, folds, path, n_trials=12, sampler="grid")
@@ -176,6 +177,7 @@ def test_rescale_lowers_the_rate_and_keeps_the_best_parameters(data, folds, path
     assert len(rmse) == 3 and np.mean(rmse) < study.best_value
 
 
+@pytest.mark.slow
 def test_rescale_returns_the_best_of_the_finalists(data, folds, path, monkeypatch):
     monkeypatch.setattr(tuning, "KEEP", 1.0)
     study = tune(*data, folds, path, n_trials=8)
@@ -338,6 +340,7 @@ def test_failed_training_is_raised_with_its_parameters(data, folds, path, monkey
         tune(*data, folds, path, n_trials=2, n_workers=n_workers)
 
 
+@pytest.mark.slow
 def test_trials_frame_has_one_row_per_trial_and_no_times(data, folds, path):
     study = tune(*data, folds, path, n_trials=6)
     frame = trials_frame(study)

@@ -69,6 +69,7 @@ def test_window_ends_equal_those_of_a_loop(rows, length):
     assert found.tolist() == naive_ends(days.tolist(), length, complete)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(n=st.integers(1, 30), n_features=st.integers(1, 4), data=st.data())
 def test_taken_windows_equal_slices(n, n_features, data):
@@ -127,6 +128,7 @@ def test_iteration_ends_after_the_last_batch():
     assert len(list(batches_of())) == 7
 
 
+@pytest.mark.slow
 def test_batches_hold_no_more_than_the_rows_and_the_order():
     n, length = 100_000, 60
     x, y = rows_of(n, 16), np.zeros(n, dtype=np.float32)

@@ -129,6 +129,7 @@ def test_run_stays_as_it_was_whatever_is_done_in_the_copy(outputs, tmp_path):
     assert fingerprint(outputs / "power/r1") == before
 
 
+@pytest.mark.slow
 def test_copy_says_what_it_is_a_copy_of_and_counts_as_a_run_by_hand(outputs, tmp_path):
     run = make_run()
     open_stage("power/r1", "03_tune", tmp_path)
