@@ -427,7 +427,7 @@ def airflow(settings: Mapping[str, str]) -> list[Service]:
     url = reached(settings["AIRFLOW__API__HOST"], int(settings["AIRFLOW__API__PORT"]))
     line = f"Airflow     {url}  ({_airflow_login(settings)})"
     return [
-        Service("airflow-api", [*command, "api-server"], url, line),
+        Service("airflow-api", [sys.executable, "-m", "lib.dag.api", "api-server"], url, line),
         Service(SCHEDULER, [*preloaded, "scheduler", "--skip-serve-logs"]),
         Service("airflow-dag-processor", [*preloaded, "dag-processor"]),
         Service("airflow-triggerer", [*command, "triggerer", "--skip-serve-logs"]),
