@@ -2,9 +2,9 @@
 
 ``python -m lib.dag.api`` is ``airflow api-server``. For every request that changes something,
 Airflow commits a row of its audit log on the server's event loop. Where another request holds
-SQLite's one lock for writing, the loop waits for the lock, and that request for the loop, to commit
-in its turn: the server answers nobody until SQLite gives up, and one of the two has failed. The form
-that starts a run and switches its DAG on sends two such requests at once.
+SQLite's one lock for writing, the loop waits for the lock, and that request for the loop, to
+commit in its turn: the server answers nobody until SQLite gives up, and one of the two has failed.
+The form that starts a run and switches its DAG on sends two such requests at once.
 """
 
 from collections.abc import Callable
