@@ -18,6 +18,7 @@ MINUTES = (
     "tick_runs",
     "ledger",
     "faults",
+    "lake_runs",
 )
 SERVED = {
     "power": "whole_runs",

@@ -65,7 +65,7 @@ def test_stages_take_turns_between_two_machines_which_search_together(cluster):
     assert "".join(tasks[name]["queue"] for name in own) == "babbaba"
     folder = cluster.run_folder("power_search", run_id)
     states = [line.split(",")[1] for line in (folder / "trials.csv").read_text().splitlines()[1:]]
-    assert states.count("complete") == 8, states
+    assert states.count("complete") == 8 and {*states} <= {"complete", "fail"}, states
     done = [json.loads((folder / f"000{k}/worker.json").read_text())["n_trials"] for k in (0, 1)]
     if {*states} == {"complete"}:  # else a busy machine was given up in between
         assert sum(done) == 7, "and the first one at the beginning"
@@ -172,7 +172,7 @@ def test_stage_from_other_code_than_those_before_it_is_refused(cluster):
     assert cluster.wait_for_run("toy", run_id) == "success", "cleared, with the same code again"
 
 
-def test_faults_that_pass_delay_what_waits_and_end_nothing(cluster, s3_server):
+def test_faults_that_pass_delay_what_waits_and_end_nothing(cluster):
     """One stage lives through all of them in its first attempt.
 
     `VISIBILITY_TIMEOUT` is seconds here, so that a broker gives out every stage again that takes

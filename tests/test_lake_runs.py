@@ -27,9 +27,9 @@ SMALL = {
     "test_fraction": 0.2,
     "n_trees": 20,
     "n_resamples": 200,
+    "max_rmse_vs_yesterday": 2.0,
     "model_name": "peak_of_files",
 }
-SMALL |= {"max_rmse_vs_yesterday": 2.0, "promote": "auto"}
 MORE = {"max_refused": 0.3}
 ZONE = "Europe/Paris"
 
@@ -40,7 +40,7 @@ def head_of(name):
 
 def drafts_of(name):
     refs = open_catalog("lake").load_table(name).refs()
-    return [name for name in refs if name.startswith(tables.DRAFT)]
+    return [ref for ref in refs if ref.startswith(tables.DRAFT)]
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,6 @@ def test_upkeep_leaves_what_a_version_has_learned_from(first, second):
     told = run.read("tidied.json")
     assert told["power.quarantine"]["drafts"] == 1
     assert len(open_catalog("lake").load_table("power.silver").snapshots()) < before
-    print(told)
     for one, number in ((first, 1), (second.made, 2)):
         hours, _ = lakehouse.read_hours(open_catalog("lake"), ZONE, f"peak_of_files-{number}")
         assert frame_digest(hours) == one[2].read("dataset.json")["digest"]

@@ -255,13 +255,13 @@ def test_values_of_a_run_do_not_pass_for_those_that_the_dag_file_writes():
 
 
 PARSE = """
-import os, runpy, sys
+import json, os, runpy, sys
 import airflow.sdk
 
 for path in sys.argv[1:]:
     if not os.fork():
         runpy.run_path(path)
-        print(path, *sorted(sys.modules), flush=True)
+        print(json.dumps([path, *sys.modules]), flush=True)
         os._exit(0)
     assert os.wait()[1] == 0, path
 """
@@ -274,9 +274,9 @@ def test_parsing_a_dag_file_imports_nothing_heavy():
     heavy |= {"optuna", "boto3", "gcsfs", "azure", "scipy", "nbconvert"}
     command = [sys.executable, "-c", PARSE, *map(str, DAG_FILES)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    imported = {words[0]: {*words[1:]} for words in map(str.split, done.stdout.splitlines())}
+    imported = {path: names for path, *names in map(json.loads, done.stdout.splitlines())}
     for path in map(str, DAG_FILES):
-        assert "lib.dag.form" in imported[path] and not heavy & imported[path], path
+        assert "lib.dag.form" in imported[path] and heavy.isdisjoint(imported[path]), path
 
 
 def test_override_that_no_notebook_declares_is_refused():
