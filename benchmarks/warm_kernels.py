@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lib.commands import services
+from lib.commands import services, supervise
 from lib.ground import layout
 from lib.ground.files import ROOT
 from lib.machine import provisioner
@@ -90,7 +90,7 @@ async def restarts(notebook: Path, count: int) -> list[float]:
     header = {"Authorization": f"token {lab.line.rpartition('token=')[2]}"}
     with subprocess.Popen(lab.command, cwd=ROOT, stderr=subprocess.DEVNULL) as server:
         try:
-            while not services.is_taken(urlsplit(lab.address).port):
+            while not supervise.is_taken(urlsplit(lab.address).port):
                 await asyncio.sleep(0.1)
             path = {"path": str(notebook.relative_to(ROOT)), "name": notebook.name}
             about = path | {"type": "notebook", "kernel": {"name": "python3"}}

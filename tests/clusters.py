@@ -168,7 +168,6 @@ class Cluster:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "10",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(SILENT_S),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "45",
@@ -324,6 +323,17 @@ class Cluster:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(App, "__call__", refuse)
             yield
+
+    def give_out_again(self):
+        """Give out each message of which no worker has said that it is done.
+
+        This is what a worker does with those that were given out `VISIBILITY_TIMEOUT` ago.
+        """
+        from kombu import Connection
+
+        broker = self.settings["AIRFLOW__CELERY__BROKER_URL"]
+        with Connection(broker, transport_options={"visibility_timeout": 0}) as connection:
+            connection.default_channel.qos.restore_visible(interval=1)
 
     def log_of(self, name):
         """Return what the worker of a machine has said."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from lib.commands import services
+from lib.commands import services, supervise
 from lib.ground.files import ROOT
 from tests import airflow_reports
 from tests.airflow_reports import RUN, RUN_ID, notebook
@@ -112,12 +112,12 @@ def airflow(tmp_path, folder):
         )
     url = settings["AIRFLOW__API__BASE_URL"]
     try:
-        while not services.is_taken(port):
+        while not supervise.is_taken(port):
             assert server.poll() is None, log.read_text()
             time.sleep(0.2)
         yield url, password
     finally:
-        services._stop([server])
+        supervise.stop([server])
 
 
 @pytest.mark.kernel

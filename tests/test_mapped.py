@@ -5,6 +5,7 @@ import shutil
 
 from lib import tracking
 from lib.ground import outcome
+from lib.ground.files import ROOT
 from lib.pages.summary import CHILDREN, read_summary, summarise
 
 import pytest
@@ -22,9 +23,9 @@ def airflow():
         yield
 
 
-def run_map(**params):
+def run_map(pipeline="toy_map", **params):
     """Run the DAG; return state, its tasks by id and map index, and the run's folder."""
-    done, _, run = go(impatient("toy_map"), **params)
+    done, _, run = go(impatient(pipeline), **params)
     tasks = {(task.task_id, task.map_index): task.state for task in done.get_task_instances()}
     return done.state, tasks, run
 
@@ -113,31 +114,41 @@ def test_run_whose_children_have_all_failed_says_so_and_gathers_nothing():
     assert (summary["state"], summary["reason"]) == ("failed", "2 · Work: 1 of 1 failed")
 
 
-def test_fifty_children_have_all_that_a_run_has_and_share_one_page(tmp_path, monkeypatch):
-    """With one mapped stage, as a child of two costs twice as much."""
+@pytest.fixture
+def symbols(tmp_path, monkeypatch):
+    """Make the pipeline of many symbols end with their data: to learn takes minutes for each."""
+    place = tmp_path / "notebooks" / "tick_symbols"
+    place.mkdir(parents=True)
+    (place.parent / "tick").symlink_to(ROOT / "notebooks" / "tick")
+    for name in ("00_symbols", "01_load", "06_table"):
+        one = ROOT / "notebooks" / "tick_symbols" / f"{name}.ipynb"
+        shutil.copy(one, place / one.name, follow_symlinks=False)
+    text = (ROOT / "dags" / "tick_symbols.py").read_text()
+    text = re.sub(r"stages = \(.*\)", 'stages = ("01_load",)', text)
+    text = re.sub(r", promote=True|(model|n_folds)=.*,", "", text)
     (tmp_path / "dags").mkdir()
-    text = (TOY / "dags" / "toy_map.py").read_text()
-    text = text.replace(', "toy_map/03_check"', "")
-    (tmp_path / "dags" / "toy_map.py").write_text(text)
-    left_out = shutil.ignore_patterns("03_check*")
-    shutil.copytree(TOY / "notebooks", tmp_path / "notebooks", ignore=left_out)
+    (tmp_path / "dags" / "tick_symbols.py").write_text(text)
     monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path / "dags"))
-    with kernel_killed_in("toy_map", "../0025/stages/02_work") as killed:
-        state, tasks, run = run_map(n=50, wait_s=0.3)
+    return [f"S{k:02d}" for k in range(50)]
+
+
+def test_fifty_symbols_have_all_that_a_run_has_and_share_one_page(symbols):
+    small = {"sample_ticks": 1000, "train_days": 2, "test_days": 1}
+    with kernel_killed_in("tick_symbols", "../0025/stages/01_load") as killed:
+        state, tasks, run = run_map("tick_symbols", source="sample", symbols=symbols, **small)
     assert killed and state == "success", why(run)
-    assert [tasks["02_work", k] for k in range(50)] == 50 * ["success"]
+    assert [tasks["01_load", k] for k in range(50)] == 50 * ["success"]
     names = [f"{k:04d}" for k in range(50)]
     children = run.children()
     assert [child.path.name for child in children] == names
-    assert [child.record("02_work")["state"] for child in children] == 50 * ["finished"]
+    assert [child.record("01_load")["state"] for child in children] == 50 * ["finished"]
     assert all((child.path / "report.html").exists() for child in children)
-    tried = [path.parent.name for path in run.path.glob("*/02_work.attempt-1.ipynb")]
+    tried = [path.parent.name for path in run.path.glob("*/01_load.attempt-1.ipynb")]
     assert tried == ["0025"]
-    table = run.read("table.json")
-    assert {index: row["score"] for index, row in table.items()} == {
-        name: 10 * k for k, name in enumerate(names)
-    }
+    assert len({child.read("dataset.json")["digest"] for child in children}) == 50
+    assert run.read("symbols.csv")["symbol"].tolist() == symbols
+    assert run.read("metrics.json")["n_symbols"] == 50
     page = (run.path / CHILDREN).read_text()
     assert re.findall(r'href="(\d{4})/report\.html"', page) == names
     (row,) = [stage for stage in summarise(run)["stages"] if stage["mapped"]]
@@ -149,4 +160,4 @@ def test_fifty_children_have_all_that_a_run_has_and_share_one_page(tmp_path, mon
     logged = {int(one.data.tags["map_index"]): one for one in found}
     assert sorted(logged) == [*range(50)] and len(found) == 50
     assert {one.info.status for one in found} == {"FINISHED"}
-    assert all(one.data.metrics["score"] == 10 * k for k, one in logged.items())
+    assert [logged[k].data.params["symbol"] for k in range(50)] == symbols

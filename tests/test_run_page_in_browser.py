@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from lib.commands import services
+from lib.commands import services, supervise
 from lib.ground.files import ROOT
 from lib.pages import publish, run_page
 from lib.pages.summary import summarise
@@ -87,12 +87,12 @@ def mlflow_server(tmp_path):
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
-        while not services.is_taken(port):
+        while not supervise.is_taken(port):
             assert server.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
         yield client, made.info, f"http://127.0.0.1:{port}"
     finally:
-        services._stop([server])
+        supervise.stop([server])
 
 
 @pytest.mark.kernel

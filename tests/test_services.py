@@ -15,6 +15,7 @@ from lib.commands import services
 from lib.dag import database
 from lib.ground import addresses
 
+import psutil
 import pytest
 from whole_runs import wait_for
 
@@ -225,3 +226,55 @@ def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(s
     assert not place.exists() and addresses.running() == {}
     place.write_text("{")
     assert addresses.running() == {}, "a record that somebody has edited stops nobody"
+
+
+KEEP_UP = """
+import sys
+from lib.commands import supervise
+from lib.commands.supervise import Service
+
+supervise.SETTLED_S, supervise.PAUSE_S = float(sys.argv[1]), 0.1
+command = [sys.executable, "-c", sys.argv[2]]
+services = [Service("worker", command, is_kept_up=sys.argv[3] == "kept")]
+sys.exit(supervise.run_services(services, {}, "make worker"))
+"""
+COUNT = """
+import os, pathlib, signal, subprocess, sys, time
+
+with open("begun", "a") as file:
+    file.write("x")
+if pathlib.Path("begun").stat().st_size == 3:
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+with open("left", "a") as file:
+    print(left.pid, file=file)
+print("the broker is gone", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settled_s", "kept", "begun", "status"), [(0, "kept", 3, 0), (60, "kept", 1, 1), (0, "", 1, 1)]
+)
+def test_worker_that_ends_by_itself_is_started_again(tmp_path, settled_s, kept, begun, status):
+    """Not in its first minute, which would be a mistake in the settings; nor is a server."""
+    arguments = [str(settled_s), f"import os; os.chdir({str(tmp_path)!r})\n{COUNT}", kept]
+    done = subprocess.run(
+        [sys.executable, "-c", KEEP_UP, *arguments],
+        env={**os.environ, "OUTPUTS_DIR": str(tmp_path / "outputs")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, (tmp_path / "begun").stat().st_size) == (status, begun), done
+    assert "worker ended with status 0" in done.stdout and "the broker is gone" in done.stdout
+    assert done.stdout.count("is started again") == begun - 1
+    left = [int(pid) for pid in (tmp_path / "left").read_text().split()]
+    assert len(left) == max(begun - 1, 1)
+    assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in left), "of those that ended"
+
+
+def _lives(pid):
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

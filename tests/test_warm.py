@@ -14,7 +14,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from lib.commands import services
+from lib.commands import services, supervise
 from lib.ground import layout
 from lib.machine import provisioner, warm
 
@@ -447,7 +447,7 @@ def test_kernel_that_jupyterlab_starts_again_is_forked(owner, tmp_path):
             return json.load(answer)
 
     try:
-        wait_for(lambda: services.is_taken(port), 60)
+        wait_for(lambda: supervise.is_taken(port), 60)
         kernel = {"name": "python3"}
         notebook = {"path": "toy.ipynb", "name": "toy.ipynb"}
         made = call("sessions", notebook | {"type": "notebook", "kernel": kernel})["kernel"]

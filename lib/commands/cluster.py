@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from lib.commands import services
-from lib.commands.services import Service
+from lib.commands.supervise import Service, run_services
 from lib.dag import scheduling
 from lib.ground import addresses
 from lib.ground.addresses import ADDRESSED, PORTS
@@ -64,11 +64,14 @@ def head() -> int:
         started.append(services.mlflow_server(ports["mlflow"], store))
     else:
         say(f"MLflow      {tracking_uri()}  (from MLFLOW_TRACKING_URI)")
-    return services.run_services(started, settings, "make head")
+    return run_services(started, settings, "make head")
 
 
 def worker(queues: str = "") -> int:
     """Run one worker of Celery until Ctrl-C; stages that it runs then begin again elsewhere.
+
+    One that ends by itself is started again: Celery's does, with status 0, on some of what can
+    happen while it loses its broker.
 
     Parameters
     ----------
@@ -83,10 +86,11 @@ def worker(queues: str = "") -> int:
     settings = _settings()
     if provisioner.is_on():
         provisioner.own_folder()  # this process is the owner, for all that it starts
-    command = [sys.executable, "-m", "lib.dag.preloaded", "celery", "worker", "--skip-serve-logs"]
+    command = [sys.executable, "-m", "lib.dag.worker", "celery", "worker", "--skip-serve-logs"]
     command += ["--celery-hostname", f"worker-{os.getpid()}@%h"]  # two may share a host
     command += ["--queues", queues] if queues else []
-    return services.run_services([Service(WORKER, command)], settings, "make worker")
+    service = Service(WORKER, command, is_kept_up=True)
+    return run_services([service], settings, "make worker")
 
 
 def _settings() -> Mapping[str, str]:

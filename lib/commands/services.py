@@ -9,60 +9,30 @@ where a setting says, which demands a password. What runs is put on record, see
 import json
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lib.commands.supervise import Service, is_taken, run_services
 from lib.dag import database, scheduling
 from lib.ground import addresses, layout
 from lib.ground.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
 from lib.ground.console import say
 from lib.ground.files import ROOT, state_dir
 from lib.machine import provisioner
-from lib.pages import links
 from lib.tracking import artifact_root, tracking_uri
 
 import psutil
 
-STOP_SECONDS = 15
 PASSWORD = "AIRFLOW_ADMIN_PASSWORD"
 MLFLOW_PASSWORD = "MLFLOW_TRACKING_PASSWORD"
 SIMPLE = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PATIENCE_S = "180"  # with a service that is silent because the machine has too much to do
-
-
-@dataclass(frozen=True)
-class Service:
-    """A long-running process.
-
-    Attributes
-    ----------
-    name : str
-        As in the record of `lib.ground.addresses`.
-    command : list of str
-    address : str
-        Where it will answer, "" where it does not.
-    line : str
-        What to say once it answers.
-    settings : mapping of str to str
-        Environment variables that it alone has.
-    """
-
-    name: str
-    command: list[str]
-    address: str = ""
-    line: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def airflow_settings(port: int | None = None) -> dict[str, str]:
@@ -226,13 +196,6 @@ def choose_ports(asked: Mapping[str, str], command: str) -> dict[str, int]:
     return chosen
 
 
-def is_taken(port: int, host: str = HOST) -> bool:
-    """Say whether somebody answers on a port of this machine, by default of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((host, port)) == 0
-
-
 def reached(host: str, port: int) -> str:
     """Return the address at which this machine reaches a server of its own that listens so."""
     return f"http://{HOST if host in ('0.0.0.0', *LOOPBACK) else host}:{port}"
@@ -245,89 +208,6 @@ def listener(port: int) -> str:
             if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
                 return f"process {one.pid}, {psutil.Process(one.pid).name()}"
     return "a process of somebody else"
-
-
-def run_services(services: list[Service], settings: Mapping[str, str], by: str) -> int:
-    """Start `services`, say when they answer, and stop all of them on Ctrl-C or if one ends.
-
-    Parameters
-    ----------
-    services : list of Service
-    settings : mapping of str to str
-        Environment variables for all of them.
-    by : str
-        The command that starts them, for the record: "make up".
-
-    Returns
-    -------
-    int
-        0 after Ctrl-C or SIGTERM, 1 if a service ended by itself.
-
-    Raises
-    ------
-    ValueError
-        If one of them runs already on the same outputs.
-    """
-    logs = state_dir() / ".logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **settings}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup asks for
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-    started: dict[str, subprocess.Popen] = {}
-    try:
-        for service in services:
-            with (logs / f"{service.name}.log").open("wb") as log:
-                started[service.name] = subprocess.Popen(
-                    service.command,
-                    env={**environment, **service.settings},
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            addresses.note(service.name, started[service.name].pid, at=service.address, by=by)
-        return _watch(started, [one for one in services if one.address], logs)
-    except KeyboardInterrupt:
-        say("stopping")
-        return 0
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some running
-        _stop(list(started.values()))
-        addresses.forget({process.pid for process in started.values()})
-
-
-def _watch(started: dict[str, subprocess.Popen], waiting: list[Service], logs: Path) -> int:
-    """Print each service's line when it answers; return 1 when one has ended."""
-    say(f"starting; logs are in {logs}")
-    while all(process.poll() is None for process in started.values()):
-        for service in list(waiting):
-            place = urlsplit(service.address)
-            if not is_taken(place.port, place.hostname):
-                continue
-            waiting.remove(service)
-            say(service.line)
-            if not waiting:
-                say("all up; Ctrl-C stops everything")
-                known = addresses.running()
-                threading.Thread(target=links.follow, args=(known,), daemon=True).start()
-        time.sleep(0.5)
-    for name, process in started.items():
-        if process.poll() is not None:
-            log = logs / f"{name}.log"
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            say(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
-    return 1
-
-
-def _stop(processes: list[subprocess.Popen]) -> None:
-    """End every process with its children: politely, then by force."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-        psutil.wait_procs(processes, STOP_SECONDS)
 
 
 def _lab(port: int) -> Service:
