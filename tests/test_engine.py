@@ -251,6 +251,18 @@ def test_outputs_and_log(tmp_path, caplog):
 
 
 @pytest.mark.kernel
+def test_long_text_of_one_message_is_cut_as_that_of_many_is(tmp_path, caplog):
+    """A fast kernel sends as much at once."""
+    caplog.set_level(logging.INFO, logger="lib.machine.executor")
+    code = "import sys\nsys.stdout.write('wrong\\rright\\n' + 1_200_000 * '.' + '\\nend\\n')"
+    run(tmp_path, code + "\nsys.stdout.flush()", log_output=True)
+    (output,) = read(tmp_path / "out.ipynb").cells[3].outputs
+    assert output.text.startswith("right\n...") and output.text.endswith("...\nend\n")
+    assert "characters left out" in output.text and len(output.text) < 500_000
+    assert {"right", "end"} <= {record.getMessage() for record in caplog.records}
+
+
+@pytest.mark.kernel
 def test_no_output_is_lost_when_it_comes_faster_than_it_is_read(tmp_path, monkeypatch):
     session.import_papermill()
     from lib.machine import engine

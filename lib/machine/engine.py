@@ -8,6 +8,7 @@ back ends.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -380,16 +381,14 @@ class _Client(PapermillNotebookClient):
         out = super().output(outs, msg, display_id, cell_index)
         if out is None or out.output_type != "stream" or len(outs) != count + 1:
             return out
-        for earlier in reversed(outs[:-1]):
-            if earlier.output_type != "stream":
-                return out
+        said, out.text, left_out = NotebookNode(out), "", 0
+        for earlier in itertools.takewhile(lambda one: one.output_type == "stream", outs[-2::-1]):
             if earlier.name == out.name:
                 outs.pop()
-                left_out = self.left_out.get(id(earlier), 0)
-                earlier.text, left_out = streams.join(earlier.text, out.text, left_out)
-                self.left_out[id(earlier)] = left_out
-                return out
-        return out
+                out, left_out = earlier, self.left_out.get(id(earlier), 0)
+                break
+        out.text, self.left_out[id(out)] = streams.join(out.text, said.text, left_out)
+        return said
 
     def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> object:
         """Note that the cell said something, and take it in."""

@@ -33,7 +33,6 @@ from upath import UPath
 
 KEYS = "keys"  # in the run folder
 DOOR = "lib.tracking.open_client"
-MOST_WORDS = 5
 NAMED = {"cells": "cell", "code": "", "parameters": "parameter", "packages": "package"}
 NAMED |= {"data": "data of", "machine": ""}
 
