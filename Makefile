@@ -38,7 +38,12 @@ export AIRFLOW_PORT MLFLOW_PORT LAB_PORT QUEUES
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 
 # The names that were typed, so that a misspelt one is an error rather than left out.
-TYPED = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+TYPED := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+
+# What was typed is a text, in which make would look for variables of its own.
+TEXTS := PARAMS SOURCE RUN STAGE NOTEBOOK A B MODEL VERSION REASON AT FROM UNTIL OF RESUME
+$(foreach name,$(TEXTS),$(eval override $(name) := $$(value $(name))))
+
 CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given "$(TYPED)")
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 yes = $(filter-out 0 no false,$(1))

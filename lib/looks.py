@@ -145,13 +145,9 @@ def command(verb: str, pipeline: str, source: str, params: Mapping[str, "Value"]
     shown = redact(source)
     if verb == "run":
         given = json.dumps({"source": shown, **params}, ensure_ascii=False)
-        return f"make run PIPELINE={pipeline} PARAMS={_quoted(given)}"
-    given = f" PARAMS={_quoted(json.dumps(params, ensure_ascii=False))}" if params else ""
+        return f"make run PIPELINE={pipeline} PARAMS={shlex.quote(given)}"
+    given = f" PARAMS={shlex.quote(json.dumps(params, ensure_ascii=False))}" if params else ""
     return f"make {verb} PIPELINE={pipeline} SOURCE={shlex.quote(shown)}{given}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\"'\"'").replace("$", "$$") + "'"
 
 
 def _ends(rows: pd.DataFrame) -> pd.DataFrame:

@@ -112,6 +112,14 @@ def test_command_is_given_the_values_that_were_typed_and_none_of_the_environment
     assert stray.stderr.startswith("error: there is no run yet"), "the shell's are no arguments"
 
 
+@pytest.mark.slow
+def test_dollar_that_was_typed_reaches_the_command_as_it_is(tmp_path):
+    """Make would look for a variable there, and for a command."""
+    source = "$(shell touch made)/a$2024 $HOME"
+    found = make("look", "PIPELINE=power", f"SOURCE={source}", OUTPUTS_DIR=str(tmp_path))
+    assert found.returncode == 2 and source in found.stdout and not (ROOT / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "name", "message"),
     [

@@ -61,7 +61,7 @@ def params_of(printed, verb):
     """Return the parameters in the command that is printed last."""
     line = next(line for line in printed.splitlines()[::-1] if line.startswith(f"make {verb} "))
     given = [word.partition("=")[2] for word in shlex.split(line) if word.startswith("PARAMS=")]
-    return json.loads(given[0].replace("$$", "$")) if given else {}
+    return json.loads(given[0]) if given else {}
 
 
 def defaults(pipeline, **given):
