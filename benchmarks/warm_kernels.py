@@ -88,7 +88,8 @@ async def restarts(notebook: Path, count: int) -> list[float]:
     """
     lab, seconds = services._lab(services.free_port(18888)), []
     header = {"Authorization": f"token {lab.line.rpartition('token=')[2]}"}
-    with subprocess.Popen(lab.command, cwd=ROOT, stderr=subprocess.DEVNULL) as server:
+    made = os.environ | lab.settings
+    with subprocess.Popen(lab.command, cwd=ROOT, env=made, stderr=subprocess.DEVNULL) as server:
         try:
             while not supervise.is_taken(urlsplit(lab.address).port):
                 await asyncio.sleep(0.1)

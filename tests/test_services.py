@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -172,6 +175,26 @@ def test_databases_are_made_at_the_same_time_and_once(monkeypatch, tmp_path):
     assert sorted(asked) == ["-c", "-m"] and (tmp_path / ".airflow" / "ready").exists()
 
 
+def test_second_of_two_first_calls_waits_for_the_databases(monkeypatch, tmp_path):
+    """Airflow takes no lock on SQLite: both would make the same tables."""
+    at_once, most, lock = [], [], threading.Lock()
+
+    def make(*_):
+        with lock:
+            at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.05)
+        at_once.pop()
+
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setattr(services, "_ask", make)
+    with ThreadPoolExecutor() as pool:
+        for one in [pool.submit(services.prepare) for _ in range(3)]:
+            one.result()
+    assert most == [1]
+
+
 def test_databases_that_could_not_be_made_are_made_the_next_time(monkeypatch, tmp_path):
     def fail(*_):
         raise RuntimeError("no space left")
@@ -226,6 +249,37 @@ def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(s
     assert not place.exists() and addresses.running() == {}
     place.write_text("{")
     assert addresses.running() == {}, "a record that somebody has edited stops nobody"
+
+
+STUBBORN = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_second_signal_while_stopping_leaves_nothing_running(tmp_path, second):
+    code = f"""
+import sys
+from lib.commands import supervise
+
+supervise.STOP_SECONDS = 1
+service = supervise.Service("stubborn", [sys.executable, "-c", {STUBBORN!r}])
+sys.exit(supervise.run_services([service], {{}}, "make up"))
+"""
+    made = {**os.environ, "OUTPUTS_DIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=made, stdout=subprocess.DEVNULL)
+    log = tmp_path / ".logs" / "stubborn.log"
+    wait_for(lambda: log.exists() and "begun" in log.read_text(), 20, "the service")
+    (child,) = psutil.Process(process.pid).children()
+    process.terminate()
+    time.sleep(0.3)
+    process.send_signal(second)
+    assert process.wait(20) == 0
+    assert not child.is_running() and not (tmp_path / ".services.json").exists()
 
 
 KEEP_UP = """

@@ -437,7 +437,9 @@ def test_kernel_that_jupyterlab_starts_again_is_forked(owner, tmp_path):
     lab = services._lab(port)
     token = lab.line.rpartition("token=")[2]
     with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(lab.command, cwd=ROOT, stdout=log, stderr=log)
+        made = os.environ | lab.settings
+        server = subprocess.Popen(lab.command, cwd=ROOT, env=made, stdout=log, stderr=log)
+    assert token not in str(lab.command), "others may read it"
 
     def call(path, body=None):
         data = None if body is None else json.dumps(body).encode()

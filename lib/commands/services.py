@@ -22,7 +22,7 @@ from lib.dag import database, scheduling
 from lib.ground import addresses, layout
 from lib.ground.addresses import ADDRESSED, HOST, PORTS, SCHEDULER, TITLES
 from lib.ground.console import say
-from lib.ground.files import ROOT, state_dir
+from lib.ground.files import ROOT, locked, state_dir
 from lib.machine import provisioner
 from lib.tracking import artifact_root, tracking_uri
 
@@ -116,21 +116,25 @@ def check_listening(settings: Mapping[str, str]) -> None:
 
 
 def prepare() -> None:
-    """Make the databases of Airflow and MLflow, once; a second call returns at once."""
+    """Make the databases of Airflow and MLflow, once; a second call returns at once.
+
+    Of two calls at the same time, the second waits.
+    """
     done = state_dir() / ".airflow" / "ready"
     uri = tracking_uri()
-    with ThreadPoolExecutor() as pool:  # each makes one in a process of its own
-        making = []
-        if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
-            code = "from lib import tracking; tracking.open_client()"
-            making += [pool.submit(_ask, "MLflow could not make its database", "-c", code)]
+    with locked("databases"):
+        with ThreadPoolExecutor() as pool:  # each makes one in a process of its own
+            making = []
+            if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
+                code = "from lib import tracking; tracking.open_client()"
+                making += [pool.submit(_ask, "MLflow could not make its database", "-c", code)]
+            if not done.exists():
+                making += [pool.submit(migrate)]
+            for one in making:
+                one.result()
         if not done.exists():
-            making += [pool.submit(migrate)]
-        for one in making:
-            one.result()
-    if not done.exists():
-        done.parent.mkdir(parents=True, exist_ok=True)
-        done.touch()
+            done.parent.mkdir(parents=True, exist_ok=True)
+            done.touch()
 
 
 def migrate() -> None:
@@ -219,14 +223,14 @@ def _lab(port: int) -> Service:
         "ServerApp.open_browser": False,
         "ServerApp.root_dir": ROOT,
         "ServerApp.allow_root": True,
-        "IdentityProvider.token": token,
         "LabApp.default_url": "/lab/tree/notebooks",
         "KernelManager.transport": "ipc",
         "ServerApp.jpserver_extensions": {"lib.commands.lab_extension": True},
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     command, address = [sys.executable, "-m", "jupyterlab", *flags], f"http://{HOST}:{port}"
-    return Service("jupyterlab", command, address, _lab_line(address, token))
+    own = {"JUPYTER_TOKEN": token}  # others may read the command line
+    return Service("jupyterlab", command, address, _lab_line(address, token), own)
 
 
 def lab(lab_port: str = "") -> int:

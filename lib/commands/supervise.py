@@ -119,7 +119,8 @@ def run_services(services: list[Service], settings: Mapping[str, str], by: str) 
         say("stopping")
         return 0
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some running
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # a second one would leave some running
         stop(list(started.values()))
         addresses.forget({process.pid for process in started.values()})
 

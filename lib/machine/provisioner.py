@@ -55,6 +55,7 @@ OWN = (
     "COLUMNS",
     "DATA_DIR",
     "JPY_",
+    "JUPYTER_TOKEN",
     "LINES",
     "MLFLOW_TRACKING_URI",
     "OLDPWD",
