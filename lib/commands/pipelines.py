@@ -143,7 +143,7 @@ def run(
         these = [name for name in failed if logs[name] == log]
         say(f"failed: {', '.join(these)}; Airflow's log: {log}")
     say(f"all runs: {outputs_dir() / INDEX}")
-    if "cancelled" in states:
+    if "cancelled" in states or len(ended) < len(names):  # Ctrl-C before all had begun
         return INTERRUPTED
     return 1 if failed else 0
 

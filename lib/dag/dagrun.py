@@ -326,8 +326,12 @@ def _wait_until_parsed(pipeline: str) -> None:
 
 @contextmanager
 def _switched_on(pipeline: str, console: TextIO) -> Iterator[None]:
-    """Switch a DAG on that is off, and off again at the end: a DAG that is off runs nothing."""
+    """Switch a DAG on that is off, and off again at the end: a DAG that is off runs nothing.
+
+    It stays on where another run of it, that found it on, would wait for ever.
+    """
     from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
     def switch(*, off: bool) -> None:
@@ -342,7 +346,10 @@ def _switched_on(pipeline: str, console: TextIO) -> Iterator[None]:
     try:
         yield
     finally:
-        switch(off=True)
+        if any(DagRun.find(dag_id=pipeline, state=state) for state in ("queued", "running")):
+            console.write(f"  {pipeline} stays on in Airflow: another run of it waits\n")
+        else:
+            switch(off=True)
 
 
 def _follow(run: Run, run_id: str, account: Account) -> str:
