@@ -164,6 +164,7 @@ def send_form(page):
 
     with page.expect_response(is_trigger) as sent:
         page.get_by_test_id("trigger-dag-submit").click()
+    page.wait_for_url("**/runs/**")
     return sent.value.json()["dag_run_id"]
 
 
