@@ -117,6 +117,22 @@ def test_images_are_compared_by_accuracy_and_by_loss():
     assert accuracy["decisive"] and not loss["decisive"]
 
 
+def test_classifiers_that_err_by_the_day_are_resampled_by_the_day():
+    def made(rng):
+        """Return labels that are wrong nearly all day long on three days of ten."""
+        wrong = np.repeat(rng.random(60) < 0.3, 24) & (rng.random(1440) < 0.9)
+        return named(wrong.astype(int))
+
+    test = make_test("image", np.zeros(1440, int), block_length=24)
+    n_told = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        row = compare(test, made(rng), made(rng), n_resamples=200)[0]
+        n_told += row["low"] > 0 or row["high"] < 0
+    assert row["metric"] == "accuracy" and row["decisive"] and row["p_value"] is None
+    assert n_told <= 5  # both are equally good, so 2 are expected
+
+
 def test_metric_that_decides_comes_first_whichever_it_is():
     test = replace(make_test("forecast", np.zeros(4)), metric="mae")
     rows = compare(test, np.arange(4.0), np.ones(4))

@@ -100,8 +100,8 @@ def compare(
         A row for each metric of the kind, see `lib.judged.KINDS`, the decisive one first; the rank
         IC is the mean over the groups. Keys: ``metric``, ``unit``, ``greater_is_better``;
         ``candidate`` and ``champion``, the values; ``difference``, candidate less champion, with
-        ``low`` and ``high``; ``decisive`` (bool); ``p_value`` of McNemar's exact test for accuracy,
-        else None.
+        ``low`` and ``high``; ``decisive`` (bool); ``p_value`` of McNemar's exact test for accuracy
+        where every row is a block of its own, else None: the test takes rows as independent.
 
     Raises
     ------
@@ -110,7 +110,8 @@ def compare(
         option is out of range.
     """
     said, truth, parts = (candidate, champion), test.truth.to_numpy(), test.parts()
-    metrics = [metric for metric in KINDS[test.kind] if metric != "accuracy"]
+    counted = test.kind == "classification" and test.block_length == 1
+    metrics = [metric for metric in KINDS[test.kind] if not (counted and metric == "accuracy")]
     rows = [
         np.column_stack([_by_row(m, truth[part], one[part]) for m in metrics for one in said])
         for part in parts
@@ -125,7 +126,7 @@ def compare(
         ends = np.quantile(drawn[:, 0] - drawn[:, 1], interval_ends(level))
         low, high = difference + widening * (ends - difference)
         found.append(_described(test, metric, values, low, high))
-    if test.kind == "classification":
+    if counted:
         found.insert(0, _accuracies(test, *said, n_resamples, level, seed))
     return sorted(found, key=lambda row: not row["decisive"])
 
@@ -159,6 +160,8 @@ def _by_row(metric: str, truth: np.ndarray, said: np.ndarray) -> np.ndarray:
         return rank_contributions(truth, said)
     if metric == "loss":
         return cross_entropies(truth, said)
+    if metric == "accuracy":
+        return said.argmax(axis=1) == truth
     truth, said = finite_pair(truth, said)
     error = said - truth
     return np.abs(error) if metric == "mae" else error**2
@@ -175,6 +178,7 @@ def _combined(metric: str, means: list[np.ndarray], parts: list[np.ndarray], at:
 def _accuracies(
     test: Test, a: np.ndarray, b: np.ndarray, n_resamples: int, level: float, seed: int
 ) -> dict:
+    """Return the row of the accuracy of independent rows."""
     truth, labels = test.truth.to_numpy(), [one.argmax(axis=1) for one in (a, b)]
     right = [label == truth for label in labels]
     ends = difference_interval(truth, *labels, n_resamples=n_resamples, level=level, seed=seed)
