@@ -12,7 +12,7 @@ from lib.power.demo import N_NEW, sample_pair
 from lib.registry import disagreement, side_by_side
 from lib.registry import rows as rows_module
 from lib.registry.paired import Test
-from lib.registry.rows import Rows, load_rows
+from lib.registry.rows import Rows, about_training, load_rows
 from lib.registry.standing import Version
 from lib.run import open_run
 
@@ -83,9 +83,8 @@ def tick_rows() -> Rows:
 def image_rows(shape=(4, 4), source="keras") -> Rows:
     keys = pd.Index([f"image-{k}" for k in range(6)])
     images = np.arange(6 * np.prod(shape)).reshape(6, *shape).astype(np.uint8)
-    return Rows(
-        images, keys, pd.Series([0, 1, 2, 0, 1, 2], keys), {"source": source, "digest": "abc"}
-    )
+    truth, facts = pd.Series([0, 1, 2, 0, 1, 2], keys), {"source": source, "digest": "abc"}
+    return Rows(images, keys, truth, facts, parted_by={"test_seed": 0})
 
 
 def all_of(rows: Rows, facts: dict, **changes) -> Test:
@@ -229,15 +228,28 @@ def test_data_without_a_new_row_are_refused():
 
 
 def test_sample_rows_of_another_seed_may_be_among_those_learned():
-    facts = {"source": "sample", "digest": "abc"}
+    rows = image_rows(source="sample")
     made = (version(1, source="sample", data_digest=digest) for digest in ("abc", "def"))
-    same, other = (side_by_side._about_training("A", one, facts) for one in made)
+    same, other = (about_training("A", one, rows) for one in made)
     assert "keeps its test rows apart" in same
     assert "is not known" in other
 
 
+def test_source_that_has_grown_keeps_its_test_apart_only_where_options_part_it():
+    def told(parted_by, test_seed):
+        test = IMAGES | {"options": {"test_seed": test_seed, "size": 28}}
+        before = version(1, test=test, source="keras", data_digest="before")
+        return about_training("A", before, replace(image_rows(), parted_by=parted_by))
+
+    assert "keeps its test rows apart" in told({"test_seed": 0}, 0)
+    unknown = "A has learned from another state of keras: whether any of these rows was there is"
+    assert unknown in told({"test_seed": 0}, 1)
+    assert unknown in told(None, 0)
+
+
 def test_rows_without_a_time_are_all_judged_and_other_training_data_are_named():
-    pair = version(3, test=IMAGES, source="keras"), version(4, test=IMAGES, source="photos.npz")
+    facts = IMAGES | {"options": {"test_seed": 0}}
+    pair = version(3, test=facts, source="keras"), version(4, test=facts, source="photos.npz")
     test, notes = side_by_side.unseen(image_rows(), pair)
     assert len(test.truth) == 6 and test.classes == ["ant", "bee", "cow"]
     assert "A (version 3) has learned from the training rows of this source" in notes[0]

@@ -23,6 +23,9 @@ TAKEN = ("n_train", "n_test", "seed", "columns", "classes", "test_share", "test_
 TAKEN += ("transpose",)
 """Parameters of the load stage that say how a source is read."""
 
+PARTED_BY = ("test_share", "test_seed")
+"""Those by which what is in an image says whether it is of the test, if the source does not."""
+
 
 def load_images_of(
     pipeline: str, source: str, options: Mapping[str, "Value"], model: "PyFuncModel"
@@ -48,7 +51,9 @@ def load_images_of(
     keys = image_keys(images.x_test)
     number = np.array([known.index(column) for column in columns])
     truth = pd.Series(number[images.y_test], keys, dtype=np.int64)
-    return Rows(images.x_test, keys, truth, describe_images(images, pipeline, source))
+    facts = describe_images(images, pipeline, source)
+    parted_by = {name: options[name] for name in PARTED_BY if name in options}
+    return Rows(images.x_test, keys, truth, facts, parted_by=parted_by)
 
 
 def look_at(pipeline: str, source: str, options: Mapping[str, "Value"], most_rows: int = 0) -> Look:

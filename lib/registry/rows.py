@@ -5,19 +5,20 @@ its name: `load_rows`, `predict` and `watched`. A pipeline without that file reg
 the gate all the same; what it cannot do is said in a `MissingPart`, which names file and function.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lib import judged
-from lib.registry.standing import require_test
+from lib.registry.standing import SAMPLE, require_test
 from lib.run import Run
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from lib.ground.parameters import Value
     from lib.registry.standing import Version
 
     from mlflow.pyfunc import PyFuncModel
@@ -55,6 +56,10 @@ class Rows:
         Of the data, as in a run's ``dataset.json``: ``name``, ``source``, ``digest`` …
     groups : pandas.Series, optional
         By key: rows of one group, such as a day, are resampled together.
+    parted_by : mapping, optional
+        Options of the load stage, with their values, that alone say which rows of the source are
+        its test: no version that read it by these has learned from one of them, however much the
+        source has grown. None where the source does not part its rows so.
     """
 
     inputs: pd.DataFrame | np.ndarray
@@ -62,6 +67,7 @@ class Rows:
     truth: pd.Series
     facts: dict = field(default_factory=dict)
     groups: pd.Series | None = None
+    parted_by: "Mapping[str, Value] | None" = None
 
     def __post_init__(self) -> None:
         if not self.keys.is_unique:
@@ -153,6 +159,28 @@ def predict(pipeline: str, model: "PyFuncModel", rows: Rows, keys: pd.Index) -> 
 def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     """Return the columns that drift looks at, by key; raises `MissingPart` as `load_rows`."""
     return part(pipeline, "watched")(rows)
+
+
+def about_training(words: str, version: "Version", rows: Rows) -> str:
+    """Say in a sentence whether a version may have learned from rows that have no time.
+
+    Parameters
+    ----------
+    words : str
+        What the version is called.
+    version : lib.registry.standing.Version
+    rows : Rows
+    """
+    source, theirs = rows.facts["source"], version.test["options"]
+    is_same = version.source == source != SAMPLE  # a sample of another seed has other rows
+    is_parted = rows.parted_by is not None and rows.parted_by.items() <= theirs.items()
+    if version.tags.get("data_digest") == rows.facts["digest"] or (is_same and is_parted):
+        return (
+            f"{words} has learned from the training rows of this source, which keeps its test rows "
+            "apart."
+        )
+    of = f"another state of {source}" if is_same else f"other data, {version.source or 'unknown'}"
+    return f"{words} has learned from {of}: whether any of these rows was there is not known."
 
 
 def part(pipeline: str, name: str) -> Callable:

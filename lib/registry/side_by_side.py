@@ -12,7 +12,7 @@ from lib import judged
 from lib.registry.gate import alpha, cells, improvement
 from lib.registry.paired import Test
 from lib.registry.rematch import moment, require_comparable, shared_rows
-from lib.registry.rows import Rows, predict
+from lib.registry.rows import Rows, about_training, predict
 from lib.registry.standing import SAMPLE, Version, open_version, require_test
 
 import numpy as np
@@ -110,7 +110,7 @@ def unseen(rows: Rows, pair: Pair) -> tuple[Test, list[str]]:
     test = Test.of(require_test(newer(pair)), truth, rows.groups)
     times, both = judged.times(truth.index), [*zip(called(pair).values(), pair, strict=True)]
     if times is None:
-        return test, [_about_training(*one, rows.facts) for one in both]
+        return test, [about_training(*one, rows) for one in both]
     notes = [
         f"It is not known until when {words} has learned: it may know rows of this test, which "
         "would flatter it."
@@ -157,20 +157,6 @@ def learned_until(pair: Pair) -> pd.Timestamp | None:
     """Return the last time that either version is known to have learned from; None if unknown."""
     known = [moment(one.learned_until) for one in pair if one.learned_until]
     return max(known, default=None)
-
-
-def _about_training(words: str, version: Version, facts: Mapping) -> str:
-    drawn_anew = facts["source"] == SAMPLE  # another seed parts its rows in another way
-    same_source = version.source == facts["source"] and not drawn_anew
-    if version.tags.get("data_digest") == facts["digest"] or same_source:
-        return (
-            f"{words} has learned from the training rows of this source, which keeps its test rows "
-            "apart."
-        )
-    return (
-        f"{words} has learned from other data, {version.source or 'unknown'}: whether rows of this "
-        "test were among them is not known."
-    )
 
 
 # Which is better ------------------------------------------------------------------------------
