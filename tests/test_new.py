@@ -10,6 +10,7 @@ import tokenize
 
 from lib.commands import cli, new
 from lib.ground.files import ROOT
+from lib.ground.parameters import parse_parameters
 
 import nbformat
 import pytest
@@ -132,6 +133,13 @@ def test_cells_are_prose_and_code_in_turns_with_their_tags(task):
         "nbval-ignore-output",
     }
     assert len({cell.id for cell in book.cells}) == len(book.cells)
+
+
+def test_margin_of_a_number_is_in_its_unit_and_no_fraction():
+    files = new.render("unmade", "regression")
+    book = nbformat.reads(files[new.places("unmade")[0] / "05_register.ipynb"], as_version=4)
+    margin = parse_parameters(book.cells[1].source)["margin"]
+    assert margin.high > 1 and "unit" in margin.meaning
 
 
 def left_in(root):
