@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 AT_ONCE = 4_000_000  # numbers that a bootstrap holds: 32 MB
+ROUNDING = 1e-10  # of a mean over all rows; what is less in a resample is 0 but for rounding
 
 
 def regression_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
@@ -41,7 +42,7 @@ def regression_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, floa
     y_true, y_pred = finite_pair(y_true, y_pred)
     error = y_pred - y_true
     mse = float(np.mean(error * error))
-    spread = float(np.mean((y_true - y_true.mean()) ** 2))
+    spread = float(np.mean((y_true - y_true.mean()) ** 2)) if np.ptp(y_true) > 0 else 0.0
     r2 = 1 - mse / spread if spread > 0 else float(mse == 0)
     return {"mae": float(np.mean(np.abs(error))), "mse": mse, "rmse": mse**0.5, "r2": r2}
 
@@ -201,7 +202,8 @@ def bootstrap_intervals(
     -------
     dict of str to (float, float)
         Lower and upper end by metric: ``mae``, ``mse``, ``rmse``, ``r2`` and, for each baseline,
-        ``rmse_vs_<baseline>`` and ``mae_vs_<baseline>``.
+        ``rmse_vs_<baseline>`` and ``mae_vs_<baseline>``. The R² of a resample whose truth does not
+        vary is that of `regression_metrics`; a ratio of two forecasts that are exact in it is 1.
 
     Raises
     ------
@@ -214,21 +216,28 @@ def bootstrap_intervals(
     for forecast in (y_pred, *baselines.values()):
         error = finite_pair(y_true, forecast)[1] - y_true
         columns += [np.abs(error), error**2]
-    means = block_bootstrap(
-        np.column_stack(columns), block_length=block_length, n_resamples=n_resamples, seed=seed
-    ).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        draws = {
-            "mae": means[2],
-            "mse": means[3],
-            "rmse": np.sqrt(means[3]),
-            "r2": 1 - means[3] / (means[1] - means[0] ** 2),
-        }
-        for k, name in enumerate(baselines, start=2):
-            draws[f"rmse_vs_{name}"] = np.sqrt(means[3] / means[2 * k + 1])
-            draws[f"mae_vs_{name}"] = means[2] / means[2 * k]
+    rows = np.column_stack(columns)
+    least = ROUNDING * rows.mean(axis=0)[:, None]
+    means = block_bootstrap(rows, block_length=block_length, n_resamples=n_resamples, seed=seed).T
+    means[1:] = np.where(means[1:] > least[1:], means[1:], 0.0)
+    spread = means[1] - means[0] ** 2
+    varies = spread > least[1]
+    r2 = (means[3] == 0).astype(np.float64)
+    r2[varies] = 1 - means[3][varies] / spread[varies]
+    draws = {"mae": means[2], "mse": means[3], "rmse": np.sqrt(means[3]), "r2": r2}
+    for k, name in enumerate(baselines, start=2):
+        draws[f"rmse_vs_{name}"] = np.sqrt(_ratio(means[3], means[2 * k + 1]))
+        draws[f"mae_vs_{name}"] = _ratio(means[2], means[2 * k])
     ends = interval_ends(0.95)
     return {name: tuple(np.quantile(draw, ends).tolist()) for name, draw in draws.items()}
+
+
+def _ratio(errors: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return errors as a fraction of others, 1 where both are 0."""
+    with np.errstate(divide="ignore"):
+        return np.divide(
+            errors, others, out=np.ones_like(errors), where=(errors > 0) | (others > 0)
+        )
 
 
 def naive_forecast(series: pd.Series, *, horizon: int, period: int = 1) -> pd.Series:

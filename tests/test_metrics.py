@@ -51,6 +51,13 @@ def test_r2_of_a_truth_that_does_not_vary_is_that_of_scikit_learn(forecast):
     assert regression_metrics(truth, constant)["r2"] == oracle.r2_score(truth, constant)
 
 
+@pytest.mark.parametrize(("forecast", "r2"), [(0.1, 1.0), (1.1, 0.0)])
+def test_r2_of_a_truth_that_does_not_vary_suffers_no_rounding(forecast, r2):
+    truth, constant = np.full(30, 0.1), np.full(30, forecast)  # whose mean is not 0.1
+    assert regression_metrics(truth, constant)["r2"] == r2
+    assert bootstrap_intervals(truth, constant, {}, block_length=3)["r2"] == (r2, r2)
+
+
 @pytest.mark.parametrize(
     ("truth", "forecast", "message"),
     [
@@ -175,6 +182,18 @@ def test_interval_ends_are_quantiles_of_metrics_computed_on_each_resample(pair):
     )
     for k, name in enumerate(["rmse", "r2", "rmse_vs_last"]):
         assert found[name] == pytest.approx(tuple(expected[:, k]), rel=1e-9)
+
+
+def test_interval_of_a_truth_that_hardly_ever_varies_holds_no_rounding_errors():
+    truth, other = np.full(200, 0.3), np.full(200, 0.31)
+    truth[70] = 1000.0  # in every third resample it is missing, and nothing varies
+    usual = bootstrap_intervals(truth, np.full(200, 0.3), {"mean": other}, block_length=5)
+    assert usual["rmse"][0] == usual["mae"][0] == usual["rmse_vs_mean"][0] == 0
+    assert -1 < usual["r2"][0] < 0 and usual["r2"][1] == 1
+    low, high = bootstrap_intervals(truth, other, {}, block_length=5)["r2"]
+    assert -1 < low < high == 0
+    exact = {"same": truth}
+    assert bootstrap_intervals(truth, truth, exact, block_length=5)["rmse_vs_same"] == (1, 1)
 
 
 def test_naive_forecast_with_a_period_of_one_row_is_persistence():
