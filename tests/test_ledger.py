@@ -146,6 +146,14 @@ def test_rollback_passes_over_what_was_deleted_and_says_when_nothing_is_left(sto
     assert lifecycle.champion(model) == 4 and settled(model)
 
 
+def test_rollback_passes_over_what_serves_already_where_the_one_between_was_deleted(store, model):
+    put(model, 3, 1, 2, 1)
+    store.delete_model_version(model, "2")
+    assert lifecycle.rollback(model).after == 3
+    with pytest.raises(ValueError, match="no earlier champion is left"):
+        lifecycle.rollback(model)
+
+
 def test_champion_at_a_time_is_read_from_the_ledger(model, monkeypatch):
     days = iter(range(1, 30))
     monkeypatch.setattr(moves, "now", lambda: f"2026-11-{next(days):02}T00:00:00+00:00")

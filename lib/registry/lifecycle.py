@@ -196,7 +196,7 @@ def rollback(name: str, *, reason: str = "", who: str = "") -> Entry:
         entries = aliases.reconcile(client, name)[0].entries
         current = serving(entries, PRODUCTION)
         for target in aliases.earlier_champions(entries):
-            if seek(client.get_model_version, name, str(target)):
+            if target != current and seek(client.get_model_version, name, str(target)):
                 break
         else:
             command = how_to_promote({"name": name, "version": "<number>"})
