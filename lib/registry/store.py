@@ -221,18 +221,22 @@ def score(
     Returns
     -------
     dict of str to int
-        ``n_rows``, ``n_known`` (in the store before), ``n_scored`` by this call and ``n_without``,
-        rows that the version cannot forecast: too little history, or a gap.
+        ``n_rows``, ``n_known`` (in the store before, or put there by another run meanwhile),
+        ``n_scored`` by this call and ``n_without``, rows that the version cannot forecast: too
+        little history, or a gap.
     """
     with tracking.locked(f"score-{version.name}"):
         left = keys[~keys.isin(store.keys())]
-        n_scored = n_without = 0
+        n_known, n_scored, n_without = len(keys) - len(left), 0, 0
         for k in range(0, len(left), batch_rows):
-            found = predictions(version, rows, left[k : k + batch_rows])
-            n_without += len(left[k : k + batch_rows]) - len(found)
+            part = left[k : k + batch_rows]
+            found = predictions(version, rows, part)
             made = {"model": version.name, "version": version.number, "run_dir": run_dir}
-            n_scored += store.append(found.assign(**made, scored_at=now()))
-    counts = {"n_rows": len(keys), "n_known": len(keys) - len(left)}
+            n_written = store.append(found.assign(**made, scored_at=now()))
+            n_without += len(part) - len(found)
+            n_known += len(found) - n_written
+            n_scored += n_written
+    counts = {"n_rows": len(keys), "n_known": n_known}
     return counts | {"n_scored": n_scored, "n_without": n_without}
 
 
