@@ -318,6 +318,15 @@ def test_version_of_sample_rows_of_another_seed_is_left_to_a_person():
         assert len(problems) == n_problems and all("another way" in text for text in problems)
 
 
+def test_test_in_order_of_groups_begins_at_its_first_time():
+    keys = ["2026-01-09T00:00:00", "2026-01-10T00:00:00", "2026-01-05T00:00:00"]
+    test = Test(pd.Series([1.0, 2.0, 3.0], keys), "regression", "rmse")
+    data = {"source": "houses.csv", "digest": DIGEST}
+    tags = {"source": "houses.csv", "data_digest": DIGEST, "learned_until": "2026-01-07T00:00:00"}
+    (problem,), _ = rematch.about_data(tags, "version 4", test, data, own=False)
+    assert problem.endswith("this test begins at 2026-01-05T00:00:00")
+
+
 def fail(history):
     raise RuntimeError("its code is of yesterday")
 

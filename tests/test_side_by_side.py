@@ -220,8 +220,11 @@ def test_a_version_of_which_it_is_not_known_what_it_learned_is_named():
 
 def test_data_without_a_new_row_are_refused():
     pair = version(1), version(2, learned_until="2025-01-01T00:00:00")
-    with pytest.raises(ValueError, match="no row is new to both. Give newer data"):
-        side_by_side.unseen(power_rows(), pair)
+    rows = power_rows()
+    by_group = replace(rows, keys=rows.keys[::-1], truth=rows.truth[::-1])
+    for one in (rows, by_group):
+        with pytest.raises(ValueError, match="ends at 2024-01-10 23:00.* no row is new to both"):
+            side_by_side.unseen(one, pair)
     rows = replace(power_rows(), truth=pd.Series(dtype=float))
     with pytest.raises(ValueError, match=r"no row of house\.csv has a known truth"):
         side_by_side.unseen(rows, pair)

@@ -215,10 +215,9 @@ def about_data(
         notes.append(f"{who} was trained on an earlier state of {source}")
     if times is not None and not until:
         problems.append(f"it is not known until when {who} has learned")
-    elif times is not None and moment(until) >= times[0]:
-        problems.append(
-            f"{who} has learned until {until}, and this test begins at {times[0].isoformat()}"
-        )
+    elif times is not None and moment(until) >= times.min():  # rows may be in order of groups
+        start = times.min().isoformat()
+        problems.append(f"{who} has learned until {until}, and this test begins at {start}")
     return problems, notes
 
 

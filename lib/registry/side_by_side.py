@@ -123,8 +123,8 @@ def unseen(rows: Rows, pair: Pair) -> tuple[Test, list[str]]:
     kept = np.asarray(times > until)
     if not kept.any():
         raise ValueError(
-            f"the data ends at {times[-1]}, and a version has learned until {until}: no row is new "
-            "to both. Give newer data as source"
+            f"the data ends at {times.max()}, and a version has learned until {until}: no row is "
+            "new to both. Give newer data as source"
         )
     said = f"{kept.sum():,} of {len(kept):,} rows are judged: those after {until}."
     return test.select(kept), [said, *notes]
