@@ -7,7 +7,7 @@ floats; nothing here plots or writes. Whether larger is better is stated in `lib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lib.ground.directions import GREATER_IS_BETTER
+from lib.ground.directions import GREATER_IS_BETTER, unit_of
 
 import numpy as np
 import pandas as pd
@@ -67,13 +67,13 @@ def table(
     pandas.DataFrame of shape (n_models, n_metrics)
     """
     shown = shown or [name for name in scores["model"] if name in GREATER_IS_BETTER]
-    units = {"mae": f" ({unit})", "rmse": f" ({unit})", "mse": f" ({unit}²)"} if unit else {}
     found = {}
     for name in shown:
         larger = GREATER_IS_BETTER[name]
         column = {model: values[name] for model, values in scores.items() if name in values}
         best = (max if larger else min)(column.values())
-        found[f"{name}{units.get(name, '')} {'↑' if larger else '↓'}"] = {
+        of = f" ({unit_of(name, unit)})" if unit_of(name, unit) else ""
+        found[f"{name}{of} {'↑' if larger else '↓'}"] = {
             model: f"{value:.4g}{' *' if value == best else ''}" for model, value in column.items()
         }
     return pd.DataFrame(found, list(scores)).fillna("").rename_axis("by")

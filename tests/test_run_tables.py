@@ -114,6 +114,14 @@ def test_direction_and_unit_of_a_metric_are_what_its_run_has_stated():
     assert bold_of(publish.build(run, ask_registry=False), "uplift") == ["0.8"]
 
 
+def test_unit_of_the_truth_is_that_of_its_errors_and_of_no_rank():
+    test = {"metric": "rank_ic", "greater_is_better": True, "unit": "bps", "kind": "ranking"}
+    run = make_run(metrics={"rank_ic": 0.3, "mae": 2.0, "mse": 9.0, "r2": 0.1}, test=test)
+    page = publish.build(run, ask_registry=False)
+    heads = [row_of(page, name)[0] for name in ("rank_ic", "mae", "mse", "r2")]
+    assert heads == ["rank_ic ↑", "mae (bps) ↓", "mse (bps²) ↓", "r2 ↑"]
+
+
 def test_damaged_metric_costs_no_page():
     words = text_of(shown(rmse="?", mae=0.5, r2=None))
     assert "mae ↓ 0.5" in words and "rmse" not in words

@@ -1,4 +1,4 @@
-"""Whether larger is better, stated once for every metric.
+"""Whether larger is better, stated once for every metric, and the unit that it is in.
 
 Of the errors ``mae``, ``mse``, ``rmse`` and their ratios to a baseline (``*_vs_*``) smaller is
 better, of ``r2``, ``skill``, ``rank_ic`` and ``hit_rate`` larger; of what `lib.classification`
@@ -43,6 +43,11 @@ GREATER_IS_BETTER = _Directions(
     dict.fromkeys(GREATER.split(), True) | dict.fromkeys(SMALLER.split(), False)
 )
 """Whether larger is better, by metric."""
+
+
+def unit_of(metric: str, unit: str) -> str:
+    """Return the unit of a metric of a truth in `unit`, "" of one that is a plain number."""
+    return {"mae": unit, "rmse": unit, "mse": f"{unit}²" if unit else ""}.get(metric, "")
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from lib.ground.directions import GREATER_IS_BETTER
+from lib.ground.directions import GREATER_IS_BETTER, unit_of
 from lib.pages.html import decimals, number, plain, when
 from lib.registry.gate import cells
 
@@ -115,7 +115,7 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
     rest = other_numbers(summary["metrics"], rows)
     gates = {c["metric"].removesuffix("_low") for c in summary["verdict"].get("checks", [])}
     test = summary.get("test") or {}
-    units = {test.get("metric"): test.get("unit", "")}
+    unit, own = test.get("unit", ""), {test.get("metric")} - GREATER_IS_BETTER.keys()
     rows.sort(key=lambda row: row["metric"] not in gates)
     columns = _columns(summary, previous, served)
     tables = []
@@ -126,7 +126,8 @@ def metric_tables(summary: Mapping, previous: Mapping, served: Mapping) -> dict:
         names = list(dict.fromkeys(name for row in some for name in row["baselines"]))
         lines = [
             row
-            | {"unit": units.get(row["metric"]), "is_gated": row["metric"] in gates}
+            | {"unit": unit if row["metric"] in own else unit_of(row["metric"], unit)}
+            | {"is_gated": row["metric"] in gates}
             | {"cells": _cells(row, columns, names)}
             for row in some
         ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lib.classification import cross_entropies, difference_interval
-from lib.ground.directions import GREATER_IS_BETTER
+from lib.ground.directions import GREATER_IS_BETTER, unit_of
 from lib.judged import KINDS
 from lib.metrics import block_bootstrap, finite_pair, interval_ends, rank_contributions
 
@@ -219,10 +219,9 @@ def _widening(n_blocks: float, n_groups: int, level: float) -> float:
 
 def _described(test: Test, metric: str, values: np.ndarray, low: float, high: float) -> dict:
     """Return the row of a metric."""
-    units = {"rmse": test.unit, "mae": test.unit, "mse": f"{test.unit}²" if test.unit else ""}
     return {
         "metric": metric,
-        "unit": units.get(metric, ""),
+        "unit": unit_of(metric, test.unit),
         "greater_is_better": GREATER_IS_BETTER[metric],
         "candidate": float(values[0]),
         "champion": float(values[1]),
