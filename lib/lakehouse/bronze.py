@@ -1,9 +1,10 @@
 """Bronze: every line of every file as it came, with file, digest, line and arrival.
 
 The lines of a file, each with its end, stand there once for each digest, however often and under
-whatever names it lands: one after the other they are the file again. Each landing has a row of its
-own, line 0, which says how many lines came with it. All that has landed comes in at once or not at
-all. Files flow through in batches: memory does not grow with them.
+whatever names it lands: one after the other they are the file again. Each landing, a name and when
+it was written, has a row of its own, line 0, which says how many lines came with it. All that has
+landed comes in at once or not at all. Files flow through in batches: memory does not grow with
+them.
 """
 
 import hashlib
@@ -58,7 +59,10 @@ def open_bronze(catalog: "Catalog", feed: Feed) -> "Table":
 
 
 def landings(table: "Table", at: int | str | None = "main") -> pl.DataFrame:
-    """Return what has landed, one row for each name and digest; columns `LANDING` and ``lines``."""
+    """Return what has landed, one row each time that a name was written.
+
+    Its columns are `LANDING` and ``lines``.
+    """
     found = tables.scan(table, EqualTo("line", 0), (*LANDING, "text"), at)
     n_lines = pl.col("text").str.extract(r"^(\d+) lines$").cast(pl.Int64).alias("lines")
     return found.select(*LANDING, n_lines).sort("written", "digest", "file")
@@ -76,7 +80,8 @@ def take_in(catalog: "Catalog", feed: Feed, files: Sequence[Landed]) -> pl.DataF
     Returns
     -------
     polars.DataFrame of shape (n_new, 3)
-        ``file``, ``digest`` and ``lines`` of what is new; no lines where only the name is.
+        ``file``, ``digest`` and ``lines`` of what is new; no lines where only the name is, or the
+        time of writing.
 
     Raises
     ------
@@ -85,12 +90,12 @@ def take_in(catalog: "Catalog", feed: Feed, files: Sequence[Landed]) -> pl.DataF
     """
     table = open_bronze(catalog, feed)
     known = landings(table)
-    names, digests = set(known.select("file", "digest").iter_rows()), set(known["digest"])
-    settled, arrived = _settled(known), datetime.now(UTC)
+    there = set(known.select("file", "written", "digest").iter_rows())
+    digests, settled, arrived = set(known["digest"]), _settled(known), datetime.now(UTC)
     fresh = [one for one in files if (one.name, one.written) not in settled]
     with ThreadPoolExecutor(N_THREADS) as pool:
         pairs = zip(fresh, pool.map(Landed.digest, fresh), strict=True)
-        new = [(one, digest) for one, digest in pairs if (one.name, digest) not in names]
+        new = [pair for pair in pairs if (pair[0].name, pair[0].written, pair[1]) not in there]
     found: list[tuple[str, str, int]] = []
     if new:
         with tables.draft(table) as branch:
@@ -111,7 +116,7 @@ def take_in(catalog: "Catalog", feed: Feed, files: Sequence[Landed]) -> pl.DataF
 
 def state_of(landed: pl.DataFrame) -> str:
     """Return a digest of all that has landed, whenever that was: names, contents, versions."""
-    rows = landed.select("file", "digest", "written").sort("file", "digest")
+    rows = landed.select("file", "digest", "written").sort("file", "written", "digest")
     return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 A landing zone is a folder with a folder for each feed. In `power/` are UCI's texts of a house's
 readings, a row a minute; in `tick/<symbol>/` the trades of a symbol. Names and number of the files
 are free. A name stands for what it holds: the file that was written last under a name takes the
-place of those before it.
+place of those before it. What no name stands for any more is replaced.
 
 ===========  =======================================  ==========================================
 table        a row is                                 written
@@ -18,7 +18,7 @@ hourly …     a row of gold                            by the day, for the days
 
 Readings have the key ``ts``. Trades have no key of their own, as many are equal: theirs is symbol,
 time, price, size and ``nth``, the how-manieth such line of its file it is. Of several lines with
-one key the one of the latest version holds: of a file written later, then further down in it.
+one key the one of the latest version holds: of a file first written later, then further down in it.
 """
 
 from collections.abc import Mapping

@@ -31,8 +31,9 @@ def read_lines(
     ----------
     lines : pyiceberg.table.Table
     landed : polars.DataFrame
-        From `lib.lakehouse.bronze.landings`. When a file was written, and arrived, says where its
-        lines are: digests are of any order, and so tell nothing of a part of the table.
+        From `lib.lakehouse.bronze.landings`. When a file was written, and arrived, as its lines
+        came, says where these are: digests are of any order, and so tell nothing of a part of the
+        table.
     digests : sequence of str
 
     Yields
@@ -41,7 +42,8 @@ def read_lines(
         ``file`` and ``digest`` (categorical), ``line``, ``text`` with its end, and ``header``, the
         first line of its file.
     """
-    landed = landed.filter(pl.col("digest").is_in(list(digests)))
+    has_lines = pl.col("lines").ne_missing(0)
+    landed = landed.filter(pl.col("digest").is_in(list(digests)) & has_lines)
     heads = _read(lines, landed, digests, is_head=True)
     heads = [some.select("digest", header=HEADER) for some in heads]
     for some in _read(lines, landed, digests):

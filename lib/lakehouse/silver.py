@@ -1,9 +1,10 @@
 """Silver: readings and trades, typed, checked, in UTC and once each; what is refused, and why.
 
-Which file holds is a matter of what is in bronze alone, never of the order in which it came: a
-file's version is the earliest time that it was written, and it is replaced once a newer version has
-landed under one of its names. Only the days of files that are new or replaced are made anew. Every
-line is accounted for: it is a header, blank, refused, of a replaced file, a duplicate, or a row.
+Which file holds is a matter of when files were written, never of the order in which they came: a
+file's version is the earliest time that it was written, and it holds while it is what was written
+last under one of its names. Only the days of files that are new, replaced or put back are made
+anew. Every line is accounted for: it is a header, blank, refused, of a replaced file, a duplicate,
+or a row.
 """
 
 import hashlib
@@ -110,8 +111,8 @@ def update(
     Returns
     -------
     dict of str to int
-        Of this update: ``files`` that are new, replaced or gone, ``days`` made anew, and of the new
-        files' lines how many there were and where they are, see `COUNTS`.
+        Of this update: ``files`` that are new, replaced, put back or gone, ``days`` made anew, and
+        of the new files' lines how many there were and where they are, see `COUNTS`.
 
     Raises
     ------
@@ -155,16 +156,14 @@ def update(
 
 
 def versions(landed: pl.DataFrame) -> pl.DataFrame:
-    """Return of every digest its version, and whether no newer one has landed under its names."""
+    """Return of every digest its version, and whether it is what was written last under a name.
+
+    Of two that were written at the same time, to the clock of their files, the one that came last.
+    """
     version = landed.group_by("digest").agg(version=pl.col("written").min())
-    order = landed.select("file", "digest").join(version, on="digest")
-    newest = order.sort("version", "digest").group_by("file").agg(newest=pl.col("digest").last())
-    active = (
-        order.join(newest, on="file")
-        .group_by("digest")
-        .agg(active=(pl.col("digest") == pl.col("newest")).all())
-    )
-    return version.join(active, on="digest").sort("version", "digest")
+    newest = landed.group_by("file").agg(pl.col("digest").sort_by("written", "arrived").last())
+    active = pl.col("digest").is_in(newest["digest"].implode())
+    return version.with_columns(active=active).sort("version", "digest")
 
 
 def _check_new(
