@@ -209,26 +209,33 @@ def scan(
     return pl.from_arrow(found)
 
 
-def tag(table: "Table", snapshot: int, name: str) -> None:
-    """Give a snapshot a name, which keeps it however old it grows.
+def tag(table: "Table", snapshot: int, name: str) -> str:
+    """Give a snapshot a name, which keeps it however old it grows, and return the name.
+
+    Where another snapshot has it, as after a registry has begun anew and counts its versions from
+    1, it is ``<name>-<snapshot>``.
 
     Raises
     ------
     ValueError
-        If there is no such snapshot any more, or another one has the name.
+        If there is no such snapshot any more.
     """
 
+    def free() -> str:
+        return name if head(table, name) in (None, snapshot) else f"{name}-{snapshot}"
+
     def name_it() -> object:
-        if table.snapshot_by_id(snapshot) is None or head(table, name) not in (None, snapshot):
+        if table.snapshot_by_id(snapshot) is None:
             raise ValueError(
-                f"{'.'.join(table.name())} cannot call snapshot {snapshot} {name}: it has "
-                "expired, or another one is called so. Run the stage that reads it again"
+                f"{'.'.join(table.name())} has no snapshot {snapshot} any more to call {name}: it "
+                "has expired. Run the stage that reads the table again"
             )
-        return table.manage_snapshots().create_tag(snapshot, name)
+        return table.manage_snapshots().create_tag(snapshot, free())
 
     table.refresh()
-    if head(table, name) != snapshot:
+    if head(table, free()) != snapshot:
         _commit(table, name_it)
+    return free()
 
 
 def count(table: "Table", branch: str) -> int:
