@@ -259,6 +259,20 @@ def test_gold_is_what_the_readings_and_trades_say(lake):
     assert (day["open"], day["high"], day["close"], day["count"]) == (10.0, 13.0, 12.0, 53)
 
 
+def test_hours_of_a_day_are_the_same_whatever_days_they_are_made_with():
+    """Of a house that is read each minute, from the second day on every ten, at last once."""
+    ts = [datetime(2007, 1, 1, tzinfo=UTC) + timedelta(minutes=m) for m in range(120)]
+    ts += [datetime(2007, 1, 2, tzinfo=UTC) + timedelta(minutes=10 * k) for k in range(12)]
+    ts += [datetime(2007, 1, 3, tzinfo=UTC)]
+    values = dict.fromkeys((*gold.MEANS, *gold.SUMS), pl.lit(2.0))
+    rows = pl.DataFrame({"ts": ts}).with_columns(pl.col("ts").dt.date().alias("day"), **values)
+    together = gold.hours(rows, "UTC")
+    alone = [gold.hours(day, "UTC") for day in rows.partition_by("day")]
+    assert together.equals(pl.concat(alone))
+    assert together["power_kw"].to_list() == [2.0] * 4 + [None], "one reading is of no step"
+    assert together["sub_metering_1_wh"].to_list() == [120, 120, 12, 12, None]
+
+
 def test_late_day_makes_that_day_and_no_other(lake):
     for day in range(1, 6):
         lake.land(f"power/{day}.txt", readings(day, HOUR, day))

@@ -56,17 +56,20 @@ def hours(readings: pl.DataFrame, zone: str) -> pl.DataFrame:
     polars.DataFrame
         ``day``, ``ts`` (UTC, the begin of the hour), the values, and ``readings``, how many have
         power. An hour with too few readings of a value has none; sums are scaled to the whole
-        hour, as if the rest went on like the readings.
+        hour, as if the rest went on like the readings. How many a whole hour has is told by the
+        commonest time between two readings of its day: a day of a single one has no values.
     """
     if not len(readings):
         return pl.DataFrame(schema=_empty(HOURLY))
-    step = readings["ts"].unique().sort().diff().drop_nulls().mode().min()
-    n_whole = max(1, round(3600 / step.total_seconds())) if step is not None else 1
+    step = pl.col("ts").unique().sort().diff().drop_nulls().mode().min().dt.total_seconds()
+    steps = readings.group_by("day").agg(n_whole=(3600 / step).round().clip(1))
+    n_whole = pl.col("n_whole").first()
     local = pl.col("ts").dt.replace_time_zone(None) + standard_offset(zone)
     begin = (local.dt.truncate("1h") - standard_offset(zone)).dt.replace_time_zone("UTC")
     enough = lambda name: pl.col(name).count() >= (1 - MOST_MISSING) * n_whole  # noqa: E731
     return (
-        readings.group_by("day", ts=begin)
+        readings.join(steps, on="day")
+        .group_by("day", ts=begin)
         .agg(
             *(pl.when(enough(name)).then(pl.col(name).mean()).alias(name) for name in MEANS),
             *(
