@@ -10,6 +10,7 @@ from lib.lakehouse.feeds import POWER
 import polars as pl
 import pytest
 from lake_files import HOUR, Lake, readings
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.types import DateType, IntegerType
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,29 @@ def test_small_files_are_put_together_and_what_a_tag_or_branch_names_stays(lake,
     assert told["orphans"] > 0 and len(files_of(table)) < len(there)
     assert lake.rows("x.y").sort("n").equals(rows)
     assert lake.rows("x.y", at=tagged).sort("n").equals(at_tag) and len(at_tag) == 5
+
+
+def test_files_are_put_together_some_at_a_time_and_only_small_ones_are_read(lake, monkeypatch):
+    table = made(lake)
+    with tables.draft(table) as branch:
+        rows = pl.DataFrame({"day": [date(2026, 1, 3)] * 5, "n": range(5)})
+        tables.replace(table, branch, rows)
+    (large,) = [one for one in table.scan().plan_files() if one.file.record_count == 5]
+    before = lake.rows("x.y").sort("day", "n")
+    opened, held = [], []
+    new_input, write = PyArrowFileIO.new_input, tables._write_parts
+    monkeypatch.setattr(
+        PyArrowFileIO, "new_input", lambda io, place: opened.append(place) or new_input(io, place)
+    )
+    monkeypatch.setattr(
+        tables, "_write_parts", lambda table, rows: held.append(len(rows)) or write(table, rows)
+    )
+    monkeypatch.setattr(upkeep, "MOST_ROWS", 4)
+    assert upkeep.tidy(lake.catalog, days=0)["put_together"].to_list() == [10]
+    assert not [place for place in opened if place.endswith(".parquet")], "it was only to be told"
+    told = upkeep.tidy(lake.catalog, days=0, apply=True).loc["x.y"]
+    assert held == [4, 4, 2] and large.file.file_path not in opened
+    assert told["files_after"] == 4 and lake.rows("x.y").sort("day", "n").equals(before)
 
 
 def test_young_snapshots_drafts_and_files_stay(lake):

@@ -2,11 +2,14 @@
 
 What a tag or a branch names stays readable, whatever its age, and so does the snapshot that a table
 of gold was made from. `expire_snapshots` of pyiceberg deletes no file, so what no snapshot refers
-to is found by listing; a file that is young may belong to a writer who has not committed yet.
+to is found by listing; a file that is young may belong to a writer who has not committed yet. To
+say what would go no rows are read, and to put files together some at a time: memory does not grow
+with a table.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lib.lakehouse import tables
@@ -14,16 +17,16 @@ from lib.lakehouse.gold import SOURCE, TABLES
 from lib.lakehouse.silver import LINES
 
 import pandas as pd
-import polars as pl
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
+    from pyiceberg.table import FileScanTask, Table
 
 SMALL_BYTES = 8 << 20
 FEW_FILES = 8  # small ones that are left as they are
+MOST_ROWS = 1 << 18  # that are held at once; of a table that is parted by the day, all of a day are
 YOUNG = timedelta(days=1)
-UNITS = ("day", "digest")  # what a table is written by, the first that it has
+ORDER = ("day", "ts", "arrived", "file", "digest", "line")
 
 
 def tidy(catalog: "Catalog", *, days: int = 30, apply: bool = False) -> pd.DataFrame:
@@ -57,7 +60,7 @@ def _tidy(
     catalog: "Catalog", table: "Table", before: datetime, *, apply: bool
 ) -> dict[str, int | float]:
     """Tidy a table, or say what would be done; see `tidy`."""
-    small = small_units(table)
+    small = small_files(table)
     drafts = old_drafts(table, before)
     old = old_snapshots(table, before, needed(catalog, table), drafts)
     told = {
@@ -66,11 +69,11 @@ def _tidy(
         "mb": round(sum(_listed(table).values()) / 1e6, 2),
         "drafts": len(drafts),
         "expired": len(old),
-        "put_together": sum(small.values()),
+        "put_together": sum(map(len, small)),
     }
     if apply:
         if small:
-            put_together(table, list(small))
+            put_together(table, small)
         for name in drafts:
             table.manage_snapshots().remove_branch(name).commit()
         if old:
@@ -87,40 +90,37 @@ def _tidy(
     return told
 
 
-def small_units(table: "Table") -> dict[object, int]:
-    """Return the days, or digests, whose rows lie in files that are worth putting together.
+def small_files(table: "Table") -> list[list["FileScanTask"]]:
+    """Return the files that are worth putting together, in parts that become one file each.
 
-    Of a table that is parted by the day, the days of several files; of another one, what is in its
-    small files, where these are more than a few. With each the number of files it accounts for.
+    Of a table that is parted by the day, those of the days that have several; of another one those
+    with few bytes and rows, where these are more than a few. No file is read for that.
     """
     at = tables.head(table)
-    if at is None:
-        return {}
+    files = [] if at is None else list(table.scan(snapshot_id=at).plan_files())
+    files = [one for one in files if not one.delete_files]
     if not table.spec().is_unpartitioned():
-        days = pl.Series(tables.files_of(table, at).values()).value_counts(name="n", sort=True)
-        return {day: n for day, n in days.iter_rows() if n > 1}
-    files = [task.file for task in table.scan(snapshot_id=at).plan_files()]
-    small = [file for file in files if file.file_size_in_bytes < SMALL_BYTES]
-    if len(small) <= FEW_FILES:
-        return {}
-    unit = _unit(table)
-    values = tables.scan(table, columns=(unit,))[unit].unique().to_list()
-    return dict.fromkeys(values, 0) | {values[0]: len(small)}
-
-
-def put_together(table: "Table", units: list) -> None:
-    """Write the rows of some days, or digests, again, into as few files as will do."""
-    unit = _unit(table)
-    order = [
-        name for name in ("day", "ts", "arrived", "file", "digest", "line") if name in _names(table)
+        days = groupby(sorted(files, key=_day), _day)
+        return [some for some in (list(of_day) for _, of_day in days) if len(some) > 1]
+    small = [
+        one
+        for one in files
+        if one.file.file_size_in_bytes < SMALL_BYTES and one.file.record_count < MOST_ROWS // 2
     ]
+    if len(small) <= FEW_FILES:
+        return []
+    parts = tables.portions(((one, one.file.record_count) for one in small), MOST_ROWS)
+    return [part for part in parts if len(part) > 1]
+
+
+def put_together(table: "Table", parts: list[list["FileScanTask"]]) -> None:
+    """Write the rows of some files again, each part of them into one file."""
+    order = [name for name in ORDER if name in _names(table)]
     kept = table.current_snapshot().summary.additional_properties
     facts = {name: kept[name] for name in (SOURCE, LINES) if name in kept}
     with tables.draft(table) as branch:
-        where = tables.days_in(unit, units)
-        rows = tables.scan(table, where).sort(order)
         n_rows = tables.count(table, branch)
-        tables.replace(table, branch, rows, where, facts)
+        tables.put_in_place(table, branch, parts, order, facts)
         if tables.count(table, branch) != n_rows:
             raise RuntimeError(f"{'.'.join(table.name())}, branch {branch}: rows have been lost")
 
@@ -204,8 +204,8 @@ def _time(table: "Table", snapshot: int) -> datetime:
     return datetime.fromtimestamp(table.snapshot_by_id(snapshot).timestamp_ms / 1000, UTC)
 
 
-def _unit(table: "Table") -> str:
-    return next(name for name in UNITS if name in _names(table))
+def _day(task: "FileScanTask") -> date:
+    return tables.as_day(task.file.partition[0])
 
 
 def _names(table: "Table") -> list[str]:
