@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from lib.ground.files import ROOT
 from lib.lakehouse import bronze, gold, landing, lines, silver, tables
-from lib.lakehouse.feeds import POWER, TICK
+from lib.lakehouse.feeds import POWER, TICK, standard_offset
 
 import polars as pl
 import pytest
@@ -239,6 +239,20 @@ def test_times_that_the_clock_does_not_have_or_has_twice_are_refused(lake):
     assert lake.run([TICK])["tick lines"]["refused"] == 2
     (found,) = lake.rows("tick.silver")["ts"]
     assert found.isoformat() == "2013-11-03T07:30:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours"),
+    [
+        ("Europe/Paris", 1),
+        ("Europe/Dublin", 0),
+        ("America/New_York", -5),
+        ("Australia/Sydney", 10),
+        ("Etc/GMT-2", 2),
+    ],
+)
+def test_meter_keeps_the_winter_time_of_its_zone(zone, hours):
+    assert standard_offset(zone) == timedelta(hours=hours)
 
 
 def test_gold_is_what_the_readings_and_trades_say(lake):

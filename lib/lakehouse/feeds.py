@@ -120,6 +120,11 @@ def _from_zone(local: pl.Series, zone: str) -> pl.Series:
 
 
 def standard_offset(zone: str) -> timedelta:
-    """Return how far a zone's standard time is ahead of UTC."""
-    at = datetime(2025, 1, 1, tzinfo=UTC).astimezone(ZoneInfo(zone))
-    return at.utcoffset() - at.dst()
+    """Return how far a zone's standard time, as of 2025, is ahead of UTC.
+
+    It is the lesser of winter's and summer's, as Dublin's winter time is an offset from standard
+    time by law. For a house in a zone that has moved since its meter was set, as Istanbul has, give
+    one that stays: ``Etc/GMT-2`` is two hours ahead of UTC.
+    """
+    middays = (datetime(2025, month, 1, 12, tzinfo=UTC) for month in (1, 7))
+    return min(midday.astimezone(ZoneInfo(zone)).utcoffset() for midday in middays)
