@@ -169,6 +169,36 @@ def test_file_is_read_again_only_where_size_or_time_have_changed(tmp_path, monke
     assert data.fingerprints({"source": f"{tmp_path}/*.csv"})["source"] != first
 
 
+@pytest.fixture
+def landed(tmp_path):
+    """Files of two folders, one of which is a link to another place and leads back, too."""
+    for name in ("t/a", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x.csv").write_text("1")
+    (tmp_path / "t" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "t")
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["t/*/x.csv", "t/**/x.csv", "t/[a]/*.csv", "t/**", "t", "t/a"])
+def test_file_counts_however_a_folder_or_a_pattern_reaches_it(landed, source):
+    before = data.fingerprints({"source": f"{landed}/{source}"})
+    assert before["source"] and before == data.fingerprints({"source": f"{landed}/{source}"})
+    (landed / "t" / "a" / "x.csv").write_text("22")
+    assert data.fingerprints({"source": f"{landed}/{source}"})["source"] != before["source"]
+
+
+def test_files_of_a_folder_count_behind_a_link_too(landed):
+    before = data.fingerprints({"source": f"{landed}/t"})
+    (landed / "elsewhere" / "x.csv").write_text("22")
+    assert data.fingerprints({"source": f"{landed}/t"}) != before
+
+
+@pytest.mark.parametrize("text", ["é" * 200, "a/" * 3000, "~nobody-here/x", "a\0b", "**x", "[a"])
+def test_text_that_can_be_no_file_stands_for_no_data(text):
+    assert data.fingerprints({"note": text}) == {}
+
+
 @pytest.mark.parametrize(
     "source", ["sql:sqlite:///x.db#t", "iceberg:no.such.table", "memory://x/*"]
 )

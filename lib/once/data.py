@@ -9,8 +9,10 @@ each time, which `UNKNOWN` says. Words that name nothing of all this ("sample", 
 data that code makes, or checks itself.
 """
 
+import errno
 import hashlib
 import json
+import os
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,7 @@ from lib.ground.files import ROOT, data_dir, state_dir, write_json
 from lib.ground.parameters import Value
 from lib.once.environment import PLACE, RECENT_NS
 
+import fsspec
 from upath import UPath
 
 UNKNOWN = "never the same: "
@@ -76,29 +79,45 @@ def _names_in_remote_data() -> set[str]:
 
 
 def _of_files(text: str, known: Known) -> str:
-    place = Path(text).expanduser() if len(text) < 4096 and "\0" not in text else Path()
+    try:
+        path, files = _named(text)
+    except (RuntimeError, ValueError):  # "~" of nobody, or what no path and no pattern can be
+        return ""
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # a text, which no file can be called
+            return ""
+        raise
+    each = (f"{os.path.relpath(file, path.parent)}\0{_digest(file, known)}" for file in files)
+    return hashlib.sha256("\n".join(each).encode()).hexdigest()[:16] if files else ""
+
+
+def _named(text: str) -> tuple[Path, list[Path]]:
+    """Return where on this machine a text names files, and these in order; [] where it does not."""
+    place = Path(text).expanduser()
     folders = [folder for folder in (data_dir(), ROOT) if isinstance(folder, Path)]
     for path in [place] if place.is_absolute() else [folder / place for folder in folders]:
         if ROOT.is_relative_to(path.resolve()):
             continue  # no data: it holds all of the project
-        files = [path] if path.is_file() else sorted(_below(path))
-        if files:
-            each = (f"{file.relative_to(path.parent)}\0{_digest(file, known)}" for file in files)
-            return hashlib.sha256("\n".join(each).encode()).hexdigest()[:16]
-    return ""
+        if path.is_file():
+            return path, [path]
+        if path.is_dir():
+            found = _below(path)
+        else:
+            is_pattern = any(sign in text for sign in "*[?")  # which means what `list_files` reads
+            found = map(Path, fsspec.filesystem("file").glob(str(path)) if is_pattern else ())
+        if files := sorted(file for file in found if file.is_file()):
+            return path, files
+    return place, []
 
 
 def _below(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (file for file in path.rglob("*") if file.is_file())
-    elif any(sign in path.name for sign in "*[?"):
-        folder = path
-        while any(sign in str(folder) for sign in "*[?"):
-            folder = folder.parent
-        try:
-            yield from (f for f in folder.glob(str(path.relative_to(folder))) if f.is_file())
-        except ValueError:  # no pattern
-            return
+    """Yield what lies in a folder, however deep, behind links too; not where one leads back up."""
+    above: dict[Path, set[Path]] = {}
+    for name, inner, names in os.walk(path, followlinks=True):
+        folder = Path(name)
+        here = above[folder] = above.get(folder.parent, set()) | {folder.resolve()}
+        inner[:] = [one for one in inner if (folder / one).resolve() not in here]
+        yield from (folder / one for one in names)
 
 
 def _digest(file: Path, known: Known) -> str:
@@ -128,8 +147,6 @@ def _of_url(url: str) -> str:
 
 
 def _of_remote(text: str) -> str:
-    import fsspec
-
     try:
         system, path = fsspec.url_to_fs(text)
         system.invalidate_cache()
