@@ -421,6 +421,26 @@ def test_named_run_alone_is_taken_from(place):
     assert both("f", of="latest") == [True, True]
 
 
+@pytest.mark.slow
+def test_latest_run_is_the_one_that_finished_last_though_its_data_have_no_key(place, monkeypatch):
+    both("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "fingerprints", lambda _: {"source": f"{data.UNKNOWN}a database"})
+        assert both("b", {"n": 2}) == both("c", {"n": 2}) == [False, False]
+        assert obtain("d", FIRST, {"n": 2}, from_stage=SECOND).record["from"] == "toy/c"
+        (why,) = keys.kept(look_at("toy/c"), FIRST)["why"]
+    assert why == "compared with toy/b: never the same: a database"
+    assert both("e") == [True, True]
+
+
+@pytest.mark.slow
+def test_latest_run_is_the_newest_of_all_where_none_is_noted(place):
+    for name in ("b", "c", "a"):
+        obtain(name, FIRST, force=True)
+    shutil.rmtree(place / "outputs" / known.FOLDER)
+    assert obtain("d", FIRST, from_stage=SECOND).record["from"] == "toy/a"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

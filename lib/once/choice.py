@@ -244,7 +244,8 @@ def _named(pipeline: str, of: str, stage: str, but: str = "") -> Run:
             raise ValueError(f"there is no run {found.run_dir} to take stages from")
         return found
     runs = [look_at(run_dir) for run_dir in known.latest(pipeline, stage)] if stage else []
-    for run in runs or list_runs(pipeline):
+    runs = runs or sorted(list_runs(pipeline), key=_began, reverse=True)
+    for run in runs:
         record = run.record(stage) if stage else {}
         is_other = but not in (run.run_dir, run.parent and run.parent.run_dir)
         if is_other and record.get("state") == "finished":
@@ -253,3 +254,8 @@ def _named(pipeline: str, of: str, stage: str, but: str = "") -> Run:
         f"there is no run of {pipeline} to take {stage or 'stages'} from: make run "
         f"PIPELINE={pipeline}"
     )
+
+
+def _began(run: Run) -> str:
+    """Return when a run began, ISO 8601; "" of one by hand, which nobody has noted."""
+    return start_of(run).get("started", "")

@@ -24,26 +24,32 @@ MOST_TRACES, MOST_RUNS, MOST_TOLD = 32, 4, 5
 
 
 def remember(run: Run, stage: str, key: str) -> None:
-    """Note that a run holds a stage that has finished under `key`."""
+    """Note that a run holds a stage that has finished under `key`; without one, as latest alone."""
     record = run.record(stage)
-    if not key or record.get("state") != "finished":
+    if record.get("state") != "finished":
         return
-    place = _place(run.pipeline, stage, _name(run, key))
-    trace = {"reads": record["reads"], "asked": record.get("asked", {})}
     with locked("known"):
-        traces = _traces(place)
-        same = [one for one in traces if _is_same(one, trace)]
-        others = [one for one in traces if not _is_same(one, trace)]
-        names = [name for one in same for name in one["runs"] if name != run.run_dir]
-        first = record.get(TAKEN, run.run_dir)
-        names = [first, *(name for name in (run.run_dir, *names) if name != first)]
-        whole = {**trace, "runs": names[:MOST_RUNS]}
-        write_bytes(place, json.dumps([whole, *others][:MOST_TRACES]).encode())
+        if key:
+            _trace(run, stage, key, record)
         whole = (run.parent or run).run_dir
         before = latest(run.pipeline, stage)
         others = [name for name in before if not f"{name}/".startswith(f"{whole}/")]
         runs = [run.run_dir, *others]
         write_bytes(_place(run.pipeline, stage, LATEST), json.dumps(runs[:MOST_TOLD]).encode())
+
+
+def _trace(run: Run, stage: str, key: str, record: Mapping) -> None:
+    """Note which inputs a stage has read under `key` in a run, first of all others."""
+    place = _place(run.pipeline, stage, _name(run, key))
+    trace = {"reads": record["reads"], "asked": record.get("asked", {})}
+    traces = _traces(place)
+    same = [one for one in traces if _is_same(one, trace)]
+    others = [one for one in traces if not _is_same(one, trace)]
+    names = [name for one in same for name in one["runs"] if name != run.run_dir]
+    first = record.get(TAKEN, run.run_dir)
+    names = [first, *(name for name in (run.run_dir, *names) if name != first)]
+    noted = {**trace, "runs": names[:MOST_RUNS]}
+    write_bytes(place, json.dumps([noted, *others][:MOST_TRACES]).encode())
 
 
 def latest(pipeline: str, stage: str) -> list[str]:
