@@ -1,9 +1,10 @@
 """What a run is, in one object: its state, its error, its metrics beside the baselines."""
 
 import json
+import shutil
 
 from lib.ground import outcome, runs
-from lib.pages import summary
+from lib.pages import run_index, summary
 from lib.run import open_run
 
 import pytest
@@ -301,6 +302,14 @@ def test_runs_are_folders_with_records_or_a_start(run):
     started.path.mkdir()
     runs.note_start(started, run_id="manual__1")
     assert {found.run_dir for found in runs.list_runs("wind")} == {"wind/a", "wind/c"}
+
+
+def test_folders_that_are_called_as_no_run_can_be_are_passed_over(run):
+    for name in ("wind/a (copy)", "old runs/a"):
+        shutil.copytree(run.path.path, run.path.parent.parent / name)
+    assert {found.run_dir for found in runs.list_runs()} == {"wind/a"}
+    run_index.write_index()
+    assert [row["name"] for row in run_index.read_rows()] == ["a"]
 
 
 GATE = {"outcome": "first", "promote": True, "reason": "nothing is in production", "rows": []}

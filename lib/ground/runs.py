@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from lib.ground import git, layout, outcome
 from lib.ground.console import account, is_interactive
 from lib.ground.files import ROOT, look_into, now, outputs_dir, read_object, write_json
-from lib.ground.folder import MAPPED, NAME, RECORDS, Run, look_at
+from lib.ground.folder import MAPPED, NAME, RECORDS, Run, look_at, run_at
 
 from upath import UPath
 
@@ -46,7 +46,8 @@ def run_of_airflow(dag_id: str, run_id: str, map_index: int = -1) -> Run:
 def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
     """Return every run folder, of one pipeline or of all, in no order; folders in git are left out.
 
-    A folder counts as a run when a stage has left its record in it, or Airflow has begun it.
+    A folder counts as a run when a stage has left its record in it, or Airflow has begun it; not
+    one that somebody has called as no run can be, "dev (copy)".
 
     Parameters
     ----------
@@ -59,8 +60,9 @@ def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
     for parent in [root / pipeline] if pipeline else _shown(root):
         with look_into(parent):
             found += [
-                look_at(f"{parent.name}/{folder.name}")
+                run
                 for folder in _shown(parent)
+                if (run := run_at(folder))
                 if (folder / RECORDS).exists() or (folder / STARTED).exists()
                 if copies or not is_copy(folder)
             ]

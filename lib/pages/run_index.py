@@ -192,7 +192,7 @@ def _local_stamps(root: Path) -> dict[str, tuple[str, bool]]:
     stamps = {}
     for run in root.glob("[!.]*/[!.]*"):
         times = [_time(run / name) for name in MARKS]
-        if any(times) and NAME.fullmatch(run.name):
+        if any(times) and NAME.fullmatch(run.name) and NAME.fullmatch(run.parent.name):
             stamp = " ".join(map(str, times if times[0] else [*times, _time(run)]))
             stamps[f"{run.parent.name}/{run.name}"] = (stamp, times[0] >= max(times[1:]))
     return stamps
@@ -209,7 +209,7 @@ def _time(path: Path) -> int:
 def _remote_stamps(root: UPath) -> dict[str, tuple[str, bool]]:
     """Do as `_local_stamps` with few requests: one listing of each pipeline's files."""
     found: dict[str, dict[str, dict]] = {}
-    pipelines = [p for p in root.iterdir() if not p.name.startswith(".")] if root.exists() else []
+    pipelines = [p for p in root.iterdir() if NAME.fullmatch(p.name)] if root.exists() else []
     for pipeline in pipelines:
         for file, facts in root.fs.find(pipeline.path, detail=True).items():
             below = file.rstrip("/")[len(root.path.rstrip("/")) :].strip("/").split("/")
