@@ -194,6 +194,7 @@ class Trainer:
         known = read_object(notes)
         if known.get("key") != key:
             known = {"key": key, "history": []}
+            path.unlink(missing_ok=True)  # a model of another experiment
             shutil.rmtree(backups, ignore_errors=True)
         elif len(known["history"]) == self.epochs and path.exists():
             return _history(known)

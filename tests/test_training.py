@@ -167,6 +167,23 @@ def test_training_that_was_cut_off_while_it_was_saved_is_not_made_again(tmp_path
     np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
 
 
+def test_model_of_other_options_is_not_taken_for_one_that_was_cut_off_while_it_was_saved(
+    tmp_path, rows
+):
+    trainer(rate=0.01).fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    cut = trainer()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    cut.model.save = killed
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    for name in ("cut", "whole"):
+        trainer().fit(batches(rows), tmp_path / f"{name}.keras", seed=1)
+    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
+
+
 def test_finished_model_is_not_trained_again_unless_something_changed(tmp_path, rows):
     lines = []
     path = tmp_path / "m.keras"
