@@ -52,6 +52,13 @@ def test_archive_moves_even_what_is_no_notebook(tmp_path):
     assert executor.archive_previous(tmp_path / "a.ipynb").read_text() == "{half a note"
 
 
+def test_archive_counts_no_copy_that_a_person_made_of_an_attempt(tmp_path):
+    for name in ("1.ipynb", "1-Copy1.ipynb", "9 (old).html", "7.txt"):
+        (tmp_path / f"a.attempt-{name}").write_text("")
+    (tmp_path / "a.ipynb").write_text("")
+    assert executor.archive_previous(tmp_path / "a.ipynb").name == "a.attempt-2.ipynb"
+
+
 def test_writing_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     target = UPath(tmp_path / "a.txt")
     write_bytes(target, b"old")

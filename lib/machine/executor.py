@@ -10,6 +10,7 @@ this module is cheap: papermill is imported when it is needed, without storage b
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -27,6 +28,8 @@ from lib.machine.session import SIGNALS, Session, Watcher, answering, import_pap
 from upath import UPath
 
 logger = logging.getLogger(__name__)
+
+ATTEMPT = re.compile(r"\.attempt-(\d+)\.(?:ipynb|html)$")  # how the reports of attempts end
 
 
 def archive_previous(output_path: UPath | str) -> UPath | None:
@@ -59,8 +62,8 @@ def _archive(path: UPath, html: UPath) -> UPath | None:
         "execution was cut off and nobody was left to say why (the machine or container stopped); "
         "the time given is when this was noticed",
     )
-    earlier = [found.name.split(".") for found in path.parent.glob(f"{path.stem}.attempt-*")]
-    number = 1 + max((int(parts[-2].removeprefix("attempt-")) for parts in earlier), default=0)
+    earlier = [ATTEMPT.search(found.name) for found in path.parent.glob(f"{path.stem}.attempt-*")]
+    number = 1 + max((int(found[1]) for found in earlier if found), default=0)
     moved = path.with_name(f"{path.stem}.attempt-{number}.ipynb")
     for old, new in ((path, moved), (html, moved.with_suffix(".html"))):
         if old.exists():
