@@ -83,10 +83,11 @@ def stuck_notebook(n_cells=4, running=2):
         cell.metadata.papermill["start_time"] = "2026-01-02T03:04:05+00:00"
         cell.outputs = [nbformat.v4.new_output("stream", text=f"output {index}\n")]
         cells.append(cell)
-    metadata = {"papermill": {"start_time": "2026-01-02T03:04:00+00:00", "end_time": None}}
+    metadata = {"papermill": {"start_time": BEGUN, "end_time": None}}
     return new_notebook(cells=cells, metadata=metadata)
 
 
+BEGUN = "2026-01-02T03:04:00+00:00"
 AT = datetime(2026, 1, 2, 3, 4, 15, 500_000, tzinfo=UTC)
 
 

@@ -11,7 +11,7 @@ from lib.ground.files import write_bytes
 from lib.machine import executor, session
 
 import pytest
-from executed import AT, ROOT, read, statuses, stuck_notebook
+from executed import AT, BEGUN, ROOT, read, statuses, stuck_notebook
 from upath import UPath
 
 
@@ -80,7 +80,7 @@ def test_watcher_finishes_the_report_when_its_pipe_closes_without_goodbye(tmp_pa
     sockets = tmp_path / "sockets"
     sockets.mkdir()
     watcher = session.Watcher(UPath(output), str(sockets))
-    watcher.tell({"cell": 1, "started": "2026-01-02T03:04:05+00:00"})
+    watcher.tell({"begun": BEGUN, "cell": 1, "started": "2026-01-02T03:04:05+00:00"})
     watcher.tell({"cell": 2, "started": "2026-01-02T03:04:06+00:00"})
     watcher._process.stdin.close()
     assert watcher._process.wait(timeout=30) == 0
@@ -96,10 +96,21 @@ def test_watcher_repeats_the_reason_that_it_was_told(tmp_path):
     output = tmp_path / "a.ipynb"
     outcome.write_notebook(UPath(output), stuck_notebook())
     watcher = session.Watcher(UPath(output), str(tmp_path / "none"))
-    watcher.tell({"cell": 2, "stopping": "StageStopped: told to stop (SIGTERM)"})
+    watcher.tell({"begun": BEGUN, "cell": 2, "stopping": "StageStopped: told to stop (SIGTERM)"})
     watcher._process.stdin.close()
     watcher._process.wait(timeout=30)
     assert "told to stop (SIGTERM)" in read(output).cells[0].source
+
+
+def test_watcher_leaves_the_notebook_of_a_later_execution_alone(tmp_path):
+    path = UPath(tmp_path / "a.ipynb")
+    outcome.write_notebook(path, stuck_notebook())
+    before = path.read_bytes()
+    for known in ({"begun": "2026-01-02T03:03:00+00:00", "cell": 1}, {}):
+        executor.finish_report(path, "killed", known)
+    assert path.read_bytes() == before and not path.with_suffix(".html").exists()
+    executor.finish_report(path, "killed", {"begun": BEGUN, "cell": 1})
+    assert outcome.state(outcome.read_notebook(path)) == "failed"
 
 
 def test_watcher_starts_at_once_and_leaves_a_finished_execution_alone(tmp_path):

@@ -364,7 +364,8 @@ def test_run_of_a_killed_executor_gets_its_page_from_the_watcher(tmp_path):
     notebook = executed()
     notebook["metadata"]["papermill"]["end_time"] = None
     outcome.write_notebook(run.path / "02_evaluate.ipynb", notebook)
-    watcher._finish({"output": str(run.path / "02_evaluate.ipynb"), "sockets": str(tmp_path / "s")})
+    told = {"output": str(run.path / "02_evaluate.ipynb"), "sockets": str(tmp_path / "s")}
+    watcher._finish(told | {"begun": notebook["metadata"]["papermill"]["start_time"]})
     words = text_of((run.path / "report.html").read_text())
     assert "StageKilled: the process that executed this notebook was killed" in words
 

@@ -88,7 +88,8 @@ class _Progress(NotebookExecutionManager):
         self.changed = False
 
     def save(self, **_changes: object) -> None:
-        """Write the notebook now."""
+        """Write the notebook now; the watcher knows before whose it is."""
+        self.session.tell(begun=self.nb.metadata.papermill["start_time"])
         self.session.save(self.nb)
         self.last_save_time = self.now()
         self.changed = False

@@ -81,15 +81,19 @@ def finish_report(path: UPath, reason: str, known: Mapping | None = None) -> Non
     reason : str
         Why it was killed, in plain words.
     known : mapping, optional
-        ``cell``, the one that was running, and when it ``started``, where somebody was told; by
-        default what the notebook itself says.
+        ``begun``, when the killed execution began: a notebook of another one, which may live, is
+        left as it is. ``cell``, the one that was running, and when it ``started``, where somebody
+        was told. By default what the notebook itself says.
     """
     from lib.pages import notebook as reports
 
     try:
         notebook = outcome.read_notebook(path)
         is_cut_off = outcome.state(notebook) == "running"
+        begun = notebook["metadata"].get("papermill", {}).get("start_time")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if known is not None and known.get("begun") != begun:
         return
     if is_cut_off:
         known = {"cell": outcome.running_cell(notebook)} if known is None else known
