@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 STYLES = (
     *("from", "alias", "package", "inside", "default", "table", "method", "getattr"),
-    *("decorator", "registry", "star", "named"),
+    *("decorator", "registry", "star", "named", "dotted"),
 )
-REGISTERS, OBJECTS = ("decorator", "registry"), ("getattr", "named")
+REGISTERS, OBJECTS = ("decorator", "registry"), ("getattr", "named", "dotted")
 PACKAGES = ("pack_a", "pack_b", "pack_c")
 MODULES = ("a", "b", "c", "d")
 N_FUNCTIONS, N_STAGES = 14, 4
@@ -225,6 +225,9 @@ def _module(project, module):
             elif style == "package":
                 head.append(f"from proj import {other.module}")
                 terms.append(f"{other.module}.{name}(x)")
+            elif style == "dotted":
+                head.append(f"import {place}")
+                terms.append(f"{place}.{name}(x)")
             elif style == "inside":
                 lines.append(f"    from {place} import {name} as inner_{name}")
                 terms.append(f"inner_{name}(x)")

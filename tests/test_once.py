@@ -12,7 +12,7 @@ from lib.ground.folder import look_at
 from lib.ground.runs import note_start
 from lib.once import choice, data, environment, known, standing, taking
 from lib.once import key as keys
-from lib.once.code import code_of
+from lib.once.code import Code, code_of
 from lib.pages.run_page import render
 from lib.pages.summary import summarise
 
@@ -97,6 +97,26 @@ def test_what_is_not_reached_and_how_it_is_written_does_not_count(house, before,
 )
 def test_whatever_may_change_the_result_counts(house, cells, before, after):
     assert house(cells, a=before).reached != house(cells, a=after).reached
+
+
+OR_ELSE = "try:\n    from lib.a import g\nexcept ImportError:\n    "
+
+
+@pytest.mark.parametrize(
+    ("cells", "b"),
+    [
+        ("import lib.a\nimport lib.b\nlib.a.g()", ""),
+        ("import lib.a\nimport lib.b\ngetattr(lib, 'a').g()", ""),
+        ("import lib.a\nlib.a.g()\n\ndef of():\n    import lib.b", ""),
+        ("import lib.a\nlib.a.a()", ""),
+        (f"{OR_ELSE}from lib.b import g\ng()", "g = 1"),
+        ("from lib.b import g\ng()", f"{OR_ELSE}def g():\n        return 3"),
+        ("import lib.b\nlib.b.f(1)", "def f(x):\n    import lib.a, lib.c\n    return lib.a.g(x)"),
+    ],
+)
+def test_all_that_imports_give_one_name_counts(house, cells, b):
+    before, after = (f"def g():\n    return {n}\n\n\ndef a():\n    pass\n" for n in "12")
+    assert house(cells, a=before, b=b, c="").reached != house(cells, a=after, b=b, c="").reached
 
 
 def test_a_function_is_followed_through_other_modules_and_named(house):
@@ -266,6 +286,15 @@ def obtain(name, stage, values=None, **options):
 
 def both(name, values=None, **options):
     return [bool(obtain(name, stage, values, **options).record) for stage in (FIRST, SECOND)]
+
+
+def test_code_is_looked_for_again_only_where_it_or_what_finds_it_has_changed(place, monkeypatch):
+    os.utime(place / "notebooks" / "toy" / f"{FIRST}.ipynb", (1, 1))
+    found = keys.known_code("toy", FIRST)
+    monkeypatch.setattr(keys, "code_of", lambda _: Code(["another"]))
+    assert keys.known_code("toy", FIRST).cells == found.cells
+    monkeypatch.setattr(keys, "digest", lambda _: "another")
+    assert keys.known_code("toy", FIRST).cells == ["another"]
 
 
 def edit(place, stage, *cells):

@@ -4,7 +4,7 @@
 and on. Comments, formatting, docstrings and whatever else is never reached do not count. What
 importing a module does counts where the module is imported: statements that are no definition,
 constants that are computed by a call, unknown decorators, classes that extend one of the project.
-Where names do not decide (a module handed on as an object, ``import *``, `eval`, `globals`, a
+Where names do not decide (a module handed on as an object, ``import a.b``, `eval`, `globals`, a
 module named by a text), the whole module counts, and where nothing says which, all of `lib`.
 Files that are no Python count where they lie beside a module that says ``__file__``.
 """
@@ -34,7 +34,8 @@ NAMING = {ast.Import, ast.ImportFrom, ast.Attribute, ast.Name, ast.Call, ast.Con
 NAMING |= {ast.List, ast.Tuple, ast.Set}  # kinds of nodes that may name something
 DEFINITIONS = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
-Place = tuple[str, str]  # a module, and a name in it; "" for the module itself
+WHOLE = "*"  # in place of a name: the module with all that it has, bound by its first part
+Place = tuple[str, str]  # a module, and a name in it; "" for the module itself, or `WHOLE`
 
 
 @dataclass
@@ -110,7 +111,7 @@ class _Module:
         self.name, self.folder = name, folder
         self.uses: dict[str, _Use] = {}
         self.symbols: dict[str, list[ast.stmt]] = {}
-        self.imports: dict[str, Place] = {}
+        self.imports: dict[str, list[Place]] = {}
         self.effects: list[ast.stmt] = []
         self.stars: list[str] = []
         self.required: list[str] = []
@@ -138,7 +139,7 @@ class _Module:
             self.effects.append(statement)
 
     def _imported(self, statement: ast.Import | ast.ImportFrom) -> None:
-        self.imports |= _places(statement, self.folder)
+        _bind(self.imports, statement, self.folder)
         self.required += [module for module, _ in _required(statement, self.folder)]
         self.stars += [m for m, name in _required(statement, self.folder) if name == "*"]
 
@@ -160,7 +161,8 @@ class _Module:
         return is_text or type(statement).__name__ in ("Pass", "TypeAlias")
 
     def _is_followed(self, name: str) -> bool:
-        return self.imports[name][0].split(".")[0] == self.name.split(".")[0]
+        own = self.name.split(".")[0]
+        return any(module.split(".")[0] == own for module, _ in self.imports[name])
 
 
 class _Use:
@@ -169,7 +171,7 @@ class _Use:
     def __init__(self, statements: list[ast.stmt], module: _Module) -> None:
         nodes: list[ast.AST] = []
         self.digest = _short(_told(statements, docstrings=module.docstrings, seen=nodes))
-        self.local: dict[str, Place] = {}
+        self.local: dict[str, list[Place]] = {}
         self.used: dict[str, set[str]] = {}
         self.required: list[str] = []
         self.special: list[ast.AST] = []
@@ -185,7 +187,7 @@ class _Use:
                 if node.value.__class__ is ast.Name:
                     self.used.setdefault(node.value.id, set()).add(node.attr)
             elif kind is ast.Import or kind is ast.ImportFrom:
-                self.local |= _places(node, module.folder)
+                _bind(self.local, node, module.folder)
                 self.required += [name for name, _ in _required(node, module.folder)]
             elif _may_name(node):
                 self.special.append(node)
@@ -228,7 +230,7 @@ class _Walk:
             if name.split(".")[0] != self.package:
                 self.code.packages.add(name.split(".")[0])
         for name, attributes in use.used.items():
-            for place in [p for p in (use.local.get(name), module.imports.get(name)) if p]:
+            for place in [*use.local.get(name, ()), *module.imports.get(name, ())]:
                 self._through(place, attributes)
             for place in self._offered(module, name):
                 self._through(place, {""})
@@ -288,6 +290,10 @@ class _Walk:
         if module.split(".")[0] != self.package:
             self.code.packages.add(module.split(".")[0])
             return
+        if name == WHOLE:
+            if attributes & {"", module.split(".")[1]}:
+                self._want(module, "")
+            return
         inner = f"{module}.{name}" if name else module
         if name and not self._file(inner):
             self._want(module, name)
@@ -318,12 +324,14 @@ class _Walk:
         if module is None:
             return
         self._import(module_name)
+        for place in module.imports.get(name, ()):
+            self._through(place, {""})
         if name in module.symbols:
             use = module.use(name)
             self.code.reached[f"{module_name}.{name}"] = use.digest
             self.follow(module, use)
         elif name in module.imports:
-            self._through(module.imports[name], {""})
+            return
         elif name and self._file(f"{module_name}.{name}"):
             self._want(f"{module_name}.{name}", "")
         elif name and (offered := self._offered(module, name)):
@@ -332,7 +340,8 @@ class _Walk:
         else:
             for symbol in module.symbols:
                 self._want(module_name, symbol)
-            for place in [*module.imports.values(), *((star, "") for star in module.stars)]:
+            imported = [place for places in module.imports.values() for place in places]
+            for place in [*imported, *((star, "") for star in module.stars)]:
                 self._through(place, {""})
 
     def _import(self, name: str) -> None:
@@ -401,14 +410,20 @@ def _required(node: ast.Import | ast.ImportFrom, folder: str) -> list[Place]:
     return [(base, a.name) for a in node.names] + [(f"{base}.{a.name}", "") for a in node.names]
 
 
-def _places(node: ast.Import | ast.ImportFrom, folder: str) -> dict[str, Place]:
-    """Return what an import statement binds, by name."""
-    if isinstance(node, ast.Import):
-        # `import a.b` binds `a`: which of its modules is meant is not looked at
-        return {(a.asname or a.name.split(".")[0]): (a.name, "") for a in node.names}
-    named = [place for place in _required(node, folder) if place[1]]
-    pairs = zip(node.names, named, strict=True)
-    return {a.asname or a.name: place for a, place in pairs if a.name != "*"}
+def _bind(known: dict[str, list[Place]], node: ast.Import | ast.ImportFrom, folder: str) -> None:
+    """Add what an import statement binds to what is known, by name.
+
+    One name may stand for several: as an ``except ImportError`` gives it, or where `import a.b` and
+    `import a.c` bind `a`. Of these, `a.b` counts as a whole where `a.b` or `a` alone is used.
+    """
+    for alias, place in zip(node.names, _required(node, folder), strict=False):
+        if alias.name == "*":
+            continue
+        first, dot, _ = alias.name.partition(".")
+        if isinstance(node, ast.Import) and dot and not alias.asname:
+            known.setdefault(first, []).extend([(first, ""), (alias.name, WHOLE)])
+        else:
+            known.setdefault(alias.asname or alias.name, []).append(place)
 
 
 def _last_name(node: ast.expr) -> str:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping
 
 from lib.ground import layout
-from lib.ground.files import ROOT, now, read_object, state_dir, write_bytes
+from lib.ground.files import ROOT, digest, now, read_object, state_dir, write_bytes
 from lib.ground.folder import Run
 from lib.ground.parameters import Value, read_parameters
 from lib.once import data, environment
@@ -140,10 +140,11 @@ def _shown(value: object) -> str:
 
 
 def known_code(pipeline: str, stage: str) -> Code:
-    """Return the code of a stage; what was found at the last time, if no file has changed since."""
+    """Return a stage's code; as found last, if neither its files nor `lib.once.code` changed."""
     notebook = layout.notebook(pipeline, stage)
     place = UPath(state_dir() / environment.PLACE / f"{pipeline}--{stage}.json")
-    modules = shorten(sorted(str(path) for path in (ROOT / "lib").rglob("*.py")))
+    modules = sorted(str(path) for path in (ROOT / "lib").rglob("*.py"))
+    modules = shorten([digest(UPath(ROOT / "lib" / "once" / "code.py")), *modules])
     try:
         found = json.loads(place.read_text())
         as_then = found["modules"] == modules and str(notebook) in found["files"]
