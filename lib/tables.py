@@ -5,6 +5,7 @@ the same in whatever file it stands: its time where there is one, else the diges
 What cannot be read is a ValueError that names file, column and row.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
@@ -209,17 +210,28 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
         if data.startswith(b"PAR1"):
             table = pd.read_parquet(BytesIO(data)).reset_index(drop=True)
         else:
-            header = data.partition(b"\n")[0]
-            table = pd.read_csv(
-                BytesIO(data),
-                sep=";" if header.count(b";") > header.count(b",") else ",",
-                dtype=dict.fromkeys(texts, "str"),
-                encoding="utf-8-sig",
-                index_col=False,
-            )
+            table = _read_csv(data, texts)
+    except pd.errors.ParserWarning:  # which would shift the columns, and drop the last fields
+        raise ValueError(
+            f"{name}: its rows have more fields than its first line has names: name every column, "
+            "that of row names too, and quote numbers with a decimal comma"
+        ) from None
     except (ValueError, OSError) as error:  # of pandas and Arrow, UnicodeDecodeError included
         raise ValueError(f"{name} is no table in CSV or Parquet: {error}") from error
     return table.set_axis(table.columns.astype("str"), axis=1)
+
+
+def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
+    header = data.partition(b"\n")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            BytesIO(data),
+            sep=";" if header.count(b";") > header.count(b",") else ",",
+            dtype=dict.fromkeys(texts, "str"),
+            encoding="utf-8-sig",
+            index_col=False,
+        )
 
 
 def _require(name: str, table: pd.DataFrame, place: str) -> None:

@@ -90,6 +90,8 @@ def test_files_of_a_glob_are_one_table_and_must_have_the_same_columns(people, tm
         ("a,grade\ninf,b\n", {}, "row 0: a is inf"),
         ("", {}, "is no table in CSV or Parquet"),
         ("PAR1 and then", {}, "is no table in CSV or Parquet"),
+        ('"a","grade"\n"1",21,b\n', {}, "rows have more fields than its first line has names"),
+        ("a,grade\n1,5,b\n2,5,b\n", {}, "more fields .* quote numbers with a decimal comma"),
     ],
 )
 def test_what_is_no_such_table_is_refused_by_file_row_and_column(tmp_path, text, options, message):
@@ -98,6 +100,12 @@ def test_what_is_no_such_table_is_refused_by_file_row_and_column(tmp_path, text,
     with pytest.raises(ValueError, match=message) as error:
         load(path, **options)
     assert "rows.csv" in str(error.value)
+
+
+def test_separator_at_the_end_of_rows_is_no_field(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,grade\n1,x,\n2,y\n")
+    assert load(path)["grade"].tolist() == ["x", "y"]
 
 
 def test_whole_numbers_and_truths_are_names_of_classes(tmp_path):
