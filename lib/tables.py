@@ -191,7 +191,10 @@ def as_numbers(inputs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_all(source: str, texts: list[str]) -> pd.DataFrame:
-    """Return the rows of all files of a source, which must have the same columns."""
+    """Return the rows of all files of a source, which must have the same columns.
+
+    A column that is text in one of them is read as text, as it stands there, in all that are text.
+    """
     files = list_files(source, hint='give "sample"')
     tables = [_read(name, read_file(opened, source), texts) for name, opened in files]
     for (name, _), table in zip(files[1:], tables[1:], strict=True):
@@ -201,7 +204,22 @@ def _read_all(source: str, texts: list[str]) -> pd.DataFrame:
                 f"{name} and {files[0][0]} have other columns: only one of them has "
                 f"{', '.join(unlike)}"
             )
+    mixed = _mixed(tables)
+    for k, (name, opened) in enumerate(files if mixed else ()):
+        if mixed & {*tables[k].select_dtypes(["number", "bool"])}:
+            tables[k] = _read(name, read_file(opened, source), [*texts, *mixed])
     return pd.concat(tables, ignore_index=True)
+
+
+def _mixed(tables: list[pd.DataFrame]) -> set[str]:
+    """Return the columns that are numbers in some tables and text in others."""
+    numbers, others = set(), set()
+    for table in tables:
+        filled = {*table.columns[table.notna().any()]}
+        found = filled & {*table.select_dtypes(["number", "bool"])}
+        numbers |= found
+        others |= filled - found
+    return numbers & others
 
 
 def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
@@ -231,6 +249,7 @@ def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
             dtype=dict.fromkeys(texts, "str"),
             encoding="utf-8-sig",
             index_col=False,
+            low_memory=False,  # or each stretch of the file has types of its own
         )
 
 

@@ -76,6 +76,22 @@ def test_files_of_a_glob_are_one_table_and_must_have_the_same_columns(people, tm
         load(tmp_path / "*.csv")
 
 
+def test_code_is_one_text_in_all_files_also_where_one_holds_numbers_alone(tmp_path):
+    for name, codes in {"a": ["01234", "007"], "b": ["SW1A", "01234"], "c": [""]}.items():
+        rows = [f"{code},1,x\n" for code in codes]
+        (tmp_path / f"{name}.csv").write_text("zip,n,grade\n" + "".join(rows))
+    table = load(tmp_path / "*.csv")
+    assert table["zip"].dropna().tolist() == ["01234", "007", "SW1A", "01234"]
+    assert table["n"].dtype == "float64"
+
+
+@pytest.mark.slow
+def test_code_is_one_text_in_a_long_file_whose_first_letter_comes_late(tmp_path):
+    lines = ["zip,grade", *["00007,x"] * 300_000, "AB123,x"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    assert load(tmp_path / "rows.csv")["zip"].unique().tolist() == ["00007", "AB123"]
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
