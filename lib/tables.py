@@ -1,8 +1,8 @@
 """Tables of any kind: rows of numbers and texts, in one shape whatever file they came from.
 
-Numbers are float64, all else is text, and what is missing stays missing. A row has a key that is
-the same in whatever file it stands: its time where there is one, else the digest of its inputs.
-What cannot be read is a ValueError that names file, column and row.
+Numbers are float64, with a decimal comma too, all else is text, and what is missing stays missing.
+A row has a key that is the same in whatever file it stands: its time where there is one, else the
+digest of its inputs. What cannot be read is a ValueError that names file, column and row.
 """
 
 import warnings
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 PARTS = ("train", "validation", "test")
+WITH_COMMA = r"(?i)\s*[+-]?\d*,?\d+(e[+-]?\d+)?\s*"
+WITH_EITHER = r"(?i)\s*[+-]?(\d*[.,]?\d+|\d{1,3}([.,]\d{3})+([.,]\d+)?)(e[+-]?\d+)?\s*"
+IN_THOUSANDS = r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*"
+"""A number with a decimal comma, one with any signs, and one whose comma may part thousands."""
 OPTIONS = ("target", "time_column", "leave_out")  # of a load stage, which say how to read a table
 
 
@@ -224,8 +228,9 @@ def _mixed(tables: list[pd.DataFrame]) -> set[str]:
 
 def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
     """Return the rows of one file, Parquet by its first bytes, else CSV."""
+    is_parquet = data.startswith(b"PAR1")
     try:
-        if data.startswith(b"PAR1"):
+        if is_parquet:
             table = pd.read_parquet(BytesIO(data)).reset_index(drop=True)
         else:
             table = _read_csv(data, texts)
@@ -236,6 +241,8 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
         ) from None
     except (ValueError, OSError) as error:  # of pandas and Arrow, UnicodeDecodeError included
         raise ValueError(f"{name} is no table in CSV or Parquet: {error}") from error
+    if not is_parquet:
+        table = table.assign(**_decimal_commas(table.drop(columns=texts, errors="ignore"), name))
     return table.set_axis(table.columns.astype("str"), axis=1)
 
 
@@ -251,6 +258,36 @@ def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
             index_col=False,
             low_memory=False,  # or each stretch of the file has types of its own
         )
+
+
+def _decimal_commas(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
+    """Return as numbers the columns of text that hold only numbers, and some with a comma.
+
+    Raises
+    ------
+    ValueError
+        If numbers of a column have other signs too, or every comma of the table may part thousands.
+    """
+    columns = [values for _, values in table.select_dtypes("str").items()]
+    commas = [values[values.str.contains(",", regex=False, na=False)] for values in columns]
+    found = [
+        (values, comma)
+        for values, comma in zip(columns, commas, strict=True)
+        if len(comma) and values.dropna().str.fullmatch(WITH_EITHER).all()
+    ]
+    is_told = not all(comma.str.fullmatch(IN_THOUSANDS).all() for _, comma in found)
+    for values, comma in found:
+        wrong = values[~values.str.fullmatch(WITH_COMMA, na=True)] if is_told else comma
+        if len(wrong):
+            raise ValueError(
+                f"{name}, row {wrong.index[0]}: {values.name} is {wrong.iloc[0]!r}, and a comma in "
+                "its numbers may be a decimal sign or part thousands: write them with a decimal "
+                "point, or all with a decimal comma, and nothing between thousands"
+            )
+    return {
+        str(values.name): pd.to_numeric(values.str.replace(",", ".", regex=False))
+        for values, _ in found
+    }
 
 
 def _require(name: str, table: pd.DataFrame, place: str) -> None:

@@ -76,6 +76,26 @@ def test_files_of_a_glob_are_one_table_and_must_have_the_same_columns(people, tm
         load(tmp_path / "*.csv")
 
 
+def test_numbers_with_a_decimal_comma_are_numbers_and_lists_of_digits_are_texts(tmp_path):
+    (tmp_path / "excel.csv").write_text("x;n;choices;grade\n1,234;7;1,2;a\n-,5;;1,2,3;b\n3;8;1;a\n")
+    quoted = 'x,n,choices,grade\n"1,234",7,"1,2",a\n"-,5",,"1,2,3",b\n3,8,1,a\n'
+    (tmp_path / "quoted.csv").write_text(quoted)
+    for name in ("excel.csv", "quoted.csv"):
+        table = load(tmp_path / name)
+        assert table["x"].tolist() == [1.234, -0.5, 3.0]
+        assert table["choices"].tolist() == ["1,2", "1,2,3", "1"]
+
+
+@pytest.mark.parametrize(
+    "numbers", ["1,234;20", "1,5;1.5", "1.234,5;7", "1,234,567;7,1", "1,000.5;7"]
+)
+def test_comma_that_may_part_thousands_is_refused_by_row_and_column(tmp_path, numbers):
+    rows = [f"{number};a" for number in numbers.split(";")]
+    (tmp_path / "rows.csv").write_text("\n".join(["x;grade", *rows]))
+    with pytest.raises(ValueError, match=r"rows\.csv, row [01]: x is '1.*may be a decimal sign or"):
+        load(tmp_path / "rows.csv")
+
+
 def test_code_is_one_text_in_all_files_also_where_one_holds_numbers_alone(tmp_path):
     for name, codes in {"a": ["01234", "007"], "b": ["SW1A", "01234"], "c": [""]}.items():
         rows = [f"{code},1,x\n" for code in codes]
