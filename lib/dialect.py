@@ -143,13 +143,14 @@ def read_columns(
         if bracket and unit not in units.get(name, ()):
             known = ", ".join(units.get(name, ())) or "none"
             raise ValueError(f"columns has {entry!r}: {unit!r} is no unit of {name}, give {known}")
-        names = tuple(part.strip() for part in theirs.split("+") if part.strip())
+        is_time = name == "timestamp"
+        parts = theirs.split("+") if is_time else [theirs]  # a meter may call its column A+
+        names = tuple(part.strip() for part in parts if part.strip())
         found[name] = Column(names, unit, before.values)
-        most = 2 if name == "timestamp" else 1
-        if needed and (len(names) > most or (name in needed and not names)):
+        if needed and (len(names) > 2 or (name in needed and not names)):
             raise ValueError(
                 f"columns has {entry!r}: give the name of one column"
-                + (", or of two, as timestamp=DATE+TIME" if most == 2 else "")
+                + ", or of two, as timestamp=DATE+TIME" * is_time
             )
     return found
 

@@ -20,6 +20,14 @@ def test_columns_say_names_units_parts_meanings_and_what_is_not_there():
     )
 
 
+def test_sign_plus_joins_the_parts_of_a_time_and_belongs_to_any_other_name():
+    assert read_columns(["price=A+ [cents]"], STANDARD, UNITS)["price"].names == ("A+",)
+    assert read_columns(["timestamp=DATE + TIME"], STANDARD, UNITS)["timestamp"].names == (
+        "DATE",
+        "TIME",
+    )
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

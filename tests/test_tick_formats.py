@@ -411,9 +411,7 @@ def test_compact_dates_are_read_from_whole_numbers_of_parquet_too(tmp_path, load
     assert told(load, str(tmp_path / "x.parquet"))[0] == [0, 1_000_000]
 
 
-@pytest.mark.parametrize(
-    "entry", ["price=", "price=a+b", "price.x=1", "side.A=2", "timestamp=a+b+c"]
-)
+@pytest.mark.parametrize("entry", ["price=", "price.x=1", "side.A=2", "timestamp=a+b+c"])
 def test_columns_that_cannot_be_are_refused(put, tmp_path, entry):
     refuses(tmp_path, put(TEXT.encode()), "columns (gives|has)", columns=[entry], **UTC)
 
