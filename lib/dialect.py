@@ -440,6 +440,12 @@ def time_hint(value: str, layout: str = "", *, is_first: bool) -> str:
     if is_iso and time_formats(value[:19]):
         return "others have a zone and this has none, or they have none: give all times with one"
     if not is_first:
+        forms = time_formats(value)
+        if len(forms) == 1 and forms[0].startswith("%m"):
+            return (
+                "the month seems to come first, and those before it may have been misread: give "
+                f'layout=["time={forms[0]}"]'
+            )
         return "correct or remove the line: those before it are right"
     if re.match(r"\d\d?:\d\d", value):
         return (

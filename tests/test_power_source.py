@@ -220,6 +220,17 @@ def test_month_first_in_two_columns_is_refused_with_a_format_that_reads_it(read)
     assert frame.index[0] == pd.Timestamp("2006-12-16")
 
 
+def test_month_first_that_shows_on_the_13th_is_said_of_the_days_before_it_too(read):
+    text = mains(*(f"1/{day}/2024;0:00;1" for day in range(1, 15)), header="Date;Time;W")
+    with pytest.raises(
+        ValueError, match="line 14, column Date: '1/13/2024'.*may have been misr"
+    ) as error:
+        read(text, columns=["power_kw=W"])
+    assert 'give layout=["time=%m/%d/%Y %H:%M"]' in str(error.value)
+    frame = read(text, columns=["power_kw=W"], layout=["time=%m/%d/%Y %H:%M"])
+    assert len(frame) == 14
+
+
 def test_one_format_may_say_date_and_time_of_two_columns(read):
     rows = ["Feb 1 2007;1:30 PM;5", "Feb 1 2007;2:30 PM;5"]
     given = {"columns": ["power_kw=P", "timestamp=D+T"], "layout": ["time=%b %d %Y %I:%M %p"]}
