@@ -185,6 +185,16 @@ def test_only_the_beginning_is_read_and_that_is_said(put, monkeypatch):
     assert "train_days" not in start.params, "how many days there are is not known"
 
 
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_energy_is_shown_as_the_power_that_it_is(put, tmp_path, n_rows):
+    times = pd.date_range("2024-01-01", periods=3 * n_rows, freq="30min")
+    for k in range(3):
+        rows = [f"{ts},0.25\n" for ts in times[k * n_rows :][:n_rows]]
+        put("time,W\n" + "".join(rows), f"{k}.csv")
+    found = look_at_power(str(tmp_path), defaults("power", columns=["power_kw=W [kWh]"]))
+    assert found.columns.loc["power_kw", "is"] == "0.5"
+
+
 def test_what_is_odd_about_ticks_is_said(put):
     lines = [f"2024-03-04 {hour:02}:30:00,500100,5" for hour in (10, 13, 20, 21, 22, 23)]
     path = put("\n".join(["timestamp,price,size", *lines, ""]), "AAA.csv")

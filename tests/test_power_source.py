@@ -130,6 +130,23 @@ def test_unit_of_energy_takes_the_row_s_length_where_rows_are_absent(read):
     assert frame["power_kw"].dropna().tolist() == [0.5] * 6 and len(frame) == 9
 
 
+@pytest.mark.parametrize("order", [[3, 2, 1, 0], [2, 0, 3, 1]])
+def test_unit_of_energy_takes_the_row_s_length_in_whatever_order_sql_gives_rows(tmp_path, order):
+    times = pd.date_range("2013-01-01", periods=4, freq="30min").astype(str)
+    frame = pd.DataFrame({"time": times, "W": [0.1, 0.2, 0.3, 0.4]}).iloc[order]
+    with sqlite3.connect(tmp_path / "p.db") as connection:
+        frame.to_sql("mains", connection, index=False)
+    found = load_power(f"sql:sqlite:///{tmp_path}/p.db#mains", columns=["power_kw=W [kWh]"])
+    assert found["power_kw"].tolist() == [0.2, 0.4, 0.6, 0.8]
+
+
+def test_unit_of_energy_takes_the_row_s_length_from_files_of_one_row_each(tmp_path):
+    for day in (1, 2, 3):
+        (tmp_path / f"{day}.csv").write_text(mains(f"2024-01-0{day},12"))
+    found = load_power(str(tmp_path), columns=["power_kw=W [kWh]"])
+    assert found["power_kw"].tolist() == [0.5] * 3
+
+
 def test_every_column_may_have_another_name_and_unit(read):
     rows = [f"2007-02-01;0{h}:00;1000;100;240;4000;1;0.5;9" for h in range(2)]
     frame = read(

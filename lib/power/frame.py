@@ -6,7 +6,7 @@ NaN: nothing is filled, dropped or guessed, and what breaks a rule is an error t
 the line, the value and the rule.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lib.frames import frame_digest, grid_step
@@ -60,7 +60,7 @@ class Part:
     """What one file or query held, in its own order, and how to name a row of it."""
 
     name: str
-    frame: pd.DataFrame  # in the canonical shape, not yet checked
+    frame: pd.DataFrame  # in the canonical shape, not yet checked, energy by the row still energy
     row: str = "row"  # "line" in a text file
     first: int = 1  # the number of the first row, counted from one as editors do
 
@@ -84,11 +84,15 @@ def canonical(ts: np.ndarray, values: np.ndarray) -> pd.DataFrame:
 
 
 def join(
-    parts: Sequence[Part], power_kw: tuple[float, float] = POWER_KW, bin_s: int = 0
+    parts: Sequence[Part],
+    power_kw: tuple[float, float] = POWER_KW,
+    bin_s: int = 0,
+    hours: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """Put the parts in order of time, check every row and lay all on one regular grid.
 
-    Readings at no fixed times become their means over `bin_s` seconds, where that is not 0.
+    Readings at no fixed times become their means over `bin_s` seconds, where that is not 0. The
+    columns in `hours` are multiplied with the hours of a row, see `lib.power.source.hours_of`.
     """
     parts = sorted(parts, key=lambda part: part.frame.index[0])
     frame = pd.concat([part.frame for part in parts]) if len(parts) > 1 else parts[0].frame
@@ -101,6 +105,7 @@ def join(
     ts = _microseconds(frame)
     _require_rising(frame.index, ts, place, equal=bool(bin_s))
     step = bin_s * 1_000_000 or _step(frame.index, ts, place)
+    frame = with_hours(frame, step, hours) if hours else frame
     _check_limits(frame, limits(step, power_kw), place)
     if bin_s:
         frame = _binned(frame, ts, step)
@@ -118,6 +123,12 @@ def join(
         return frame
     grid = (ts[0] + step * np.arange(n_grid)).view(TIME_TYPE)
     return frame.reindex(pd.DatetimeIndex(grid, name="ts"))
+
+
+def with_hours(frame: pd.DataFrame, step_us: int, hours: Mapping[str, int]) -> pd.DataFrame:
+    """Return `frame` with some columns multiplied with the hours of a row, to the power given."""
+    length = step_us / RESOLUTIONS["hour"]
+    return frame.assign(**{column: frame[column] * length**n for column, n in hours.items()})
 
 
 # Checks ---------------------------------------------------------------------------------------

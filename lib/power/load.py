@@ -12,7 +12,7 @@ from lib.looks import names_look
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, count_rows, join
 from lib.power.iceberg import PREFIX, read_iceberg
 from lib.power.sample import sample_power
-from lib.power.source import TIME, UNITS, Source, clock_of, describe_source
+from lib.power.source import TIME, Source, clock_of, describe_source, hours_of
 from lib.power.sql import read_sql
 from lib.power.table import from_table
 from lib.power.text import read_text
@@ -104,7 +104,8 @@ def load_power(
         choices = ", ".join(("native", *RESOLUTIONS))
         raise ValueError(f"resolution is {resolution!r}: give one of {choices}")
     written, power_kw = describe_source(columns, layout, time_zone), (min_power_kw, max_power_kw)
-    if bin_s and any(UNITS[c][one.unit][2] for c, one in written.columns.items() if one.unit):
+    hours = hours_of(written)
+    if bin_s and hours:
         raise ValueError(
             "bin_s is for readings of power at no fixed times; energy by the row needs rows of one "
             "length: give bin_s=0"
@@ -116,11 +117,11 @@ def load_power(
     elif source.startswith(PREFIX):
         parts = [read_iceberg(source, written)]
     elif source == "uci":
-        parts, bin_s = [read_text(fetch_uci(), TEXT, Source())], 0
+        parts, bin_s, hours = [read_text(fetch_uci(), TEXT, Source())], 0, {}
     else:
         files = list_files(source, hint='give "sample" or "uci"')
         parts = [read_part(read_file(opened, source), name, written) for name, opened in files]
-    frame = parts[0].frame if source == "sample" else join(parts, power_kw, bin_s)
+    frame = parts[0].frame if source == "sample" else join(parts, power_kw, bin_s, hours)
     if resolution != "native":
         frame = aggregate_power(frame, resolution, max_missing=max_missing)
     frame.attrs["rows"] = count_rows(parts, frame)

@@ -1,8 +1,8 @@
 """What a house's readings are, as they will be read, and what is odd about them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from lib.dialect import fields_of, shown
 from lib.formats import START
@@ -10,9 +10,10 @@ from lib.frames import gap_report, grid_step
 from lib.looks import Look, column_row, model_name, odd_columns
 from lib.power.columns import COLUMNS
 from lib.power.features import PowerOptions
+from lib.power.frame import with_hours
 from lib.power.load import load_power, read_parquet, read_part, unpack
 from lib.power.reach import check_rows, fitting
-from lib.power.source import TIME, Source, columns_of, describe_source
+from lib.power.source import TIME, Source, columns_of, describe_source, hours_of
 from lib.power.text import header_of
 from lib.sources import list_files, read_file
 
@@ -21,6 +22,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from lib.ground.parameters import Value
 
+Files = Sequence[tuple[str, Callable[[], BinaryIO]]]
 WRITTEN = ("columns", "layout", "time_zone")
 OPTIONS = (*WRITTEN, "min_power_kw", "max_power_kw", "bin_s", "resolution", "max_missing")
 OPTIONS += ("sample_days", "seed")
@@ -80,7 +82,7 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
     if told.packed:
         facts["packed by"] = told.packed
     times, places = columns_of(names, name, written)
-    first = read_part(data, name, written).frame.iloc[0]
+    first = _first_row(data, files, source, written)
     units = {ours: column.unit for ours, column in written.columns.items()}
     places_of = {TIME: times, **{ours: [at] for ours, at in places.items()}}
     columns = [
@@ -100,6 +102,20 @@ def _recognised(source: str, written: Source) -> tuple[dict[str, str], pd.DataFr
     absent = ", ".join(column for column in COLUMNS if column not in places)
     facts |= {"not measured": absent} if absent else {}
     return facts, pd.DataFrame(columns).set_index("column")
+
+
+def _first_row(data: bytes, files: Files, source: str, written: Source) -> pd.Series:
+    """Return the first row of the first file, whose content is `data`, in standard units."""
+    (name, _), *others = files
+    rows, hours = read_part(data, name, written).frame, hours_of(written)
+    if not hours:
+        return rows.iloc[0]
+    times = rows.index
+    if len(rows) == 1:  # then the next file tells how long a row is
+        name, opened = others[0]
+        times = times.append(read_part(read_file(opened, source), name, written).frame.index)
+    step = times.sort_values().to_series().diff().mode()[0]
+    return with_hours(rows[:1], step // pd.Timedelta("1us"), hours).iloc[0]
 
 
 def _odd(frame: pd.DataFrame) -> list[str]:

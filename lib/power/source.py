@@ -163,17 +163,21 @@ def _way_out(absent: list[str], others: list[str]) -> str:
     return f"Give columns=[{entries}], with the name after = where it has another one"
 
 
-def to_standard(values: np.ndarray, column: str, ts: np.ndarray, source: Source) -> np.ndarray:
-    """Return the values of a column in its standard unit."""
+def to_standard(values: np.ndarray, column: str, source: Source) -> np.ndarray:
+    """Return the values of a column in its standard unit, but for the hours of a row."""
     unit = source.columns[column].unit if column in source.columns else ""
-    times, divisor, per_hours = UNITS[column][unit] if unit else (1, 1, 0)
-    if (times, divisor) != (1, 1):
-        values = values * times / divisor
-    if per_hours and len(ts) > 1:
-        step = pd.Series(np.diff(ts.astype("datetime64[us]").view(np.int64))).mode()[0]
-        if step > 0:  # else times do not rise, which is refused where they are ordered
-            values = values * (step / 3_600_000_000) ** per_hours
-    return values
+    times, divisor, _ = UNITS[column][unit] if unit else (1, 1, 0)
+    return values if (times, divisor) == (1, 1) else values * times / divisor
+
+
+def hours_of(source: Source) -> dict[str, int]:
+    """Return the columns that are still to be multiplied with the hours of a row, to which power.
+
+    How long a row is shows once all rows are in order of time, see `lib.power.frame.join`.
+    """
+    units = {column: one.unit for column, one in source.columns.items() if one.unit}
+    powers = {column: UNITS[column][unit][2] for column, unit in units.items()}
+    return {column: power for column, power in powers.items() if power}
 
 
 def such_rows(n_rows: int) -> str:

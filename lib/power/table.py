@@ -73,7 +73,7 @@ def from_table(
             absent = words.isna() | words.astype(str).str.strip().isin(source.missing)
             wrong = np.isnan(read) & ~absent
             refuse(wrong, words, wanted, lambda value, _: number_hint(value, decimal))
-        values[list(COLUMNS).index(column)] = to_standard(read, column, ts, source)
+        values[list(COLUMNS).index(column)] = to_standard(read, column, source)
 
     with ThreadPoolExecutor(arrow.cpu_count()) as threads:
         list(threads.map(fill, [column for column in COLUMNS if column in columns]))
