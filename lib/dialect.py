@@ -81,7 +81,7 @@ class Layout:
         Format of `datetime.strptime`, or ``s``, ``ms``, ``us``, ``ns`` since 1970, or ``s of day``
         and so on since midnight; "" where times are ISO 8601.
     missing : tuple of str
-        What stands for a missing value, besides what always does.
+        What stands for a missing value, besides what always does; a number however it is written.
     skip : int
         How many lines stand before the header, or the first row: notes about the table.
     """
@@ -397,6 +397,17 @@ def unreadable(
         f"were expected, and there are {row[2]}: {row[3][:100]!r}. Correct or remove the line: is "
         f"it cut short, has it another separator, or a field without its quotes{more}?"
     )
+
+
+def numbers_among(words: Collection[str]) -> list[float]:
+    """Return those of some words that are numbers, which a value may be that is written otherwise.
+
+    Examples
+    --------
+    >>> numbers_among(["-", "-999", "NULL"])
+    [-999.0]
+    """
+    return [float(word) for word in words if NUMBER.fullmatch(word) and "," not in word]
 
 
 # What helps with a value -----------------------------------------------------------------------

@@ -279,6 +279,17 @@ def test_number_for_a_missing_value_is_named_and_given(read):
     assert read(text, **W, layout=["missing=-999"])["power_kw"].isna().sum() == 1
 
 
+@pytest.mark.parametrize("written", ["-999.0", "-999.00", "-9.99e2", -999, -999.0])
+def test_number_for_a_missing_value_is_one_however_it_is_written_or_typed(tmp_path, written):
+    times = [row.partition(",")[0] for row in HOURS[:3]]
+    frame = pd.DataFrame({"time": times, "W": [type(written)(5), written, type(written)(6)]})
+    frame.to_parquet(tmp_path / "p.parquet")
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    for name in ("p.parquet", "p.csv"):
+        found = load_power(str(tmp_path / name), **W, layout=["missing=-999"])
+        assert found["power_kw"].isna().tolist() == [False, True, False]
+
+
 def test_comma_that_may_part_thousands_is_asked_for(read):
     text = mains("2016-11-23 10:00;1,234", "2016-11-23 11:00;2,345", header="time;W")
     with pytest.raises(ValueError, match="may be a decimal sign or part thousands"):

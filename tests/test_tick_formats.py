@@ -218,6 +218,16 @@ def test_units_and_missing_values(put, load):
     assert ticks["price"].to_list() == [50.01, 50.02] and report.days["bad_price"].sum() == 2
 
 
+@pytest.mark.parametrize("others", [["5002"], ["5002", ""], ["5002", "NULL"]])
+@pytest.mark.parametrize("written", ["999999", "999999.0"])
+def test_number_for_a_missing_value_is_one_whatever_stands_beside_it(put, load, others, written):
+    prices = ["5001", written, *others]
+    lines = [f"2024-03-04 14:30:0{k},{price},1" for k, price in enumerate(prices)]
+    report, ticks = load(put(lines), **UTC, layout=["missing=999999"], max_dropped=1)
+    assert ticks["price"].to_list() == [5001, 5002]
+    assert report.days["bad_price"].sum() == len(others)
+
+
 @pytest.mark.parametrize("values", [[True, False], [date(2024, 3, 4)] * 2])
 def test_price_of_another_type_is_never_cast(tmp_path, values):
     frame = pl.DataFrame(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from lib.dialect import LONGEST, number_hint, time_hint
+from lib.dialect import LONGEST, number_hint, numbers_among, time_hint
 from lib.power.columns import COLUMNS
 from lib.power.frame import Part, canonical
 from lib.power.source import Source, columns_of, such_rows, to_standard
@@ -64,6 +64,7 @@ def from_table(
     ts = house_clock(whole, source, lambda position: f"{name}, {row} {first + position}")
     values = np.full((len(COLUMNS), len(frame)), np.nan)
     decimal = source.layout.decimal or "."
+    numbers = numbers_among(source.layout.missing)
     wanted = f"a number with a decimal {'comma' if decimal == ',' else 'point'}"
 
     def fill(column: str) -> None:
@@ -73,6 +74,8 @@ def from_table(
             absent = words.isna() | words.astype(str).str.strip().isin(source.missing)
             wrong = np.isnan(read) & ~absent
             refuse(wrong, words, wanted, lambda value, _: number_hint(value, decimal))
+        if numbers:
+            read = np.where(np.isin(read, numbers), np.nan, read)
         values[list(COLUMNS).index(column)] = to_standard(read, column, source)
 
     with ThreadPoolExecutor(arrow.cpu_count()) as threads:

@@ -6,7 +6,7 @@ Nothing is cast that only looks like a number to a machine: not a truth value, n
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from lib.dialect import MISSING, number_hint
+from lib.dialect import MISSING, number_hint, numbers_among
 
 import polars as pl
 
@@ -77,7 +77,8 @@ def to_numbers(
         wrong = text.filter(text.is_not_null() & numbers.is_null()).first() or ""
         expected = f"a number was expected: correct or remove it; {number_hint(wrong, decimal)}"
         place.require(numbers.is_not_null() | text.is_null(), name, column, expected)
-    return numbers
+    absent = numbers_among(missing)
+    return numbers.set(numbers.is_in(absent), None) if absent else numbers
 
 
 def tell_decimal(columns: Mapping[str, pl.Series], place: Place) -> str:
