@@ -117,6 +117,14 @@ def test_rows_are_never_split():
         aggregate_power(hours, "minute")
 
 
+@pytest.mark.parametrize("start", ["2007-02-01 05:30", "2007-02-01 00:15"])
+def test_rows_across_the_begin_of_an_hour_are_not_moved(start):
+    index = pd.date_range(start, periods=3, freq="h", unit="us", name="ts")
+    hours = minutes(3).set_axis(index, axis=0)
+    with pytest.raises(ValueError, match=f'1:00:00 from {start}:00 on go across.*="native"'):
+        aggregate_power(hours, "hour")
+
+
 def test_aggregation_to_the_same_resolution_changes_nothing():
     frame = minutes(7, "2007-02-01 00:03")
     pd.testing.assert_frame_equal(aggregate_power(frame, "minute"), frame)

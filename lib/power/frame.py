@@ -318,7 +318,8 @@ def aggregate_power(
     Raises
     ------
     ValueError
-        When the rows are longer than `resolution`, or do not divide it.
+        When the rows are longer than `resolution`, do not divide it, or go across the beginning of
+        a new one.
     """
     step, length = grid_step(frame) // pd.Timedelta("1us"), RESOLUTIONS[resolution]
     if length % step:
@@ -328,6 +329,13 @@ def aggregate_power(
         )
     n_per_row = length // step
     first, before = divmod(int(_microseconds(frame)[0]), length)
+    if before % step:
+        raise ValueError(
+            f"rows of {pd.Timedelta(step, 'us')} from {frame.index[0]} on go across the beginning "
+            f"of a {resolution}, and cannot be parted there. Give finer readings, or "
+            f'resolution="native"; or bin_s={max(1, step // 1_000_000)}, if they may move by less '
+            "than a row"
+        )
     n_before = before // step
     n_rows = -(-(n_before + len(frame)) // n_per_row)
     readings = np.full((n_rows * n_per_row, frame.shape[1]), np.nan)
