@@ -77,6 +77,15 @@ def test_ridge_that_is_kept_forecasts_as_it_was_fitted(table, tmp_path):
     assert np.isnan(made["ridge"][0])
 
 
+def test_bars_of_the_same_moment_have_a_forecast_each(table, tmp_path):
+    data = training_rows(table, np.ones(40, bool), SPLIT)
+    save_ridge(Ridge(1.0).fit(*data.complete), tmp_path / "ridge.json")
+    sweeps = table.set_axis(pd.date_range("2024-05-01", periods=20).repeat(2), axis=0)
+    fitted = {"ridge": (data.spec(), [tmp_path / "ridge.json"])}
+    made, plain = (forecasts(fitted, one, SPLIT) for one in (sweeps, table))
+    pd.testing.assert_frame_equal(made.reset_index(drop=True), plain)
+
+
 @pytest.mark.kernel
 def test_network_forecasts_the_opposite_of_a_market_that_moves_the_other_way():
     from lib.tick.network import gated, keras, last_bar, symmetric, with_line

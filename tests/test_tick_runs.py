@@ -106,6 +106,24 @@ def test_model_of_quotes_below_its_floor_is_not_registered(tmp_path):
     assert not tracking.open_client().search_model_versions("name = 'tick_gru'")
 
 
+def test_bars_that_end_at_the_same_moment_are_each_judged_once(tmp_path):
+    for day in (1, 2, 3):
+        made = sample_ticks(date(2024, 5, day), n_ticks=8_000)
+        stamped = made.select(pl.col("ts").dt.truncate("10s").alias("timestamp"), "price", "size")
+        stamped.write_parquet(tmp_path / f"{day}.parquet")
+    asked = {"source": str(tmp_path), "train_days": 2, "test_days": 1, "n_folds": 1, "n_phases": 1}
+    asked |= {"bar": "volume", "bar_size": 1000.0, "model": "gru"}
+    asked |= {"min_rank_ic_low": -1.0, "max_mse_vs_persistence": 2.0}
+    run = evaluated("tick/sweeps", **SMALL_TICK | asked)
+    bars, (rows, _) = run.read("bars.parquet"), judged.read(run)
+    assert bars.index.duplicated().mean() > 0.1
+    assert len(run.read("features.parquet")) == len(bars)
+    close = bars["close"].set_axis(judged.time_keys(bars.index))
+    moved = 1e4 * np.log(close.shift(-1) / close)
+    np.testing.assert_allclose(rows["truth"], moved[rows.index])
+    executed_here("tick/sweeps", "05_register")
+
+
 @pytest.mark.real
 @pytest.mark.skipif(not SPY.exists(), reason="no real data")
 def test_back_fill_of_a_day_sees_nothing_later_and_finds_the_bounce(tick):

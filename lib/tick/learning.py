@@ -109,4 +109,5 @@ def forecasts(fitted: Mapping[str, Fitted], table: pd.DataFrame, split: Mapping)
         name: forecast(load_members(files), spec, table[split["features"]], table["day"])
         for name, (spec, files) in fitted.items()
     }
-    return pd.DataFrame(made, table.index).join(table[[split["target"], "day"]])
+    kept = {name: table[name] for name in (split["target"], "day")}
+    return pd.DataFrame(made, table.index).assign(**kept)
