@@ -47,8 +47,8 @@ def load_table(
     Parameters
     ----------
     source : str
-        ``"sample"``, or a path, glob or URL of CSV (``,`` or ``;``) or Parquet files, see
-        `lib.sources.list_files`.
+        ``"sample"``, or a path, glob or URL of CSV (``,`` or ``;``, with a decimal point or comma)
+        or Parquet files, see `lib.sources.list_files`.
     sample : callable
         Makes the table that ``"sample"`` stands for.
     target : str
