@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -35,6 +36,8 @@ SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all 
 os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs beside it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from lib.commands.notebooks import begin  # noqa: E402
 from lib.commands.services import airflow_settings  # noqa: E402
