@@ -1,6 +1,7 @@
 """One notebook, executed: whatever happens, its report says what happened."""
 
 import ast
+import asyncio
 import contextlib
 import json
 import logging
@@ -205,6 +206,24 @@ def test_handler_that_lets_the_process_go_on_gets_the_signal_and_the_caller_an_e
     finally:
         signal.signal(signal.SIGTERM, before)
     assert seen == ["failed"]  # called once, when the report was finished
+
+
+@pytest.mark.kernel
+def test_cell_that_does_not_hear_that_it_is_given_up_is_told_again(tmp_path, monkeypatch):
+    """What waits for a message misses it where a message, or the end of its wait, comes then."""
+    from lib.machine import engine
+
+    async def wait_on(*_):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(engine._Client, "async_execute_cell", wait_on)
+    begun = time.monotonic()
+    with pytest.raises(session.StageTimeoutError, match="reached its limit of 1 s"):
+        run(tmp_path, "1", timeout_s=1)
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.kernel

@@ -431,6 +431,30 @@ def test_warm_process_that_is_busy_for_a_moment_is_waited_for(owner, tmp_path):
         manager.shutdown_kernel(now=True)
 
 
+def test_kernel_that_is_interrupted_while_it_begins_ends_at_once(owner, tmp_path):
+    """As where somebody restarts it twice: Jupyter interrupts a kernel before it asks it to end."""
+    interrupted = """
+import atexit, time
+from lib.machine import kernel
+
+def start(*_, **__):
+    time.sleep(1)
+    atexit.register(time.sleep, 20)  # as a context waits for its sockets
+    raise KeyboardInterrupt
+
+kernel.start = start
+"""
+    (tmp_path / "path/helper.py").write_text(HELPER + interrupted)
+    manager = KernelManager(kernel_name="python3", transport="ipc")
+    provisioner.use(provisioner.PATIENCE_S)
+    with (tmp_path / "said").open("w") as said:
+        manager.start_kernel(stderr=said)
+    kernel = manager.provisioner.process
+    assert isinstance(kernel, provisioner.Forked) and kernel.wait(10) == 1
+    assert "KeyboardInterrupt" in (tmp_path / "said").read_text()
+    manager.cleanup_resources()
+
+
 def test_kernel_that_jupyterlab_starts_again_is_forked(owner, tmp_path):
     """The first is started anew, while the warm process imports; none survives the server."""
     port = services.free_port(18888)

@@ -264,7 +264,9 @@ class _Client(PapermillNotebookClient):
                 raise
             raise await self._death(index) from error
         finally:
-            work.cancel()
+            while not work.done():  # it misses a call that comes as a message does, or a time-out
+                work.cancel()
+                await asyncio.wait({work}, timeout=TICK_S)
             await asyncio.gather(work, return_exceptions=True)
             self._sample_memory(now=True)
             cell.metadata.papermill["duration"] = round(time.monotonic() - begun, 6)

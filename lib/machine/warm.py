@@ -28,6 +28,7 @@ import struct
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -361,12 +362,17 @@ def main() -> None:
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         asker = request["asker"], request["pidfd"]
-        kernel.start(
-            request["command"][request["skip"] :],
-            private=request["private"],
-            asker=asker,
-            modules=warm.of_a_kernel,
-        )
+        try:
+            kernel.start(
+                request["command"][request["skip"] :],
+                private=request["private"],
+                asker=asker,
+                modules=warm.of_a_kernel,
+            )
+        except BaseException:  # interrupted while it begins, for example; its sockets would wait
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
         threading._shutdown()
         atexit._run_exitfuncs()
         gc.collect()
