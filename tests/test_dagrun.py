@@ -2,14 +2,13 @@
 
 import io
 
-from lib.dag import dagrun, lean
+from lib.dag import dagrun
 from lib.pages.summary import write_summary
 from lib.registry import lifecycle
 from lib.tracking import tracking_uri
 
 import pytest
 from run_pages import MADE, make_run, outputs, verdict
-from whole_runs import TOY, prepare
 
 __all__ = ["outputs"]
 
@@ -75,34 +74,3 @@ def test_run_without_a_verdict_is_told_by_its_result():
     watch = {"name": "wind_gbm", "version": 3, "note": "nothing unusual"}
     said = told(make_run(watch=watch, metrics={"n_scored": 12}), "passed")
     assert "  result   12 new rows were scored by version 3 of wind_gbm; nothing unusual" in said
-
-
-@pytest.mark.slow
-def test_dag_stays_on_while_another_run_of_it_waits(monkeypatch):
-    """That one has found it on, and waits for ever where it is off."""
-    from airflow.api.common.trigger_dag import trigger_dag
-    from airflow.models.dag import DagModel
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from airflow.utils.types import DagRunTriggeredByType
-
-    monkeypatch.setenv("PIPELINES_DIR", str(TOY))
-    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(TOY / "dags"))
-    prepare()
-    lean.save([dagrun.load_bag("toy")])
-
-    def switch_and_end():
-        out = io.StringIO()
-        with create_session() as session:
-            DagModel.get_current("toy", session=session).is_paused = True
-        with dagrun._switched_on("toy", out):
-            assert not DagModel.get_current("toy").is_paused
-        return DagModel.get_current("toy").is_paused, "stays on" in out.getvalue()
-
-    assert switch_and_end() == (True, False)
-    run = trigger_dag("toy", triggered_by=DagRunTriggeredByType.CLI)
-    try:
-        assert switch_and_end() == (False, True)
-    finally:
-        with create_session() as session:
-            session.delete(session.get(DagRun, run.id))

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lib import tracking
+from lib.dag import dagrun, lean
 from lib.dag.dagrun import configuration
 from lib.ground import outcome
 from lib.ground.files import ROOT, outputs_dir
@@ -176,3 +177,34 @@ def test_killed_task_leaves_a_finished_report(tmp_path):
     while "SIGKILL" not in page.read_text():
         assert time.monotonic() < deadline, "the page of the run does not say what happened"
         time.sleep(0.2)
+
+
+def test_dag_stays_on_while_another_run_of_it_waits():
+    """That one has found it on, and waits for ever where it is off."""
+    from airflow.api.common.trigger_dag import trigger_dag
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType
+
+    lean.save([dagrun.load_bag("toy")])
+    with create_session() as session:  # other tests leave some
+        for state in ("queued", "running"):
+            for left in DagRun.find(dag_id="toy", state=state, session=session):
+                left.state = "failed"
+
+    def switch_and_end():
+        out = io.StringIO()
+        with create_session() as session:
+            DagModel.get_current("toy", session=session).is_paused = True
+        with dagrun._switched_on("toy", out):
+            assert not DagModel.get_current("toy").is_paused
+        return DagModel.get_current("toy").is_paused, "stays on" in out.getvalue()
+
+    assert switch_and_end() == (True, False)
+    run = trigger_dag("toy", triggered_by=DagRunTriggeredByType.CLI)
+    try:
+        assert switch_and_end() == (False, True)
+    finally:
+        with create_session() as session:
+            session.delete(session.get(DagRun, run.id))
