@@ -215,15 +215,15 @@ def test_cell_that_does_not_hear_that_it_is_given_up_is_told_again(tmp_path, mon
 
     async def wait_on(*_):
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(300)
         except asyncio.CancelledError:
-            await asyncio.sleep(60)
+            await asyncio.sleep(300)
 
     monkeypatch.setattr(engine._Client, "async_execute_cell", wait_on)
     begun = time.monotonic()
     with pytest.raises(session.StageTimeoutError, match="reached its limit of 1 s"):
         run(tmp_path, "1", timeout_s=1)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 200
 
 
 @pytest.mark.kernel
