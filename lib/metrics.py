@@ -72,8 +72,8 @@ def table(
         larger = GREATER_IS_BETTER[name]
         column = {model: values[name] for model, values in scores.items() if name in values}
         best = (max if larger else min)(column.values())
-        of = f" ({unit_of(name, unit)})" if unit_of(name, unit) else ""
-        found[f"{name}{of} {'↑' if larger else '↓'}"] = {
+        of = unit_of(name, unit)
+        found[f"{name}{of and f' ({of})'} {'↑' if larger else '↓'}"] = {
             model: f"{value:.4g}{' *' if value == best else ''}" for model, value in column.items()
         }
     return pd.DataFrame(found, list(scores)).fillna("").rename_axis("by")

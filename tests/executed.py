@@ -1,5 +1,6 @@
 """Notebooks to execute, and what tests ask of those that were executed."""
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from lib.ground import outcome
 from lib.machine import executor
 
 import nbformat
+import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from upath import UPath
 
@@ -89,6 +91,12 @@ def stuck_notebook(n_cells=4, running=2):
 
 BEGUN = "2026-01-02T03:04:00+00:00"
 AT = datetime(2026, 1, 2, 3, 4, 15, 500_000, tzinfo=UTC)
+
+
+def is_running(pid):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def wait_for(condition, seconds=20.0):

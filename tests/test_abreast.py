@@ -20,7 +20,7 @@ from lib.machine.turns import Turns
 
 import psutil
 import pytest
-from executed import wait_for
+from executed import is_running, wait_for
 
 HOLD = """
 import os, sys, time
@@ -114,7 +114,7 @@ def test_processes_end_where_nobody_can_be_told(tmp_path):
     with os.fdopen(write, "w") as console, pytest.raises(BrokenPipeError):
         abreast.work_on(["a"], work, console, {"a": tmp_path / "a.log"}, 2)
     pid = int((tmp_path / "a").read_text())
-    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+    wait_for(lambda: not is_running(pid))
     assert time.monotonic() - began < 15
 
 
@@ -150,7 +150,7 @@ def test_process_ends_with_its_parent(tmp_path):
     assert os.getsid(pid) == pid != os.getsid(holder.pid), "the terminal's signals reach it"
     holder.kill()
     holder.wait()
-    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+    wait_for(lambda: not is_running(pid))
 
 
 def test_stages_take_turns_and_one_that_is_killed_leaves_its_place(go, tmp_path):

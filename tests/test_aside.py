@@ -11,6 +11,7 @@ from lib.ground.files import ROOT
 
 import psutil
 import pytest
+from executed import is_running
 
 HOLD = """
 import os, time
@@ -53,6 +54,6 @@ def test_process_ends_with_one_that_is_killed():
     holder.kill()
     holder.wait()
     deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while is_running(pid):
         assert time.monotonic() < deadline, "it is still there"
         time.sleep(0.05)

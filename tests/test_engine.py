@@ -21,6 +21,7 @@ from executed import (
     KERNEL,
     ROOT,
     assert_truth,
+    is_running,
     own_cells,
     read,
     run,
@@ -121,12 +122,6 @@ def test_silent_limit_stops_even_a_cell_that_will_not_be_interrupted(tmp_path):
     cells = assert_truth(tmp_path / "out.ipynb", 3, "StageTimeoutError", "no output for 1 s")
     child = int(cells[3].outputs[0].text)
     wait_for(lambda: not is_running(child), 5)
-
-
-def is_running(pid):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def start_elsewhere(folder, source):

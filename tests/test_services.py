@@ -20,6 +20,7 @@ from lib.ground import addresses
 
 import psutil
 import pytest
+from executed import is_running
 from whole_runs import wait_for
 
 
@@ -327,8 +328,4 @@ def test_worker_that_ends_by_itself_is_started_again(tmp_path, settled_s, kept, 
     assert done.stdout.count("is started again") == begun - 1
     left = [int(pid) for pid in (tmp_path / "left").read_text().split()]
     assert len(left) == max(begun - 1, 1)
-    assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in left), "of those that ended"
-
-
-def _lives(pid):
-    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    assert not any(map(is_running, left)), "of those that ended"

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING
 
+from lib.dag import preloaded
+
 if TYPE_CHECKING:
     from kombu.transport.redis import Channel
-
-from lib.dag import preloaded
 
 
 def lasting(answer: Callable) -> Callable:
