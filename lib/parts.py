@@ -65,7 +65,8 @@ def map(
         try:
             for n_done, item in enumerate(items, 1):
                 waiting.extend(
-                    submit(function, one) for one in islice(left, n_ahead - len(waiting))
+                    _handed_over(submit, function, one)
+                    for one in islice(left, n_ahead - len(waiting))
                 )
                 yield _result(waiting.popleft(), item)
                 if (now := time.monotonic()) - reported >= REPORT_EVERY_S:
@@ -141,6 +142,18 @@ def _with_same_code(known: str, function: Callable[[Item], Result], item: Item) 
             "both to one commit, and start the worker anew"
         )
     return function(item)
+
+
+def _handed_over(
+    submit: Callable[..., Future], function: Callable[[Item], Result], item: Item
+) -> Future:
+    """Hand an item over; if a process was killed already, the item's future says so."""
+    try:
+        return submit(function, item)
+    except BrokenExecutor as error:
+        future = Future()
+        future.set_exception(error)
+        return future
 
 
 def _result(future: Future, item: object) -> object:

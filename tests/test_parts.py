@@ -1,5 +1,6 @@
 """Work on parts: the same with one worker or four, here or on a cluster, and when one is killed."""
 
+import multiprocessing
 import os
 import signal
 from functools import partial
@@ -9,6 +10,7 @@ from lib import parts
 from lib.parts import map as over
 
 import pytest
+from executed import wait_for
 
 
 def square(number):
@@ -26,6 +28,14 @@ def die_once(marks, number):
     mark = Path(marks, "died")
     if number == 3 and not mark.exists():
         mark.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die_when_told(marks, number):
+    """End the process that works on the third item, once a file says when."""
+    if number == 3:
+        wait_for(Path(marks, "now").exists)
         os.kill(os.getpid(), signal.SIGKILL)
     return number
 
@@ -57,3 +67,14 @@ def test_processes_name_the_part_that_failed_or_whose_process_was_killed(tmp_pat
         list(over(fail, range(5), n_workers=2))
     with pytest.raises(RuntimeError, match=r"^\d+: .* killed, most likely for want of memory"):
         list(over(partial(die_once, tmp_path), range(20), n_workers=2))
+
+
+@pytest.mark.slow
+def test_process_that_was_killed_between_two_results_is_told_as_well(tmp_path):
+    done = over(partial(die_when_told, tmp_path), range(20), n_workers=2)
+    assert next(done) == 0
+    pool = multiprocessing.active_children()
+    Path(tmp_path, "now").write_text("")
+    wait_for(lambda: not any(process.is_alive() for process in pool), 30)
+    with pytest.raises(RuntimeError, match=r"^\d+: .* killed, most likely for want of memory"):
+        list(done)
