@@ -27,6 +27,7 @@ import postgres
 import psutil
 import pytest
 import requests
+from executed import free_ports
 from nbformat import v4
 from upath import UPath
 from whole_runs import wait_for
@@ -80,16 +81,6 @@ def programs():
     if not postgres.programs() or not redis or not importlib.util.find_spec("celery"):
         pytest.skip("no PostgreSQL/Redis, or no make .venv/cluster")
     return redis
-
-
-def free_ports(n):
-    held = [socket.socket() for _ in range(n)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 def answers(port):

@@ -1,10 +1,12 @@
 """Notebooks to execute, and what tests ask of those that were executed."""
 
 import contextlib
+import random
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lib.commands import services
 from lib.ground import outcome
 from lib.machine import executor
 
@@ -15,6 +17,14 @@ from upath import UPath
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3 (ipykernel)"}
+
+
+def free_ports(n):
+    """Ports on which nothing listens, none of those that the system gives out by itself."""
+    ports = []
+    for _ in range(n):
+        ports.append(services.free_port(random.randrange(12_000, 32_000), ports))
+    return ports
 
 
 def save_notebook(path, *sources, tags=()):

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from lib.run import open_run
 
 import httpx
 import pytest
+from executed import free_ports
 
 
 @contextlib.contextmanager
@@ -42,9 +42,7 @@ def served(model, place, **environment):
     """
     (place / "path").mkdir()
     (place / "path" / "lib.py").write_text("raise ImportError('the project is not here')\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     known = {

@@ -79,11 +79,11 @@ def test_first_is_shown_as_it_goes_on(go, tmp_path):
 @pytest.mark.slow
 def test_error_ends_what_has_not_begun(go, tmp_path):
     def work(name, _):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text(str(os.getpid()))
         if name == "a":
             raise ValueError("as it is")
-        wait_for(lambda: (tmp_path / "a").exists())
-        time.sleep(0.3)
+        wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
+        wait_for(lambda: not is_running(int((tmp_path / "a").read_text())))  # and has answered
         (tmp_path / f"{name} ended").touch()
         return "passed"
 

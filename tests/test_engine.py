@@ -40,6 +40,7 @@ if os.fork() == 0:
     print("said by a child", flush=True)
     os._exit(0)
 os.wait()
+__import__("time").sleep(0.5)  # its text comes by another way than the end of the cell
 (n, os.getcwd(), psutil.Process().net_connections("inet"))
 """
 
@@ -239,7 +240,7 @@ def test_outputs_and_log(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="lib.machine.executor")
     bars = "import sys\nfor i in range(5000):\n    print(f'\\r{i + 1}/5000', end='', flush=True)"
     lines = "for i in range(11_000):\n    print('line', i, 90 * '.')"
-    slow = "import time\nprint('one')\ntime.sleep(1.5)\nprint('two')"
+    slow = "import time\nprint('one')\ntime.sleep(2.5)\nprint('two')"
     both = (
         "for i in range(20):\n    print(i, file=sys.stderr)\n    print(i)\n    sys.stdout.flush()"
     )

@@ -20,6 +20,7 @@ from lib.ground.files import ROOT
 from lib.run import open_run
 
 import pytest
+from executed import free_ports
 from opened import ODD, assigned, cell, copies, executed, fingerprint, make_run, sources
 from upath import UPath
 
@@ -171,9 +172,7 @@ class Browser:
 @pytest.fixture
 def jupyter(outputs, tmp_path):
     """A Jupyter server with the extension, which shows a folder of its own; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     options = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": port,

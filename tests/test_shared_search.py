@@ -45,7 +45,7 @@ def test_killed_workers_trial_is_done_again_and_the_total_is_exact(database):
     study = shared.begin("search", N_TRIALS, beat_s=1)
     doomed = start(0, 600)
     assert doomed.stdout.readline().startswith("took")
-    others = [start(seed, 0.1) for seed in (1, 2)]
+    others = [start(seed, 0.5) for seed in (1, 2)]
     doomed.kill()
     said = [worker.communicate(timeout=240)[0] for worker in others]
     assert [worker.returncode for worker in others] == [0, 0]

@@ -6,7 +6,8 @@ import subprocess
 from lib.dag import worker
 
 import pytest
-from clusters import answers, free_ports, programs
+from clusters import answers, programs
+from executed import free_ports
 from whole_runs import wait_for
 
 pytestmark = pytest.mark.slow

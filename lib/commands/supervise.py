@@ -78,12 +78,25 @@ def run_services(services: list[Service], settings: Mapping[str, str], by: str) 
     logs = state_dir() / ".logs"
     logs.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **settings}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup asks for
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
     started: dict[str, subprocess.Popen] = {}
+    is_ending = is_starting = False
+
+    def end(*_: object) -> None:
+        nonlocal is_ending
+        if is_ending:
+            return  # a second interrupt would leave some running
+        is_ending = True
+        if not is_starting:  # else nobody would know of what is begun
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # which nohup and a shell's `&` ask for
+            signal.signal(number, end)
 
     def start(service: Service, mode: str) -> None:
+        nonlocal is_starting
+        is_starting = True
         with (logs / f"{service.name}.log").open(mode) as log:
             started[service.name] = subprocess.Popen(
                 service.command,
@@ -95,6 +108,9 @@ def run_services(services: list[Service], settings: Mapping[str, str], by: str) 
                 start_new_session=True,
             )
         addresses.note(service.name, started[service.name].pid, at=service.address, by=by)
+        is_starting = False
+        if is_ending:
+            raise KeyboardInterrupt
 
     try:
         for service in services:
@@ -119,8 +135,7 @@ def run_services(services: list[Service], settings: Mapping[str, str], by: str) 
         say("stopping")
         return 0
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # a second one would leave some running
+        is_ending = True
         stop(list(started.values()))
         addresses.forget({process.pid for process in started.values()})
 
