@@ -11,6 +11,7 @@ its own end, so that the first has the start of the run, too.
 import argparse
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -88,7 +89,7 @@ def s3_server(requests: list) -> Iterator[dict[str, str]]:
 def mlflow_server(folder: Path, artifacts: str, env: Mapping[str, str]) -> Iterator[str]:
     """Serve MLflow, as `make up` does; give its address. Its requests are in `folder`/access."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind(("127.0.0.1", random.randrange(20_500, 32_000)))  # of those nobody is given
         port = free.getsockname()[1]
     form = {"()": "uvicorn.logging.AccessFormatter", "use_colors": False}
     form["fmt"] = "%(created)f %(request_line)s"

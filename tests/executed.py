@@ -23,7 +23,7 @@ def free_ports(n):
     """Ports on which nothing listens, none of those that the system gives out by itself."""
     ports = []
     for _ in range(n):
-        ports.append(services.free_port(random.randrange(12_000, 32_000), ports))
+        ports.append(services.free_port(random.SystemRandom().randrange(12_000, 32_000), ports))
     return ports
 
 

@@ -412,8 +412,11 @@ def test_promotion_that_was_overtaken_moves_the_alias_no_further_back(store, mod
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_comes_between_registry_and_ledger_end_up_agreeing(in_memory, unlocked, seed):
+def test_whatever_comes_between_registry_and_ledger_end_up_agreeing(
+    in_memory, unlocked, monkeypatch, seed
+):
     """Promotions, a rollback, registrations and a reconciliation, between each other's calls."""
+    monkeypatch.setattr(moves, "PAUSE_S", 0.05)
     random.seed(seed)
     name = make_model(in_memory, f"model_{next(NUMBERS)}", n_versions=6)
     put(name, 1, 2)

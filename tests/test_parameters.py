@@ -5,7 +5,7 @@ import json
 from lib.ground import parameters
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CELL = """\
@@ -145,6 +145,7 @@ def test_file_that_is_no_notebook_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.slow
+@settings(deadline=None)
 @given(st.integers())
 def test_integer_is_accepted_exactly_inside_its_range(value):
     parameter = parameters.parse_parameters("n: int = 5  # rows [1..10]")["n"]

@@ -29,7 +29,9 @@ def test_page_shows_its_figures_in_a_browser_without_a_complaint(browser_page):
     assert widths == [1]
     assert page.locator("h1 .badge").inner_text() == "passed"
     page.click("a:has-text('All runs')")
-    assert page.locator("tbody tr").count() == 1
+    from playwright.sync_api import expect
+
+    expect(page.locator("tbody tr")).to_have_count(1)
     page.click("tbody a")
     assert page.locator("h2").first.inner_text() == "Metrics"
     assert messages == []

@@ -59,6 +59,34 @@ def test_killed_workers_trial_is_done_again_and_the_total_is_exact(database):
     assert again.user_attrs == failed.user_attrs
 
 
+TAKE = """
+import sys
+from lib.power import shared
+
+study, _ = shared.load("places")
+print("ready", flush=True)
+sys.stdin.readline()
+while (taken := study._pop_waiting_trial_id()) is not None:
+    print(taken)
+"""
+
+
+def test_nobody_takes_a_place_twice_of_sqlite_either(tmp_path, monkeypatch):
+    monkeypatch.setenv(shared.STORAGE, f"sqlite:///{tmp_path}/tuning.db")
+    study = shared.begin("places", 60)
+    command, pipe = [sys.executable, "-W", "ignore", "-c", TAKE], subprocess.PIPE
+    both = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in "ab"]
+    assert [one.stdout.readline() for one in both] == ["ready\n"] * 2
+    for one in both:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    taken = [one.communicate(timeout=60)[0].split() for one in both]
+    assert all(taken), "one alone took them all"
+    assert sorted(int(place) for one in taken for place in one) == [
+        trial._trial_id for trial in study.trials
+    ]
+
+
 def test_trial_of_a_worker_that_died_before_its_first_heartbeat_is_done_again(database):
     study = shared.begin("mute", 2, beat_s=1)
     lost = study.ask()

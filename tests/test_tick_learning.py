@@ -90,6 +90,7 @@ def test_bars_of_the_same_moment_have_a_forecast_each(table, tmp_path):
 def test_network_forecasts_the_opposite_of_a_market_that_moves_the_other_way():
     from lib.tick.network import gated, keras, last_bar, symmetric, with_line
 
+    keras.utils.set_random_seed(0)
     layers = keras.layers
     bars = keras.Input((5, 3))
     state = layers.Flatten()(

@@ -57,6 +57,7 @@ def report():
 
 def shown(browser):
     """Return from when to when the chart reaches, as it says of itself."""
+    browser.locator(".plot .frame").first.wait_for(state="attached")  # it is drawn
     label = browser.locator(".plot > svg").first.get_attribute("aria-label")
     return label.partition("time ")[2].split(" to ")
 

@@ -14,6 +14,7 @@ import builtins
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ NAMING = {ast.Import, ast.ImportFrom, ast.Attribute, ast.Name, ast.Call, ast.Con
 NAMING |= {ast.List, ast.Tuple, ast.Set}  # kinds of nodes that may name something
 DEFINITIONS = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
+TICK_NS = 20_000_000  # files that are written within one of older kernels have one mtime
 WHOLE = "*"  # in place of a name: the module with all that it has, bound by its first part
 Place = tuple[str, str]  # a module, and a name in it; "" for the module itself, or `WHOLE`
 
@@ -373,7 +375,9 @@ class _Walk:
             if file:
                 self.code.files.add(file)
                 seen = file.stat()
-                self.modules[name] = _parsed(name, file, seen.st_mtime_ns, seen.st_size)
+                is_new = time.time_ns() - seen.st_mtime_ns < TICK_NS
+                parse = _parsed.__wrapped__ if is_new else _parsed
+                self.modules[name] = parse(name, file, seen.st_mtime_ns, seen.st_size)
         return self.modules[name]
 
 

@@ -9,6 +9,7 @@ which trials have ended by then, and so on how fast each machine is.
 """
 
 import os
+import sqlite3
 import time
 import uuid
 import warnings
@@ -26,7 +27,7 @@ import optuna
 import pandas as pd
 from optuna.distributions import IntDistribution
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from sqlalchemy import text
+from sqlalchemy import Connection, Engine, event, text
 
 STORAGE = "TUNING_STORAGE"
 BEAT_S = 20
@@ -226,12 +227,29 @@ def _beat_for_silent(
 def _storage(beat_s: int) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with _quiet():
-        return optuna.storages.RDBStorage(
+        storage = optuna.storages.RDBStorage(
             storage_url(),
             heartbeat_interval=beat_s,
             grace_period=3 * beat_s,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
+    if storage.engine.dialect.name == "sqlite":
+        _take_turns(storage.engine)
+    return storage
+
+
+def _take_turns(engine: Engine) -> None:
+    """Let who reads be who writes: SQLite has no `FOR UPDATE`, and two would take one trial."""
+
+    @event.listens_for(engine, "connect")
+    def leave_begin_to_us(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin_as_writer(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # what is open already has begun in the other way
 
 
 @contextmanager
