@@ -2,6 +2,7 @@
 
 import http.server
 import inspect
+import json
 import sqlite3
 import threading
 from importlib.metadata import version
@@ -201,7 +202,7 @@ def test_registry_is_not_asked_where_tracking_is_not_well(outputs):
 def airflow_says(monkeypatch):
     """What Airflow says in its own process, to be changed by the test."""
     said = {"database": "", "errors": {}, "dags": ["power"]}
-    monkeypatch.setattr(doctor.health, "ask", lambda settings: said)
+    monkeypatch.setattr(doctor, "ask", lambda failure, *arguments: json.dumps(said))
     return said
 
 

@@ -171,7 +171,7 @@ def test_databases_are_made_at_the_same_time_and_once(monkeypatch, tmp_path):
 
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(services, "_ask", make)
+    monkeypatch.setattr(services, "ask", make)
     services.prepare()
     services.prepare()
     assert sorted(asked) == ["-c", "-m"] and (tmp_path / ".airflow" / "ready").exists()
@@ -190,7 +190,7 @@ def test_second_of_two_first_calls_waits_for_the_databases(monkeypatch, tmp_path
 
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    monkeypatch.setattr(services, "_ask", make)
+    monkeypatch.setattr(services, "ask", make)
     with ThreadPoolExecutor() as pool:
         for one in [pool.submit(services.prepare) for _ in range(3)]:
             one.result()
@@ -203,7 +203,7 @@ def test_databases_that_could_not_be_made_are_made_the_next_time(monkeypatch, tm
 
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(services, "_ask", fail)
+    monkeypatch.setattr(services, "ask", fail)
     with pytest.raises(RuntimeError, match="no space left"):
         services.prepare()
     assert not (tmp_path / ".airflow" / "ready").exists()
@@ -249,8 +249,9 @@ def test_record_of_killed_processes_is_ignored_though_their_numbers_are_in_use(s
     assert list(json.loads(place.read_text())) == ["mlflow"]
     addresses.forget({process.pid})
     assert not place.exists() and addresses.running() == {}
-    place.write_text("{")
-    assert addresses.running() == {}, "a record that somebody has edited stops nobody"
+    for edited in ("{", "[]"):
+        place.write_text(edited)
+        assert addresses.running() == {}, "a record that somebody has edited stops nobody"
 
 
 STUBBORN = """

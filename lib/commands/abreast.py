@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import TextIO
 
+from lib.ground import aside
 from lib.machine.session import SIGNALS, answering
 
 import psutil
@@ -157,9 +157,7 @@ class _Process:
 def _begin(work: Work, name: str, said: int, log: Path, answers: connection.Connection) -> None:
     """Work on one name in a process that was forked for it, which ends with its parent."""
     os.setsid()  # signals of the terminal are for the parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_follow, daemon=True).start()
+    aside.begin()
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -169,8 +167,3 @@ def _begin(work: Work, name: str, said: int, log: Path, answers: connection.Conn
         except Exception as error:
             answer = error
     answers.send(answer)
-
-
-def _follow() -> None:
-    parent_process().join()
-    os._exit(1)

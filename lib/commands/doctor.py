@@ -6,6 +6,7 @@ mend it. `main` makes all checks side by side and prints them. Nothing here need
 no password is shown.
 """
 
+import json
 import platform
 import shutil
 import sqlite3
@@ -18,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.commands import lockfile, notebooks
-from lib.commands.services import airflow_settings
-from lib.dag import health
+from lib.commands.services import airflow_settings, ask
 from lib.ground.console import redact, say
 from lib.ground.files import (
     ROOT,
@@ -189,7 +189,7 @@ def airflow() -> Finding:
     if not ready.exists():
         what = f"there is no database in {ready.parent} yet"
         return Finding("airflow", WARNING, what, "the next make run or make up makes it")
-    said = health.ask(settings)
+    said = json.loads(ask("Airflow cannot be imported", "-m", "lib.dag.health").splitlines()[-1])
     wrong = [f"{Path(name).name}: {text}" for name, text in said["errors"].items()]
     fixes = ["mend the files that it names"] if wrong else []
     if said["database"]:

@@ -16,7 +16,7 @@ from lib.commands.workbench import WORKBENCH, bare
 from lib.ground import layout, outcome
 from lib.ground.console import say
 from lib.ground.files import ROOT, write_bytes
-from lib.ground.parameters import parse_parameters
+from lib.ground.parameters import declared_in
 from lib.once.choice import LATEST
 from lib.run import OPENED, open_run
 
@@ -134,7 +134,7 @@ def propose(path: Path) -> Proposal:
     common = bare(outcome.read_notebook(base), copy.pipeline)
     edited = bare(opened, copy.pipeline)
     after = edited if before == common else _merge(common, before, edited, target)
-    _check_parameters(after, path)
+    declared_in(after["cells"], str(path))  # one cell that the rest of the project can read
     return Proposal(target, text, before, after, base, edited)
 
 
@@ -189,14 +189,6 @@ def _merge(common: dict, committed: dict, edited: dict, target: Path) -> dict:
             "Make your change there by hand, or open the stage anew"
         )
     return bare(merged, target.parent.name)
-
-
-def _check_parameters(notebook: Mapping, path: Path) -> None:
-    """See that there is one parameters cell that the rest of the project can read."""
-    tagged = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"{path} has {len(tagged)} cells tagged 'parameters', expected one")
-    parse_parameters(tagged[0]["source"], str(path))
 
 
 def _code(notebook: Mapping) -> Sequence[tuple[str, str, Mapping]]:

@@ -127,7 +127,7 @@ def prepare() -> None:
             making = []
             if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
                 code = "from lib import tracking; tracking.open_client()"
-                making += [pool.submit(_ask, "MLflow could not make its database", "-c", code)]
+                making += [pool.submit(ask, "MLflow could not make its database", "-c", code)]
             if not done.exists():
                 making += [pool.submit(migrate)]
             for one in making:
@@ -139,10 +139,10 @@ def prepare() -> None:
 
 def migrate() -> None:
     """Make Airflow's database, or bring it to the version that is installed."""
-    _ask("Airflow could not make its database", "-m", "airflow", "db", "migrate")
+    ask("Airflow could not make its database", "-m", "airflow", "db", "migrate")
 
 
-def _ask(failure: str, *arguments: str) -> str:
+def ask(failure: str, *arguments: str) -> str:
     """Run this Python to its end, with Airflow's settings; return what it prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -286,7 +286,7 @@ def up(airflow_port: str = "", mlflow_port: str = "", lab_port: str = "") -> int
         prepare()
         scheduling.forget_past_times()
         if scheduling.ghosts():  # a scheduler would wait for runs without a process
-            said = _ask("Runs without a process could not be closed", "-m", "lib.dag.scheduling")
+            said = ask("Runs without a process could not be closed", "-m", "lib.dag.scheduling")
             for line in said.splitlines():
                 if line.startswith("closed "):
                     say(line)

@@ -20,12 +20,7 @@ def fill(template: str, **words: object) -> str:
     jinja2.UndefinedError
         If it names anything else.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import StrictUndefined, Template
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    return environment.get_template(f"{template}.jinja").render(words)
+    text = (FOLDER / f"{template}.jinja").read_text(encoding="utf-8")
+    return Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(words)

@@ -1,48 +1,10 @@
 """What Airflow says of its database and of the DAG files: ``python -m lib.dag.health``.
 
-`ask` runs this module in a process of its own, since Airflow reads its settings when it is
-imported.
+A process of its own, since Airflow reads its settings when it is imported.
 """
 
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Mapping
-
-from lib.ground.files import ROOT
-
-
-def ask(settings: Mapping[str, str]) -> dict:
-    """Return what Airflow says, asked in another process.
-
-    Parameters
-    ----------
-    settings : mapping of str to str
-        Environment variables for Airflow, whose database is there.
-
-    Returns
-    -------
-    dict
-        ``database``, what is wrong with it ("" if nothing), ``dags``, the names of those that can
-        be imported, and ``errors``, why others cannot, by file.
-
-    Raises
-    ------
-    RuntimeError
-        If Airflow cannot be imported.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "lib.dag.health"],
-        env={**os.environ, **settings},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"Airflow cannot be imported: {done.stderr.strip()}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _look() -> dict:

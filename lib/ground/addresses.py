@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.ground.files import is_local, locked, outputs_dir, state_dir
+from lib.ground.files import is_local, locked, outputs_dir, read_sound, state_dir
 
 import psutil
 from upath import UPath
@@ -101,10 +101,7 @@ def processes() -> dict[str, dict]:
         ``pid``, ``created`` (seconds since 1970), ``address`` ("" where it has none) and ``by``,
         the command that has started it.
     """
-    try:
-        noted = json.loads((state_dir() / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # nothing runs; or somebody has edited it
-        return {}
+    noted = read_sound(state_dir() / RECORD)  # {} where nothing runs; or somebody has edited it
     return {name: entry for name, entry in noted.items() if _lives(entry)}
 
 

@@ -21,7 +21,7 @@ _open: list[ProcessPoolExecutor] = []
 @contextmanager
 def aside(first: Callable[[], object]) -> Iterator[None]:
     """Have the process while a block goes on; it begins with a call whose answer nobody needs."""
-    with ProcessPoolExecutor(1, get_context("fork"), _begin) as pool:
+    with ProcessPoolExecutor(1, get_context("fork"), begin) as pool:
         pool.submit(_forget, first)
         _open.append(pool)
         try:
@@ -38,7 +38,7 @@ def call(function: Callable[..., Answer], *arguments: object, **named: object) -
     return function(*arguments, **named)
 
 
-def _begin() -> None:
+def begin() -> None:
     """Leave signals of the terminal to the parent, and end with it."""
     _open.clear()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

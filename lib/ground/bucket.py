@@ -11,16 +11,16 @@ import hashlib
 import io
 import mimetypes
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lib.ground.files import WHOLE_BYTES, state_dir
+from lib.ground.files import WHOLE_BYTES, state_dir, write_bytes
 
 import aiohttp
 from fsspec.asyn import sync, sync_wrapper
 from s3fs import S3FileSystem
+from upath import UPath
 
 KEPT = ".fetched"
 MOST_BYTES = 2 * 2**30  # of all that is kept; of one file it is `WHOLE_BYTES`
@@ -217,11 +217,7 @@ def _keep(tag: str | None, data: bytes) -> None:
     if not tag or len(data) > WHOLE_BYTES:
         return
     with suppress(OSError):
-        place = _place(tag)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        made = place.with_name(f".{uuid.uuid4().hex}")
-        made.write_bytes(data)
-        made.replace(place)
+        write_bytes(UPath(place := _place(tag)), data)
         _make_room(place.parent)
 
 

@@ -158,6 +158,15 @@ def read_object(path: UPath | Path) -> dict:
         return {}
 
 
+def read_sound(path: UPath | Path) -> dict:
+    """Return the object in a JSON file; {} where there is none, or it is damaged."""
+    try:
+        found = read_object(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def files_in(path: UPath) -> list[UPath]:
     """Return the file `path`, or all files of the folder `path`, bytecode left out; in order."""
     if path.is_file():

@@ -22,10 +22,7 @@ def git(*arguments: str, folder: Path = ROOT) -> str | None:
 
 def commit() -> str:
     """Return the checked-out commit, with ``+changes`` where files differ; "" outside of git."""
-    head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    if head is None or changes is None:
-        return ""
-    return head + ("+changes" if changes else "")
+    return git("describe", "--always", "--abbrev=64", "--exclude=*", "--dirty=+changes") or ""
 
 
 def version() -> str:

@@ -120,7 +120,7 @@ def mark_failed(
     cells = notebook["cells"] = [cell for cell in notebook["cells"] if not is_marker(cell)]
     for number, cell in enumerate(cells):
         if index is not None and number < index:
-            _complete(cell)
+            cell["metadata"].setdefault("papermill", {}).update(status="completed", exception=False)
         elif index is None and cell["metadata"].get("papermill", {}).get("status") == "completed":
             continue
         elif number != index:
@@ -129,30 +129,18 @@ def mark_failed(
         _fail(cells[index], ename, reason, at, started)
 
     record = notebook["metadata"].setdefault("papermill", {})
-    record["exception"] = True
-    record["end_time"] = at.isoformat()
-    record["duration"] = _seconds(record.get("start_time"), at)
-    text = _report(cells, index, ename, reason, at, record["duration"])
+    seconds = _seconds(record.get("start_time"), at)
+    record.update(exception=True, end_time=at.isoformat(), duration=seconds)
+    text = _report(cells, index, ename, reason, at, seconds)
     if index is not None:
         anchor = f'<span id="{ANCHOR}">Execution stopped in the next cell.</span>'
         cells.insert(index, marker("failed-cell", anchor))
     cells.insert(0, marker("execution-failed", text))
 
 
-def _complete(cell: dict) -> None:
-    record = cell["metadata"].setdefault("papermill", {})
-    record["status"] = "completed"
-    record["exception"] = False
-
-
 def _reset(cell: dict) -> None:
-    cell["metadata"]["papermill"] = {
-        "duration": None,
-        "end_time": None,
-        "exception": None,
-        "start_time": None,
-        "status": "pending",
-    }
+    unknown = dict.fromkeys(("duration", "end_time", "exception", "start_time"))
+    cell["metadata"]["papermill"] = unknown | {"status": "pending"}
     if cell["cell_type"] == "code":
         cell["outputs"] = []
         cell["execution_count"] = None
@@ -160,11 +148,9 @@ def _reset(cell: dict) -> None:
 
 def _fail(cell: dict, ename: str, reason: str, at: datetime, started: str | None) -> None:
     record = cell["metadata"].setdefault("papermill", {})
-    record["start_time"] = record.get("start_time") or started
-    record["end_time"] = at.isoformat()
-    record["duration"] = _seconds(record["start_time"], at)
-    record["status"] = "failed"
-    record["exception"] = True
+    begun = record.get("start_time") or started
+    facts = {"start_time": begun, "end_time": at.isoformat(), "duration": _seconds(begun, at)}
+    record.update(facts, status="failed", exception=True)
     if cell["cell_type"] != "code":
         return
     last = cell["outputs"][-1] if cell["outputs"] else {}

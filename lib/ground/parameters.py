@@ -147,6 +147,11 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{where} is not a notebook: {error}") from error
+    return declared_in(cells, where)
+
+
+def declared_in(cells: list[dict], where: str) -> dict[str, Parameter]:
+    """Return the parameters that the cells of a notebook declare; see `read_parameters`."""
     tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{where} has {len(tagged)} cells tagged 'parameters', expected one")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from lib.ground import git, layout, outcome
 from lib.ground.console import account, is_interactive
-from lib.ground.files import ROOT, look_into, now, outputs_dir, read_object, write_json
+from lib.ground.files import ROOT, look_into, now, outputs_dir, read_object, read_sound, write_json
 from lib.ground.folder import MAPPED, NAME, RECORDS, Run, look_at, run_at
 
 from upath import UPath
@@ -71,7 +71,7 @@ def list_runs(pipeline: str = "", *, copies: bool = False) -> list[Run]:
 
 def is_copy(folder: UPath) -> bool:
     """Say whether a run folder is a copy that was opened to work on a stage, not a run."""
-    return folder.name.startswith(COPY) and bool(_read(folder).get("opened"))
+    return folder.name.startswith(COPY) and bool(read_sound(folder / STARTED).get("opened"))
 
 
 def copied_from(run: Run) -> str:
@@ -137,7 +137,7 @@ def close_run(run: Run, state: str, reason: str) -> None:
     """
     begun = [record.get("started", "") for record in run.own_records().values()]
     at = max([now(), *begun])  # a stage's machine may have another clock
-    closed, start = {"state": state, "reason": reason, "at": at}, _read(run.path)
+    closed, start = {"state": state, "reason": reason, "at": at}, read_sound(run.path / STARTED)
     write_json(run.path / STARTED, start | {"closed": closed})
     for child in run.children() if MAPPED in start else ():
         close_run(child, state, reason)
@@ -207,12 +207,3 @@ def _shown(folder: UPath) -> list[UPath]:
     """Return what is in a folder, hidden files left out; [] where it is none."""
     found = folder.iterdir() if folder.is_dir() else ()
     return [path for path in found if not path.name.startswith(".")]
-
-
-def _read(folder: UPath) -> dict:
-    """Return the content of a `run.json` that may be damaged, and counts for nothing then."""
-    try:
-        found = read_object(folder / STARTED)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

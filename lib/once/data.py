@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lib.ground.files import ROOT, data_dir, state_dir, write_json
+from lib.ground.files import ROOT, data_dir, read_sound, sha256, state_dir, write_json
 from lib.ground.parameters import Value
 from lib.once.environment import PLACE, RECENT_NS
 
@@ -35,10 +35,7 @@ Known = dict[str, list]
 def fingerprints(values: Mapping[str, Value]) -> dict[str, str]:
     """Return a fingerprint of every parameter that names data from outside, by its name."""
     kept = UPath(state_dir() / PLACE / "files.json")
-    try:
-        known = json.loads(kept.read_text())
-    except (OSError, ValueError):
-        known = {}
+    known = read_sound(kept)
     before = dict(known)
     found, remote = {}, _names_in_remote_data()
     for name, value in values.items():
@@ -126,8 +123,7 @@ def _digest(file: Path, known: Known) -> str:
     size, at, old, looked = known.get(str(file), (-1, 0, "", 0))
     if (size, at) == (seen.st_size, seen.st_mtime_ns) and looked - at > RECENT_NS:
         return old
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256(file)
     known.pop(str(file), None)
     known[str(file)] = [seen.st_size, seen.st_mtime_ns, found, now]
     return found

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lib.ground.files import state_dir, write_bytes
+from lib.ground.files import read_sound, state_dir, write_bytes
 
 from upath import UPath
 
@@ -35,13 +35,10 @@ def _known(seen: dict[str, int]) -> Installed:
     if _IN_MEMORY.get("places") == seen:
         return _IN_MEMORY["packages"]
     kept = UPath(state_dir() / PLACE / "packages.json")
-    try:
-        known = json.loads(kept.read_text())
-        if known["places"] == seen and known["python"] == sys.version:
-            _IN_MEMORY.update(known)
-            return known["packages"]
-    except (OSError, ValueError, KeyError):
-        pass
+    known = read_sound(kept)
+    if (known.get("places"), known.get("python")) == (seen, sys.version):
+        _IN_MEMORY.update(known)
+        return known["packages"]
     _IN_MEMORY.update({"python": sys.version, "places": seen, "packages": _installed()})
     write_bytes(kept, json.dumps(_IN_MEMORY).encode())
     return _IN_MEMORY["packages"]

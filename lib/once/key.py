@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping
 
 from lib.ground import layout
-from lib.ground.files import ROOT, digest, now, read_object, state_dir, write_bytes
+from lib.ground.files import ROOT, digest, now, read_sound, state_dir, write_bytes
 from lib.ground.folder import Run
 from lib.ground.parameters import Value, read_parameters
 from lib.once import data, environment
@@ -87,10 +87,7 @@ def keep(run: Run, stage: str, key: Mapping, why: list[str]) -> None:
 
 def kept(run: Run, stage: str) -> dict:
     """Return what `keep` has left; {} where that is nothing, or damaged."""
-    try:
-        return read_object(run.path / KEYS / f"{stage}.json")
-    except (OSError, ValueError):
-        return {}
+    return read_sound(run.path / KEYS / f"{stage}.json")
 
 
 def differences(before: Mapping, after: Mapping) -> list[str]:
