@@ -17,6 +17,11 @@ MINUTES = (
     "whole_runs",
     "new_runs",
     "tick_runs",
+    "edits",
+    "mapped",
+    "training",
+    "lake",
+    "warm",
     "ledger",
     "faults",
     "lake_runs",
@@ -36,6 +41,7 @@ SHARED = Path(os.environ.setdefault("PIPELINES_SHARED", str(FOLDER)))  # by all 
 os.environ["OUTPUTS_DIR"] = str(FOLDER / "outputs")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # others need the cores on which threads spin
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs beside it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -44,6 +50,8 @@ from lib.commands.services import airflow_settings  # noqa: E402
 from lib.machine import provisioner  # noqa: E402
 
 os.environ.update(airflow_settings())  # before anything imports Airflow
+OF_TENSORFLOW = ("ENABLE_RUNTIME_", "HDF5_", "KMP_", "TF2_", "TF_CPP_", "TPU_ML_")
+provisioner.OWN += OF_TENSORFLOW  # which it sets itself, when a test imports it
 if provisioner.is_on():
     provisioner.own_folder()  # one warm process of a kind for all processes of tests
 del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests change

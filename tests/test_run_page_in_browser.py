@@ -1,6 +1,7 @@
 """The page of a run in a browser, and its links in a real MLflow."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -86,8 +87,11 @@ def mlflow_server(tmp_path):
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store, "--no-serve-artifacts"]
     command += ["--default-artifact-root", str(tmp_path / "artifacts")]
+    settings = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # as `make up`
     with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=settings, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         while not supervise.is_taken(port):
             assert server.poll() is None, (tmp_path / "log").read_text()

@@ -57,6 +57,7 @@ def up(tmp_path_factory):
     patch.setenv("OUTPUTS_DIR", str(folder / "outputs"))  # no unfinished runs of other tests
     patch.setenv("DATA_DIR", str(folder / "data"))
     patch.setenv("WARM_KERNELS", "1")  # of its own, which end with it
+    patch.setenv("AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL", "3600")  # none is edited
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         patch.setenv(name, NOWHERE)
     for name in ("NO_PROXY", "no_proxy"):
@@ -247,6 +248,7 @@ def test_sample_in_the_form_takes_small_values_and_is_one_run_of_mlflow(page, up
     page.locator("input[name=element_n_trials]").fill("4")
     page.keyboard.press("Tab")
     run_id = send_form(page)
+    page.goto("about:blank")  # where nothing is drawn anew while nobody looks
     assert airflow.wait_for_run("power", run_id, 600) == "success"
     run = open_run(f"power/{run_folder_name(run_id)}")
     declared = merge_parameters(layout.declared("power"))

@@ -259,7 +259,8 @@ def test_changed_file_replaces_the_warm_process(owner, tmp_path):
 
 def test_other_environment_or_other_imports_mean_another_warm_process(owner, tmp_path, monkeypatch):
     assert forked(tmp_path / "x")
-    for name in ("AIRFLOW_CTX_TRY_NUMBER", "DATA_DIR", "MLFLOW_TRACKING_URI", "OUTPUTS_DIR"):
+    others = ("MLFLOW_TRACKING_URI", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "AWS_DEFAULT_REGION")
+    for name in ("AIRFLOW_CTX_TRY_NUMBER", "DATA_DIR", "OUTPUTS_DIR", *others):
         monkeypatch.setenv(name, "2")  # which no import reads
         assert value(tmp_path / "x", f"import os\nprint(os.environ['{name}'])") == 2
     assert forked(tmp_path / "x") and len(own(owner)) == 1

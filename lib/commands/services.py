@@ -328,8 +328,9 @@ def mlflow_server(port: int, store: str) -> Service:
     if password := os.environ.get(MLFLOW_PASSWORD):
         command += ["--app-name", "basic-auth"]
         users = state_dir() / ".mlflow-auth.ini"
-        users.write_text(
+        users.write_text(  # a password is hashed, for 0.1 s, once a minute instead of every time
             f"[mlflow]\ndefault_permission = MANAGE\ndatabase_uri = {store.replace('%', '%%')}\n"
+            "auth_cache_ttl_seconds = 60\n"
         )
         settings |= {
             "MLFLOW_AUTH_CONFIG_PATH": str(users),

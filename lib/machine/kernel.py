@@ -56,10 +56,17 @@ class App(kernelapp.IPKernelApp):
         super().init_iopub(context)
 
 
-def _end_with(pidfd: int) -> None:
-    """End the kernel with the process that asked for it, which is not its parent."""
-    select.select([pidfd], [], [])
-    os._exit(1)
+class _EndWith(threading.Thread):
+    """Ends the kernel with the process that asked for it, which is not its parent."""
+
+    def __init__(self, pidfd: int) -> None:
+        super().__init__(daemon=True)
+        self.pidfd = pidfd
+
+    def run(self) -> None:
+        """Wait for that process."""
+        select.select([self.pidfd], [], [])
+        os._exit(1)
 
 
 def _with_modules(make: Callable, modules: Mapping[str, ModuleType]) -> Callable:
@@ -107,8 +114,7 @@ def start(
         app, kernelapp.IOPubThread = App, IOPubThread
     options = {}
     if pid:
-        poller = threading.Thread(target=_end_with, args=(pidfd,), daemon=True)
-        app.init_poller = lambda self: setattr(self, "poller", poller)
+        app.init_poller = lambda self: setattr(self, "poller", _EndWith(pidfd))
         options["parent_handle"] = pid
     if modules:
         app.init_kernel = _with_modules(app.init_kernel, modules)

@@ -52,11 +52,14 @@ RECONNECT_MS = 5  # between two tries to reach a kernel, which has its sockets i
 HEAVY = ("jax", "keras", "tensorflow", "torch")  # imported only for notebooks that name them
 OWN = (
     "AIRFLOW_",
+    "AWS_",
     "COLUMNS",
     "DATA_DIR",
     "JPY_",
     "JUPYTER_TOKEN",
     "LINES",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
     "MLFLOW_TRACKING_URI",
     "OLDPWD",
     "OUTPUTS_DIR",
