@@ -24,8 +24,10 @@ with warnings.catch_warnings():
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
+import numpy as np
+import pandas as pd
+
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import PyFuncModel
     from sklearn.base import BaseEstimator
@@ -46,6 +48,106 @@ class BadInput(MlflowException, ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+def read_times(given: pd.Series, example: str, *, utc: bool = False) -> pd.DatetimeIndex:
+    """Return a column of a model's input as times.
+
+    Parameters
+    ----------
+    given : pandas.Series of shape (n,)
+        Times, or ISO 8601 as text.
+    example : str
+        A time as it may be given, for messages.
+    utc : bool, default False
+        Whether times are returned in UTC, those without a zone being taken for it.
+
+    Returns
+    -------
+    pandas.DatetimeIndex of shape (n,)
+        Under the column's name.
+
+    Raises
+    ------
+    BadInput
+        If the column holds numbers, or a value is no time; the message names column and row.
+    """
+    if pd.api.types.is_numeric_dtype(given):
+        raise BadInput(f"column {given.name!r} holds numbers: give times like {example}")
+    ts = pd.to_datetime(given, utc=utc, errors="coerce", format="ISO8601")
+    _refuse(ts.isna(), given, f"time like {example}")
+    return pd.DatetimeIndex(ts, name=given.name)
+
+
+def read_numbers(given: pd.Series) -> pd.Series:
+    """Return a column of a model's input as numbers.
+
+    Parameters
+    ----------
+    given : pandas.Series of shape (n,)
+        Numbers, or text of them; values may be missing.
+
+    Returns
+    -------
+    pandas.Series of shape (n,), float64
+        NaN where a value is missing.
+
+    Raises
+    ------
+    BadInput
+        If a value is no finite number; the message names column and row.
+    """
+    read = pd.to_numeric(given, errors="coerce")
+    _refuse((read.isna() & given.notna()) | np.isinf(read), given, "number")
+    return read.astype(np.float64)
+
+
+def read_history(frame: pd.DataFrame, time: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Return columns of a model's input as numbers, by their times.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame of shape (n, m)
+        What the model was given.
+    time : str
+        The column of times, as `read_times` takes them: naive local clock time, rising.
+    columns : sequence of str
+        Those wanted, as `read_numbers` takes them; others are left out.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n, n_columns), float64
+        With a `pandas.DatetimeIndex` of the name `time`.
+
+    Raises
+    ------
+    BadInput
+        If a column is missing, there is no row, or a value cannot be read; if times have a zone,
+        or are doubled or out of order. The message names column and row.
+    """
+    missing = [name for name in (time, *columns) if name not in frame.columns]
+    if missing:
+        raise BadInput(f"column {missing[0]!r} is missing: give {time} and {', '.join(columns)}")
+    if not len(frame):
+        raise BadInput("the history has no rows: give at least one")
+    ts = read_times(frame[time], "2007-01-31T18:00:00")
+    if ts.tz is not None:
+        raise BadInput(f"{time} has the time zone {ts.tz}: give naive local clock time")
+    late = np.flatnonzero(np.diff(ts.to_numpy()) <= np.timedelta64(0, "s"))
+    if late.size:
+        row = int(late[0]) + 1
+        raise BadInput(
+            f"row {row} at {ts[row]} does not come after {ts[row - 1]}: sort the rows by {time} "
+            "and keep one of each time"
+        )
+    return frame[list(columns)].apply(read_numbers).set_axis(ts, axis=0)
+
+
+def _refuse(wrong: pd.Series, given: pd.Series, wanted: str) -> None:
+    """Raise BadInput at the first value that is wrong."""
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise BadInput(f"column {given.name!r}, row {row}: {given.iloc[row]} is no {wanted}")
 
 
 def save_packed(
@@ -88,7 +190,7 @@ def save_packed(
 def save_estimator(
     path: Path,
     estimator: "BaseEstimator",
-    inputs: "pd.DataFrame",
+    inputs: pd.DataFrame,
     *,
     metadata: Mapping[str, object] | None = None,
 ) -> None:

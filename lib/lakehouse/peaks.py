@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.packaging import TRUSTED, BadInput, save_packed
+from lib.packaging import TRUSTED, read_history, save_packed
 
 import numpy as np
 import pandas as pd
@@ -131,7 +131,8 @@ class PeakForecaster(PythonModel):
             If a column is missing or holds no numbers, or times cannot be read or are not in
             order; the message names column and row.
         """
-        table = hours_by_day(_history(model_input), min_hours=self.spec["min_hours"])
+        history = read_history(model_input, TIME, [POWER])
+        table = hours_by_day(history[POWER], min_hours=self.spec["min_hours"])
         features = peak_features(table)
         x = features[self.spec["features"]]
         made = pd.DataFrame({name: self.forests[name].predict(x) for name in (HOUR, PEAK)})
@@ -191,30 +192,3 @@ def save_forecaster(
             ),
             packages=NEEDED,
         )
-
-
-def _history(frame: pd.DataFrame) -> pd.Series:
-    """Return the power of each hour by its time."""
-    for name in (TIME, POWER):
-        if name not in frame.columns:
-            raise BadInput(f"column {name!r} is missing: give {TIME} and {POWER}")
-    if not len(frame):
-        raise BadInput("the history has no rows: give at least one")
-    if pd.api.types.is_numeric_dtype(frame[TIME]):
-        raise BadInput(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
-    ts = pd.to_datetime(frame[TIME], errors="coerce", format="ISO8601")
-    if getattr(ts.dt, "tz", None) is not None:
-        raise BadInput(f"{TIME} has a time zone: give naive local clock time")
-    power = pd.to_numeric(frame[POWER], errors="coerce")
-    infinite = pd.Series(np.isinf(power), frame.index)
-    wrong = {TIME: (ts.isna(), "time"), POWER: (power.isna() & frame[POWER].notna(), "number")}
-    for name, (is_wrong, wanted) in wrong.items():
-        is_wrong = is_wrong | infinite if name == POWER else is_wrong
-        if is_wrong.any():
-            row = int(np.argmax(is_wrong))
-            raise BadInput(f"column {name!r}, row {row}: {frame[name].iloc[row]} is no {wanted}")
-    late = np.flatnonzero(np.diff(ts.to_numpy()) <= np.timedelta64(0, "s"))
-    if late.size:
-        row = int(late[0]) + 1
-        raise BadInput(f"row {row} at {ts.iloc[row]} does not come after the one before: sort them")
-    return pd.Series(power.to_numpy(np.float64), pd.DatetimeIndex(ts))

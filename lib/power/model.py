@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from lib.packaging import BadInput, save_packed
+from lib.packaging import BadInput, read_history, save_packed
 from lib.power.columns import COLUMNS
 from lib.power.features import POWER, PowerOptions, needed_rows, power_features
 
@@ -125,7 +125,7 @@ class PowerForecaster(PythonModel):
         """
         spec = self.spec
         step = pd.Timedelta(seconds=spec["step_s"])
-        given = _indexed(model_input, spec["columns"])
+        given = read_history(model_input, TIME, spec["columns"]).reindex(columns=list(COLUMNS))
         history = _on_grid(given, step)
         features = power_features(history, **spec["options"])
         ts = given.index
@@ -217,43 +217,9 @@ def signature(columns: Sequence[str]) -> ModelSignature:
     )
 
 
-def _indexed(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the measured columns as numbers, with their times as index; others are NaN."""
-    missing = [name for name in (TIME, *columns) if name not in frame.columns]
-    if missing:
-        raise BadInput(f"column {missing[0]!r} is missing: give {TIME} and {', '.join(columns)}")
-    if pd.api.types.is_numeric_dtype(frame[TIME]):
-        raise BadInput(f"column {TIME!r} holds numbers: give times like 2007-01-31T18:00:00")
-    ts = pd.to_datetime(frame[TIME], errors="coerce", format="ISO8601")
-    _refuse(ts.isna(), frame[TIME], "time like 2007-01-31T18:00:00")
-    history = frame[list(columns)].apply(pd.to_numeric, errors="coerce")
-    for name, read in history.items():
-        _refuse((read.isna() & frame[name].notna()) | np.isinf(read), frame[name], "number")
-    history = history.reindex(columns=list(COLUMNS)).astype(np.float64)
-    return history.set_axis(pd.DatetimeIndex(ts, name=TIME), axis=0)
-
-
-def _refuse(wrong: pd.Series, given: pd.Series, wanted: str) -> None:
-    """Raise BadInput at the first value that is wrong."""
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise BadInput(f"column {given.name!r}, row {row}: {given.iloc[row]} is no {wanted}")
-
-
 def _on_grid(history: pd.DataFrame, step: pd.Timedelta) -> pd.DataFrame:
     """Return the history with a row of NaN for each time that is missing."""
     ts = history.index
-    if not len(ts):
-        raise BadInput("the history has no rows: give at least one")
-    if ts.tz is not None:
-        raise BadInput(f"{TIME} has the time zone {ts.tz}: give naive local clock time")
-    wrong = np.flatnonzero(np.diff(ts.to_numpy()) <= np.timedelta64(0, "s"))
-    if wrong.size:
-        row = int(wrong[0]) + 1
-        raise BadInput(
-            f"row {row} at {ts[row]} does not come after {ts[row - 1]}: sort the rows by {TIME} "
-            "and keep one of each time"
-        )
     off = np.flatnonzero((ts - ts[0]) % step != pd.Timedelta(0))
     if off.size:
         raise BadInput(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from lib.backend import import_keras
-from lib.packaging import BadInput, save_packed
+from lib.packaging import BadInput, read_times, save_packed
 from lib.tick.indicators import BAR_COLUMNS, FeatureOptions, bar_features
 from lib.tick.windows import take_windows, window_ends
 
@@ -255,7 +255,8 @@ class TickForecaster(PythonModel):
             `lib.tick.indicators.check_bars` refuses the bars; the message names column and row.
         """
         try:
-            bars = _indexed(model_input)
+            ts = read_times(model_input[TIME], "2013-10-07T13:30:05Z", utc=True)
+            bars = model_input.set_axis(ts.as_unit("us"), axis=0)
             features = bar_features(bars, self.spec["options"])
         except ValueError as error:
             raise BadInput(str(error)) from error
@@ -330,17 +331,3 @@ def _ridge(file: Path) -> Predictor:
     fitted = json.loads(file.read_text(encoding="utf-8"))
     coefficients = np.array(fitted["coefficients"], dtype=np.float64)
     return lambda windows: windows[:, -1] @ coefficients + fitted["intercept"]
-
-
-def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the bars with their times, in UTC, as index."""
-    if pd.api.types.is_numeric_dtype(frame[TIME]):
-        raise ValueError(f"column {TIME!r} holds numbers: give times like 2013-10-07T13:30:05Z")
-    ts = pd.to_datetime(frame[TIME], utc=True, errors="coerce", format="ISO8601")
-    if ts.isna().any():
-        row = int(np.argmax(ts.isna()))
-        raise ValueError(
-            f"column {TIME!r}, row {row}: {frame[TIME].iloc[row]} is no time like "
-            "2013-10-07T13:30:05Z"
-        )
-    return frame.set_axis(pd.DatetimeIndex(ts, name=TIME).as_unit("us"), axis=0)
