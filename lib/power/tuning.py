@@ -218,7 +218,7 @@ def tune(
                 finally:
                     free.append(datasets)
 
-            progress = _progress(n_trials, report)
+            began = reported = time.monotonic()
             for trial in search(
                 finished,
                 draw,
@@ -230,7 +230,12 @@ def tune(
                 timeout_s=timeout_s,
             ):
                 study.add_trial(_frozen(trial))
-                progress(study, trial.number + 1)
+                if (now := time.monotonic()) - reported >= REPORT_EVERY_S:
+                    reported = now
+                    report(
+                        f"trial {trial.number + 1}/{n_trials} · best RMSE {study.best_value:.4f} · "
+                        f"{now - began:.0f} s elapsed"
+                    )
     return study
 
 
@@ -347,25 +352,6 @@ def _attempt(trial: FrozenTrial) -> Attempt:
     """Return a trial that Optuna has kept."""
     means = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
     return Attempt(trial.number, trial.params, trial.state, means)
-
-
-def _progress(
-    n_trials: int, report: Callable[[str], object]
-) -> Callable[[optuna.Study, int], None]:
-    """Return what says now and then how far a search is."""
-    began = reported = time.monotonic()
-
-    def say(study: optuna.Study, n_ended: int) -> None:
-        nonlocal reported
-        now = time.monotonic()
-        if now - reported >= REPORT_EVERY_S:
-            reported = now
-            report(
-                f"trial {n_ended}/{n_trials} · best RMSE {study.best_value:.4f} · "
-                f"{now - began:.0f} s elapsed"
-            )
-
-    return say
 
 
 def _train(
