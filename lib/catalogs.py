@@ -6,21 +6,18 @@ files below `DATA_DIR`, because its tables are data, and outlive runs and `OUTPU
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib.ground.files import data_dir
 
-if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.table import Table
+from pyiceberg.utils.config import Config
 
 LAKE = "lake"
 
 
-def open_catalog(name: str) -> "Catalog":
+def open_catalog(name: str) -> Catalog:
     """Return the catalog that pyiceberg's configuration calls so, or the default of `LAKE`."""
-    from pyiceberg.catalog import load_catalog
-
     folder = lake_folder() if name == LAKE else None
     return local_catalog(folder) if folder else load_catalog(name)
 
@@ -33,8 +30,6 @@ def lake_folder() -> Path | None:
     ValueError
         If `DATA_DIR` is no folder of this machine: then it has to be configured.
     """
-    from pyiceberg.utils.config import Config
-
     if Config().get_catalog_config(LAKE):
         return None
     if not isinstance(data_dir(), Path):
@@ -45,15 +40,13 @@ def lake_folder() -> Path | None:
     return data_dir() / LAKE
 
 
-def local_catalog(folder: Path) -> "Catalog":
+def local_catalog(folder: Path) -> Catalog:
     """Return the catalog whose tables and SQLite database lie in a folder, which must exist."""
-    from pyiceberg.catalog import load_catalog
-
     place = {"uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}"}
     return load_catalog(LAKE, type="sql", **place)
 
 
-def load_table(name: str) -> tuple["Table", int | None]:
+def load_table(name: str) -> tuple[Table, int | None]:
     """Return a table and the snapshot of it that a name means.
 
     Parameters
@@ -86,7 +79,7 @@ def load_table(name: str) -> tuple["Table", int | None]:
     return table, snapshot_of(table, moment)
 
 
-def snapshot_of(table: "Table", moment: str) -> int | None:
+def snapshot_of(table: Table, moment: str) -> int | None:
     """Return the snapshot that a tag, a branch or a number names; "" is what is current.
 
     Raises

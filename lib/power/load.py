@@ -10,16 +10,16 @@ from io import BytesIO
 from lib.formats import Told, reading, tell
 from lib.looks import names_look
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, count_rows, join
-from lib.power.iceberg import PREFIX, read_iceberg
 from lib.power.sample import sample_power
 from lib.power.source import TIME, Source, clock_of, describe_source, hours_of
-from lib.power.sql import read_sql
 from lib.power.table import from_table
 from lib.power.text import read_text
 from lib.power.uci import TEXT, fetch_uci
 from lib.sources import list_files, read_file
 
 import pandas as pd
+
+ICEBERG = "iceberg:"
 
 
 @names_look("power")
@@ -57,7 +57,7 @@ def load_power(
 
           A relative path is looked up in ``DATA_DIR`` and then in the repository. The files of a
           folder or glob are put in order of time;
-        - ``"sql:<SQLAlchemy URL>#<table or SELECT>"``, see `read_sql`;
+        - ``"sql:<SQLAlchemy URL>#<table or SELECT>"``, see `lib.power.sql.read_sql`;
         - ``"iceberg:<catalog>.<namespace>.<table>"``, see `lib.catalogs.load_table`.
 
         Columns go by UCI's names, in any case, or by the canonical ones; others are left out.
@@ -113,8 +113,10 @@ def load_power(
     if source == "sample":
         parts = [Part(source, sample_power(sample_days, seed=seed))]
     elif source.startswith("sql:"):
+        from lib.power.sql import read_sql
+
         parts = [read_sql(source, written)]
-    elif source.startswith(PREFIX):
+    elif source.startswith(ICEBERG):
         parts = [read_iceberg(source, written)]
     elif source == "uci":
         parts, bin_s, hours = [read_text(fetch_uci(), TEXT, Source())], 0, {}
@@ -126,6 +128,28 @@ def load_power(
         frame = aggregate_power(frame, resolution, max_missing=max_missing)
     frame.attrs["rows"] = count_rows(parts, frame)
     return frame
+
+
+def read_iceberg(source: str, written: Source) -> Part:
+    """Read a table of an Iceberg catalog, as it is or as it once was; rows may be in any order.
+
+    Parameters
+    ----------
+    source : str
+        ``iceberg:`` and a name as `lib.catalogs.load_table` takes it.
+    written : lib.power.source.Source
+        What its columns are. Those that are named otherwise are left out, as in files.
+
+    Raises
+    ------
+    ValueError
+        If table or snapshot are not there, or a column cannot be read.
+    """
+    from lib.catalogs import load_table
+
+    table, snapshot = load_table(source.removeprefix(ICEBERG))
+    part = from_table(table.scan(snapshot_id=snapshot).to_pandas(), source, written)
+    return Part(part.name, part.frame.sort_index(kind="stable"), "row in order of time")
 
 
 def read_part(data: bytes, name: str, source: Source) -> Part:

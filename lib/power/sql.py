@@ -2,7 +2,6 @@
 
 import os
 import re
-from typing import TYPE_CHECKING
 
 from lib.ground.console import redact
 from lib.power.frame import Part
@@ -11,10 +10,10 @@ from lib.power.table import from_table
 from lib.sources import find_file, without_secrets
 
 import pandas as pd
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.engine import URL
+from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 
 def read_sql(source: str, written: Source) -> Part:
@@ -47,10 +46,6 @@ def read_sql(source: str, written: Source) -> Part:
     ValueError
         When URL, table or query is wrong or the database does not answer; never shows a password.
     """
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
     url = _sql_url(source)
     wanted = source.partition("#")[2].strip()
     if not wanted:
@@ -68,11 +63,8 @@ def read_sql(source: str, written: Source) -> Part:
     return Part(part.name, part.frame.sort_index(kind="stable"), "row in order of time")
 
 
-def _sql_url(source: str) -> "URL":
+def _sql_url(source: str) -> URL:
     """Return the database's URL, its password filled in and a relative SQLite path resolved."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
     try:
         url = make_url(source.removeprefix("sql:").partition("#")[0].strip())
     except (ArgumentError, ValueError):
@@ -90,7 +82,7 @@ def _sql_url(source: str) -> "URL":
     return url
 
 
-def _forbid_writing(connection: "Connection") -> None:
+def _forbid_writing(connection: Connection) -> None:
     """Make the connection read-only where the database knows how."""
     backend = connection.dialect.name
     if backend == "sqlite":
@@ -102,10 +94,8 @@ def _forbid_writing(connection: "Connection") -> None:
         connection.rollback()
 
 
-def _rows(connection: "Connection", wanted: str, shown: str) -> pd.DataFrame:
+def _rows(connection: Connection, wanted: str, shown: str) -> pd.DataFrame:
     """Return what a query gives, or the columns of a table found by its name."""
-    from sqlalchemy import inspect, text
-
     if re.match(r"(?i)(select|with)\s", wanted):
         if ";" in wanted.rstrip("; \n"):
             raise ValueError(f"{shown}: give one query, without a semicolon in it")

@@ -7,19 +7,20 @@ any is opened. One snapshot of the table is read, whatever is written to it mean
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from lib.catalogs import load_table
 from lib.tick.read import RawTicks, TickFile, TickFormat, check_columns
 from lib.tick.rules import utc
 
-if TYPE_CHECKING:
-    import pyarrow as arrow
-    from pyiceberg.expressions import BooleanExpression
-    from pyiceberg.io import FileIO
-    from pyiceberg.table import FileScanTask, Table
-    from pyiceberg.table.metadata import TableMetadata
+import pyarrow as arrow
+from pyiceberg.conversions import from_bytes
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import TimestampType, TimestamptzType
 
 
 def iceberg_finder(
@@ -58,8 +59,6 @@ def iceberg_finder(
     symbol_column = present["symbol"][0] if symbol and "symbol" in present else ""
 
     def find(begin_us: int) -> list[TickFile]:
-        from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan
-
         wanted = GreaterThanOrEqual(time_column, to_clock(begin_us))
         if end_us is not None:
             wanted = And(wanted, LessThan(time_column, to_clock(end_us)))
@@ -78,11 +77,9 @@ def iceberg_finder(
 
 
 def _clock(
-    table: "Table", name: str, column: str, time_zone: str
+    table: Table, name: str, column: str, time_zone: str
 ) -> tuple[Callable[[int], datetime], Callable[[int], int]]:
     """Return how to say a UTC time (us) in the table's terms, and a time of the table in UTC."""
-    from pyiceberg.types import TimestampType, TimestamptzType
-
     kind, zone = table.schema().find_type(column), ZoneInfo(time_zone)
     if isinstance(kind, TimestamptzType):
         return utc, lambda instant: instant
@@ -95,8 +92,8 @@ def _clock(
 
 
 def _first(
-    task: "FileScanTask",
-    table: "Table",
+    task: FileScanTask,
+    table: Table,
     column: str,
     symbol_column: str,
     to_instant: Callable[[int], int],
@@ -105,8 +102,6 @@ def _first(
 
     None without them, or where they are of several symbols.
     """
-    from pyiceberg.conversions import from_bytes
-
     least, most = task.file.lower_bounds or {}, task.file.upper_bounds or {}
     if symbol_column:
         symbols = table.schema().find_field(symbol_column).field_id
@@ -118,16 +113,14 @@ def _first(
 
 
 def _open(
-    metadata: "TableMetadata",
-    io: "FileIO",
+    metadata: TableMetadata,
+    io: FileIO,
     columns: list[str],
-    wanted: "BooleanExpression",
-    task: "FileScanTask",
+    wanted: BooleanExpression,
+    task: FileScanTask,
     _: TickFormat,
 ) -> RawTicks:
-    def batches(names: list[str]) -> Iterator["arrow.RecordBatch"]:
-        from pyiceberg.io.pyarrow import ArrowScan
-
+    def batches(names: list[str]) -> Iterator[arrow.RecordBatch]:
         scan = ArrowScan(metadata, io, metadata.schema().select(*names), wanted)
         return scan.to_record_batches([task])
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.tick.files import find_tick_files
-from lib.tick.iceberg import iceberg_finder
 from lib.tick.names import NO_SYMBOL, is_of, of_symbol
 from lib.tick.read import Place, RawTicks, TickFile, TickFormat, read_ticks, tick_format
 from lib.tick.rules import EARLIEST, ONE_DAY, Rules, utc
@@ -364,6 +363,8 @@ def find_ticks(
     """
     reader = TickReader(symbol, form, rules, sort, most_rows)
     if source.startswith(ICEBERG):
+        from lib.tick.iceberg import iceberg_finder
+
         end = None if rules.is_open else rules.end
         table = iceberg_finder(source.removeprefix(ICEBERG), symbol, form, end)
         return TickSource(lambda day: table(rules.session.instant(day)), reader)
