@@ -33,6 +33,16 @@ def without_secrets(message: str, source: str, shown: str, *secrets: str | None)
     return redact(message)
 
 
+def described(name: str, source: str, digest: str, n_rows: int) -> dict[str, str | int]:
+    """Return what ``dataset.json`` begins with, of any data.
+
+    A sample's name ends in ``_sample``, the source is shown without its secrets, and `digest` is
+    that of the values.
+    """
+    name = f"{name}_sample" if source == "sample" else name
+    return {"name": name, "source": redact(source), "digest": digest, "n_rows": n_rows}
+
+
 def local_data(name: str) -> Path:
     """Return where a file below `DATA_DIR` lies on this machine, or would if it were there.
 

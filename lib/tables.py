@@ -16,7 +16,7 @@ from lib.ground.console import redact
 from lib.ground.directions import closest
 from lib.judged import numbered, time_keys
 from lib.looks import names_look
-from lib.sources import list_files, read_file
+from lib.sources import described, list_files, read_file
 
 import numpy as np
 import pandas as pd
@@ -113,11 +113,7 @@ def describe_table(table: pd.DataFrame, source: str, *, name: str, target: str) 
         (`lib.frames.frame_digest`), ``n_rows``, ``n_columns``, ``n_missing`` (rows without
         target).
     """
-    return {
-        "name": f"{name}_sample" if source == "sample" else name,
-        "source": redact(source),
-        "digest": frame_digest(table),
-        "n_rows": len(table),
+    return described(name, source, frame_digest(table), len(table)) | {
         "n_columns": len(table.columns),
         "n_missing": int(table[target].isna().sum()),
     }

@@ -19,7 +19,7 @@ from lib.images.rules import check_pairs, check_size, number_classes, two_parts
 from lib.images.sample import sample_digits, sample_objects
 from lib.images.sets import ImageSet, images_digest, take_images
 from lib.looks import names_look
-from lib.sources import local_data
+from lib.sources import described, local_data
 
 KERAS_FILES = {
     "mnist": (
@@ -140,15 +140,14 @@ def describe_images(images: ImageSet, dataset: str, source: str) -> dict[str, st
         (`images_digest`), ``n_rows`` (images of both parts), ``n_train``, ``n_test``,
         ``n_classes``; ``notes``, if there are any.
     """
-    return {
-        "name": f"{dataset}_sample" if source == "sample" else dataset,
-        "source": redact(source),
-        "digest": images_digest(images),
-        "n_rows": len(images.y_train) + len(images.y_test),
+    n_rows = len(images.y_train) + len(images.y_test)
+    notes = {"notes": "; ".join(images.notes)} if images.notes else {}
+    return described(dataset, source, images_digest(images), n_rows) | {
         "n_train": len(images.y_train),
         "n_test": len(images.y_test),
         "n_classes": len(images.classes),
-    } | ({"notes": "; ".join(images.notes)} if images.notes else {})
+        **notes,
+    }
 
 
 def fetch_keras(dataset: str) -> Path:

@@ -20,6 +20,7 @@ from lib.lakehouse.feeds import FEEDS, POWER, Feed, standard_offset
 from lib.lakehouse.peaks import PEAK, hours_by_day, peak_features, peaks
 from lib.power.sample import sample_power
 from lib.registry.rows import Rows
+from lib.sources import described
 from lib.tick.sample import sample_days
 
 import numpy as np
@@ -134,11 +135,7 @@ def read_hours(catalog: "Catalog", zone: str, as_of: str = "") -> tuple[pd.DataF
 
 def describe(hours: pd.DataFrame, source: str) -> dict:
     """Return what there is to know about hours before their values, for ``dataset.json``."""
-    return {
-        "name": "household_peak_sample" if source == "sample" else "household_peak",
-        "source": redact(source),
-        "digest": frame_digest(hours),
-        "n_rows": len(hours),
+    return described("household_peak", source, frame_digest(hours), len(hours)) | {
         "n_missing": int(hours["power_kw"].isna().sum()),
         "start": hours["ts"].iloc[0].isoformat(),
         "end": hours["ts"].iloc[-1].isoformat(),

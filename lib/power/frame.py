@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lib.frames import frame_digest, grid_step
-from lib.ground.console import redact
 from lib.power.columns import COLUMNS, METERS
 from lib.power.source import such_rows
 from lib.power.times import EARLIEST, LATEST, autumn_hint
+from lib.sources import described
 
 import numpy as np
 import pandas as pd
@@ -259,11 +259,9 @@ def describe_power(frame: pd.DataFrame, source: str) -> dict[str, str | int]:
         …, where `load_power` has counted them.
     """
     rows = {f"rows_{name}": n_rows for name, n_rows in frame.attrs.get("rows", {}).items()}
-    return rows | {
-        "name": "household_power_sample" if source == "sample" else "household_power",
-        "source": redact(source),
-        "digest": frame_digest(frame),
-        "n_rows": len(frame),
+    return {
+        **rows,
+        **described("household_power", source, frame_digest(frame), len(frame)),
         "n_missing": int(frame["power_kw"].isna().sum()),
         "start": frame.index[0].isoformat(),
         "end": frame.index[-1].isoformat(),

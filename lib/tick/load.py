@@ -21,6 +21,7 @@ from lib.ground.console import redact
 from lib.ground.dataset import Dataset, Part
 from lib.ground.files import is_local
 from lib.looks import names_look
+from lib.sources import described
 from lib.tick.days import Day, write_days
 from lib.tick.read import tick_format
 from lib.tick.rules import EARLIEST, Rules, make_session, to_day, to_zone
@@ -243,20 +244,17 @@ def describe_ticks(report: TickReport, source: str) -> dict[str, str | int]:
         ``rows_read``, ``rows_after_as_of`` …, those that there are.
     """
     days = report.days[report.days["kept"] > 0]
-    ending = "_sample" if source == "sample" else ""
     name = f"{report.symbol.lower()}_{report.kind}" if report.symbol else report.kind
-    return {
-        "name": name + ending,
-        "source": redact(source),
-        "digest": report.digest,
-        "n_rows": report.n_ticks,
+    rows = {f"rows_{name}": n_rows for name, n_rows in report.rows.items() if n_rows}
+    return described(name, source, report.digest, report.n_ticks) | {
         "n_dropped": int((report.days["read"] - report.days["kept"]).sum()),
         "n_days": len(days),
         "start": days["first"].iloc[0].isoformat(),
         "end": days["last"].iloc[-1].isoformat(),
         "symbol": report.symbol,
         "kind": report.kind,
-    } | {f"rows_{name}": n_rows for name, n_rows in report.rows.items() if n_rows}
+        **rows,
+    }
 
 
 def _load_last(source: TickSource, ticks: Dataset, n_days: int, n_workers: int) -> list[Day]:
