@@ -2,8 +2,7 @@
 
 import re
 
-from lib.tick.indicators import warm_up
-from lib.tick.reach import check_days, reaches
+from lib.tick.reach import check_days
 
 import numpy as np
 import pandas as pd
@@ -43,9 +42,3 @@ def test_one_long_day_of_each_part_is_enough():
     check_days(days(5, 62, 62), TEST, OPTIONS, horizon=1)
     with pytest.raises(ValueError, match="training days have 5 to 61"):
         check_days(days(5, 61, 62), TEST, OPTIONS, horizon=1)
-
-
-def test_reach_is_the_warm_up():
-    assert max(reaches(OPTIONS).values()) == warm_up(OPTIONS) == 60
-    short = OPTIONS | {"windows": [2]}
-    assert max(reaches(short).values()) == warm_up(short) == 33

@@ -206,16 +206,21 @@ def bar_features(bars: pd.DataFrame, options: FeatureOptions) -> pd.DataFrame:
     return pd.DataFrame(values.T, bars.index, list(found[0]), copy=False)
 
 
+def reaches(options: FeatureOptions) -> dict[str, int]:
+    """Return how many rows at the begin of a day each option leaves without its features."""
+    _, slow, signal = options["macd"]
+    return {
+        "windows": max(options["windows"], default=0),
+        "lags": max(options["lags"], default=-1) + 1,
+        "rsi_window": options["rsi_window"],
+        "bollinger_window": options["bollinger_window"] - 1,
+        "macd": slow + signal - 2,
+    }
+
+
 def warm_up(options: FeatureOptions) -> int:
     """Return how many rows at the begin of a day lack at least one feature."""
-    _, slow, signal = options["macd"]
-    return max(
-        *options["windows"],
-        *(lag + 1 for lag in options["lags"]),
-        options["rsi_window"],
-        options["bollinger_window"] - 1,
-        slow + signal - 2,
-    )
+    return max(reaches(options).values())
 
 
 def forward_return(bars: pd.DataFrame, horizon: int) -> pd.Series:

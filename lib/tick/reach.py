@@ -6,7 +6,7 @@ of a network, and the bars until the target.
 
 from collections.abc import Collection
 
-from lib.tick.indicators import FeatureOptions, warm_up
+from lib.tick.indicators import FeatureOptions, reaches, warm_up
 
 import pandas as pd
 
@@ -50,18 +50,6 @@ def check_days(
                 f"{_way_out(options, int(sizes.max()) - horizon, window)}, or make more bars of a "
                 "day with a smaller bar_size"
             )
-
-
-def reaches(options: FeatureOptions) -> dict[str, int]:
-    """Return how many rows at the begin of a day each option leaves without its features."""
-    _, slow, signal = options["macd"]
-    return {
-        "windows": max(options["windows"], default=0),
-        "lags": max(options["lags"], default=-1) + 1,
-        "rsi_window": options["rsi_window"],
-        "bollinger_window": options["bollinger_window"] - 1,
-        "macd": slow + signal - 2,
-    }
 
 
 def _span(sizes: pd.Series) -> str:
