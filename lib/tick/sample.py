@@ -8,7 +8,6 @@ is in the data, so that a model can be told how much of the planted signal it ha
 
 from collections.abc import Iterator
 from datetime import date, datetime, time
-from typing import TypedDict, Unpack
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,14 +18,6 @@ LAST_DAY, N_DAYS = date(2025, 12, 19), 5
 OPEN, SESSION_S, ZONE = time(9, 30), 23_400, ZoneInfo("America/New_York")
 STEP_US = 5_000_000
 ALPHA, BETA = 0.08, 0.90  # of the volatility's GARCH(1, 1), by step
-
-
-class SampleOptions(TypedDict, total=False):
-    """What `sample_ticks` may be told; its defaults hold for what is left out."""
-
-    n_ticks: int
-    signal: float
-    half_spread_bps: float
 
 
 def sample_ticks(
@@ -106,10 +97,8 @@ def sample_dates(n_days: int) -> list[date]:
     return np.busday_offset(LAST_DAY, np.arange(1 - n_days, 1)).tolist()
 
 
-def sample_days(
-    n_days: int = N_DAYS, *, seed: int = 0, **options: Unpack[SampleOptions]
-) -> Iterator[pl.DataFrame]:
-    """Make up the days of `sample_dates`, one after the other, by `sample_ticks`."""
+def sample_days(n_days: int = N_DAYS, *, seed: int = 0, **options: float) -> Iterator[pl.DataFrame]:
+    """Make up the days of `sample_dates`, one by one, by `sample_ticks` and its options."""
     for day in sample_dates(n_days):
         yield sample_ticks(day, seed=seed, **options)
 
