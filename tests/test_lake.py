@@ -285,6 +285,7 @@ def test_hours_of_a_day_are_the_same_whatever_days_they_are_made_with():
     assert together.equals(pl.concat(alone))
     assert together["power_kw"].to_list() == [2.0] * 4 + [None], "one reading is of no step"
     assert together["sub_metering_1_wh"].to_list() == [120, 120, 12, 12, None]
+    assert gold.hours(rows.clear(), "UTC").equals(together.clear()), "and none of no readings"
 
 
 def test_late_day_makes_that_day_and_no_other(lake):

@@ -59,8 +59,6 @@ def hours(readings: pl.DataFrame, zone: str) -> pl.DataFrame:
         hour, as if the rest went on like the readings. How many a whole hour has is told by the
         commonest time between two readings of its day: a day of a single one has no values.
     """
-    if not len(readings):
-        return pl.DataFrame(schema=_empty(HOURLY))
     step = pl.col("ts").unique().sort().diff().drop_nulls().mode().min().dt.total_seconds()
     steps = readings.group_by("day").agg(n_whole=(3600 / step).round().clip(1))
     n_whole = pl.col("n_whole").first()
@@ -226,9 +224,3 @@ def _audit(table: "Table", branch: str, gold: Gold) -> None:
             f"{gold.name}, branch {branch}: a key of {', '.join(gold.key)} is there twice, or is "
             "missing. Nothing was published"
         )
-
-
-def _empty(columns: dict) -> dict:
-    kinds = {DateType: pl.Date, DoubleType: pl.Float64, IntegerType: pl.Int32}
-    kinds |= {StringType: pl.String, TimestamptzType: pl.Datetime("us", "UTC")}
-    return {name: kinds[type(kind)] for name, kind in columns.items()}
