@@ -14,7 +14,6 @@ import json
 import reprlib
 import tempfile
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -24,12 +23,9 @@ from lib.packaging import BadInput, save_packed
 
 import numpy as np
 import pandas as pd
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
-    from mlflow.models import ModelSignature
-    from mlflow.pyfunc import PythonModel, PythonModelContext
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 if TYPE_CHECKING:
     import keras

@@ -9,7 +9,6 @@ nothing of this project needs to be installed to predict.
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -21,13 +20,10 @@ from lib.tick.windows import take_windows, window_ends
 
 import numpy as np
 import pandas as pd
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
-    from mlflow.models import ModelSignature
-    from mlflow.pyfunc import PythonModel, PythonModelContext
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import AnyType
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
 
 TIME, DAY, FORECAST = "ts", "day", "expected_return_bps"
 NEEDED = ("mlflow", "TA-Lib", "pandas", "numpy")
