@@ -67,6 +67,40 @@ def local_data(name: str) -> Path:
     return copy
 
 
+def download(url: str, name: str, sha256: str, hint: str) -> Path:
+    """Return where a file below `DATA_DIR` lies, downloaded if it is not there yet.
+
+    Parameters
+    ----------
+    url : str
+        Where it is from.
+    name : str
+        Its place below `DATA_DIR`, see `local_data`.
+    sha256 : str
+        Its digest: a file with another one is downloaded anew. "" takes any file.
+    hint : str
+        What to give without a network, beside "sample".
+
+    Raises
+    ------
+    ValueError
+        If it cannot be downloaded, or what comes is not the file expected.
+    """
+    import pooch
+
+    place = local_data(name)
+    try:
+        pooch.get_logger().setLevel("WARNING")
+        pooch.retrieve(url, known_hash=sha256 or None, fname=place.name, path=place.parent)
+    except Exception as error:  # requests, urllib3, pooch and the operating system raise their own
+        wanted = f"{place.name}, of SHA-256 {sha256}," if sha256 else place.name
+        raise ValueError(
+            f"{wanted} cannot be had from {url} ({type(error).__name__}: {error}). Without a "
+            f'network give {hint}, or "sample"'
+        ) from error
+    return place
+
+
 def find_file(path: str, *, hint: str = "") -> Path:
     """Return the one file that `path` names: below `DATA_DIR`, or in the repository.
 

@@ -19,7 +19,7 @@ from lib.images.rules import check_pairs, check_size, number_classes, two_parts
 from lib.images.sample import sample_digits, sample_objects
 from lib.images.sets import ImageSet, images_digest, take_images
 from lib.looks import names_look
-from lib.sources import described, local_data
+from lib.sources import described, download
 
 KERAS_FILES = {
     "mnist": (
@@ -160,16 +160,6 @@ def fetch_keras(dataset: str) -> Path:
     ValueError
         If it cannot be downloaded, or what comes is not the file expected.
     """
-    import pooch
-
     url, sha256 = KERAS_FILES[dataset]
     name = url.rsplit("/", 1)[-1]
-    folder = local_data(f"keras/{name}").parent
-    try:
-        pooch.get_logger().setLevel("WARNING")
-        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=folder))
-    except Exception as error:  # requests, urllib3, pooch and the operating system raise their own
-        raise ValueError(
-            f"{name}, of SHA-256 {sha256}, cannot be had from {url} ({type(error).__name__}: "
-            f'{error}). Without a network give the path of {name}, or "sample"'
-        ) from error
+    return download(url, f"keras/{name}", sha256, f"the path of {name}")

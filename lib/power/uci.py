@@ -4,7 +4,7 @@ import hashlib
 import zipfile
 import zlib
 
-from lib.sources import local_data
+from lib.sources import download, local_data
 
 URL = (
     "https://archive.ics.uci.edu/static/public/235/"
@@ -31,19 +31,9 @@ def fetch_uci() -> bytes:
     ValueError
         When the archive cannot be downloaded, or is not the one expected (it is then removed).
     """
-    import pooch
-
     archive = local_data(f"power/{ARCHIVE}")
     if not archive.is_file():
-        try:
-            pooch.get_logger().setLevel("WARNING")
-            pooch.retrieve(URL, known_hash=None, fname=ARCHIVE, path=archive.parent)
-        except Exception as error:  # requests, urllib3 and the operating system raise their own
-            raise ValueError(
-                f"UCI's archive cannot be downloaded from {URL} to {archive.parent} "
-                f"({type(error).__name__}). Without a network give the path of {TEXT} or of its "
-                '.zip, or "sample"'
-            ) from error
+        download(URL, f"power/{ARCHIVE}", "", f"the path of {TEXT} or of its .zip")
     try:
         with zipfile.ZipFile(archive) as packed:
             text = packed.read(TEXT)
