@@ -7,17 +7,14 @@ whatever file it stands, so that two runs can find the rows that both have judge
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lib.classification import checked
 from lib.ground.directions import GREATER_IS_BETTER, closest
+from lib.ground.parameters import Value
 from lib.run import Run
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from lib.ground.parameters import Value
 
 ROWS, FACTS = "judged.parquet", "test.json"
 KINDS = {
@@ -43,7 +40,7 @@ def write(
     classes: Sequence[str] = (),
     task: Mapping[str, object] | None = None,
     inputs: Mapping[str, str] | None = None,
-    options: Mapping[str, "Value"] | None = None,
+    options: Mapping[str, Value] | None = None,
 ) -> None:
     """Write the rows that a run is judged by, and what must be known to judge others by them.
 

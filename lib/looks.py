@@ -9,14 +9,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from lib.ground.console import redact
+from lib.ground.parameters import Value
 
 import pandas as pd
-
-if TYPE_CHECKING:
-    from lib.ground.parameters import Value
 
 N_ROWS = 3
 """Rows that are shown from either end."""
@@ -78,7 +76,7 @@ class Look:
     rows: pd.DataFrame
     counts: Mapping[str, int]
     odd: Sequence[str] = ()
-    params: Mapping[str, "Value"] = field(default_factory=dict)
+    params: Mapping[str, Value] = field(default_factory=dict)
     is_whole: bool = True
 
     def __post_init__(self) -> None:
@@ -140,7 +138,7 @@ def model_name(pipeline: str, text: str) -> str:
     return f"{pipeline}_{name or 'own'}"
 
 
-def command(verb: str, pipeline: str, source: str, params: Mapping[str, "Value"]) -> str:
+def command(verb: str, pipeline: str, source: str, params: Mapping[str, Value]) -> str:
     """Return what is typed to run a pipeline on a source, or to look at it."""
     shown = redact(source)
     if verb == "run":

@@ -9,20 +9,20 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from lib.ground.console import redact, say
 from lib.ground.files import ROOT, data_dir, state_dir
+
+import fsspec
+from fsspec import AbstractFileSystem
+from upath import UPath
 
 TABLES = re.compile(r"\.(parquet|zip|(csv|txt|tsv)(\.(gz|zip|bz2|xz|zst))?)$", re.IGNORECASE)
 """How the files of a folder end that are read as tables."""
 TABLE = "table, .csv, .txt or .tsv, packed or not, .parquet or .zip"
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """What operating systems leave behind, beside names that begin with a dot."""
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
-    from upath import UPath
 
 
 def without_secrets(message: str, source: str, shown: str, *secrets: str | None) -> str:
@@ -147,8 +147,6 @@ def list_files(
     ValueError
         If there is no such file, or the folder holds none; lists the folders that it holds.
     """
-    import fsspec
-
     shown = redact(source)
     places = [source] if "://" in source else [str(place) for place in _places(source)]
     for place in places:
@@ -200,14 +198,14 @@ def read_file(opened: Callable[[], BinaryIO], source: str) -> bytes:
         raise _unreadable(error, source, redact(source)) from None
 
 
-def _tables_in(system: "AbstractFileSystem", path: str, folder: str) -> list[str]:
+def _tables_in(system: AbstractFileSystem, path: str, folder: str) -> list[str]:
     """Return the files of tables in a folder, or in the `folder` within it."""
     path = f"{path}/{folder}" if folder and system.isdir(f"{path}/{folder}") else path
     files = (item["name"] for item in system.ls(path, detail=True) if item["type"] == "file")
     return sorted(name for name in files if TABLES.search(name))
 
 
-def _none_in(system: "AbstractFileSystem", path: str, shown: str, what: str) -> ValueError:
+def _none_in(system: AbstractFileSystem, path: str, shown: str, what: str) -> ValueError:
     inside = system.ls(path, detail=True)
     folders = sorted(item["name"].rstrip("/") for item in inside if item["type"] == "directory")
     names = ", ".join(name.rsplit("/", 1)[-1] for name in folders)
@@ -215,7 +213,7 @@ def _none_in(system: "AbstractFileSystem", path: str, shown: str, what: str) -> 
     return ValueError(f"the folder {shown} holds no {what}{way}")
 
 
-def _places(source: str) -> "list[Path | UPath]":
+def _places(source: str) -> list[Path | UPath]:
     """Return where a path is looked for: relative ones in `DATA_DIR`, then in the repository."""
     path = Path(source).expanduser()
     return [path] if path.is_absolute() else [data_dir() / source, ROOT / path]

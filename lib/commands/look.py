@@ -6,20 +6,16 @@ through its `load_rows`. A refusal goes on with the command that tries what it p
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 from lib.commands.pipelines import json_object
 from lib.ground import layout
 from lib.ground.console import say
-from lib.ground.parameters import check_values, merge_parameters
+from lib.ground.parameters import Parameter, Value, check_values, merge_parameters
 from lib.looks import WAY, Look, command, look_at_frame
 from lib.registry.rows import MissingPart, part
 from lib.sources import list_files
 
 import pandas as pd
-
-if TYPE_CHECKING:
-    from lib.ground.parameters import Parameter, Value
 
 MOST_ROWS = 2_000_000
 PROPOSED = re.compile(
@@ -65,9 +61,7 @@ def main(source: str, pipeline: str, params: str, *, all: bool = False) -> int:
     return 0
 
 
-def look(
-    pipeline: str, source: str, options: dict[str, "Value"], most_rows: int = MOST_ROWS
-) -> Look:
+def look(pipeline: str, source: str, options: dict[str, Value], most_rows: int = MOST_ROWS) -> Look:
     """Return what a pipeline sees in a source.
 
     Parameters
@@ -99,8 +93,8 @@ def _refused(
     error: ValueError,
     pipeline: str,
     source: str,
-    given: dict[str, "Value"],
-    known: dict[str, "Parameter"],
+    given: dict[str, Value],
+    known: dict[str, Parameter],
 ) -> int:
     """Show why a source is refused, how it begins, and what to try next."""
     reason = str(error).partition(WAY)[0]
@@ -115,8 +109,8 @@ def _refused(
 
 
 def proposed(
-    message: str, given: dict[str, "Value"], known: dict[str, "Parameter"]
-) -> dict[str, "Value"]:
+    message: str, given: dict[str, Value], known: dict[str, Parameter]
+) -> dict[str, Value]:
     """Return the parameters that a message proposes first.
 
     What it leaves open, as ``columns=["price=..."]``, stays so: to be filled in.

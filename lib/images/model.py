@@ -24,12 +24,11 @@ from lib.packaging import BadInput, save_packed
 import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc import PyFuncModel, PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 if TYPE_CHECKING:
     import keras
-    from mlflow.pyfunc import PyFuncModel
 
 IMAGES, LABEL = "images", "label"
 MODULES = ("backend", "images.model", "packaging")
@@ -180,7 +179,7 @@ def probability_columns(classes: Sequence[str]) -> list[str]:
     return [f"probability_{name.replace(' ', '_')}" for name in classes]
 
 
-def output_columns(model: "PyFuncModel") -> list[str]:
+def output_columns(model: PyFuncModel) -> list[str]:
     """Return the columns of probabilities of a loaded classifier, in order of its classes."""
     return [name for name in model.metadata.signature.outputs.input_names() if name != LABEL]
 

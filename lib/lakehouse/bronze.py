@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from lib.lakehouse import tables
 from lib.lakehouse.feeds import Feed
@@ -25,12 +25,10 @@ import numpy as np
 import polars as pl
 import pyarrow as arrow
 from pyarrow import parquet
+from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import EqualTo
+from pyiceberg.table import Table
 from pyiceberg.types import LongType, StringType, TimestamptzType
-
-if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
 
 COLUMNS = {
     "file": StringType(),
@@ -53,12 +51,12 @@ SCHEMA = arrow.schema([arrow.field(*one, nullable=False) for one in KINDS.items(
 Part = tuple[tuple, int, arrow.Array]  # what is the same for lines, the first's number, the lines
 
 
-def open_bronze(catalog: "Catalog", feed: Feed) -> "Table":
+def open_bronze(catalog: Catalog, feed: Feed) -> Table:
     """Return the table of a feed's lines."""
     return tables.open_table(catalog, f"{feed.name}.bronze", COLUMNS)
 
 
-def landings(table: "Table", at: int | str | None = "main") -> pl.DataFrame:
+def landings(table: Table, at: int | str | None = "main") -> pl.DataFrame:
     """Return what has landed, one row each time that a name was written.
 
     Its columns are `LANDING` and ``lines``.
@@ -68,7 +66,7 @@ def landings(table: "Table", at: int | str | None = "main") -> pl.DataFrame:
     return found.select(*LANDING, n_lines).sort("written", "digest", "file")
 
 
-def take_in(catalog: "Catalog", feed: Feed, files: Sequence[Landed]) -> pl.DataFrame:
+def take_in(catalog: Catalog, feed: Feed, files: Sequence[Landed]) -> pl.DataFrame:
     """Take files into bronze that are not there yet.
 
     Parameters
@@ -233,7 +231,7 @@ def _group(parts: Iterable[Part]) -> arrow.Table:
     return arrow.concat_tables(found).unify_dictionaries()
 
 
-def _write(table: "Table", parts: Iterator[Part]) -> list[str]:
+def _write(table: Table, parts: Iterator[Part]) -> list[str]:
     """Write rows to Parquet files beside those of the table, and return where they are.
 
     Arrow encodes without Python's lock, so that each thread keeps a core busy.
@@ -253,7 +251,7 @@ def _write(table: "Table", parts: Iterator[Part]) -> list[str]:
     return [place for places in written for place in places]
 
 
-def _write_groups(table: "Table", groups: Iterator[arrow.Table]) -> list[str]:
+def _write_groups(table: Table, groups: Iterator[arrow.Table]) -> list[str]:
     """Write groups of rows to as few files as will do, and return where these are."""
     places: list[str] = []
     while (group := next(groups, None)) is not None:

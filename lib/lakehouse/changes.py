@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING
 
 from lib.lakehouse import tables
 
 import polars as pl
-
-if TYPE_CHECKING:
-    from pyiceberg.table import Table
+from pyiceberg.table import Table
 
 WHERE_FROM = ("digest", "line", "lines", "corrections")  # of silver: no values
 
 
-def changed_days(table: "Table", before: int | None, after: int | None) -> list[date]:
+def changed_days(table: Table, before: int | None, after: int | None) -> list[date]:
     """Return the days of rows that may differ between two snapshots, in order.
 
     Where the files are parted by the day it is those of the files that are in one of the two alone;
@@ -35,7 +32,7 @@ def changed_days(table: "Table", before: int | None, after: int | None) -> list[
 
 
 def changes(
-    table: "Table", key: Sequence[str], before: int | None, after: int | None
+    table: Table, key: Sequence[str], before: int | None, after: int | None
 ) -> pl.DataFrame:
     """Say how many rows came, changed and went from one snapshot to another.
 
@@ -72,7 +69,7 @@ def changes(
     return found.fill_null(0).sort("day")
 
 
-def pruned(table: "Table") -> tuple[int, int]:
+def pruned(table: Table) -> tuple[int, int]:
     """Return how many files a table opens for its last day, and how many it has."""
     days = tables.scan(table, columns=("day",))["day"]
     of_day = table.scan(tables.days_in("day", [days.max()])).plan_files()

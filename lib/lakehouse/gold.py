@@ -7,18 +7,15 @@ have changed since are made anew. A run that ends in between is made good by the
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
 
 from lib.lakehouse import tables
 from lib.lakehouse.changes import changed_days
 from lib.lakehouse.feeds import standard_offset
 
 import polars as pl
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 from pyiceberg.types import DateType, DoubleType, IntegerType, StringType, TimestamptzType
-
-if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
 
 SOURCE = "made-from-snapshot"
 MOST_MISSING = 0.25  # of the readings of an hour, as the power pipeline has it
@@ -162,12 +159,12 @@ TABLES = (
 )
 
 
-def open_gold(catalog: "Catalog", gold: Gold) -> "Table":
+def open_gold(catalog: Catalog, gold: Gold) -> Table:
     """Return a table of gold."""
     return tables.open_table(catalog, gold.name, gold.columns, by=gold.by)
 
 
-def update(catalog: "Catalog", gold: Gold, zone: str) -> dict[str, int]:
+def update(catalog: Catalog, gold: Gold, zone: str) -> dict[str, int]:
     """Bring a table of gold to what its source holds.
 
     Parameters
@@ -203,7 +200,7 @@ def update(catalog: "Catalog", gold: Gold, zone: str) -> dict[str, int]:
     return {"days": len(days), "rows": tables.count(table, "main")}
 
 
-def stale_days(table: "Table", source: "Table", at: int | None) -> list[date]:
+def stale_days(table: Table, source: Table, at: int | None) -> list[date]:
     """Return the days of a source that have changed since a table was made from it.
 
     All days where the snapshot that it was made from has expired.
@@ -216,7 +213,7 @@ def stale_days(table: "Table", source: "Table", at: int | None) -> list[date]:
     return changed_days(source, made, at)
 
 
-def _audit(table: "Table", branch: str, gold: Gold) -> None:
+def _audit(table: Table, branch: str, gold: Gold) -> None:
     """See that a draft of gold has each key once and no row without one."""
     keys = tables.scan(table, columns=gold.key, at=branch)
     if keys.is_duplicated().any() or keys.null_count().sum_horizontal()[0]:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from lib.formats import packing
 from lib.lakehouse.feeds import POWER, Feed
 
+import fsspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -61,8 +62,6 @@ def landed(folder: str, feed: Feed) -> list[Landed]:
     ValueError
         If a file has no time of writing, which says what is the newer version.
     """
-    import fsspec
-
     system, path = fsspec.url_to_fs(f"{folder}/{feed.name}")
     system.invalidate_cache()
     if not system.isdir(path):
@@ -89,8 +88,6 @@ def _written(facts: dict, file: str) -> datetime:
 
 def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
     """Return the bytes of a file, of whatever it is packed by."""
-    import fsspec
-
     kind = packing(stream.read(8))
     stream.seek(0)
     if not kind:

@@ -1,7 +1,6 @@
 """Lines of bronze: what each holds, or why it is refused."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from lib.lakehouse import tables
 from lib.lakehouse.feeds import ISO, TICK, Feed, to_utc
@@ -11,9 +10,7 @@ import polars as pl
 import pyarrow as arrow
 from pyarrow import csv, parquet
 from pyiceberg.expressions import And, GreaterThan
-
-if TYPE_CHECKING:
-    from pyiceberg.table import Table
+from pyiceberg.table import Table
 
 SLICE_LINES = 1 << 18  # that are parsed at once
 MISSING = ["", "?"]
@@ -23,7 +20,7 @@ HEADER = pl.col("text").str.strip_chars_end(LINE_END).str.strip_chars_start("\uf
 
 
 def read_lines(
-    lines: "Table", landed: pl.DataFrame, digests: Sequence[str]
+    lines: Table, landed: pl.DataFrame, digests: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
     """Yield the lines of some files of bronze in portions.
 
@@ -52,7 +49,7 @@ def read_lines(
 
 
 def _read(
-    lines: "Table", landed: pl.DataFrame, digests: Sequence[str], *, is_head: bool = False
+    lines: Table, landed: pl.DataFrame, digests: Sequence[str], *, is_head: bool = False
 ) -> Iterator[pl.DataFrame]:
     """Yield the lines of some files, or the first of each, by the groups of Parquet's files.
 

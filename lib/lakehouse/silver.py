@@ -10,13 +10,14 @@ or a row.
 import hashlib
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING
 
 from lib.lakehouse import bronze, tables
 from lib.lakehouse.feeds import TICK, Feed
 from lib.lakehouse.lines import parse, read_lines
 
 import polars as pl
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 from pyiceberg.types import (
     BooleanType,
     DateType,
@@ -27,10 +28,6 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
-
-if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
 
 CHECKED = {
     "digest": StringType(),
@@ -71,24 +68,24 @@ def silver_columns(feed: Feed, later: Sequence[str] = ()) -> dict:
     }
 
 
-def open_silver(catalog: "Catalog", feed: Feed, later: Sequence[str] = ()) -> "Table":
+def open_silver(catalog: Catalog, feed: Feed, later: Sequence[str] = ()) -> Table:
     """Return the table of a feed's rows, parted by the day."""
     columns = silver_columns(feed, later)
     return tables.open_table(catalog, f"{feed.name}.silver", columns, by="day")
 
 
-def open_checked(catalog: "Catalog", feed: Feed) -> "Table":
+def open_checked(catalog: Catalog, feed: Feed) -> Table:
     """Return the table of the files that silver knows."""
     return tables.open_table(catalog, f"{feed.name}.checked", CHECKED)
 
 
-def open_quarantine(catalog: "Catalog", feed: Feed) -> "Table":
+def open_quarantine(catalog: Catalog, feed: Feed) -> Table:
     """Return the table of refused lines."""
     return tables.open_table(catalog, f"{feed.name}.quarantine", QUARANTINE)
 
 
 def update(
-    catalog: "Catalog",
+    catalog: Catalog,
     feed: Feed,
     zone: str,
     *,
@@ -167,8 +164,8 @@ def versions(landed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _check_new(
-    lines: "Table",
-    quarantine: "Table",
+    lines: Table,
+    quarantine: Table,
     feed: Feed,
     zone: str,
     landed: pl.DataFrame,
@@ -248,8 +245,8 @@ def _put_together(stats: Sequence[pl.DataFrame], digests: Sequence[str]) -> pl.D
 
 
 def _make_days(
-    lines: "Table",
-    silver: "Table",
+    lines: Table,
+    silver: Table,
     feed: Feed,
     zone: str,
     landed: pl.DataFrame,
@@ -290,7 +287,7 @@ def _make_days(
         _audit(silver, branch, feed, state, days, others)
 
 
-def _lines_in(silver: "Table") -> int:
+def _lines_in(silver: Table) -> int:
     """Return how many lines the rows of silver stand for; its snapshot says so."""
     now = silver.current_snapshot()
     known = now.summary.additional_properties.get(LINES) if now else None
@@ -361,7 +358,7 @@ def _nth(trades: pl.DataFrame) -> pl.Series:
 
 
 def _audit(
-    silver: "Table",
+    silver: Table,
     branch: str,
     feed: Feed,
     state: pl.DataFrame,
@@ -386,7 +383,7 @@ def _audit(
         )
 
 
-def totals(catalog: "Catalog", feed: Feed) -> dict[str, int]:
+def totals(catalog: Catalog, feed: Feed) -> dict[str, int]:
     """Return where every line of bronze is; they add up.
 
     Returns
@@ -423,7 +420,7 @@ def totals(catalog: "Catalog", feed: Feed) -> dict[str, int]:
     return {"lines": n_lines, **found}
 
 
-def state_of(catalog: "Catalog", feed: Feed) -> str:
+def state_of(catalog: Catalog, feed: Feed) -> str:
     """Return a digest of the files that silver is made of: what holds, in which order."""
     checked = tables.scan(open_checked(catalog, feed)).sort("version", "digest")
     held = checked.select("digest", "active", *COUNTS)

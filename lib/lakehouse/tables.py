@@ -13,23 +13,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import polars as pl
 import pyarrow as arrow
 from pyarrow import compute, parquet
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, In
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import ancestors_of
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import IcebergType, NestedField
-
-if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.table import FileScanTask, Table
 
 DRAFT = "draft-"
 Item = TypeVar("Item")
@@ -48,8 +46,8 @@ class Overtaken(ValueError):
 
 
 def open_table(
-    catalog: "Catalog", name: str, columns: Mapping[str, IcebergType], *, by: str = ""
-) -> "Table":
+    catalog: Catalog, name: str, columns: Mapping[str, IcebergType], *, by: str = ""
+) -> Table:
     """Return a table, made if it is not there and given the columns that it lacks.
 
     Parameters
@@ -83,14 +81,14 @@ def open_table(
     return table
 
 
-def head(table: "Table", branch: str = "main") -> int | None:
+def head(table: Table, branch: str = "main") -> int | None:
     """Return the snapshot that a branch ends in; None while nothing was written."""
     ref = table.refs().get(branch)
     return ref.snapshot_id if ref else None
 
 
 @contextmanager
-def draft(table: "Table") -> Iterator[str]:
+def draft(table: Table) -> Iterator[str]:
     """Give the name of a branch to write to and to check; move main there when the block ends.
 
     Raises
@@ -116,7 +114,7 @@ def draft(table: "Table") -> Iterator[str]:
     publish(table, branch, base)
 
 
-def publish(table: "Table", branch: str, base: int) -> None:
+def publish(table: Table, branch: str, base: int) -> None:
     """Move main from `base` to the end of `branch`, which ends with that.
 
     Raises
@@ -142,7 +140,7 @@ def publish(table: "Table", branch: str, base: int) -> None:
 
 
 def replace(
-    table: "Table",
+    table: Table,
     branch: str,
     rows: pl.DataFrame,
     where: BooleanExpression | None = None,
@@ -177,9 +175,9 @@ def replace(
 
 
 def put_in_place(
-    table: "Table",
+    table: Table,
     branch: str,
-    parts: Sequence[Sequence["FileScanTask"]],
+    parts: Sequence[Sequence[FileScanTask]],
     order: Sequence[str],
     facts: Mapping[str, str],
 ) -> None:
@@ -210,13 +208,13 @@ def put_in_place(
         change.add_files(places, check_duplicate_files=False, **kept)
 
 
-def _typed(table: "Table", rows: pl.DataFrame) -> arrow.Table:
+def _typed(table: Table, rows: pl.DataFrame) -> arrow.Table:
     """Return rows in the order and types of a table's columns, those that they have."""
     names = [field.name for field in table.schema().fields if field.name in rows.columns]
     return rows.select(names).to_arrow().cast(table.schema().select(*names).as_arrow())
 
 
-def _write_parts(table: "Table", rows: arrow.Table) -> list[str]:
+def _write_parts(table: Table, rows: arrow.Table) -> list[str]:
     """Write a file for each value that a table is parted by; pyiceberg takes ten times as long."""
     by = [table.schema().find_column_name(part.source_id) for part in table.spec().fields]
     places, values = [], compute.unique(rows[by[0]]) if by else [None]
@@ -235,7 +233,7 @@ def _write_parts(table: "Table", rows: arrow.Table) -> list[str]:
 
 
 def scan(
-    table: "Table",
+    table: Table,
     where: BooleanExpression | None = None,
     columns: Sequence[str] = ("*",),
     at: int | str | None = "main",
@@ -250,7 +248,7 @@ def scan(
     return pl.from_arrow(found)
 
 
-def tag(table: "Table", snapshot: int, name: str) -> str:
+def tag(table: Table, snapshot: int, name: str) -> str:
     """Give a snapshot a name, which keeps it however old it grows, and return the name.
 
     Where another snapshot has it, as after a registry has begun anew and counts its versions from
@@ -279,7 +277,7 @@ def tag(table: "Table", snapshot: int, name: str) -> str:
     return free()
 
 
-def count(table: "Table", branch: str) -> int:
+def count(table: Table, branch: str) -> int:
     """Return the number of rows at the end of a branch, by what the table says of its files."""
     at = head(table, branch)
     return 0 if at is None else table.scan(snapshot_id=at).count()
@@ -309,7 +307,7 @@ def portions(sizes: Iterable[tuple[Item, int]], most: int, n_most: int = 0) -> I
 
 
 def total(
-    table: "Table", column: str, where: BooleanExpression | None = None, branch: str = "main"
+    table: Table, column: str, where: BooleanExpression | None = None, branch: str = "main"
 ) -> int:
     """Return the sum of a column at the end of a branch; the rows are not held."""
     at = head(table, branch)
@@ -319,7 +317,7 @@ def total(
     return sum(compute.sum(batch.column(0)).as_py() or 0 for batch in found)
 
 
-def rows_by_day(table: "Table", snapshot: int | None) -> dict[date, int]:
+def rows_by_day(table: Table, snapshot: int | None) -> dict[date, int]:
     """Return how many rows a snapshot has on each day, of a table that is parted by the day."""
     found: Counter[date] = Counter()
     if snapshot is not None and not table.spec().is_unpartitioned():
@@ -338,7 +336,7 @@ def days_in(column: str, days: Sequence[date | datetime | str]) -> BooleanExpres
     return In(column, list(days)) if len(days) else AlwaysFalse()
 
 
-def files_of(table: "Table", snapshot: int | None) -> dict[str, object]:
+def files_of(table: Table, snapshot: int | None) -> dict[str, object]:
     """Return the data files of a snapshot, each with what it is parted by (None if by nothing)."""
     if snapshot is None:
         return {}
@@ -346,7 +344,7 @@ def files_of(table: "Table", snapshot: int | None) -> dict[str, object]:
     return {one.file_path: (one.partition[0] if len(one.partition) else None) for one in files}
 
 
-def _commit(table: "Table", change: object) -> None:
+def _commit(table: Table, change: object) -> None:
     """Commit a change of names; make it anew where another branch was written meanwhile."""
     for last in range(TRIES - 1, -1, -1):
         try:

@@ -10,17 +10,15 @@ with a table.
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from lib.lakehouse import tables
 from lib.lakehouse.gold import SOURCE, TABLES
 from lib.lakehouse.silver import LINES
 
+import fsspec
 import pandas as pd
-
-if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.table import FileScanTask, Table
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import FileScanTask, Table
 
 SMALL_BYTES = 8 << 20
 FEW_FILES = 8  # small ones that are left as they are
@@ -29,7 +27,7 @@ YOUNG = timedelta(days=1)
 ORDER = ("day", "ts", "arrived", "file", "digest", "line")
 
 
-def tidy(catalog: "Catalog", *, days: int = 30, apply: bool = False) -> pd.DataFrame:
+def tidy(catalog: Catalog, *, days: int = 30, apply: bool = False) -> pd.DataFrame:
     """Tidy all tables of a catalog, or say what would be done.
 
     Parameters
@@ -57,7 +55,7 @@ def tidy(catalog: "Catalog", *, days: int = 30, apply: bool = False) -> pd.DataF
 
 
 def _tidy(
-    catalog: "Catalog", table: "Table", before: datetime, *, apply: bool
+    catalog: Catalog, table: Table, before: datetime, *, apply: bool
 ) -> dict[str, int | float]:
     """Tidy a table, or say what would be done; see `tidy`."""
     small = small_files(table)
@@ -90,7 +88,7 @@ def _tidy(
     return told
 
 
-def small_files(table: "Table") -> list[list["FileScanTask"]]:
+def small_files(table: Table) -> list[list[FileScanTask]]:
     """Return the files that are worth putting together, in parts that become one file each.
 
     Of a table that is parted by the day, those of the days that have several; of another one those
@@ -113,7 +111,7 @@ def small_files(table: "Table") -> list[list["FileScanTask"]]:
     return [part for part in parts if len(part) > 1]
 
 
-def put_together(table: "Table", parts: list[list["FileScanTask"]]) -> None:
+def put_together(table: Table, parts: list[list[FileScanTask]]) -> None:
     """Write the rows of some files again, each part of them into one file."""
     order = [name for name in ORDER if name in _names(table)]
     kept = table.current_snapshot().summary.additional_properties
@@ -125,7 +123,7 @@ def put_together(table: "Table", parts: list[list["FileScanTask"]]) -> None:
             raise RuntimeError(f"{'.'.join(table.name())}, branch {branch}: rows have been lost")
 
 
-def old_drafts(table: "Table", before: datetime) -> list[str]:
+def old_drafts(table: Table, before: datetime) -> list[str]:
     """Return the drafts that nobody has written to since a time."""
     return [
         name
@@ -134,7 +132,7 @@ def old_drafts(table: "Table", before: datetime) -> list[str]:
     ]
 
 
-def old_snapshots(table: "Table", before: datetime, keep: set[int], drafts: list[str]) -> list[int]:
+def old_snapshots(table: Table, before: datetime, keep: set[int], drafts: list[str]) -> list[int]:
     """Return the snapshots that are older than a time, but for those that something holds."""
     held = {ref.snapshot_id for name, ref in table.refs().items() if name not in drafts} | keep
     return [
@@ -144,7 +142,7 @@ def old_snapshots(table: "Table", before: datetime, keep: set[int], drafts: list
     ]
 
 
-def needed(catalog: "Catalog", table: "Table") -> set[int]:
+def needed(catalog: Catalog, table: Table) -> set[int]:
     """Return the snapshots of a table that one of gold was made from."""
     found = set()
     for gold in TABLES:
@@ -155,7 +153,7 @@ def needed(catalog: "Catalog", table: "Table") -> set[int]:
     return found
 
 
-def orphans(table: "Table") -> list[str]:
+def orphans(table: Table) -> list[str]:
     """Return the files of a table's folder that no snapshot refers to, and that are not young."""
     referred = {_plain(path) for path in _referred(table)}
     system, limit = _system(table), datetime.now(UTC) - YOUNG
@@ -166,7 +164,7 @@ def orphans(table: "Table") -> list[str]:
     ]
 
 
-def _referred(table: "Table") -> Iterator[str]:
+def _referred(table: Table) -> Iterator[str]:
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
     for snapshot in table.snapshots():
@@ -177,7 +175,7 @@ def _referred(table: "Table") -> Iterator[str]:
                 yield entry.data_file.file_path
 
 
-def _listed(table: "Table") -> dict[str, int]:
+def _listed(table: Table) -> dict[str, int]:
     """Return the files in a table's folder with their sizes."""
     system = _system(table)
     system.invalidate_cache()
@@ -185,9 +183,7 @@ def _listed(table: "Table") -> dict[str, int]:
     return {path: facts["size"] for path, facts in found.items()}
 
 
-def _system(table: "Table") -> object:
-    import fsspec
-
+def _system(table: Table) -> object:
     return fsspec.url_to_fs(table.location())[0]
 
 
@@ -200,13 +196,13 @@ def _plain(path: str) -> str:
     return path.partition("://")[2].lstrip("/") if "://" in path else path.lstrip("/")
 
 
-def _time(table: "Table", snapshot: int) -> datetime:
+def _time(table: Table, snapshot: int) -> datetime:
     return datetime.fromtimestamp(table.snapshot_by_id(snapshot).timestamp_ms / 1000, UTC)
 
 
-def _day(task: "FileScanTask") -> date:
+def _day(task: FileScanTask) -> date:
     return tables.as_day(task.file.partition[0])
 
 
-def _names(table: "Table") -> list[str]:
+def _names(table: Table) -> list[str]:
     return [field.name for field in table.schema().fields]

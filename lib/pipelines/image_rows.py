@@ -1,8 +1,8 @@
 """What the pipelines of images know alike. A row's key is the digest of its image."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from lib.ground.parameters import Value
 from lib.images.load import describe_images, load_images
 from lib.images.model import output_columns, probability_columns
 from lib.images.sets import count_duplicates, count_images
@@ -12,12 +12,7 @@ from lib.registry.rows import NotComparable, Rows
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from lib.ground.parameters import Value
-
-    from mlflow.pyfunc import PyFuncModel
-
+from mlflow.pyfunc import PyFuncModel
 
 TAKEN = ("n_train", "n_test", "seed", "columns", "classes", "test_share", "test_seed", "size")
 TAKEN += ("transpose",)
@@ -28,7 +23,7 @@ PARTED_BY = ("test_share", "test_seed")
 
 
 def load_images_of(
-    pipeline: str, source: str, options: Mapping[str, "Value"], model: "PyFuncModel"
+    pipeline: str, source: str, options: Mapping[str, Value], model: PyFuncModel
 ) -> Rows:
     """Return the test images of a source of the pipeline, their classes numbered as the model's.
 
@@ -56,7 +51,7 @@ def load_images_of(
     return Rows(images.x_test, keys, truth, facts, parted_by=parted_by)
 
 
-def look_at(pipeline: str, source: str, options: Mapping[str, "Value"], most_rows: int = 0) -> Look:
+def look_at(pipeline: str, source: str, options: Mapping[str, Value], most_rows: int = 0) -> Look:
     """Look at images as they will be used; all of them are read."""
     images = load_images(pipeline, source, **{n: options[n] for n in TAKEN if n in options})
     n_train, n_test = len(images.y_train), len(images.y_test)
@@ -71,7 +66,7 @@ def look_at(pipeline: str, source: str, options: Mapping[str, "Value"], most_row
     return Look(facts, pd.DataFrame(), counts, rows, odd)
 
 
-def predict(model: "PyFuncModel", rows: Rows, keys: pd.Index) -> np.ndarray:
+def predict(model: PyFuncModel, rows: Rows, keys: pd.Index) -> np.ndarray:
     """Return the probability of each class."""
     return model.predict(rows.inputs[rows.keys.get_indexer(keys)]).drop(columns="label").to_numpy()
 

@@ -8,38 +8,35 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib.catalogs import LAKE, lake_folder, local_catalog, open_catalog, snapshot_of
 from lib.frames import frame_digest
 from lib.ground.console import redact
 from lib.ground.files import ROOT, data_dir
+from lib.ground.parameters import Value
 from lib.judged import time_keys
 from lib.lakehouse import bronze, gold, landing, silver, tables, upkeep
 from lib.lakehouse.feeds import FEEDS, POWER, Feed, standard_offset
 from lib.lakehouse.peaks import PEAK, hours_by_day, peak_features, peaks
 from lib.power.sample import sample_power
 from lib.registry.rows import Rows
+from lib.run import Run
 from lib.sources import described
 from lib.tick.sample import sample_days
 
+import fsspec
 import numpy as np
 import pandas as pd
+from mlflow.pyfunc import PyFuncModel
+from pyiceberg.catalog import Catalog
 
-if TYPE_CHECKING:
-    from lib.ground.parameters import Value
-    from lib.run import Run
-
-    from mlflow.pyfunc import PyFuncModel
-    from pyiceberg.catalog import Catalog
-
-Options = Mapping[str, "Value"]
+Options = Mapping[str, Value]
 HOURLY = gold.TABLES[0]
 START = "2007-02-15"  # of the sample: its days are of one season
 WATCHED = (f"{PEAK}_lag_0", "peak_hour_lag_0", "mean_kw_lag_0")
 
 
-def take_in(run: "Run", options: Options) -> tuple["Catalog", pd.DataFrame]:
+def take_in(run: Run, options: Options) -> tuple[Catalog, pd.DataFrame]:
     """Take what has landed into the lake of a run; the sample's lake begins anew.
 
     Parameters
@@ -76,7 +73,7 @@ def take_in(run: "Run", options: Options) -> tuple["Catalog", pd.DataFrame]:
     return catalog, found[names].reset_index(drop=True)
 
 
-def lake_of(run: "Run", options: Options) -> "Catalog":
+def lake_of(run: Run, options: Options) -> Catalog:
     """Return the lake of a run; a sample's is made again where an earlier run has made it."""
     if options["source"] != "sample":
         return _open_lake()
@@ -85,7 +82,7 @@ def lake_of(run: "Run", options: Options) -> "Catalog":
     return local_catalog(run.scratch / LAKE)
 
 
-def deliveries(catalog: "Catalog", feed: Feed, options: Options) -> list[int | None]:
+def deliveries(catalog: Catalog, feed: Feed, options: Options) -> list[int | None]:
     """Return the snapshots of bronze that silver follows: each of a sample, else the last."""
     log = bronze.open_bronze(catalog, feed).history()
     return [one.snapshot_id for one in log[1:]] if options["source"] == "sample" else [None]
@@ -99,8 +96,6 @@ def find_zone(source: str) -> str:
     ValueError
         If it is not there, or has no folder of a feed.
     """
-    import fsspec
-
     places = [source] if "://" in source else [str(data_dir() / source), str(ROOT / source)]
     for place in places:
         system, path = fsspec.url_to_fs(place)
@@ -113,7 +108,7 @@ def find_zone(source: str) -> str:
     )
 
 
-def read_hours(catalog: "Catalog", zone: str, as_of: str = "") -> tuple[pd.DataFrame, int]:
+def read_hours(catalog: Catalog, zone: str, as_of: str = "") -> tuple[pd.DataFrame, int]:
     """Return gold's hours by the house's clock, and the snapshot that they are of.
 
     Parameters
@@ -142,7 +137,7 @@ def describe(hours: pd.DataFrame, source: str) -> dict:
     }
 
 
-def load_rows(source: str, options: Options, model: "PyFuncModel | None") -> Rows:
+def load_rows(source: str, options: Options, model: PyFuncModel | None) -> Rows:
     """Return the days of the lake's hours as they are now; the last day's peak is still to come."""
     del model  # any model takes hours
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +159,7 @@ def load_rows(source: str, options: Options, model: "PyFuncModel | None") -> Row
     )
 
 
-def predict(model: "PyFuncModel", rows: Rows, keys: pd.Index) -> np.ndarray:
+def predict(model: PyFuncModel, rows: Rows, keys: pd.Index) -> np.ndarray:
     """Return the peak in kW of the days that keys name."""
     made = model.predict(rows.inputs[["ts", "power_kw"]])
     return made[PEAK].set_axis(time_keys(pd.DatetimeIndex(made["day"]))).reindex(keys).to_numpy()
@@ -182,7 +177,7 @@ def tidy(*, days: int, apply: bool) -> pd.DataFrame:
     return upkeep.tidy(_open_lake(), days=days, apply=apply)
 
 
-def lake_to_tidy(run: "Run", source: str, seed: int) -> "Catalog":
+def lake_to_tidy(run: Run, source: str, seed: int) -> Catalog:
     """Return the lake, or a small one of a sample, with two deliveries."""
     if source != "sample":
         return _open_lake()
@@ -193,13 +188,13 @@ def lake_to_tidy(run: "Run", source: str, seed: int) -> "Catalog":
     return catalog
 
 
-def _open_lake() -> "Catalog":
+def _open_lake() -> Catalog:
     if folder := lake_folder():
         folder.mkdir(parents=True, exist_ok=True)
     return open_catalog(LAKE)
 
 
-def _sample(folder: Path, options: Options) -> tuple["Catalog", list[str]]:
+def _sample(folder: Path, options: Options) -> tuple[Catalog, list[str]]:
     """Return an empty lake, and the landing zones of a sample, one for each delivery."""
     for name in (LAKE, "landing"):
         shutil.rmtree(folder / name, ignore_errors=True)

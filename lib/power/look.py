@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from lib.dialect import fields_of, shown
 from lib.formats import START
 from lib.frames import gap_report, grid_step
+from lib.ground.parameters import Value
 from lib.looks import Look, column_row, model_name, odd_columns
 from lib.power.columns import COLUMNS
 from lib.power.features import PowerOptions
@@ -19,9 +20,6 @@ from lib.sources import list_files, read_file
 
 import pandas as pd
 
-if TYPE_CHECKING:
-    from lib.ground.parameters import Value
-
 Files = Sequence[tuple[str, Callable[[], BinaryIO]]]
 WRITTEN = ("columns", "layout", "time_zone")
 OPTIONS = (*WRITTEN, "min_power_kw", "max_power_kw", "bin_s", "resolution", "max_missing")
@@ -30,7 +28,7 @@ HIGH_KW, LOW_V = 8.0, 207.0
 MADE, KINDS = ("sample", "uci"), {"sql": "SQL", "iceberg": "Iceberg"}
 
 
-def look_at_power(source: str, options: Mapping[str, "Value"], most_rows: int = 0) -> Look:
+def look_at_power(source: str, options: Mapping[str, Value], most_rows: int = 0) -> Look:
     """Look at readings as `lib.power.load.load_power` reads them, which is always all of them.
 
     Parameters
@@ -145,7 +143,7 @@ def _odd(frame: pd.DataFrame) -> list[str]:
     return odd
 
 
-def _enough(frame: pd.DataFrame, options: Mapping[str, "Value"], odd: list[str]) -> dict:
+def _enough(frame: pd.DataFrame, options: Mapping[str, Value], odd: list[str]) -> dict:
     """Return the parameters with which the rows are enough to learn from; say where none are."""
     if "min_rows" not in options:
         return {}

@@ -3,9 +3,9 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from lib.ground.dataset import Dataset
+from lib.ground.parameters import Value
 from lib.looks import N_ROWS, Look, model_name, odd_columns
 from lib.tick.bars import to_bars
 from lib.tick.indicators import FeatureOptions
@@ -20,16 +20,13 @@ import pandas as pd
 import polars as pl
 from upath import UPath
 
-if TYPE_CHECKING:
-    from lib.ground.parameters import Value
-
 OPTIONS = ("kind", "symbol", "columns", "layout", "time_zone", "session", "session_zone", "as_of")
 OPTIONS += ("drop_repeats", "max_deviation", "max_dropped", "sort", "seed")
 LONG_GAP_S, MUCH = 1_800, 0.5
 LEAST_DAYS, FEW_DAYS = 3, 5  # of a run; from which on it needs no word
 
 
-def look_at_ticks(source: str, options: Mapping[str, "Value"], most_rows: int = 0) -> Look:
+def look_at_ticks(source: str, options: Mapping[str, Value], most_rows: int = 0) -> Look:
     """Look at ticks as `lib.tick.load.load_ticks` reads them.
 
     Parameters
@@ -64,7 +61,7 @@ def look_at_ticks(source: str, options: Mapping[str, "Value"], most_rows: int = 
     return Look(facts, columns, rows, report.rows, odd, params, report.is_whole)
 
 
-def _recognised(source: str, given: Mapping[str, "Value"]) -> tuple[dict[str, str], pd.DataFrame]:
+def _recognised(source: str, given: Mapping[str, Value]) -> tuple[dict[str, str], pd.DataFrame]:
     """Return what the first file is, and its columns by what they hold in its first row."""
     kind, symbol, zone = given["kind"], given["symbol"], given["time_zone"]
     form = tick_format(kind, given["columns"], zone, given["layout"])
@@ -80,7 +77,7 @@ def _recognised(source: str, given: Mapping[str, "Value"]) -> tuple[dict[str, st
     return facts, pd.DataFrame(columns).set_index("column")
 
 
-def _odd_times(report: TickReport, given: Mapping[str, "Value"]) -> list[str]:
+def _odd_times(report: TickReport, given: Mapping[str, Value]) -> list[str]:
     days, total = report.days, report.days.sum(numeric_only=True)
     session = f"{given['session']} {given['session_zone']}"
     odd = [
@@ -105,7 +102,7 @@ def _odd_times(report: TickReport, given: Mapping[str, "Value"]) -> list[str]:
     return odd
 
 
-def _too_short(report: TickReport, ticks: Dataset, options: Mapping[str, "Value"]) -> list[str]:
+def _too_short(report: TickReport, ticks: Dataset, options: Mapping[str, Value]) -> list[str]:
     """Return why a run cannot learn from so little, if that is so."""
     kept = report.days.index[report.days["kept"] > 0]
     if not report.is_whole or "bar" not in options:
@@ -139,7 +136,7 @@ def _odd_values(ticks: pl.DataFrame, columns: pd.DataFrame) -> list[str]:
     return odd
 
 
-def _params(report: TickReport, source: str) -> dict[str, "Value"]:
+def _params(report: TickReport, source: str) -> dict[str, Value]:
     """Return what a run needs besides how the source is read: a name, and no more days than are."""
     name = report.symbol or instrument(PurePosixPath(source).name) or PurePosixPath(source).stem
     params: dict[str, Value] = {"model_name": model_name("tick", name)}
