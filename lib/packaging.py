@@ -70,11 +70,17 @@ def read_times(given: pd.Series, example: str, *, utc: bool = False) -> pd.Datet
     Raises
     ------
     BadInput
-        If the column holds numbers, or a value is no time; the message names column and row.
+        If the column holds numbers, times of several zones and not `utc`, or a value that is no
+        time; the message names the column, and the row of the value.
     """
     if pd.api.types.is_numeric_dtype(given):
         raise BadInput(f"column {given.name!r} holds numbers: give times like {example}")
-    ts = pd.to_datetime(given, utc=utc, errors="coerce", format="ISO8601")
+    try:
+        ts = pd.to_datetime(given, utc=utc, errors="coerce", format="ISO8601")
+    except ValueError as error:
+        raise BadInput(
+            f"column {given.name!r} has times of several time zones: give times like {example}"
+        ) from error
     _refuse(ts.isna(), given, f"time like {example}")
     return pd.DatetimeIndex(ts, name=given.name)
 

@@ -199,6 +199,10 @@ BAD = {
         lambda f: f.assign(ts=f["ts"].dt.tz_localize("UTC")),
         "has the time zone UTC: give naive local clock time",
     ),
+    "several zones": (
+        lambda f: f.assign(ts=[f"{t.isoformat()}+0{1 + (t.hour > 1)}:00" for t in f["ts"]]),
+        "column 'ts' has times of several time zones: give times like 2007-01-31T18",
+    ),
     "a mistyped year": (
         changed("ts", 499, pd.Timestamp("9007-01-21 19:00")),
         "500 rows from 2007-01-01 00:00:00 to 9007-.* is a year mistyped",
