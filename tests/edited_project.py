@@ -5,6 +5,7 @@ that call functions, read and write, parameters, packages, data. `write` makes t
 `execute` runs a stage of these files. `truth` is what a stage's result depends on, by the meaning.
 """
 
+import functools
 import json
 import random
 import sys
@@ -294,6 +295,12 @@ def _notebook(project, k):
     return {"cells": [text, *made], "metadata": {}}
 
 
+@functools.cache
+def compiled(text, file):
+    """Return the code of a text, most of which an edit leaves as it was."""
+    return compile(text, file, "exec")
+
+
 def execute(project, root, k, read, write_file):
     """Run the cells of a stage, with the library and the packages as they are now."""
     for name in [name for name in sys.modules if name.split(".")[0] == "proj"]:
@@ -313,7 +320,7 @@ def execute(project, root, k, read, write_file):
         notebook = json.loads((root / f"{stage_name(k)}.ipynb").read_text())
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code" and not cell["metadata"]["tags"]:
-                exec(compile(cell["source"], "cell", "exec"), space)
+                exec(compiled(cell["source"], "cell"), space)
     finally:
         sys.meta_path.remove(loader)
         for package in PACKAGES:
@@ -341,4 +348,4 @@ class _Loader:
         parts = module.__name__.split(".")
         file = self.root.joinpath(*parts, "__init__.py") if len(parts) == 1 else None
         file = file or self.root.joinpath(*parts).with_suffix(".py")
-        exec(compile(file.read_text(), str(file), "exec"), module.__dict__)
+        exec(compiled(file.read_text(), str(file)), module.__dict__)
