@@ -1,6 +1,7 @@
 """Training that can be cut off: same weights in the end, nothing of other experiments."""
 
 import json
+from types import SimpleNamespace
 
 from lib.backend import import_keras
 from lib.images.augment import ImageBatches
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.kernel
 WINDOW, N_FEATURES = 4, 3
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, N_FEATURES)).astype(np.float32)
@@ -48,8 +49,15 @@ def weights(path):
     return np.concatenate([w.ravel() for w in model.get_weights()])
 
 
-def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path, rows):
-    whole = trainer().fit(batches(rows), tmp_path / "whole.keras", seed=1)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, rows):
+    """Weights and history of a training that nothing cut off."""
+    path = tmp_path_factory.mktemp("whole") / "whole.keras"
+    history = trainer().fit(batches(rows), path, seed=1)
+    return SimpleNamespace(weights=weights(path), history=history)
+
+
+def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path, rows, whole):
     lines = []
 
     def cut_off(line):
@@ -64,15 +72,14 @@ def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path, rows):
     history = trainer(report=again.append).fit(batches(rows), tmp_path / "cut.keras", seed=1)
     assert len(again) == 2, "the third epoch was noted before its backup, so it is made again"
     assert "epoch 3 of 4" in again[0]
-    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
-    assert history["loss"].tolist() == whole["loss"].tolist()
+    np.testing.assert_array_equal(weights(tmp_path / "cut.keras"), whole.weights)
+    assert history["loss"].tolist() == whole.history["loss"].tolist()
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_training_that_was_killed_during_a_backup_goes_on_from_the_one_before(
-    tmp_path, rows, is_whole
+    tmp_path, rows, whole, is_whole
 ):
-    trainer().fit(batches(rows), tmp_path / "whole.keras", seed=1)
     cut, saved, lines = trainer(), [], []
     save_weights = cut.model.save_weights
 
@@ -92,7 +99,7 @@ def test_training_that_was_killed_during_a_backup_goes_on_from_the_one_before(
         saved[-1].write_bytes(saved[-1].read_bytes()[:1000])
     trainer(report=lines.append).fit(batches(rows), tmp_path / "cut.keras", seed=1)
     assert [line.split(":")[0] for line in lines] == ["epoch 3 of 4", "epoch 4 of 4"]
-    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
+    np.testing.assert_array_equal(weights(tmp_path / "cut.keras"), whole.weights)
     assert not backup.exists()
 
 
@@ -123,18 +130,18 @@ def test_epochs_of_images_of_other_sizes_are_resumed_like_the_others(tmp_path):
         pooled = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(seen))
         return keras.Model(seen, keras.layers.Dense(3, "softmax")(pooled))
 
-    def learner(report=None):
+    def learner():
         return Trainer(
             classifier,
             epochs=4,
             optimizer=lambda: keras.optimizers.SGD(0.01, momentum=0.9),
             loss="categorical_crossentropy",
             metrics=["accuracy"],
-            report=report,
         )
 
     validation = x[:9], np.eye(3)[y[:9]]
-    whole = learner().fit(pictures(), tmp_path / "a.keras", seed=1, validation=validation)
+    first, second = learner(), learner()  # one is cut off, the other has not seen that
+    whole = first.fit(pictures(), tmp_path / "a.keras", seed=1, validation=validation)
     assert list(whole) == ["loss", "accuracy", "val_accuracy", "val_loss", "seconds"]
     for last in (1, 2, 3, 4):
 
@@ -142,17 +149,17 @@ def test_epochs_of_images_of_other_sizes_are_resumed_like_the_others(tmp_path):
             if f"epoch {last} " in line:
                 raise KeyboardInterrupt
 
-        path = tmp_path / f"{last}.keras"
+        path, lines = tmp_path / f"{last}.keras", []
+        first.report, second.report = cut_off, lines.append
         with pytest.raises(KeyboardInterrupt):
-            learner(cut_off).fit(pictures(), path, seed=1, validation=validation)
-        lines = []
-        history = learner(lines.append).fit(pictures(), path, seed=1, validation=validation)
+            first.fit(pictures(), path, seed=1, validation=validation)
+        history = second.fit(pictures(), path, seed=1, validation=validation)
         assert len(lines) == 5 - last and "validation accuracy" in lines[0]
         np.testing.assert_array_equal(weights(path), weights(tmp_path / "a.keras"))
         assert history["loss"].tolist() == whole["loss"].tolist()
 
 
-def test_training_that_was_cut_off_while_it_was_saved_is_not_made_again(tmp_path, rows):
+def test_training_that_was_cut_off_while_it_was_saved_is_not_made_again(tmp_path, rows, whole):
     cut = trainer()
 
     def killed(path):
@@ -163,12 +170,11 @@ def test_training_that_was_cut_off_while_it_was_saved_is_not_made_again(tmp_path
         cut.fit(batches(rows), tmp_path / "cut.keras", seed=1)
     trainer(report=lines.append).fit(batches(rows), tmp_path / "cut.keras", seed=1)
     assert not lines
-    trainer().fit(batches(rows), tmp_path / "whole.keras", seed=1)
-    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
+    np.testing.assert_array_equal(weights(tmp_path / "cut.keras"), whole.weights)
 
 
 def test_model_of_other_options_is_not_taken_for_one_that_was_cut_off_while_it_was_saved(
-    tmp_path, rows
+    tmp_path, rows, whole
 ):
     trainer(rate=0.01).fit(batches(rows), tmp_path / "cut.keras", seed=1)
     cut = trainer()
@@ -179,9 +185,8 @@ def test_model_of_other_options_is_not_taken_for_one_that_was_cut_off_while_it_w
     cut.model.save = killed
     with pytest.raises(KeyboardInterrupt):
         cut.fit(batches(rows), tmp_path / "cut.keras", seed=1)
-    for name in ("cut", "whole"):
-        trainer().fit(batches(rows), tmp_path / f"{name}.keras", seed=1)
-    np.testing.assert_array_equal(*(weights(tmp_path / f"{n}.keras") for n in ("cut", "whole")))
+    trainer().fit(batches(rows), tmp_path / "cut.keras", seed=1)
+    np.testing.assert_array_equal(weights(tmp_path / "cut.keras"), whole.weights)
 
 
 def test_finished_model_is_not_trained_again_unless_something_changed(tmp_path, rows):
@@ -189,14 +194,16 @@ def test_finished_model_is_not_trained_again_unless_something_changed(tmp_path, 
     path = tmp_path / "m.keras"
     first = trainer(report=lines.append).fit(batches(rows), path, seed=1)
     before = path.read_bytes()
-    assert trainer(report=lines.append).fit(batches(rows), path, seed=1).equals(first)
+    again = trainer(report=lines.append)
+    assert again.fit(batches(rows), path, seed=1).equals(first)
     assert len(lines) == 4 and path.read_bytes() == before
     x, y = rows
     for changed in ((x, -y), (x + 1, y)):
-        trainer(report=lines.append).fit(batches(changed), path, seed=1)
-    trainer(report=lines.append, rate=0.01).fit(batches(changed), path, seed=1)
-    trainer(report=lines.append, rate=0.01).fit(batches(changed), path, seed=2)
-    trainer(report=lines.append, rate=0.01).fit(batches(changed, seed=5), path, seed=2)
+        again.fit(batches(changed), path, seed=1)
+    slower = trainer(report=lines.append, rate=0.01)
+    slower.fit(batches(changed), path, seed=1)
+    slower.fit(batches(changed), path, seed=2)
+    slower.fit(batches(changed, seed=5), path, seed=2)
     assert len(lines) == 24
 
 
