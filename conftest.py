@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -45,13 +46,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # others need the cores on 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs beside it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+os.environ |= {  # as it would be after a test has imported Keras: other kernels share no process
+    "ENABLE_RUNTIME_UPTIME_TELEMETRY": "1",
+    "HDF5_PLUGIN_PATH": "disable",
+    "KMP_DUPLICATE_LIB_OK": "True",
+    "KMP_INIT_AT_FORK": "FALSE",
+    "TF2_BEHAVIOR": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TPU_ML_PLATFORM": "Tensorflow",
+    "TPU_ML_PLATFORM_VERSION": version("tensorflow"),
+}
+
 from lib.commands.notebooks import begin  # noqa: E402
 from lib.commands.services import airflow_settings  # noqa: E402
 from lib.machine import provisioner  # noqa: E402
 
 os.environ.update(airflow_settings())  # before anything imports Airflow
-OF_TENSORFLOW = ("ENABLE_RUNTIME_", "HDF5_", "KMP_", "TF2_", "TF_CPP_", "TPU_ML_")
-provisioner.OWN += OF_TENSORFLOW  # which it sets itself, when a test imports it
 if provisioner.is_on():
     provisioner.own_folder()  # one warm process of a kind for all processes of tests
 del os.environ["MLFLOW_TRACKING_URI"]  # follows OUTPUTS_DIR, which some tests change
