@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -83,6 +85,31 @@ def bucket(s3_server):
     name = f"runs-{uuid.uuid4().hex[:8]}"
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
     return name
+
+
+@pytest.fixture(scope="session")
+def real_objects():
+    """The whole of CIFAR-10 as `load_images` reads its archive: a file of arrays, made once.
+
+    To unpack the archive takes longer than all else that tests do with it.
+    """
+    from lib.ground.files import data_dir
+    from lib.images.load import load_images
+
+    import numpy as np
+
+    archive = data_dir() / "cifar-10-python.tar.xz"
+    if not archive.is_file():
+        pytest.skip("no real data")
+    shared = Path(os.environ["PIPELINES_SHARED"])
+    file, part = shared / "cifar10.npz", shared / "cifar10.part.npz"
+    with (shared / "cifar10.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            images = load_images("cifar10", str(archive.resolve()))
+            np.savez(part, **{k: v for k, v in vars(images).items() if k != "notes"})
+            part.rename(file)
+    return file
 
 
 # One whole run of a pipeline through Airflow, for all tests that look at one: see `group_of` -----

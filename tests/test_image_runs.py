@@ -29,7 +29,6 @@ from whole_runs import (
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 MNIST = data_dir() / "mnist.npz"
-CIFAR10 = data_dir() / "cifar-10-python.tar.xz"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -152,9 +151,8 @@ def test_one_short_epoch_on_real_digits_passes_its_floor():
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not CIFAR10.exists(), reason="no real data")
-def test_a_few_hundred_real_pictures_end_to_end():
-    asked = SMALL_CIFAR | {"source": str(CIFAR10), "n_train": 900, "n_test": 300, "epochs": 8}
+def test_a_few_hundred_real_pictures_end_to_end(real_objects):
+    asked = SMALL_CIFAR | {"source": str(real_objects), "n_train": 900, "n_test": 300, "epochs": 8}
     asked |= {"min_accuracy": 0.3, "max_calibration_error": 0.5, "batches_per_step": 1}
     run = evaluated("cifar10/real", **asked)
     metrics = run.read("metrics.json")

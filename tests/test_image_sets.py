@@ -6,6 +6,7 @@ from lib.ground.files import data_dir
 from lib.images.cifar_files import CLASSES
 from lib.images.load import describe_images, load_images
 from lib.images.sets import (
+    ImageSet,
     count_duplicates,
     count_images,
     images_digest,
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from image_files import ARRAYS, same
 
-MNIST, CIFAR = data_dir() / "mnist.npz", data_dir() / "cifar-10-python.tar.xz"
+MNIST = data_dir() / "mnist.npz"
 
 
 digits, objects, put = image_files.digits, image_files.objects, image_files.put
@@ -196,9 +197,8 @@ def test_real_digits_are_those_that_everyone_knows():
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not CIFAR.is_file(), reason="no real data")
-def test_real_objects_are_those_that_everyone_knows():
-    images = load_images("cifar10", str(CIFAR.resolve()))
+def test_real_objects_are_those_that_everyone_knows(real_objects):
+    images = ImageSet(**np.load(real_objects))
     assert images.x_train.shape == (50_000, 32, 32, 3)
     assert images.x_test.shape == (10_000, 32, 32, 3)
     table = count_images(images)
