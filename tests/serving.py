@@ -35,16 +35,23 @@ def served_here(model):
 
 
 @contextlib.contextmanager
-def served(model, place, **environment):
+def served(model, place, *, by_command=False, **environment):
     """Serve `model`, a folder or URI, from a process where importing this project is an error.
 
-    `place` is a folder for the server's own files.
+    `place` is a folder for the server's own files. The process is the one that MLflow's command
+    starts; with `by_command` it is left to do so, which imports MLflow once more.
     """
+    from mlflow.pyfunc import scoring_server
+
     (place / "path").mkdir()
     (place / "path" / "lib.py").write_text("raise ImportError('the project is not here')\n")
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    if by_command:
+        command = ["mlflow", "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
+    else:
+        command = ["uvicorn", "mlflow.pyfunc.scoring_server.app:app"]
+        environment |= {scoring_server._SERVER_MODEL_PATH: str(model)}
+    command = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
     known = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "HOME": str(place),

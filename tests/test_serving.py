@@ -52,7 +52,8 @@ def server(run, tmp_path_factory):
             yield client
         return
     known = {"MLFLOW_TRACKING_URI": tracking.tracking_uri()}
-    with served(uri, tmp_path_factory.mktemp("server"), **known) as url:
+    by_command = run.pipeline == "power"
+    with served(uri, tmp_path_factory.mktemp("server"), by_command=by_command, **known) as url:
         yield url
 
 
@@ -146,9 +147,12 @@ def test_version_in_production_says_what_the_evaluation_has_stored(run, test):
 
 
 def test_server_answers_what_the_evaluation_has_stored(run, test, server):
-    status, text = ask(server, body(test.inputs))
+    inputs, stored = test.inputs, test.stored
+    if isinstance(inputs, np.ndarray):  # to write and read pixels as JSON takes long
+        inputs, stored = inputs[:200], stored[:200]
+    status, text = ask(server, body(inputs))
     assert status == 200, text[-2000:]
-    answer, stored = table(text), test.stored
+    answer = table(text)
     if "label" in answer:
         found = answer.drop(columns="label")
         names = test.facts["classes"]
