@@ -33,26 +33,53 @@ os.register_at_fork(after_in_child=lambda: KNOWN.update(sys.modules))
 NEW = "\nimport helper, sys\nnew = sorted(set(sys.modules) - helper.KNOWN)\n"
 
 
-@pytest.fixture
-def owner(monkeypatch, tmp_path):
-    """A process that owns warm processes, for notebooks that import a module `helper`."""
-    process = subprocess.Popen(["sleep", "600"])
+@contextlib.contextmanager
+def owning(folder):
+    """A process that owns warm processes, for notebooks that import a module `helper`.
+
+    With it comes the environment in which such kernels are started.
+    """
+    process = subprocess.Popen(["sleep", "3600"])
     base = tempfile.mkdtemp(prefix=f"warm-{process.pid}-", dir="/tmp")
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path/helper.py").write_text(HELPER)
-    (tmp_path / "notebooks/toy").mkdir(parents=True)
-    save_notebook(tmp_path / "notebooks/toy/01_load.ipynb", IMPORTS)
-    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-    monkeypatch.setenv("WARM_KERNELS", base)
-    monkeypatch.setattr(provisioner, "_told", set())
-    yield process
+    (folder / "path").mkdir()
+    (folder / "path/helper.py").write_text(HELPER)
+    (folder / "notebooks/toy").mkdir(parents=True)
+    save_notebook(folder / "notebooks/toy/01_load.ipynb", IMPORTS)
+    paths = {"PIPELINES_DIR": str(folder), "PYTHONPATH": str(folder / "path")}
+    yield process, paths | {"WARM_KERNELS": base}
     begun = own(process)
     process.kill()
     process.wait()
     wait_for(lambda: not any(map(alive, begun)), 30)
     assert not (begun and Path(base).exists())
     shutil.rmtree(base, ignore_errors=True)
+
+
+def owner_of(owned, patch):
+    process, environment = owned
+    for name, value in environment.items():
+        patch.setenv(name, value)
+    patch.setattr(provisioner, "_told", set())
+    return process
+
+
+@pytest.fixture
+def owner(monkeypatch, tmp_path):
+    """One for a test that ends or replaces what it owns."""
+    with owning(tmp_path) as owned:
+        yield owner_of(owned, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def owned(tmp_path_factory):
+    with owning(tmp_path_factory.mktemp("owned")) as owned:
+        yield owned
+
+
+@pytest.fixture
+def shared(owned, monkeypatch):
+    """One for all tests that leave its warm process as it is."""
+    return owner_of(owned, monkeypatch)
 
 
 def own(owner):
@@ -141,26 +168,26 @@ def test_forked_kernel_is_as_one_started_anew(owner, tmp_path, monkeypatch):
     assert other == cold
 
 
-def test_figure_of_a_forked_kernel_is_shown(owner, tmp_path):
+def test_figure_of_a_forked_kernel_is_shown(shared, tmp_path):
     run(tmp_path, IMPORTS, "plt.plot([1, 2]);", "import threading\nplt.get_backend()")
     cells = read(tmp_path / "out.ipynb").cells
-    assert len(own(owner)) == 1
+    assert len(own(shared)) == 1
     assert "image/png" in cells[4].outputs[0].data
     assert "inline" in cells[5].outputs[0].data["text/plain"]
 
 
-def test_forked_kernel_imports_nothing_that_the_warm_process_could_have(owner, tmp_path):
+def test_forked_kernel_imports_nothing_that_the_warm_process_could_have(shared, tmp_path):
     assert value(tmp_path / "x", f"{IMPORTS}{NEW}print(json.dumps(new))") == []
 
 
-def test_each_forked_kernel_has_chances_of_its_own(owner, tmp_path):
+def test_each_forked_kernel_has_chances_of_its_own(shared, tmp_path):
     source = (
         "import os, random, uuid, numpy as np, tempfile\n"
         "print(json.dumps([random.random(), np.random.rand(), str(uuid.uuid4()), "
         "os.urandom(8).hex(), np.random.default_rng().random(), tempfile.mktemp()]))"
     )
     drawn = [value(tmp_path / "x", source) for _ in range(3)]
-    assert len(own(owner)) == 1
+    assert len(own(shared)) == 1
     for values in zip(*drawn, strict=True):
         assert len(set(values)) == 3
 
@@ -204,10 +231,10 @@ def test_keras_learns_in_a_forked_kernel_what_it_learns_in_a_new_one(owner, tmp_
         ),
     ],
 )
-def test_end_of_a_forked_kernel_is_told(owner, tmp_path, source, words):
+def test_end_of_a_forked_kernel_is_told(shared, tmp_path, source, words):
     with pytest.raises(Exception, match=words):
         run(tmp_path, f"import os, time\nprint('before', flush=True)\ntime.sleep(0.5)\n{source}")
-    (process,) = own(owner)
+    (process,) = own(shared)
     assert not process.children()
     cells = assert_truth(tmp_path / "out.ipynb", 3, words)
     assert cells[3].outputs[0].text == "before\n"
@@ -305,7 +332,7 @@ def test_what_is_not_safe_to_fork_is_started_anew_and_said_once(
     assert forked(tmp_path / "x"), "without that import it works"
 
 
-def test_module_of_the_working_directory_is_imported_as_ever(owner, tmp_path):
+def test_module_of_the_working_directory_is_imported_as_ever(shared, tmp_path):
     from lib.machine import executor
 
     show = "import cycler\nprint(json.dumps(hasattr(cycler, 'mine')))"
@@ -363,7 +390,7 @@ def test_another_user_is_not_answered(owner):
     folder.chmod(0o700)
 
 
-def test_kernel_that_is_asked_to_end_does_so_at_once(owner, tmp_path):
+def test_kernel_that_is_asked_to_end_does_so_at_once(shared, tmp_path):
     """Jupyter's own way sets a timer, which here never fires; exit handlers run."""
     run(
         tmp_path,
@@ -399,7 +426,7 @@ def test_idle_warm_process_ends(owner, monkeypatch):
     provisioner.connect((), os.environ).close()
 
 
-def test_two_hundred_forks_leave_nothing_behind(owner, tmp_path):
+def test_two_hundred_forks_leave_nothing_behind(shared, tmp_path):
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         import forks
@@ -413,11 +440,11 @@ def test_two_hundred_forks_leave_nothing_behind(owner, tmp_path):
     assert after["memory, kB"] - before["memory, kB"] < 2000
 
 
-def test_warm_process_that_is_busy_for_a_moment_is_waited_for(owner, tmp_path):
+def test_warm_process_that_is_busy_for_a_moment_is_waited_for(shared, tmp_path):
     """Where JupyterLab starts kernels, one that still imports is not."""
     assert forked(tmp_path / "first")
     provisioner.use()
-    (process,) = own(owner)
+    (process,) = own(shared)
     process.suspend()
     threading.Timer(1, process.resume).start()
     manager = KernelManager(kernel_name="python3", transport="ipc")
