@@ -17,6 +17,7 @@ from lib.commands.workbench import open_stage
 from lib.ground import outcome
 from lib.ground.addresses import open_stage_link
 from lib.ground.files import ROOT
+from lib.machine import provisioner
 from lib.run import open_run
 
 import pytest
@@ -34,10 +35,11 @@ def outputs(tmp_path, monkeypatch):
 
 
 def execute(path, folder):
-    """Run a notebook as it is, from a folder of no meaning; return it."""
+    """Run a notebook as it is, from a folder of no meaning, in a kernel as JupyterLab starts it."""
     import nbclient
     import nbformat
 
+    provisioner.use(provisioner.PATIENCE_S)
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(folder)}})
     return client.execute()
@@ -56,6 +58,7 @@ def test_opened_evaluation_finds_the_metrics_of_its_run_again(power_run, tmp_pat
 
 @pytest.mark.timeout(600)
 def test_executed_notebook_runs_again_as_it_is(power_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WARM_KERNELS", "0")  # in a kernel that is started anew
     shutil.copytree(power_run.path.path, tmp_path / "outputs" / power_run.run_dir)
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
     run = open_run(power_run.run_dir)
@@ -70,6 +73,7 @@ def run_all(path, folder, *more):
     import nbformat
     from jupyter_client.manager import start_new_kernel
 
+    provisioner.use(provisioner.PATIENCE_S)
     manager, client = start_new_kernel(cwd=str(folder))
     cells = nbformat.read(path, as_version=4).cells
     outputs = []
