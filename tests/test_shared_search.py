@@ -60,7 +60,7 @@ def test_killed_workers_trial_is_done_again_and_the_total_is_exact(database):
 
 
 TAKE = """
-import sys
+import sys, time
 from lib.power import shared
 
 study, _ = shared.load("places")
@@ -68,6 +68,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 while (taken := study._pop_waiting_trial_id()) is not None:
     print(taken)
+    time.sleep(0.02)  # the lock of SQLite is not fair: the other one needs a gap
 """
 
 

@@ -33,6 +33,7 @@ STORAGE = "TUNING_STORAGE"
 BEAT_S = 20
 PLACE = "place"
 POLL_S = 1.0
+PATIENCE_S = 60  # for another worker, which reads all trials as the one that may write
 
 
 class NoPlace(Exception):
@@ -226,14 +227,17 @@ def _beat_for_silent(
 
 def _storage(beat_s: int) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = storage_url()
+    patient = {"connect_args": {"timeout": PATIENCE_S}} if url.startswith("sqlite") else {}
     with _quiet():
         storage = optuna.storages.RDBStorage(
-            storage_url(),
+            url,
+            engine_kwargs=patient,
             heartbeat_interval=beat_s,
             grace_period=3 * beat_s,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
-    if storage.engine.dialect.name == "sqlite":
+    if patient:
         _take_turns(storage.engine)
     return storage
 
