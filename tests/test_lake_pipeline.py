@@ -185,7 +185,7 @@ def test_lake_on_s3_is_as_one_on_local_files(tmp_path, bucket, s3_server, postgr
     assert remote.content() == local.content()
     for lake in (local, remote):
         lake.land("power/1.txt", readings(1, HOUR, 2.0), hour=1)
-        assert lake.run()["power"]["days"] == 1
+        assert lake.run([POWER])["power"]["days"] == 1
     told = lakehouse.upkeep.tidy(remote.catalog, days=0, apply=True)
     assert (told["orphans"] == 0).all() and (told["mb_after"] >= 0).all()
     assert remote.content() == local.content()
