@@ -176,6 +176,8 @@ def test_lake_on_s3_is_as_one_on_local_files(tmp_path, bucket, s3_server, postgr
     uri = postgres_url or f"sqlite:///{tmp_path}/s3.db"
     local, remote = Lake(tmp_path / "local"), Lake(tmp_path / "remote")
     place = {"uri": uri, "warehouse": f"s3://{bucket}", "s3.endpoint": s3_server}
+    place |= {"s3.region": "us-east-1"}  # else Amazon is asked, and each file system made at length
+    place |= {"s3.access-key-id": "testing", "s3.secret-access-key": "testing"}
     remote.catalog = load_catalog("s3", type="sql", **place)
     for lake in (local, remote):
         lake.land("power/1.txt", readings(1, HOUR, 1.0) + "x\n")
