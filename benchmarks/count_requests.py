@@ -11,7 +11,6 @@ its own end, so that the first has the start of the run, too.
 import argparse
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -23,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lib.commands.services import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("lib", "plugins", "Makefile", "requirements.lock")
@@ -88,9 +89,7 @@ def s3_server(requests: list) -> Iterator[dict[str, str]]:
 @contextmanager
 def mlflow_server(folder: Path, artifacts: str, env: Mapping[str, str]) -> Iterator[str]:
     """Serve MLflow, as `make up` does; give its address. Its requests are in `folder`/access."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", random.randrange(20_500, 32_000)))  # of those nobody is given
-        port = free.getsockname()[1]
+    port = free_port(20_500)
     form = {"()": "uvicorn.logging.AccessFormatter", "use_colors": False}
     form["fmt"] = "%(created)f %(request_line)s"
     to_file = {"class": "logging.FileHandler", "filename": str(folder / "access"), "formatter": "a"}

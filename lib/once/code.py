@@ -21,6 +21,7 @@ from pathlib import Path
 
 from lib.ground import outcome
 from lib.ground.files import ROOT, digest
+from lib.once.environment import RECENT_NS
 
 from upath import UPath
 
@@ -35,7 +36,6 @@ NAMING = {ast.Import, ast.ImportFrom, ast.Attribute, ast.Name, ast.Call, ast.Con
 NAMING |= {ast.List, ast.Tuple, ast.Set}  # kinds of nodes that may name something
 DEFINITIONS = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
-TICK_NS = 20_000_000  # files that are written within one of older kernels have one mtime
 WHOLE = "*"  # in place of a name: the module with all that it has, bound by its first part
 Place = tuple[str, str]  # a module, and a name in it; "" for the module itself, or `WHOLE`
 
@@ -375,7 +375,7 @@ class _Walk:
             if file:
                 self.code.files.add(file)
                 seen = file.stat()
-                is_new = time.time_ns() - seen.st_mtime_ns < TICK_NS
+                is_new = time.time_ns() - seen.st_mtime_ns < RECENT_NS
                 parse = _parsed.__wrapped__ if is_new else _parsed
                 self.modules[name] = parse(name, file, seen.st_mtime_ns, seen.st_size)
         return self.modules[name]

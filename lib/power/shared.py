@@ -227,17 +227,16 @@ def _beat_for_silent(
 
 def _storage(beat_s: int) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = storage_url()
-    patient = {"connect_args": {"timeout": PATIENCE_S}} if url.startswith("sqlite") else {}
+    is_sqlite = storage_url().startswith("sqlite")
     with _quiet():
         storage = optuna.storages.RDBStorage(
-            url,
-            engine_kwargs=patient,
+            storage_url(),
+            engine_kwargs={"connect_args": {"timeout": PATIENCE_S}} if is_sqlite else {},
             heartbeat_interval=beat_s,
             grace_period=3 * beat_s,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
-    if patient:
+    if is_sqlite:
         _take_turns(storage.engine)
     return storage
 
