@@ -1,5 +1,6 @@
 """A run to report on, and a client of the reports as Airflow mounts them."""
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from lib.ground.runs import run_folder_name
 
 import pytest
+from run_pages import PIXEL
 
 RUN_ID = "manual__2026-01-02T03:04:05+00:00"
 
@@ -38,16 +40,41 @@ def notebook(*outputs, state="running"):
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
+CHART = {
+    "x": {"label": "hour", "time": False, "start": 0, "steps": 1},
+    "y": {"label": "power (kW)"},
+    "series": [
+        {"label": "power", "kind": "line", "muted": False, "hidden": False, "values": [1, 2, 3]}
+    ],
+    "note": "",
+}
+
+
+def with_figure(*outputs):
+    """The same, with a figure that the first cell has written."""
+    made = notebook(*outputs)
+    cell = made["cells"][0]
+    cell["source"] = 'run.write("forecast.png", figure);'
+    image = base64.b64encode(PIXEL).decode()
+    cell["outputs"].append({"output_type": "display_data", "data": {"image/png": image}})
+    return made
+
+
+def begin(outputs, pipeline):
+    """Make the folder of a run that goes on; return it."""
+    path = Path(outputs, pipeline, run_folder_name(RUN_ID))
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"dag_id": pipeline, "run_id": RUN_ID}))
+    (path / "01_load.ipynb").write_text(json.dumps(notebook("first words")))
+    return path
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The folder of one run, going on, below an `OUTPUTS_DIR` of its own."""
     monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "outputs"))
     (tmp_path / "secret.ipynb").write_text(json.dumps(notebook(SECRET)))
-    path = tmp_path / "outputs" / RUN
-    path.mkdir(parents=True)
-    (path / "run.json").write_text(json.dumps({"dag_id": "power", "run_id": RUN_ID}))
-    (path / "01_load.ipynb").write_text(json.dumps(notebook("first words")))
-    return path
+    return begin(tmp_path / "outputs", "power")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
 """Reports inside Airflow: who may read them, and what can be asked for."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
+from lib.ground.files import ROOT
 from lib.pages import run_index, summary
 from lib.run import open_run
 from tests import airflow_reports
@@ -181,3 +185,28 @@ def test_report_opened_by_itself_leads_to_the_page_around_it(get, folder):
     answer = get(f"page/{RUN}/01_load.html", **{"Sec-Fetch-Dest": "document"})
     assert answer.status_code == 307
     assert answer.headers["location"] == f"/reports/view/{RUN.replace('+', '%2B')}/01_load.html"
+
+
+@pytest.mark.kernel
+def test_plugin_follows_the_address_of_airflow_and_imports_nothing_heavy():
+    code = (
+        "import sys; sys.path.insert(0, 'plugins'); import airflow.sdk.configuration\n"
+        "before = set(sys.modules); import reports\n"
+        "print(*(view['href'] for view in reports.ReportsPlugin.external_views),\n"
+        "*sorted({name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "& {'fastapi', 'lib', 'pandas'}))"
+    )
+    settings = {"AIRFLOW__API__BASE_URL": "https://example.org/airflow/"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | settings,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [
+        "/airflow/reports/view/index.html",
+        "/airflow/reports/run/{DAG_ID}/{RUN_ID}",
+        "/airflow/reports/run/{DAG_ID}/{RUN_ID}/{TASK_ID}/{MAP_INDEX}",
+    ]

@@ -12,7 +12,6 @@ import signal
 import stat
 import subprocess
 import sys
-import urllib.request
 from datetime import UTC, datetime
 
 from lib import tracking
@@ -21,152 +20,22 @@ from lib.ground import addresses, layout
 from lib.ground.files import ROOT, state_dir
 from lib.ground.parameters import merge_parameters
 from lib.ground.runs import run_folder_name
-from lib.pages import summary
+from lib.pages import run_page, summary
 from lib.run import open_run
 
 import psutil
 import pytest
-from whole_runs import new_store, wait_for
+import up_services
+from airflow_reports import CHART, RUN_ID, begin, notebook, with_figure
+from run_pages import PIXEL, make_run
+from up_services import DAGS, call, open_form, send_form
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
-DAGS = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
 RUN = ("compare", "lakehouse", "power", "score", "tick_symbols")  # one of each shape
 BEGUN = datetime.now(UTC)
-ENDED = ("success", "failed")
-NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
-
-def call(url, token=None, body=None, method=None):
-    """Send a request to a server of our own and return its JSON."""
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, data=data, headers=headers, method=method)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
-        return json.load(answer)
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory):
-    """All services, started as `make up` starts them, with their log-ins."""
-    folder = tmp_path_factory.mktemp("up")
-    log = folder / "log"
-    new_store(folder / "outputs")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("OUTPUTS_DIR", str(folder / "outputs"))  # no unfinished runs of other tests
-    patch.setenv("DATA_DIR", str(folder / "data"))
-    patch.setenv("WARM_KERNELS", "1")  # of its own, which end with it
-    patch.setenv("AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL", "3600")  # none is edited
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        patch.setenv(name, NOWHERE)
-    for name in ("NO_PROXY", "no_proxy"):
-        patch.setenv(name, "127.0.0.1,localhost")
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lib.commands.cli", "up"], cwd=ROOT, stdout=file, stderr=file
-        )
-
-    def started():
-        assert process.poll() is None, log.read_text()
-        return "all up" in log.read_text()
-
-    try:
-        wait_for(started, 180, f"the services: {log.read_text()}")
-        text = log.read_text()
-        found = {
-            "process": process,
-            "airflow": re.search(r"Airflow +(http\S+)", text)[1],
-            "password": re.search(r"password (\S+)\)", text)[1],
-            "mlflow": re.search(r"MLflow +(http\S+)", text)[1],
-            "lab": re.search(r"JupyterLab +(http\S+)/lab/\S+token=(\S+)", text).groups(),
-        }
-        yield found
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-        patch.undo()
-
-
-class Airflow:
-    """Airflow's REST API, as its user `admin`."""
-
-    def __init__(self, up):
-        self.base = up["airflow"]
-        login = {"username": "admin", "password": up["password"]}
-        self.token = call(f"{self.base}/auth/token", body=login)["access_token"]
-
-    def __call__(self, path, body=None, method=None):
-        return call(f"{self.base}/api/v2/{path}", self.token, body, method)
-
-    def runs(self, dag_id):
-        return self(f"dags/{dag_id}/dagRuns?order_by=-run_after")["dag_runs"]
-
-    def wait_for_run(self, dag_id, run_id, seconds=300):
-        def ended():
-            state = self(f"dags/{dag_id}/dagRuns/{run_id}")["state"]
-            return state if state in ENDED else None
-
-        return wait_for(ended, seconds, f"{dag_id} {run_id} to end")
-
-
-@pytest.fixture(scope="module")
-def airflow(up):
-    """The API, once every DAG file has been read."""
-    api = Airflow(up)
-
-    def parsed():
-        assert not api("importErrors")["import_errors"]
-        return {dag["dag_id"] for dag in api("dags")["dags"]} == set(DAGS)
-
-    wait_for(parsed, 120, "the DAGs to be parsed")
-    return api
-
-
-@pytest.fixture(scope="module")
-def logged_in(up, browser):
-    """A page of a browser that is logged in to Airflow."""
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(60_000)
-    page.goto(up["airflow"])
-    page.fill("input[name=username]", "admin")
-    page.fill("input[name=password]", up["password"])
-    page.keyboard.press("Enter")
-    page.get_by_role("link", name="Dags").first.wait_for()
-    return page
-
-
-@pytest.fixture
-def page(logged_in):
-    """That page, which shows nothing where nobody looks: Airflow's ask, and draw, all the time."""
-    yield logged_in
-    logged_in.goto("about:blank")
-
-
-def open_form(page, up, dag_id):
-    """Open the form of a DAG, as a link within Airflow does: its UI takes seconds to load anew."""
-    place = f"/dags/{dag_id}"
-    if page.url.startswith(up["airflow"]):
-        page.evaluate("place => history.pushState({}, '', place)", place)
-        page.evaluate("() => { dispatchEvent(new PopStateEvent('popstate')) }")
-    else:
-        page.goto(f"{up['airflow']}{place}")
-    page.get_by_role("heading", name=dag_id, exact=True).wait_for()
-    page.get_by_test_id("trigger-dag-button").click()
-    page.get_by_test_id("trigger-dag-submit").wait_for()
-
-
-def send_form(page):
-    """Send the form and return the id of the run that Airflow leads to, or makes."""
-
-    def is_trigger(answer):
-        return answer.request.method == "POST" and "/dagRuns" in answer.url and answer.ok
-
-    with page.expect_response(is_trigger) as sent:
-        page.get_by_test_id("trigger-dag-submit").click()
-    page.wait_for_url("**/runs/**")
-    return sent.value.json()["dag_run_id"]
+up, airflow = up_services.up, up_services.airflow
+logged_in, page = up_services.logged_in, up_services.page
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +183,95 @@ def test_interrupt_of_a_run_beside_a_scheduler_stops_it_there(airflow, sent):
 def test_mlflow_server_shows_what_a_run_without_it_has_logged(up):
     found = call(f"{up['mlflow']}/api/2.0/mlflow/experiments/search", body={"max_results": 10})
     assert any(e["name"] == "power" for e in found["experiments"])
+
+
+def test_links_lead_to_the_run_and_the_version_themselves_in_mlflow(up, browser_page, tmp_path):
+    client, address = tracking.open_client(), up["mlflow"]
+    experiment = client.create_experiment("wind", artifact_location=str(tmp_path / "artifacts"))
+    info = client.create_run(experiment, run_name="the run itself").info
+    client.create_registered_model("wind_gbm")
+    client.create_model_version("wind_gbm", str(tmp_path), run_id=info.run_id)
+    known = {"run_id": info.run_id, "experiment_id": info.experiment_id, "tracking_uri": "sqlite:"}
+    run = make_run(mlflow=known, registration={"name": "wind_gbm", "version": 1})
+    page, _ = browser_page
+    page.set_default_timeout(120_000)
+    text = run_page.render(summary.summarise(run), mlflow_url=address)
+    (run.path / "report.html").write_text(text)
+    client.log_artifact(info.run_id, str(run.path / "report.html"))
+    place = (run.path / "report.html").as_uri()
+    page.goto(place)
+    page.click(f"a:text-is('{info.run_id}')")
+    page.get_by_text("the run itself").first.wait_for()
+    page.goto(place)
+    page.click("a:text-is('wind_gbm version 1')")
+    page.get_by_role("heading", name="Version 1").wait_for()
+    page.goto(
+        f"{address}/#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts/report.html"
+    )
+    inside = page.frame_locator("iframe")
+    inside.locator("h1").first.wait_for()
+    hrefs = inside.locator("a[href]").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert hrefs and all(href.startswith("http") for href in hrefs), "no link without an end"
+
+
+def test_airflow_shows_reports_to_those_logged_in_and_they_move_with_the_run(
+    up, airflow, sent, browser_page
+):
+    from playwright.sync_api import expect
+
+    assert "mnist" in sent  # which is off, so that a run waits
+    folder = begin(os.environ["OUTPUTS_DIR"], "mnist")
+    run_dir = f"mnist/{folder.name}"
+    url, password = up["airflow"], up["password"]
+    page, _ = browser_page
+    page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
+    refused = []
+    page.on("console", lambda m: refused.append(m.text) if m.type == "error" else None)
+    report = page.frame_locator("iframe").frame_locator("iframe.shown")
+
+    airflow("dags/mnist/dagRuns", {"logical_date": None, "dag_run_id": RUN_ID})
+
+    page.goto(f"{url}/reports/view/{run_dir}/01_load.html")
+    assert "/auth/login" in page.url and "first words" not in page.content()
+    answer = page.request.get(f"{url}/reports/page/{run_dir}/01_load.html")
+    assert answer.status == 401 and "first words" not in answer.text()
+
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+    alone = page.frame_locator("iframe.shown")
+    expect(alone.locator("pre.stdout")).to_have_text("first words")
+    assert alone.locator("body").evaluate("() => origin") == "null"
+    with pytest.raises(Exception, match="sandboxed"):
+        alone.locator("body").evaluate("() => document.cookie")
+
+    page.goto(f"{url}/dags/mnist/runs/{RUN_ID}")
+    expect(page.get_by_role("link", name="Reports")).to_be_visible()
+    page.locator("a[href$='plugin/report']").click()
+    expect(report.get_by_text(folder.name).first).to_be_visible()
+    report.locator("a[href='01_load.html']").first.click()
+    expect(report.locator("pre.stdout")).to_have_text("first words")
+    report.locator("nav a", has_text="2 · Features").click()
+    expect(report.get_by_text("Waiting for 02_features")).to_be_visible()
+    report.locator("nav a", has_text="1 · Load").click()
+    expect(report.locator("pre.stdout")).to_have_text("first words")
+
+    (folder / "01_load.ipynb").write_text(json.dumps(notebook("first words", "second words")))
+    expect(report.locator("pre.stdout").nth(1)).to_have_text("second words")
+
+    (folder / "forecast.png").write_bytes(PIXEL)
+    (folder / "forecast.chart.json").write_text(json.dumps(CHART))
+    (folder / "01_load.ipynb").write_text(json.dumps(with_figure("third words")))
+    report.locator("figcaption button").click()
+    report.locator(".plot > svg").hover()
+    expect(report.locator(".read")).to_contain_text("power 2")
+    (folder / "01_load.ipynb").write_text(json.dumps(with_figure("third words", "fourth words")))
+    page.wait_for_timeout(5000)
+    assert report.locator("dialog[open]").count() == 1
+    report.get_by_role("button", name="Close").click()
+    expect(report.locator("pre.stdout").nth(1)).to_have_text("fourth words")
+    assert refused == []
 
 
 def test_kernel_of_jupyterlab_answers(up):
