@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ TRUSTED = (
 )
 """What skops does not know by itself in the trees of scikit-learn, and reads as plain arrays."""
 
+LEARNED = "learned_keys_"  # attribute of an estimator: `key_digests` of the rows it has seen
 IMPORT = re.compile(r"^from lib\.([\w.]+) import ", re.MULTILINE)
 
 
@@ -210,7 +212,8 @@ def save_estimator(
         With its preparation inside. The model gives its probabilities, or the prediction where it
         has none.
     inputs : pandas.DataFrame
-        Rows as the model takes them: columns and types become its signature.
+        The rows that it has learned from, as it takes them: columns and types become its signature,
+        and it keeps their keys, the index, see `has_learned`.
     metadata : mapping, optional
         What else the model has to know, JSON-able: ``model.metadata.metadata`` where it is loaded.
     """
@@ -218,6 +221,8 @@ def save_estimator(
     from mlflow.models import infer_signature
 
     method = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
+    estimator = copy(estimator)
+    setattr(estimator, LEARNED, key_digests(inputs.index))
     with quiet_mlflow():
         mlflow.sklearn.save_model(
             estimator,
@@ -237,6 +242,20 @@ def load_packed(path: Path | str) -> "PyFuncModel":
 
     with quiet_mlflow():
         return mlflow.pyfunc.load_model(str(path))
+
+
+def has_learned(model: object, keys: pd.Index) -> np.ndarray | None:
+    """Say of each key whether a model has learned from that row; None where it has kept none."""
+    try:
+        learned = getattr(model.get_raw_model(), LEARNED, None)
+    except (AttributeError, NotImplementedError):  # it is no estimator
+        return None
+    return None if learned is None else np.isin(key_digests(keys), learned)
+
+
+def key_digests(keys: pd.Index) -> np.ndarray:
+    """Return eight bytes for each key."""
+    return pd.util.hash_array(keys.astype("str").to_numpy(object))
 
 
 def pinned(packages: Sequence[str]) -> list[str]:

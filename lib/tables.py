@@ -166,15 +166,21 @@ def split_rows(
 def unlearned(table: pd.DataFrame, model: "PyFuncModel | None") -> pd.DataFrame:
     """Return the rows that a model has not learned from, as far as it knows; all without one.
 
-    Of the very data that it was trained on these are the rows of its test, of other data all: its
-    metadata hold ``digest`` of the data and ``split``, what `split_rows` was given.
+    It has kept the keys of those that it has learned from. One that was saved before keys were kept
+    knows them of the very data that it was trained on: its metadata hold ``digest`` of the data and
+    ``split``, what `split_rows` was given; of other data it knows none.
     """
     if model is None:
         return table
-    learned = model.metadata.metadata
-    if frame_digest(table) != learned["digest"]:
+    from lib.packaging import has_learned
+
+    learned = has_learned(model, table.index)
+    if learned is not None:
+        return table[~learned]
+    known = model.metadata.metadata
+    if frame_digest(table) != known["digest"]:
         return table
-    return table[split_rows(table, **learned["split"]) == "test"]
+    return table[split_rows(table, **known["split"]) == "test"]
 
 
 def as_numbers(inputs: pd.DataFrame) -> pd.DataFrame:

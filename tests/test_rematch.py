@@ -374,6 +374,18 @@ def test_rows_that_the_champion_cannot_forecast_are_left_out(against, pair, n_mi
     assert n == {len(result["test"].truth)} and np.isfinite(result["champion_predictions"]).all()
 
 
+def test_rows_that_the_champion_has_learned_from_are_left_out(against, power_run, pair):
+    learned = judged.read(power_run)[0].index[[0, 5, 7]]
+    model = other(pair[1], pair[1].predict)
+    keeper = SimpleNamespace(**{packaging.LEARNED: packaging.key_digests(learned)})
+    model.get_raw_model = lambda: keeper
+    result = against(Registry(EARLIER), model)
+    told = "version 4 has learned from, or has no forecast for, 3 of 290 rows"
+    assert result["problem"] == "" and result["notes"][-1].startswith(told)
+    assert not result["test"].truth.index.isin(learned).any()
+    assert len(result["candidate"]) == len(result["champion_predictions"]) == 287
+
+
 def test_run_s_own_model_in_production_is_told_apart(against, pair, monkeypatch):
     monkeypatch.setattr(tracking, "link", lambda run: {"run_id": "mine"})
     result = against(Registry(EARLIER | {"learned_until": ""}, run_id="mine"), pair[1])

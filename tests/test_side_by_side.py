@@ -3,9 +3,11 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 from lib import judged, tracking
 from lib.ground.files import ROOT
+from lib.packaging import LEARNED, key_digests
 from lib.pages import run_page, summary
 from lib.pipelines import power_sample
 from lib.power.demo import N_NEW, sample_pair
@@ -248,6 +250,24 @@ def test_source_that_has_grown_keeps_its_test_apart_only_where_options_part_it()
     unknown = "A has learned from another state of keras: whether any of these rows was there is"
     assert unknown in told({"test_seed": 0}, 1)
     assert unknown in told(None, 0)
+
+
+def test_row_that_either_has_learned_from_is_not_judged():
+    def keeper(*learned):
+        raw = SimpleNamespace(**{LEARNED: key_digests(pd.Index(learned))})
+        return SimpleNamespace(get_raw_model=lambda: raw)
+
+    def pair(*learned):
+        facts = {"test": IMAGES, "source": "keras", "data_digest": "before"}
+        return version(3, keeper("image-1", "gone"), **facts), version(4, keeper(*learned), **facts)
+
+    rows = replace(image_rows(), parted_by=None)
+    test, notes = side_by_side.unseen(rows, pair("image-4"))
+    assert [*test.truth.index] == ["image-0", "image-2", "image-3", "image-5"]
+    said = "another state of keras; the rows that it has learned from are left out."
+    assert [note.partition("learned from ")[2] for note in notes] == [said, said]
+    with pytest.raises(ValueError, match="has learned from every row of keras"):
+        side_by_side.unseen(rows, pair(*rows.keys))
 
 
 def test_rows_without_a_time_are_all_judged_and_other_training_data_are_named():

@@ -1,7 +1,10 @@
 """Tables of any kind: what is read, what is refused, keys, splits, the numbers drift looks at."""
 
-from lib.packaging import load_packed, save_estimator
-from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows
+from types import SimpleNamespace
+
+from lib.frames import frame_digest
+from lib.packaging import LEARNED, has_learned, key_digests, load_packed, save_estimator
+from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows, unlearned
 
 import numpy as np
 import pandas as pd
@@ -190,6 +193,20 @@ def test_split_by_time_judges_by_the_last_rows_and_parts_no_moment():
     assert part.iloc[-1] == "test" and part.iloc[0] == "train"
 
 
+def test_rows_that_were_learned_are_known_again_in_a_table_that_has_grown():
+    split = {"fractions": [0.2, 0.25], "seed": 0}
+    table, grown = rows(100), rows(140)
+    part = split_rows(table, **split)
+    learned, test = table.index[part != "test"], table.index[part == "test"]
+    facts = SimpleNamespace(metadata={"split": split, "digest": frame_digest(table)})
+    keeper = SimpleNamespace(**{LEARNED: key_digests(learned)})
+    model = SimpleNamespace(metadata=facts, get_raw_model=lambda: keeper)
+    assert unlearned(table, model).index.equals(test)
+    assert unlearned(grown[::-1], model).index.sort_values().equals(grown.index.drop(learned))
+    before = SimpleNamespace(metadata=facts)  # a version that was saved before keys were kept
+    assert unlearned(table, before).index.equals(test) and len(unlearned(grown, before)) == 140
+
+
 def test_text_as_a_number_is_its_own_and_missing_stays_missing():
     found = as_numbers(pd.DataFrame({"x": [1.0, 2.0, 3.0], "town": ["Graz", None, "Graz"]}))
     assert (
@@ -215,6 +232,8 @@ def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, p
     assert model.metadata.metadata["classes"] == ["b", "a"]
     assert np.allclose(model.predict(x), fitted.predict_proba(x))
     assert not [*(tmp_path / "model").rglob("*.pkl")]
+    assert has_learned(model, x.index).all() and not has_learned(model, pd.Index(["new"])).any()
+    assert not hasattr(fitted, LEARNED)
     new = tmp_path / "new.csv"
     new.write_text("town,extra,age\nParis,1,\n7,2,55\n")
     asked = load(new, model=model, leave_out=["when"])

@@ -12,7 +12,14 @@ from lib.ground.files import look_into
 from lib.ground.layout import owner
 from lib.ground.runs import is_by_hand
 from lib.registry.paired import Test
-from lib.registry.rows import MissingPart, NotComparable, part, predict, rows_of_run
+from lib.registry.rows import (
+    MissingPart,
+    NotComparable,
+    learned_by,
+    part,
+    predict,
+    rows_of_run,
+)
 from lib.registry.standing import (
     SAMPLE,
     Version,
@@ -82,7 +89,7 @@ def _against_production(run: Run, name: str) -> dict:
         "run_dir": found.tags.get("run_dir", ""),
         "own": own,
     }
-    who = f"version {found.version}"
+    who, lacks = f"version {found.version}", "has no forecast for"
     problems, notes = about_data(found.tags, who, test, data, own=own)
     try:
         champion = described(found)
@@ -90,6 +97,10 @@ def _against_production(run: Run, name: str) -> dict:
         try:
             part(run.pipeline, "predict")  # before rows are read and a model is loaded for it
             said = predict(run.pipeline, _loaded(champion), rows_of_run(run)[0], frame.index)
+            if (learned := learned_by(champion, frame.index)).any():
+                lacks = f"has learned from, or {lacks},"
+                said = said.copy()
+                said[learned] = np.nan
         except MissingPart as missing:
             said = _judged_before(champion, frame, missing)
             notes.append(f"{missing}, so both are compared on the rows that both have judged")
@@ -101,7 +112,7 @@ def _against_production(run: Run, name: str) -> dict:
     else:
         result |= {"test": kept, "candidate": mine, "champion_predictions": theirs}
         n_left_out = len(test.truth) - len(kept.truth)
-        told = f"{who} has no forecast for {n_left_out} of {len(test.truth)} rows"
+        told = f"{who} {lacks} {n_left_out} of {len(test.truth)} rows"
         if n_left_out > (1 - LEAST_SHARED) * len(test.truth):
             problems.append(f"{told}: too few are left to judge by")
         elif n_left_out:

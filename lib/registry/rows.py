@@ -161,6 +161,14 @@ def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     return part(pipeline, "watched")(rows)
 
 
+def learned_by(version: "Version", keys: pd.Index) -> np.ndarray:
+    """Say of each row whether a version has learned from it, as far as its model has kept that."""
+    from lib.packaging import has_learned
+
+    found = has_learned(version.model, keys)
+    return np.zeros(len(keys), bool) if found is None else found
+
+
 def about_training(words: str, version: "Version", rows: Rows) -> str:
     """Say in a sentence whether a version may have learned from rows that have no time.
 
@@ -171,6 +179,8 @@ def about_training(words: str, version: "Version", rows: Rows) -> str:
     version : lib.registry.standing.Version
     rows : Rows
     """
+    from lib.packaging import has_learned
+
     source, theirs = rows.facts["source"], version.test["options"]
     is_same = version.source == source != SAMPLE  # a sample of another seed has other rows
     is_parted = rows.parted_by is not None and rows.parted_by.items() <= theirs.items()
@@ -180,6 +190,8 @@ def about_training(words: str, version: "Version", rows: Rows) -> str:
             "apart."
         )
     of = f"another state of {source}" if is_same else f"other data, {version.source or 'unknown'}"
+    if has_learned(version.model, rows.keys) is not None:
+        return f"{words} has learned from {of}; the rows that it has learned from are left out."
     return f"{words} has learned from {of}: whether any of these rows was there is not known."
 
 

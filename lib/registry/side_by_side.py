@@ -12,7 +12,7 @@ from lib import judged
 from lib.registry.gate import alpha, cells, improvement
 from lib.registry.paired import Test
 from lib.registry.rematch import moment, require_comparable, shared_rows
-from lib.registry.rows import Rows, about_training, predict
+from lib.registry.rows import Rows, about_training, learned_by, predict
 from lib.registry.standing import SAMPLE, Version, open_version, require_test
 
 import numpy as np
@@ -89,7 +89,7 @@ def unseen(rows: Rows, pair: Pair) -> tuple[Test, list[str]]:
     Parameters
     ----------
     rows : Rows
-        Those without a time are all judged.
+        Those without a time are all judged, but for those that a version knows it has learned from.
     pair : tuple of Version
 
     Returns
@@ -110,7 +110,13 @@ def unseen(rows: Rows, pair: Pair) -> tuple[Test, list[str]]:
     test = Test.of(require_test(newer(pair)), truth, rows.groups)
     times, both = judged.times(truth.index), [*zip(called(pair).values(), pair, strict=True)]
     if times is None:
-        return test, [about_training(*one, rows) for one in both]
+        kept = ~np.logical_or(*(learned_by(version, truth.index) for version in pair))
+        if not kept.any():
+            raise ValueError(
+                f"one version or the other has learned from every row of {rows.facts['source']}: "
+                "give newer data as source"
+            )
+        return test.select(kept), [about_training(*one, rows) for one in both]
     notes = [
         f"It is not known until when {words} has learned: it may know rows of this test, which "
         "would flatter it."
