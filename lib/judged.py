@@ -66,7 +66,9 @@ def write(
     classes : sequence of str
         Names of the classes.
     task : mapping, optional
-        What a model must be made for to be comparable: horizon, time step; JSON-able.
+        What a model must be made for to be comparable, JSON-able: horizon, time step; and, where a
+        draw parts rows without a time, its seed and fractions, or else a model would be judged by
+        rows that it has learned from.
     inputs : mapping, optional
         Where in the run folder the raw input of these rows lies: ``file`` and, in an ``.npz``,
         ``array``. Without it another version cannot be asked about them.

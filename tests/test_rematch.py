@@ -12,7 +12,7 @@ from lib.power.features import forward_value, measured
 from lib.registry import gate, rematch
 from lib.registry.paired import Test
 from lib.registry.rematch import require_comparable, shared_rows
-from lib.registry.rows import NotComparable, predict, rows_of_run
+from lib.registry.rows import NotComparable, parting, predict, rows_of_run
 from lib.registry.standing import Version
 from lib.run import UnfinishedStage, open_run
 from lib.tick.bars import to_bars
@@ -316,6 +316,18 @@ def test_version_of_sample_rows_of_another_seed_is_left_to_a_person():
         tags = {"source": "sample", "data_digest": digest}
         problems, _ = rematch.about_data(tags, "version 4", test, data, own=False)
         assert len(problems) == n_problems and all("another way" in text for text in problems)
+
+
+@pytest.mark.parametrize(("test_seed", "n_problems"), [(0, 0), (1, 1)])
+def test_images_that_were_parted_by_another_seed_are_left_to_a_person(test_seed, n_problems):
+    test = Test(pd.Series([0, 1], ["a", "b"]), "classification", "accuracy")
+    data = {"source": "photos", "digest": "f" * 64}
+    options = {"options": {"test_share": 0.2, "test_seed": 0, "n_train": 500}}
+    tags = {"source": "photos", "data_digest": "e" * 64, "test": json.dumps(options)}
+    by = parting("mnist", {"test_share": 0.2, "test_seed": test_seed, "n_train": 0})
+    problems, _ = rematch.about_data(tags, "version 4", test, data, own=False, parted_by=by)
+    assert len(problems) == n_problems and all("another way" in text for text in problems)
+    assert parting("power", {"test_seed": 0}) == parting("unmade", {"test_seed": 0}) == {}
 
 
 def test_test_in_order_of_groups_begins_at_its_first_time():

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from lib.pipelines.image_rows import load_images_of, look_at, predict, watched
+from lib.pipelines.image_rows import PARTED_BY, load_images_of, look_at, predict, watched
 
-__all__ = ["load_rows", "look", "predict", "watched"]
+__all__ = ["PARTED_BY", "load_rows", "look", "predict", "watched"]
 
 load_rows = partial(load_images_of, "mnist")
 look = partial(look_at, "mnist")

@@ -5,6 +5,7 @@ has not said how (`lib.registry.rows`), the rows that its own evaluation has jud
 as they are the same. Everything that makes the outcome doubtful is said in a sentence.
 """
 
+import json
 from collections.abc import Mapping
 
 from lib import judged, tracking
@@ -17,11 +18,13 @@ from lib.registry.rows import (
     NotComparable,
     learned_by,
     part,
+    parting,
     predict,
     rows_of_run,
 )
 from lib.registry.standing import (
     SAMPLE,
+    TEST,
     Version,
     described,
     full_name,
@@ -90,7 +93,8 @@ def _against_production(run: Run, name: str) -> dict:
         "own": own,
     }
     who, lacks = f"version {found.version}", "has no forecast for"
-    problems, notes = about_data(found.tags, who, test, data, own=own)
+    parted_by = parting(run.pipeline, facts["options"])
+    problems, notes = about_data(found.tags, who, test, data, own=own, parted_by=parted_by)
     try:
         champion = described(found)
         require_comparable(champion, run.pipeline, facts)
@@ -193,7 +197,13 @@ def shared_rows(test: Test, *said: np.ndarray) -> tuple[Test, *tuple[np.ndarray,
 
 
 def about_data(
-    tags: Mapping[str, str], who: str, test: Test, data: Mapping, *, own: bool
+    tags: Mapping[str, str],
+    who: str,
+    test: Test,
+    data: Mapping,
+    *,
+    own: bool,
+    parted_by: Mapping[str, object] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return problems and notes that follow from what a version was trained on.
 
@@ -206,11 +216,15 @@ def about_data(
         ``source`` and ``digest`` of the data of the test.
     own : bool
         Whether it is the very model that the test belongs to.
+    parted_by : mapping, optional
+        See `lib.registry.rows.Rows`; of the data of the test.
     """
     if own:
         return [], [f"{who}, which is in production, is this run's own model"]
     problems, notes, times = [], [], judged.times(test.truth.index)
     source, until = tags.get("source", ""), tags.get("learned_until", "")
+    theirs = json.loads(tags.get(TEST) or "{}").get("options", {})
+    is_parted_so = all(theirs.get(k, v) == v for k, v in (parted_by or {}).items())
     if tags.get("data_digest", "") == data["digest"]:
         notes.append(f"{who} was trained on the same data")
     elif source != data["source"]:
@@ -218,7 +232,7 @@ def about_data(
             f"{who} was trained on other data: {source or 'of no known source'}, "
             f"not {data['source']}"
         )
-    elif source == SAMPLE and times is None:
+    elif times is None and (source == SAMPLE or not is_parted_so):
         problems.append(
             f"{who} was trained on rows that were drawn in another way, maybe on some of this test"
         )

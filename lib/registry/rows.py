@@ -161,6 +161,18 @@ def watched(pipeline: str, rows: Rows) -> pd.DataFrame:
     return part(pipeline, "watched")(rows)
 
 
+def parting(pipeline: str, options: "Mapping[str, Value]") -> "dict[str, Value]":
+    """Return what `Rows.parted_by` is of rows that a pipeline has read by these options.
+
+    Its module names them in `PARTED_BY`; {} where it does not.
+    """
+    try:
+        names = getattr(import_module(f"lib.pipelines.{pipeline}"), "PARTED_BY", ())
+    except ImportError:
+        names = ()
+    return {name: options[name] for name in names if name in options}
+
+
 def learned_by(version: "Version", keys: pd.Index) -> np.ndarray:
     """Say of each row whether a version has learned from it, as far as its model has kept that."""
     from lib.packaging import has_learned
