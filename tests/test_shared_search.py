@@ -11,6 +11,7 @@ from lib.splits import time_folds
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
 pytestmark = [
@@ -137,3 +138,10 @@ def test_a_trial_of_lightgbm_is_scored_as_the_embedded_search_scores_it():
         assert trial.params.keys() == SPACE.keys()
         rmse, _ = score(x, y, folds, params | trial.params, max_rounds=1000)
         assert trial.value == pytest.approx(np.mean(rmse)) and trial.value < y.std()
+
+
+def test_features_without_the_last_value_are_refused_in_words():
+    table = pd.DataFrame({"power_kw_lag_1": 1.0, "power_kw": 2.0}, pd.date_range("2026", periods=9))
+    split = {"valid_end": "2026-01-08", "target": "power_kw", "horizon": 1}
+    with pytest.raises(ValueError, match="lags must hold 0"):
+        shared.searched(table, split, "level", 2)

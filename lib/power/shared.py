@@ -117,7 +117,14 @@ def searched(
     target : {"level", "difference"}
         The power, or its change from the last row.
     n_folds : int
+
+    Raises
+    ------
+    ValueError
+        If the last value is no feature, or there are too few rows for the folds.
     """
+    if "power_kw_lag_0" not in table:
+        raise ValueError("lags must hold 0, the last value: trials are compared with it")
     table = table.loc[: split["valid_end"]].dropna(subset=[split["target"], "power_kw_lag_0"])
     x, power = table.drop(columns=split["target"]), table[split["target"]]
     y = power - x["power_kw_lag_0"] if target == "difference" else power
