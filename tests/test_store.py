@@ -274,6 +274,18 @@ def kept_with_a_row(kept):
     return kept
 
 
+def test_profile_of_a_stage_that_was_taken_is_read_from_the_run_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    nothing = SimpleNamespace(list_artifacts=lambda *_: [])
+    monkeypatch.setattr(tracking, "open_client", lambda: nothing)
+    served = Version("house", 2, {"run_dir": "power/second"}, {}, run_id="b")
+    assert store.profile_of(served) == {}
+    run = open_run("power/second", stage="02_features")
+    run.write("profile.json", {"window_rows": 168})
+    run.finish()
+    assert store.profile_of(served) == {"window_rows": 168}
+
+
 def test_store_is_no_run_and_outlives_them(tmp_path, monkeypatch):
     from lib.commands import prune
 

@@ -20,7 +20,7 @@ from lib.registry.drift import PROFILE
 from lib.registry.rematch import moment
 from lib.registry.rows import Rows, predict
 from lib.registry.standing import SAMPLE, Version, require_test
-from lib.run import Run
+from lib.run import Run, open_run
 
 import numpy as np
 import pandas as pd
@@ -40,15 +40,21 @@ def facts_of(version: Version) -> dict:
 
 
 def profile_of(version: Version) -> dict:
-    """Return the profile of its training data that a version's run has logged, {} if none."""
+    """Return the profile of its training data that a version's run has left, {} if none.
+
+    MLflow has it of the run that has executed the stage; who has taken that stage has the file.
+    """
     from mlflow.artifacts import load_dict
 
-    if not version.run_id:
-        return {}
     place = f"results/{PROFILE}"
-    logged = tracking.open_client().list_artifacts(version.run_id, "results")
-    is_there = place in [file.path for file in logged]
-    return load_dict(f"runs:/{version.run_id}/{place}") if is_there else {}
+    if version.run_id:
+        logged = tracking.open_client().list_artifacts(version.run_id, "results")
+        if place in [file.path for file in logged]:
+            return load_dict(f"runs:/{version.run_id}/{place}")
+    try:
+        return open_run(version.run_dir).read(PROFILE)
+    except ValueError:
+        return {}
 
 
 def new_keys(version: Version, rows: Rows, since: str = "") -> pd.Index:
