@@ -103,6 +103,16 @@ def test_outside_is_judged_by_all_other_rows():
     assert drift._outside_the_rest(values, starts, 20) == pytest.approx(2 / 20)
 
 
+@pytest.mark.parametrize("other", [0.0, 2.0])
+def test_one_row_is_no_drift_of_a_column_that_never_changed(other):
+    profile = drift.profile(pd.DataFrame({"flag": np.ones(2000)}), 200)
+    newest = pd.DataFrame({"flag": np.ones(200)})
+    newest.loc[5, "flag"] = other
+    assert not drift.measure(profile, newest)["drifted"].any()
+    newest.loc[:20, "flag"] = other
+    assert drift.measure(profile, newest)["drifted"].all()
+
+
 def test_only_the_newest_rows_count(learned, profile):
     rows = learned.iloc[: 3 * WEEK].copy()
     rows.iloc[:WEEK] = 99

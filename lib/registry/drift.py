@@ -176,8 +176,8 @@ def _describe(values: np.ndarray) -> dict:
 def _thresholds(known: Mapping, values: np.ndarray, rows: int) -> dict[str, float]:
     """Return `MARGIN` times the largest distance of any stretch of training rows to the whole.
 
-    Outside is what lies beyond all the other training rows. A few rows may do so at any time, and
-    half a stretch may be missing.
+    Outside is what lies beyond all the other training rows. A few rows may do so at any time, of a
+    column that never changed too, and half a stretch may be missing.
     """
     starts = np.arange(0, len(values) - rows + 1, max(1, rows // OVERLAP))
     bins, steps = _places(known, values)
@@ -187,7 +187,7 @@ def _thresholds(known: Mapping, values: np.ndarray, rows: int) -> dict[str, floa
     outside = max(_outside_the_rest(values, starts, rows), FEW_ROWS / rows)
     return {
         "psi": MARGIN * max(psi),
-        "ks": min(1.0, MARGIN * max(ks)),
+        "ks": min(1.0, MARGIN * max(*ks, FEW_ROWS / rows)),
         "outside": min(1.0, MARGIN * outside),
         "missing": min(1.0, max(MARGIN * max(missing), MOST_MISSING)),
     }
