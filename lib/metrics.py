@@ -158,6 +158,19 @@ def block_bootstrap(
     return centre + sums / n_rows
 
 
+def block_widening(n_blocks: float, n_groups: int, level: float) -> float:
+    """Return by which factor intervals of `n_blocks` in `n_groups` come out too narrow.
+
+    Blocks are resampled around the mean of their own group, which takes one degree of freedom, and
+    their spread is known as badly as that of as few independent values.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    _, high = interval_ends(level)
+    free = n_blocks - n_groups
+    return float((n_blocks / free) ** 0.5 * stdtrit(free, high) / ndtri(high))
+
+
 def interval_ends(level: float) -> tuple[float, float]:
     """Return the quantiles between which the fraction `level` of all draws lies.
 

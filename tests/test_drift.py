@@ -177,6 +177,22 @@ def test_alarm_is_raised_only_where_the_whole_interval_lies_above():
     assert math.isnan(unknown["expected"]) and not unknown["grown"]
 
 
+def test_few_rows_and_a_small_evaluation_raise_no_alarm_by_chance():
+    def live(n, n_wrong):
+        return pd.DataFrame({"truth": "a", "predicted": ["b"] * n_wrong + ["a"] * (n - n_wrong)})
+
+    options = {"max_growth": 0.2, "block_length": 24}
+    found = drift.live_error(live(20, 5), {"accuracy": 0.9}, **options)  # less than a block
+    assert 0 <= found["low"] < 0.25 < found["high"] <= 1 and not found["grown"]
+    faultless = {"accuracy": 1.0, "accuracy_low": 0.92}  # of 44 rows
+    assert not drift.live_error(live(600, 20), faultless, **options | {"block_length": 1})["grown"]
+    assert drift.live_error(live(600, 90), faultless, **options | {"block_length": 1})["grown"]
+    numbers = pd.DataFrame({"truth": np.zeros(400), "predicted": [1.0, 3.0] * 200})
+    known = {"rmse": 1.5, "rmse_high": 2.4}
+    assert drift.live_error(numbers, {"rmse": 1.5}, **options)["grown"]
+    assert not drift.live_error(numbers, known, **options)["grown"]
+
+
 def test_reasons_name_column_distance_and_threshold(learned, profile):
     found = drift.measure(profile, learned.iloc[:WEEK].assign(load=99.0))
     error = {"error": 2.0, "low": 1.8, "high": 2.2, "n": 50, "expected": 1.0, "grown": True}

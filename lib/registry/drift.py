@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lib.metrics import block_bootstrap, interval_ends
+from lib.metrics import block_bootstrap, block_widening, interval_ends
 
 import numpy as np
 import pandas as pd
@@ -267,7 +267,8 @@ def live_error(
     max_growth : float
         By how much the error may have grown since, a fraction.
     block_length : int
-        Rows near enough to be alike, for the bootstrap; 1 where the rows have no order.
+        Rows near enough to be alike, for the bootstrap; 1 where the rows have no order. At most
+        half of the rows.
     n_resamples : int, default 1000
         Bootstrap resamples.
     seed : int, default 0
@@ -278,22 +279,27 @@ def live_error(
     dict
         ``error``: root mean squared error of numbers, fraction of wrong names; ``low`` and
         ``high``, its interval of 95 %; ``n`` rows; ``expected``, the same error in the evaluation,
-        NaN where it is not known; ``grown``: whether even ``low`` is above what is tolerated. {} of
-        fewer than 20 rows.
+        NaN where it is not known; ``grown``: whether even ``low`` is above what is tolerated, and
+        above the interval that the evaluation has given, if it has. {} of fewer than 20 rows.
     """
     if len(live) < LEAST_ROWS:
         return {}
     truth, predicted = (live[name].to_numpy() for name in ("truth", "predicted"))
     numbers = np.issubdtype(truth.dtype, np.number)
     score = (predicted - truth) ** 2 if numbers else (predicted != truth).astype(np.float64)
-    blocks = {"block_length": min(block_length, len(score)), "n_resamples": n_resamples}
-    means = block_bootstrap(score[:, None], **blocks, seed=seed)[:, 0]
-    low, high = np.quantile(means, interval_ends(0.95))
-    found = {"error": score.mean(), "low": low, "high": high}
+    mean, length = score.mean(), min(block_length, len(score) // 2)
+    options = {"block_length": length, "n_resamples": n_resamples, "seed": seed}
+    ends = np.quantile(block_bootstrap(score[:, None], **options), interval_ends(0.95))
+    low, high = mean + block_widening(len(score) / length, 1, 0.95) * (ends - mean)
+    found = {"error": mean, "low": max(low, 0.0), "high": high if numbers else min(high, 1.0)}
     found = {name: float(np.sqrt(v) if numbers else v) for name, v in found.items()}
-    wrong = 1 - metrics["accuracy"] if "accuracy" in metrics else math.nan
-    expected = metrics.get("rmse", math.nan) if numbers else wrong
-    grown = found["low"] > (1 + max_growth) * expected
+    if numbers:
+        expected = metrics.get("rmse", math.nan)
+        most = metrics.get("rmse_high", expected)
+    else:
+        expected = 1 - metrics.get("accuracy", math.nan)
+        most = 1 - metrics.get("accuracy_low", 1 - expected)
+    grown = found["low"] > (1 + max_growth) * expected and found["low"] > most
     return found | {"n": len(live), "expected": expected, "grown": grown}
 
 

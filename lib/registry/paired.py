@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 from lib.classification import cross_entropies, difference_interval
 from lib.ground.directions import GREATER_IS_BETTER, unit_of
 from lib.judged import KINDS
-from lib.metrics import block_bootstrap, finite_pair, interval_ends, rank_contributions
+from lib.metrics import (
+    block_bootstrap,
+    block_widening,
+    finite_pair,
+    interval_ends,
+    rank_contributions,
+)
 
 import numpy as np
 import pandas as pd
@@ -118,7 +124,7 @@ def compare(
     ]
     means = [one.mean(axis=0) for one in rows]
     draws = _resample(test, rows, n_resamples, seed)
-    widening = _widening(len(truth) / test.block_length, len(parts), level)
+    widening = block_widening(len(truth) / test.block_length, len(parts), level)
     found = []
     for k, metric in enumerate(metrics):
         values, drawn = (_combined(metric, one, parts, 2 * k) for one in (means, draws))
@@ -202,19 +208,6 @@ def _resample(
         block_bootstrap(rows, block_length=length, n_resamples=n_resamples, seed=seed + k)
         for k, rows in enumerate(groups)
     ]
-
-
-def _widening(n_blocks: float, n_groups: int, level: float) -> float:
-    """Return by which factor intervals of `n_blocks` in `n_groups` come out too narrow.
-
-    Blocks are resampled around the mean of their own group, which takes one degree of freedom, and
-    their spread is known as badly as that of as few independent values.
-    """
-    from scipy.special import ndtri, stdtrit
-
-    _, high = interval_ends(level)
-    free = n_blocks - n_groups
-    return float((n_blocks / free) ** 0.5 * stdtrit(free, high) / ndtri(high))
 
 
 def _described(test: Test, metric: str, values: np.ndarray, low: float, high: float) -> dict:
