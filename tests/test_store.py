@@ -143,6 +143,12 @@ def test_since_can_only_narrow_what_is_new():
     assert len(new_keys(served, rows, "2025-01-01")) == 12
     with pytest.raises(ValueError, match="does not say until when it has learned: give `since`"):
         new_keys(serving(until=""), rows)
+    for since in ("03/04/2026", "now", "yesterday"):
+        with pytest.raises(ValueError, match=f"since = '{since}' is no time: give one as 2026"):
+            new_keys(served, rows, since)
+    untimed = replace(rows, keys=pd.Index(["a", "b"]))
+    with pytest.raises(ValueError, match="the rows have no time, so since = '2026' says nothing"):
+        new_keys(served, untimed, "2026")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ as they are the same. Everything that makes the outcome doubtful is said in a se
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 
 from lib import judged, tracking
 from lib.ground.files import look_into
@@ -248,5 +249,5 @@ def about_data(
 
 def moment(text: str) -> pd.Timestamp:
     """Return a time in ISO 8601 without its zone, in UTC where it has one."""
-    time = pd.Timestamp(text)
+    time = pd.Timestamp(datetime.fromisoformat(text))
     return time.tz_convert("UTC").tz_localize(None) if time.tz else time

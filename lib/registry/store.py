@@ -72,12 +72,20 @@ def new_keys(version: Version, rows: Rows, since: str = "") -> pd.Index:
     Raises
     ------
     ValueError
-        If it is not known from where on the rows are new.
+        If it is not known from where on the rows are new, `since` is no time, or it is given though
+        the rows have none.
     """
     times = judged.times(rows.keys)
+    if times is None and since and len(rows.keys):
+        raise ValueError(
+            f"the rows have no time, so since = {since!r} says nothing: leave it empty"
+        )
     if times is None:
         return rows.keys.sort_values()
-    known = [moment(text) for text in (since, version.learned_until) if text]
+    try:
+        known = [moment(text) for text in (since, version.learned_until) if text]
+    except ValueError as error:
+        raise ValueError(f"since = {since!r} is no time: give one as 2026-11-03T04:00") from error
     if not known:
         raise ValueError(
             f"{version.words} of {version.name} does not say until when it has learned: give "
