@@ -184,5 +184,5 @@ def test_version_is_a_number_an_alias_or_the_latest_and_never_guessed(store):
     assert {text: which.find_version("house", text) for text in known} == known
     with pytest.raises(ValueError, match=r"no version of house was named; .* 10, 11$"):
         which.find_version("house", "")
-    with pytest.raises(ValueError, match="no version of nobody was named; there are: none"):
+    with pytest.raises(ValueError, match="no registered model 'nobody'; there are: house"):
         which.find_version("nobody", "latest")

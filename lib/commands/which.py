@@ -179,13 +179,17 @@ def find_version(model: str, text: str) -> str:
     Raises
     ------
     ValueError
-        If no version was named, or there is none; names those that there are.
+        If there is no such model, no version was named, or there is none; names those that there
+        are.
     """
     from lib import tracking
+    from lib.registry import ledger
 
     if text not in ("", LATEST):
         return text  # the registry refuses what it does not know, and names what there is
-    found = tracking.open_client().search_model_versions(f"name = '{model}'")
+    client = tracking.open_client()
+    ledger.find_model(client, model)
+    found = client.search_model_versions(f"name = '{model}'")
     numbers = sorted(int(version.version) for version in found)
     if text and numbers:
         return str(numbers[-1])
