@@ -110,6 +110,23 @@ def test_the_same_and_overlapping_files_add_only_what_is_new(kept):
     assert len(kept.read("score/a")) == 12 and len(kept.read("score/b")) == 10
 
 
+def test_rows_of_another_house_are_not_taken_for_those_of_the_same_times(kept):
+    def again(raw, source):
+        rows = replace(rows_of(raw, served), facts={"source": source})
+        return score(served, rows, kept, run_dir="score/b", batch_rows=100)
+
+    served = serving()
+    score(served, rows_of(house(20), served), kept, run_dir="score/a", batch_rows=100)
+    other = house(30).assign(power_kw=lambda raw: 2 * raw["power_kw"])
+    with pytest.raises(ValueError, match=r"of 11 that it was asked about again, 11 have another"):
+        again(other, "other.csv")
+    mended = house(30)
+    mended.iloc[12, 0] = 0.5  # in the history of three rows
+    counts = again(mended, "newer.csv")
+    assert (counts["n_known"], counts["n_scored"]) == (12, 10)
+    assert again(other, "x")["n_known"] == 22, "its own source may be revised"
+
+
 @pytest.mark.slow
 def test_another_version_leaves_what_was_predicted(kept):
     raw = house(20)

@@ -27,6 +27,7 @@ import pandas as pd
 from upath import UPath
 
 PART = re.compile(r"part-(\d{6,})\.parquet")
+N_ASKED = 200  # rows that are asked about again, at most
 SIGNATURE = ("model", "version", "run_dir", "scored_at")
 
 
@@ -238,9 +239,17 @@ def score(
         ``n_rows``, ``n_known`` (in the store before, or put there by another run meanwhile),
         ``n_scored`` by this call and ``n_without``, rows that the version cannot forecast: too
         little history, or a gap.
+
+    Raises
+    ------
+    ValueError
+        If the rows are others of the same times than those in the store, see `require_same`.
     """
     with tracking.locked(f"score-{version.name}"):
         left = keys[~keys.isin(store.keys())]
+        is_own = rows.facts.get("source", version.source) == version.source
+        if not is_own and judged.times(keys) is not None:
+            require_same(version, rows, keys, store)
         n_known, n_scored, n_without = len(keys) - len(left), 0, 0
         for k in range(0, len(left), batch_rows):
             part = left[k : k + batch_rows]
@@ -252,6 +261,34 @@ def score(
             n_scored += n_written
     counts = {"n_rows": len(keys), "n_known": n_known}
     return counts | {"n_scored": n_scored, "n_without": n_without}
+
+
+def require_same(version: Version, rows: Rows, keys: pd.Index, store: Store) -> None:
+    """Ask a version again about rows it has scored: those of another house have the same times.
+
+    Raises
+    ------
+    ValueError
+        If most of the last ones have another answer now. A few may, whose history was filled in,
+        and the last row of a run, which may not have been whole, is not asked about.
+    """
+    kept = store.read()
+    kept = kept[(kept["version"] == version.number) & kept.duplicated("run_dir", keep="last")]
+    asked = keys[keys.isin(kept.index)][-N_ASKED:]
+    if asked.empty:
+        return
+    made = predictions(version, rows, asked).set_index("key")
+    column = predicted_column(version)
+    before, after = kept.loc[made.index, column], made[column]
+    numbers = pd.api.types.is_numeric_dtype(after)
+    differ = ~np.isclose(before, after, rtol=1e-3) if numbers else before != after
+    if differ.sum() > len(made) / 2:
+        raise ValueError(
+            f"{version.words} of {version.name} has scored other rows of the same times: of "
+            f"{len(made)} that it was asked about again, {differ.sum()} have another answer. "
+            "Another house or symbol needs a model of another name; where readings were replaced, "
+            f"delete the parts in {store.path}"
+        )
 
 
 def predictions(version: Version, rows: Rows, keys: pd.Index) -> pd.DataFrame:
