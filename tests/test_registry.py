@@ -11,6 +11,7 @@ from lib import floors, judged, tracking
 from lib.pages import run_page, summary
 from lib.registry import lifecycle, standing
 from lib.registry.gate import decide, markdown
+from lib.registry.ledger import seek
 from lib.registry.lifecycle import GateError, PromotionConflict
 from lib.run import open_run
 
@@ -248,6 +249,12 @@ def test_unknown_policy_registers_nothing(shared_run):
     with pytest.raises(ValueError, match="promote = 'yes': expected one of auto, staging, app"):
         lifecycle.register(shared_run, "unwanted", promote="yes")
     assert versions("unwanted") == []
+
+
+def test_name_that_no_filter_of_mlflow_can_hold_registers_nothing(shared_run):
+    with pytest.raises(ValueError, match='model_name = "anna\'s": MLflow finds no name'):
+        lifecycle.register(shared_run, "anna's")
+    assert seek(tracking.open_client().get_registered_model, "anna's") is None
 
 
 def test_version_carries_what_its_evaluation_wrote_of_its_test(make_run):

@@ -85,8 +85,8 @@ def register(
         If the champion is no longer the one that the gate has compared with. The version is
         registered, and not in production.
     ValueError
-        If `run` is a copy, and `from_copy` was not given, or there is no such policy; nothing is
-        registered.
+        If `run` is a copy, and `from_copy` was not given, there is no such policy, or the name has
+        an apostrophe; nothing is registered.
     mlflow.MlflowException
         If the registry refuses or cannot be reached.
     """
@@ -306,6 +306,8 @@ def _check_run(run: Run, name: str, policy: str, *, from_copy: bool) -> str:
     """See that the model of a run may become a version; return its floors in words."""
     if policy not in POLICIES:
         raise ValueError(f"promote = {policy!r}: expected one of {', '.join(POLICIES)}")
+    if "'" in name:
+        raise ValueError(f"model_name = {name!r}: MLflow finds no name with an apostrophe")
     verdict = run.read("verdict.json")
     floors = explain(verdict)
     if not verdict["passed"]:
