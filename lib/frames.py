@@ -1,4 +1,4 @@
-"""Frames on a regular grid of time: their step, their gaps, their digest."""
+"""Frames: step and gaps of a regular grid of time, digests of all of it and of rows."""
 
 import hashlib
 
@@ -48,3 +48,22 @@ def frame_digest(frame: pd.DataFrame) -> str:
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(np.ascontiguousarray(little).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def row_keys(numbers: pd.DataFrame) -> list[str]:
+    """Return the key of each row that has no time, a digest of its numbers: equal ones alike."""
+    digests = pd.util.hash_pandas_object(numbers, index=False)
+    return [f"{digest:016x}" for digest in digests]
+
+
+def as_numbers(inputs: pd.DataFrame) -> pd.DataFrame:
+    """Return inputs as float64 columns whose distributions can be compared.
+
+    A text becomes a number from 0 to 1 that is its own wherever it stands, so that a text that was
+    never there, or is there more often, shows. NaN stays, and so do times.
+    """
+    found = inputs.copy()
+    for name in inputs.select_dtypes(exclude=["number", "datetime"]):
+        numbers = pd.util.hash_array(inputs[name].to_numpy(object, na_value="")) / 2.0**64
+        found[name] = np.where(inputs[name].isna(), np.nan, numbers)
+    return found

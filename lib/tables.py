@@ -11,7 +11,7 @@ from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from lib.frames import frame_digest
+from lib.frames import as_numbers, frame_digest, row_keys
 from lib.ground.console import redact
 from lib.ground.directions import closest
 from lib.judged import numbered, time_keys
@@ -94,8 +94,7 @@ def load_table(
     if time_column:
         found = found.sort_values(time_column, kind="stable")
         return found.set_axis(time_keys(found[time_column]), axis=0)
-    digests = pd.util.hash_pandas_object(as_numbers(found[inputs]), index=False)
-    return found.set_axis(numbered([f"{digest:016x}" for digest in digests]), axis=0)
+    return found.set_axis(numbered(row_keys(as_numbers(found[inputs]))), axis=0)
 
 
 def table_loader(pipeline: str, **options: object) -> Callable[..., pd.DataFrame]:
@@ -181,19 +180,6 @@ def unlearned(table: pd.DataFrame, model: "PyFuncModel | None") -> pd.DataFrame:
     if frame_digest(table) != known["digest"]:
         return table
     return table[split_rows(table, **known["split"]) == "test"]
-
-
-def as_numbers(inputs: pd.DataFrame) -> pd.DataFrame:
-    """Return inputs as float64 columns whose distributions can be compared.
-
-    A text becomes a number from 0 to 1 that is its own wherever it stands, so that a text that was
-    never there, or is there more often, shows. NaN stays, and so do times.
-    """
-    found = inputs.copy()
-    for name in inputs.select_dtypes(exclude=["number", "datetime"]):
-        numbers = pd.util.hash_array(inputs[name].to_numpy(object, na_value="")) / 2.0**64
-        found[name] = np.where(inputs[name].isna(), np.nan, numbers)
-    return found
 
 
 def _read_all(source: str, texts: list[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from lib import judged, tracking
+from lib.frames import row_keys
 from lib.ground.files import ROOT
 from lib.packaging import LEARNED, key_digests
 from lib.pages import run_page, summary
@@ -14,7 +15,7 @@ from lib.power.demo import N_NEW, sample_pair
 from lib.registry import disagreement, side_by_side
 from lib.registry import rows as rows_module
 from lib.registry.paired import Test
-from lib.registry.rows import Rows, about_training, load_rows
+from lib.registry.rows import NotComparable, Rows, about_training, load_rows
 from lib.registry.standing import Version
 from lib.run import open_run
 
@@ -252,22 +253,31 @@ def test_source_that_has_grown_keeps_its_test_apart_only_where_options_part_it()
     assert unknown in told(None, 0)
 
 
+def keeper(learned: pd.DataFrame):
+    """What stands for a model of a table: it knows the rows that it has learned from."""
+    raw = SimpleNamespace(**{LEARNED: key_digests(pd.Index(row_keys(learned)))})
+    schema = SimpleNamespace(input_names=lambda: [*learned])
+    facts = SimpleNamespace(get_input_schema=lambda: schema)
+    return SimpleNamespace(get_raw_model=lambda: raw, metadata=facts)
+
+
 def test_row_that_either_has_learned_from_is_not_judged():
-    def keeper(*learned):
-        raw = SimpleNamespace(**{LEARNED: key_digests(pd.Index(learned))})
-        return SimpleNamespace(get_raw_model=lambda: raw)
-
-    def pair(*learned):
-        facts = {"test": IMAGES, "source": "keras", "data_digest": "before"}
-        return version(3, keeper("image-1", "gone"), **facts), version(4, keeper(*learned), **facts)
-
-    rows = replace(image_rows(), parted_by=None)
-    test, notes = side_by_side.unseen(rows, pair("image-4"))
-    assert [*test.truth.index] == ["image-0", "image-2", "image-3", "image-5"]
-    said = "another state of keras; the rows that it has learned from are left out."
+    inputs = pd.DataFrame({"x": np.arange(6.0), "y": np.arange(6.0) ** 2})
+    inputs.index = pd.Index(row_keys(inputs))
+    truth = pd.Series(0, inputs.index)
+    rows = Rows(inputs.assign(truth=truth), inputs.index, truth, {"source": "t", "digest": "abc"})
+    facts = {"test": IMAGES, "source": "t", "data_digest": "before"}
+    older = version(3, keeper(inputs[["x"]].iloc[[1, 2]]), **facts)  # which takes one column
+    pair = older, version(4, keeper(inputs.iloc[[4]]), **facts)
+    test, notes = side_by_side.unseen(rows, pair)
+    assert test.truth.index.equals(inputs.index[[0, 3, 5]])
+    said = "another state of t; the rows that it has learned from are left out."
     assert [note.partition("learned from ")[2] for note in notes] == [said, said]
-    with pytest.raises(ValueError, match="has learned from every row of keras"):
-        side_by_side.unseen(rows, pair(*rows.keys))
+    with pytest.raises(ValueError, match="has learned from every row of t: give newer data"):
+        side_by_side.unseen(rows, (older, version(4, keeper(inputs), **facts)))
+    other = version(4, keeper(inputs.rename(columns={"y": "z"})), **facts)
+    with pytest.raises(NotComparable, match="version 4 takes the column 'z', which is not there"):
+        side_by_side.unseen(rows, (older, other))
 
 
 def test_rows_without_a_time_are_all_judged_and_other_training_data_are_named():

@@ -101,8 +101,10 @@ def _against_production(run: Run, name: str) -> dict:
         require_comparable(champion, run.pipeline, facts)
         try:
             part(run.pipeline, "predict")  # before rows are read and a model is loaded for it
-            said = predict(run.pipeline, _loaded(champion), rows_of_run(run)[0], frame.index)
-            if (learned := learned_by(champion, frame.index)).any():
+            model, rows = _loaded(champion), rows_of_run(run)[0]
+            learned = learned_by(champion, rows, frame.index)
+            said = predict(run.pipeline, model, rows, frame.index)
+            if learned.any():
                 lacks = f"has learned from, or {lacks},"
                 said = said.copy()
                 said[learned] = np.nan

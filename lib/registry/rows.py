@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lib import judged
+from lib.frames import as_numbers, row_keys
 from lib.registry.standing import SAMPLE, require_test
 from lib.run import Run
 
@@ -173,12 +174,27 @@ def parting(pipeline: str, options: "Mapping[str, Value]") -> "dict[str, Value]"
     return {name: options[name] for name in names if name in options}
 
 
-def learned_by(version: "Version", keys: pd.Index) -> np.ndarray:
-    """Say of each row whether a version has learned from it, as far as its model has kept that."""
+def learned_by(version: "Version", rows: Rows, keys: pd.Index) -> np.ndarray:
+    """Say of each row whether a version has learned from it, as far as its model has kept that.
+
+    A row of a table without times is known by the columns that this version takes: another version
+    may take others, and then has parted the same rows in another way.
+
+    Raises
+    ------
+    NotComparable
+        If the rows lack a column that the version takes.
+    """
     from lib.packaging import has_learned
 
     found = has_learned(version.model, keys)
-    return np.zeros(len(keys), bool) if found is None else found
+    if found is None or judged.times(keys) is not None:
+        return np.zeros(len(keys), bool) if found is None else found
+    names = version.model.metadata.get_input_schema().input_names()
+    if lacking := [name for name in names if name not in rows.inputs]:
+        raise NotComparable(f"{version.words} takes the column {lacking[0]!r}, which is not there")
+    taken = as_numbers(rows.inputs.loc[keys, names])
+    return has_learned(version.model, pd.Index(row_keys(taken)))
 
 
 def about_training(words: str, version: "Version", rows: Rows) -> str:

@@ -110,7 +110,7 @@ def unseen(rows: Rows, pair: Pair) -> tuple[Test, list[str]]:
     test = Test.of(require_test(newer(pair)), truth, rows.groups)
     times, both = judged.times(truth.index), [*zip(called(pair).values(), pair, strict=True)]
     if times is None:
-        kept = ~np.logical_or(*(learned_by(version, truth.index) for version in pair))
+        kept = ~np.logical_or(*(learned_by(version, rows, truth.index) for version in pair))
         if not kept.any():
             raise ValueError(
                 f"one version or the other has learned from every row of {rows.facts['source']}: "
