@@ -7,6 +7,7 @@ raised shows `redact(source)` instead.
 import posixpath
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -160,7 +161,7 @@ def list_files(
                 found = sorted(system.find(path))
             elif is_folder:
                 found = _tables_in(system, path, folder)
-            elif not is_web and any(sign in path for sign in "*["):
+            elif not is_web and any(sign in path for sign in "*[?"):
                 found = sorted(match for match in system.glob(path) if system.isfile(match))
             else:
                 continue
@@ -215,7 +216,9 @@ def _none_in(system: AbstractFileSystem, path: str, shown: str, what: str) -> Va
 
 def _places(source: str) -> list[Path | UPath]:
     """Return where a path is looked for: relative ones in `DATA_DIR`, then in the repository."""
-    path = Path(source).expanduser()
+    path = Path(source)
+    with suppress(RuntimeError):  # "~" of nobody
+        path = path.expanduser()
     return [path] if path.is_absolute() else [data_dir() / source, ROOT / path]
 
 

@@ -76,6 +76,7 @@ def test_glob_puts_files_in_order_of_time(tmp_path):
     write_uci_text(frame.iloc[3:], tmp_path / "a.txt")
     write_uci_text(frame.iloc[:3], tmp_path / "b.txt")
     pd.testing.assert_frame_equal(load_power(str(tmp_path / "*.txt")), frame)
+    pd.testing.assert_frame_equal(load_power(str(tmp_path / "?.txt")), frame)
 
 
 def test_glob_refuses_files_that_overlap(tmp_path):
@@ -121,6 +122,8 @@ def test_path_that_is_nowhere_lists_the_places_tried(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=rf"{tmp_path}/nothing.txt and .*/nothing.txt"):
         load_power("nothing.txt")
+    with pytest.raises(ValueError, match=r"no file matches '~no-such-person/x.csv'.*Correct the path"):
+        load_power("~no-such-person/x.csv")
 
 
 def test_file_with_the_signs_of_a_glob_in_its_name_is_read(tmp_path):
