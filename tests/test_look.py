@@ -109,6 +109,19 @@ def test_what_is_proposed_leads_to_the_mains_of_a_house(typed, put):
     assert frame["power_kw"].iloc[0] == 0.3005 and frame.attrs["rows"]["kept"] == 600
 
 
+@pytest.mark.parametrize("unit", ["kW", "W", "kWh", "Wh"])
+def test_number_for_a_missing_value_is_proposed_alone_and_as_it_stands_in_the_file(put, unit):
+    values = {0: 1, 15: 9999, 30: 9999, 45: 1}
+    path = put("".join(f"2024-03-04 10:{m:02},{v}\n" for m, v in values.items()), "h.csv")
+    given = {"columns": [f"power_kw=P [{unit}]"], "layout": ["names=time,P"], "max_power_kw": 5.0}
+    with pytest.raises(ValueError, match="2 such rows") as error:
+        load_power(path, **given)
+    known = merge_parameters(layout.declared("power"))
+    tried = look.proposed(str(error.value), given, known)
+    assert tried == {"layout": ["names=time,P", "missing=9999"]}
+    assert load_power(path, **{**given, **tried})["power_kw"].isna().sum() == 2
+
+
 def test_refusal_shows_the_beginning_and_the_reason_once(typed, put):
     status, printed = typed("tick", put("1,2,3\n4,5,6\n", "x.csv"))
     assert status == 1 and printed.startswith("refused: x.csv, line 1 has values and not names")

@@ -122,7 +122,9 @@ def test_path_that_is_nowhere_lists_the_places_tried(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=rf"{tmp_path}/nothing.txt and .*/nothing.txt"):
         load_power("nothing.txt")
-    with pytest.raises(ValueError, match=r"no file matches '~no-such-person/x.csv'.*Correct the path"):
+    with pytest.raises(
+        ValueError, match=r"no file matches '~no-such-person/x.csv'.*Correct the path"
+    ):
         load_power("~no-such-person/x.csv")
 
 

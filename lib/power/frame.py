@@ -9,9 +9,10 @@ the line, the value and the rule.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lib.dialect import Column
 from lib.frames import frame_digest, grid_step
 from lib.power.columns import COLUMNS, METERS
-from lib.power.source import such_rows
+from lib.power.source import AS_IT_IS, Source, as_written, hours_of, such_rows
 from lib.power.times import EARLIEST, LATEST, autumn_hint
 from lib.sources import described
 
@@ -20,6 +21,9 @@ import pandas as pd
 
 RESOLUTIONS = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 TIME_TYPE = "datetime64[us]"
+
+SMALLER = {"": "W", "kW": "W", "kWh": "Wh"}
+"""The unit that a power may have instead, which is too large in the one given."""
 
 POWER_KW = (0.0, 100.0)
 """Limits of a house that does not feed in.
@@ -87,12 +91,12 @@ def join(
     parts: Sequence[Part],
     power_kw: tuple[float, float] = POWER_KW,
     bin_s: int = 0,
-    hours: Mapping[str, int] | None = None,
+    written: Source = AS_IT_IS,
 ) -> pd.DataFrame:
     """Put the parts in order of time, check every row and lay all on one regular grid.
 
-    Readings at no fixed times become their means over `bin_s` seconds, where that is not 0. The
-    columns in `hours` are multiplied with the hours of a row, see `lib.power.source.hours_of`.
+    Readings at no fixed times become their means over `bin_s` seconds, where that is not 0. What is
+    energy by the row becomes power as `written` says, see `lib.power.source.hours_of`.
     """
     parts = sorted(parts, key=lambda part: part.frame.index[0])
     frame = pd.concat([part.frame for part in parts]) if len(parts) > 1 else parts[0].frame
@@ -105,8 +109,9 @@ def join(
     ts = _microseconds(frame)
     _require_rising(frame.index, ts, place, equal=bool(bin_s))
     step = bin_s * 1_000_000 or _step(frame.index, ts, place)
+    hours = hours_of(written)
     frame = with_hours(frame, step, hours) if hours else frame
-    _check_limits(frame, limits(step, power_kw), place)
+    _check_limits(frame, limits(step, power_kw), place, written, step)
     if bin_s:
         frame = _binned(frame, ts, step)
         ts = _microseconds(frame)
@@ -209,7 +214,11 @@ def _step(index: pd.DatetimeIndex, ts: np.ndarray, place: Callable[[int], str]) 
 
 
 def _check_limits(
-    frame: pd.DataFrame, wanted: dict[str, tuple[float, float]], place: Callable[[int], str]
+    frame: pd.DataFrame,
+    wanted: dict[str, tuple[float, float]],
+    place: Callable[[int], str],
+    written: Source,
+    step_us: int,
 ) -> None:
     """Raise one error that names every limit that is broken, with its first three rows."""
     broken = []
@@ -218,25 +227,33 @@ def _check_limits(
         rows = np.flatnonzero((values < low) | (values > high))
         if len(rows):
             where = [f"{place(row)}: {frame.index[row]} has {values[row]:g}" for row in rows[:3]]
+            ways = "; or ".join(_ways_out(column, values[rows], written, step_us))
             broken.append(
                 f"{column} must be from {low:g} to {high:g}, and is not{such_rows(len(rows))}: "
-                f"{'; '.join(where)}{_limit_hint(column, values[rows[0]])}"
+                f"{'; '.join(where)}. {ways[0].upper()}{ways[1:]}"
             )
     if broken:
         raise ValueError("; ".join(broken))
 
 
-def _limit_hint(column: str, value: float) -> str:
-    """Return which parameter helps with a value beyond the limits."""
+def _ways_out(column: str, values: np.ndarray, written: Source, step_us: int) -> list[str]:
+    """Return which parameters help with values beyond the limits, the likeliest first."""
+    number = as_written(values[0], column, written, step_us / RESOLUTIONS["hour"])
+    absent = f'for a number that stands for a missing value give layout=["missing={number:.10g}"]'
     if column != "power_kw":
-        return f'. For a column of another meaning give columns=["{column}="]'
-    absent = f'for a number that stands for a missing value layout=["missing={value:g}"]'
-    if value < 0:
-        return f". For a house that feeds in give min_power_kw=-20, or what it may be; {absent}"
-    return (
-        '. For another unit give columns=["power_kw=<name> [W]"]; for a larger connection '
-        f"max_power_kw={value:.0f}; of a meter that counts up give the differences; {absent}"
-    )
+        ways = [f'for a column of another meaning give columns=["{column}="]']
+    elif values[0] < 0:
+        ways = ["for a house that feeds in give min_power_kw=-20, or what it may be"]
+    else:
+        given = written.columns.get(column, Column(("<name>",)))
+        ways = [
+            f"for a larger connection give max_power_kw={np.ceil(values.max()):.0f}",
+            "of a meter that counts up give the differences",
+        ]
+        if given.unit in SMALLER:
+            other = f"{given.names[0]} [{SMALLER[given.unit]}]"
+            ways.insert(0, f'for another unit give columns=["power_kw={other}"]')
+    return [absent, *ways] if (values == values[0]).all() else [*ways, absent]
 
 
 def _microseconds(frame: pd.DataFrame) -> np.ndarray:

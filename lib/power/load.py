@@ -11,7 +11,7 @@ from lib.formats import Told, reading, tell
 from lib.looks import names_look
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, count_rows, join
 from lib.power.sample import sample_power
-from lib.power.source import TIME, Source, clock_of, describe_source, hours_of
+from lib.power.source import AS_IT_IS, TIME, Source, clock_of, describe_source, hours_of
 from lib.power.table import from_table
 from lib.power.text import read_text
 from lib.power.uci import TEXT, fetch_uci
@@ -104,8 +104,7 @@ def load_power(
         choices = ", ".join(("native", *RESOLUTIONS))
         raise ValueError(f"resolution is {resolution!r}: give one of {choices}")
     written, power_kw = describe_source(columns, layout, time_zone), (min_power_kw, max_power_kw)
-    hours = hours_of(written)
-    if bin_s and hours:
+    if bin_s and hours_of(written):
         raise ValueError(
             "bin_s is for readings of power at no fixed times; energy by the row needs rows of one "
             "length: give bin_s=0"
@@ -119,11 +118,12 @@ def load_power(
     elif source.startswith(ICEBERG):
         parts = [read_iceberg(source, written)]
     elif source == "uci":
-        parts, bin_s, hours = [read_text(fetch_uci(), TEXT, Source())], 0, {}
+        written, bin_s = AS_IT_IS, 0
+        parts = [read_text(fetch_uci(), TEXT, written)]
     else:
         files = list_files(source, hint='give "sample" or "uci"')
         parts = [read_part(read_file(opened, source), name, written) for name, opened in files]
-    frame = parts[0].frame if source == "sample" else join(parts, power_kw, bin_s, hours)
+    frame = parts[0].frame if source == "sample" else join(parts, power_kw, bin_s, written)
     if resolution != "native":
         frame = aggregate_power(frame, resolution, max_missing=max_missing)
     frame.attrs["rows"] = count_rows(parts, frame)

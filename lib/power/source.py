@@ -52,6 +52,9 @@ class Source:
         return [*ABSENT, *self.layout.missing]
 
 
+AS_IT_IS = Source()
+
+
 def describe_source(columns: Sequence[str], layout: Sequence[str], time_zone: str) -> Source:
     """Return what the parameters of the notebook say of a source.
 
@@ -163,11 +166,22 @@ def _way_out(absent: list[str], others: list[str]) -> str:
     return f"Give columns=[{entries}], with the name after = where it has another one"
 
 
+def unit_of(column: str, source: Source) -> tuple[int, int, int]:
+    """Return what makes a column's unit the standard one, see `UNITS`."""
+    unit = source.columns[column].unit if column in source.columns else ""
+    return UNITS[column][unit] if unit else (1, 1, 0)
+
+
 def to_standard(values: np.ndarray, column: str, source: Source) -> np.ndarray:
     """Return the values of a column in its standard unit, but for the hours of a row."""
-    unit = source.columns[column].unit if column in source.columns else ""
-    times, divisor, _ = UNITS[column][unit] if unit else (1, 1, 0)
+    times, divisor, _ = unit_of(column, source)
     return values if (times, divisor) == (1, 1) else values * times / divisor
+
+
+def as_written(value: float, column: str, source: Source, hours: float) -> float:
+    """Return the number that a value in the standard unit has in the source, of rows so long."""
+    times, divisor, power = unit_of(column, source)
+    return value / hours**power * divisor / times
 
 
 def hours_of(source: Source) -> dict[str, int]:
@@ -175,8 +189,7 @@ def hours_of(source: Source) -> dict[str, int]:
 
     How long a row is shows once all rows are in order of time, see `lib.power.frame.join`.
     """
-    units = {column: one.unit for column, one in source.columns.items() if one.unit}
-    powers = {column: UNITS[column][unit][2] for column, unit in units.items()}
+    powers = {c: unit_of(c, source)[2] for c in source.columns if c in UNITS}
     return {column: power for column, power in powers.items() if power}
 
 
