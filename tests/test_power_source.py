@@ -175,14 +175,14 @@ def test_index_of_parquet_with_any_name_is_the_time_where_nothing_else_is(tmp_pa
     frame = pd.DataFrame({"W": [1.0, 2.0]}, pd.date_range("2016-11-23", periods=2, freq="h"))
     for name in (None, "when", "ts"):
         frame.rename_axis(name).to_parquet(tmp_path / "p.parquet")
-        found = load_power(str(tmp_path / "p.parquet"), columns=["power_kw=W"])
+        found = load_power(str(tmp_path / "p.parquet"), columns=["power_kw=W [kW]"])
         assert found.index.equals(frame.index.astype(found.index.dtype))
 
 
 def test_two_columns_of_whole_times_are_asked_about(read):
     text = mains("2016-11-23 10:00,2016-11-23 09:00,5", header="datetime,timestamp,W")
     with pytest.raises(ValueError, match=r"times in 'datetime', 'timestamp': give columns="):
-        read(text, columns=["power_kw=W"])
+        read(text, columns=["power_kw=W [kW]"])
 
 
 def test_column_that_is_there_may_be_left_out(read):
@@ -242,9 +242,9 @@ def test_month_first_that_shows_on_the_13th_is_said_of_the_days_before_it_too(re
     with pytest.raises(
         ValueError, match="line 14, column Date: '1/13/2024'.*may have been misr"
     ) as error:
-        read(text, columns=["power_kw=W"])
+        read(text, columns=["power_kw=W [kW]"])
     assert 'give layout=["time=%m/%d/%Y %H:%M"]' in str(error.value)
-    frame = read(text, columns=["power_kw=W"], layout=["time=%m/%d/%Y %H:%M"])
+    frame = read(text, columns=["power_kw=W [kW]"], layout=["time=%m/%d/%Y %H:%M"])
     assert len(frame) == 14
 
 
@@ -252,6 +252,18 @@ def test_one_format_may_say_date_and_time_of_two_columns(read):
     rows = ["Feb 1 2007;1:30 PM;5", "Feb 1 2007;2:30 PM;5"]
     given = {"columns": ["power_kw=P", "timestamp=D+T"], "layout": ["time=%b %d %Y %I:%M %p"]}
     assert read(mains(*rows, header="D;T;P"), **given).index[0] == pd.Timestamp("2007-02-01 13:30")
+
+
+@pytest.mark.parametrize("name", ["Energy (kWh)", "KWH/hh (per half hour)", "Import [kWh]"])
+def test_unit_in_a_name_is_proposed_and_not_read_as_kw(read, name):
+    text = mains("2016-11-23 10:00,0.2", "2016-11-23 10:30,0.3", header=f"time,{name}")
+    bare = name.partition(" [")[0]
+    with pytest.raises(ValueError, match=rf'columns=\["power_kw={re.escape(bare)} \[kWh\]"\]'):
+        read(text)
+    if bare == name:
+        with pytest.raises(ValueError, match=r"without its unit, and its name says kWh: give"):
+            read(text, columns=[f"power_kw={name}"])
+    assert read(text, columns=[f"power_kw={bare} [kWh]"])["power_kw"].tolist() == [0.4, 0.6]
 
 
 def test_file_without_a_header_gets_names(read):
@@ -294,7 +306,9 @@ def test_comma_that_may_part_thousands_is_asked_for(read):
     text = mains("2016-11-23 10:00;1,234", "2016-11-23 11:00;2,345", header="time;W")
     with pytest.raises(ValueError, match="may be a decimal sign or part thousands"):
         read(text, **W)
-    assert read(text, columns=["power_kw=W"], layout=["decimal=,"])["power_kw"].iloc[0] == 1.234
+    assert (
+        read(text, columns=["power_kw=W [kW]"], layout=["decimal=,"])["power_kw"].iloc[0] == 1.234
+    )
 
 
 def test_point_and_comma_in_one_file_are_refused_by_line(read):
@@ -308,12 +322,12 @@ def test_point_and_comma_in_one_file_are_refused_by_line(read):
 # Zones, and the hour that comes twice
 
 AUTUMN = [f"2009-10-25 {h:02}:00:00,1" for h in (0, 1, 2, 2, 3, 4)]
-PARIS = {"columns": ["power_kw=W"], "time_zone": "Europe/Paris"}
+PARIS = {"columns": ["power_kw=W [kW]"], "time_zone": "Europe/Paris"}
 
 
 def test_hour_that_comes_twice_is_explained_and_read_with_a_zone(read):
     with pytest.raises(ValueError, match=r"line 5: .*02:00:00 follows .*02:00:00") as error:
-        read(mains(*AUTUMN), columns=["power_kw=W"])
+        read(mains(*AUTUMN), columns=["power_kw=W [kW]"])
     assert 'time_zone="Europe/Paris"' in str(error.value)
     frame = read(mains(*AUTUMN), **PARIS)
     assert len(frame) == 6 and frame.notna().sum()["power_kw"] == 6
@@ -326,14 +340,14 @@ def test_minutes_of_the_hour_that_comes_twice_are_all_there(read):
     local = times.tz_convert("Europe/Paris").tz_localize(None)
     text = mains(*(f"{t},1" for t in local))
     with pytest.raises(ValueError, match="time_zone="):
-        read(text, columns=["power_kw=W"])
+        read(text, columns=["power_kw=W [kW]"])
     assert read(text, **PARIS)["power_kw"].notna().sum() == len(times)
 
 
 def test_doubled_row_is_not_explained_by_a_zone(read):
     rows = [f"2009-10-25 00:{m:02},1" for m in (0, 1, 2, 2, 3)]
     with pytest.raises(ValueError, match="follows") as error:
-        read(mains(*rows), columns=["power_kw=W"])
+        read(mains(*rows), columns=["power_kw=W [kW]"])
     assert "time_zone" not in str(error.value)
 
 
@@ -358,7 +372,7 @@ def test_hours_that_come_twice_are_told_apart_by_order_with_gaps_too(read):
 def test_times_with_a_zone_ask_for_that_of_the_house(read, zone):
     text = mains(*(f"2009-07-01T1{h}:00:00{zone},1" for h in range(3)))
     with pytest.raises(ValueError, match="line 2: times carry a zone") as error:
-        read(text, columns=["power_kw=W"])
+        read(text, columns=["power_kw=W [kW]"])
     assert 'give time_zone="Europe/Paris"' in str(error.value)
     assert read(text, **PARIS).index[0] == pd.Timestamp("2009-07-01 11:00")
 
@@ -373,14 +387,14 @@ def test_time_without_a_zone_among_others_with_one_is_named(read):
 def test_numbers_since_1970_are_read_in_their_unit(read, unit, scale):
     first = 1366322400
     text = mains(*(f"{(first + 600 * k) * scale},1" for k in range(3)))
-    given = {"columns": ["power_kw=W"], "layout": [f"time={unit}"]}
+    given = {"columns": ["power_kw=W [kW]"], "layout": [f"time={unit}"]}
     frame = read(text, **given, time_zone="UTC")
     assert frame.index[0] == pd.Timestamp(first, unit="s") and len(frame) == 3
     with pytest.raises(ValueError, match=r"line 2: .* numbers since 1970"):
         read(text, **given)
     other = "ms" if unit == "s" else "s"
     with pytest.raises(ValueError, match=f"is not a number of {other} since 1970"):
-        read(text, columns=["power_kw=W"], layout=[f"time={other}"], time_zone="UTC")
+        read(text, columns=["power_kw=W [kW]"], layout=[f"time={other}"], time_zone="UTC")
 
 
 # Power beyond that of a house
@@ -389,16 +403,16 @@ def test_numbers_since_1970_are_read_in_their_unit(read, unit, scale):
 def test_house_that_feeds_in_is_read_by_a_parameter(read):
     text = mains("2016-11-23 10:00,1", "2016-11-23 11:00,-2")
     with pytest.raises(ValueError, match=r"line 3: .* has -2.*feeds in give min_power_kw"):
-        read(text, columns=["power_kw=W"])
-    frame = read(text, columns=["power_kw=W"], min_power_kw=-5.0)
+        read(text, columns=["power_kw=W [kW]"])
+    frame = read(text, columns=["power_kw=W [kW]"], min_power_kw=-5.0)
     assert frame["power_kw"].tolist() == [1, -2]
 
 
 def test_larger_connection_is_read_by_a_parameter(read):
     text = mains("2016-11-23 10:00,250", "2016-11-23 11:00,260")
     with pytest.raises(ValueError, match=r"columns=\[\"power_kw=W \[W\]\"\].* max_power_kw=260"):
-        read(text, columns=["power_kw=W"])
-    assert len(read(text, columns=["power_kw=W"], max_power_kw=500.0)) == 2
+        read(text, columns=["power_kw=W [kW]"])
+    assert len(read(text, columns=["power_kw=W [kW]"], max_power_kw=500.0)) == 2
 
 
 # Readings at no fixed times
@@ -522,7 +536,7 @@ def test_refusal_says_what_it_is_and_shows_no_dump(read, kind):
             r"power_kw=Watt, which is not in house.csv; found 'ti",
         ),
         ({"columns": ["power_kw="]}, "give the name of one column"),
-        ({"columns": ["power_kw=W", "current_a=W"]}, "takes 'W' of house.csv for two things"),
+        ({"columns": ["power_kw=W [kW]", "current_a=W"]}, "takes 'W' of house.csv for two things"),
         ({"columns": ["timestamp=a+b+c"]}, r"or of two, as timestamp=DATE"),
         ({"columns": ["power_kw.A=1"]}, r"layout=\[\"missing="),
         ({"layout": ["time=%Q"]}, "layout has 'time=%Q'"),

@@ -1,5 +1,6 @@
 """How a house's readings are written: which column is which, in which unit, and of which zone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -113,6 +114,14 @@ def columns_of(
         )
 
     given = {c: [place(c, n) for n in one.names] for c, one in source.columns.items()}
+    for column, one in source.columns.items():
+        unit = unit_told("".join(one.names), column)
+        if unit and not one.unit and UNITS[column][unit] != (1, 1, 0):
+            theirs = f"{column}={one.names[0]}"
+            raise ValueError(
+                f"columns has {theirs} without its unit, and its name says {unit}: give "
+                f'columns=["{theirs} [{unit}]"]; or, if it is not, [{next(iter(UNITS[column]))}]'
+            )
     taken = {position for places in given.values() for position in places}
     free = ["" if k in taken else ALIASES.get(n, n) for k, n in enumerate(lower)]
     clock = [] if TIME in given else clock_of(free)
@@ -156,9 +165,11 @@ def clock_of(names: Sequence[str]) -> list[str]:
 def _way_out(absent: list[str], others: list[str]) -> str:
     """Return what to give for columns that have other names or are not there."""
     if "power_kw" in absent:
-        name = others[0] if len(others) == 1 else "<name>"
+        likely = [name for name in others if unit_told(name, "power_kw")] or others
+        name = likely[0] if len(likely) == 1 else "<name>"
+        unit, name = unit_told(name, "power_kw") or "kW", re.sub(r"\s*\[[^]]*]$", "", name)
         return (
-            f'Give columns=["power_kw={name} [kW]"] with its name and unit, one of '
+            f'Give columns=["power_kw={name} [{unit}]"] with its name and unit, one of '
             f"{', '.join(UNITS['power_kw'])} (the last two of energy by the row), and others "
             "alike; what is then not found counts as not measured"
         )
@@ -170,6 +181,20 @@ def unit_of(column: str, source: Source) -> tuple[int, int, int]:
     """Return what makes a column's unit the standard one, see `UNITS`."""
     unit = source.columns[column].unit if column in source.columns else ""
     return UNITS[column][unit] if unit else (1, 1, 0)
+
+
+def unit_told(name: str, column: str) -> str:
+    """Return the unit of a column that its name in the source has in it; "" for none, or two.
+
+    Examples
+    --------
+    >>> unit_told("Usage (kWh)", "power_kw"), unit_told("Usage", "power_kw")
+    ('kWh', '')
+    """
+    known = {unit.lower(): unit for unit in UNITS.get(column, ())}
+    known |= {word: "W" for word in ("watt", "watts") if "W" in known.values()}
+    found = {known[word] for word in re.findall(r"[a-z]+", name.lower()) if word in known}
+    return found.pop() if len(found) == 1 else ""
 
 
 def to_standard(values: np.ndarray, column: str, source: Source) -> np.ndarray:
