@@ -184,7 +184,8 @@ def read_layout(entries: Sequence[str]) -> Layout:
                 "skip= and a value, as time=%d.%m.%Y %H:%M:%S or separator=semicolon"
             )
         if key in ("names", "missing"):
-            found[key] = tuple(part.strip() for part in value.split(","))
+            before = found.get(key, ()) if key == "missing" else ()
+            found[key] = (*before, *(part.strip() for part in value.split(",")))
         elif key == "time":
             found[key] = _time_format(value, entry)
         elif key == "skip":

@@ -43,6 +43,7 @@ def test_wrong_entry_of_columns_is_named_with_what_there_is(entry, message):
 
 
 def test_layout_says_how_text_is_written():
+    assert read_layout(["missing=-,?", "missing=n.a"]).missing == ("-", "?", "n.a")
     entries = ["names=time, price,size", "separator=tab", "decimal=,", "missing=NULL,-", "skip=5"]
     found = read_layout([*entries, "time=%d.%m.%Y %H:%M:%S.%f"])
     assert found == Layout(
