@@ -208,6 +208,16 @@ def test_energy_is_shown_as_the_power_that_it_is(put, tmp_path, n_rows):
     assert found.columns.loc["power_kw", "is"] == "0.5"
 
 
+def test_meter_that_counts_up_is_odd(put):
+    lines = "".join(f"2024-03-{1 + k // 24:02} {k % 24:02}:00:00,{k / 8}\n" for k in range(240))
+    source = put("datetime,kWh\n" + lines, "meter.csv")
+    found = look_at_power(source, defaults("power", columns=["power_kw=kWh [kWh]"]))
+    assert any("never falls: does the meter count up" in line for line in found.odd)
+    fallen = put("datetime,kWh\n" + lines.replace(",15.0\n", ",9\n"), "power.csv")
+    found = look_at_power(fallen, defaults("power", columns=["power_kw=kWh [kWh]"]))
+    assert not any("never falls" in line for line in found.odd)
+
+
 def test_what_is_odd_about_ticks_is_said(put):
     lines = [f"2024-03-04 {hour:02}:30:00,500100,5" for hour in (10, 13, 20, 21, 22, 23)]
     path = put("\n".join(["timestamp,price,size", *lines, ""]), "AAA.csv")

@@ -25,6 +25,7 @@ WRITTEN = ("columns", "layout", "time_zone")
 OPTIONS = (*WRITTEN, "min_power_kw", "max_power_kw", "bin_s", "resolution", "max_missing")
 OPTIONS += ("sample_days", "seed")
 HIGH_KW, LOW_V = 8.0, 207.0
+N_RISING = 10  # different values that a power of a house does not take in rising order
 MADE, KINDS = ("sample", "uci"), {"sql": "SQL", "iceberg": "Iceberg"}
 
 
@@ -132,6 +133,9 @@ def _odd(frame: pd.DataFrame) -> list[str]:
             f"half of the time the power is above {power.median():.3g} kW, much for a house: is "
             'its unit another, as columns=["power_kw=<name> [W]"]?'
         )
+    known = power.dropna()
+    if known.is_monotonic_increasing and known.nunique() > N_RISING:
+        odd.append("the power never falls: does the meter count up? Then give the differences")
     low = int((voltage < LOW_V).sum())
     if low:
         odd.append(
