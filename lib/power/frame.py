@@ -179,7 +179,8 @@ def _require_rising(
         raise ValueError(
             f"{place(back[0])}: {index[back[0]]} follows {index[back[0] - 1]}"
             f"{such_rows(len(back))}: times must rise, and files that are read together must not "
-            f"overlap: put the rows in order, or leave out what is twice{autumn_hint(ts, back[0])}"
+            "overlap: put the rows in order, leave out what is twice, or of several meters "
+            f"all but one{autumn_hint(ts, back[0])}"
         )
 
 
