@@ -471,7 +471,8 @@ def time_hint(value: str, layout: str = "", *, is_first: bool) -> str:
     number = re.fullmatch(r"(\d{10,19})(?:\.\d+)?", value)
     unit = UNITS_OF_LENGTH.get(len(number[1])) if number else None
     if unit:
-        return f'for {unit} since 1970 give layout=["time={unit}"] and time_zone="Europe/Paris"'
+        zone = 'time_zone="...", as Europe/Paris'
+        return f'for {unit} since 1970 give layout=["time={unit}"] and {zone}'
     if re.search(r"\b(?!UTC|GMT)[A-Z]{3,4}$", value):
         return "names of zones are not read: leave it out of the data, and give time_zone"
     formats = ["%Y%m%d%H%M%S"] if number else time_formats(value) or ["%d.%m.%Y %H:%M:%S"]

@@ -254,11 +254,13 @@ def test_a_command_survives_the_shell_and_make(tmp_path):
         ("as max_deviation=10, all; or max_dropped=0.4 to drop them", {"max_deviation": 10.0}),
         ("give max_deviation=x or nonsense=[1]", {}),
         ("sort=True sorts them", {"sort": True}),
+        ('give layout=["time=s"] and time_zone="..."', {"layout": ["names=a,b", "time=s"]}),
     ],
 )
 def test_proposals_are_read_from_messages(message, expected):
     known = merge_parameters(layout.declared("tick"))
-    assert look.proposed(message, {"layout": ["names=a,b"]}, known) == expected
+    given = {"layout": ["names=a,b"], "time_zone": "UTC"}
+    assert look.proposed(message, given, known) == expected
 
 
 @pytest.mark.parametrize("arguments", [[], ["--pipeline", "tick"], ["x.csv"]])

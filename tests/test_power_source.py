@@ -328,7 +328,7 @@ PARIS = {"columns": ["power_kw=W [kW]"], "time_zone": "Europe/Paris"}
 def test_hour_that_comes_twice_is_explained_and_read_with_a_zone(read):
     with pytest.raises(ValueError, match=r"line 5: .*02:00:00 follows .*02:00:00") as error:
         read(mains(*AUTUMN), columns=["power_kw=W [kW]"])
-    assert 'time_zone="Europe/Paris"' in str(error.value)
+    assert 'time_zone="..."' in str(error.value)
     frame = read(mains(*AUTUMN), **PARIS)
     assert len(frame) == 6 and frame.notna().sum()["power_kw"] == 6
     assert frame.index[0] == pd.Timestamp("2009-10-24 23:00")  # standard time all year
@@ -373,7 +373,7 @@ def test_times_with_a_zone_ask_for_that_of_the_house(read, zone):
     text = mains(*(f"2009-07-01T1{h}:00:00{zone},1" for h in range(3)))
     with pytest.raises(ValueError, match="line 2: times carry a zone") as error:
         read(text, columns=["power_kw=W [kW]"])
-    assert 'give time_zone="Europe/Paris"' in str(error.value)
+    assert 'give time_zone="...", where it stands' in str(error.value)
     assert read(text, **PARIS).index[0] == pd.Timestamp("2009-07-01 11:00")
 
 

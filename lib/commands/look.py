@@ -128,6 +128,8 @@ def proposed(
             value = known[name].check(value)
         except (ValueError, TypeError):
             continue
+        if value == "..." and name in given:
+            continue
         if known[name].many:
             before = given.get(name, [])
             value = [*before, *(item for item in value if item not in before)]

@@ -68,7 +68,7 @@ def house_clock(ts: pd.Series, source: Source, place: Callable[[int], str]) -> n
         if has_zone:
             raise ValueError(
                 f"{place(0)}: times carry a zone or are numbers since 1970, which is UTC, and must "
-                'be those of the house: give time_zone="Europe/Paris", or where it stands'
+                'be those of the house: give time_zone="...", where it stands, as Europe/Paris'
             )
         return ts.to_numpy()
     index = pd.DatetimeIndex(ts)
@@ -85,7 +85,7 @@ def autumn_hint(ts: np.ndarray, row: int) -> str:
     if steps[row - 1] == np.median(steps) - HOUR_US:
         return (
             ". The hour that comes twice when summer time ends? Then give the zone of the house, "
-            'time_zone="Europe/Paris": its standard time is kept all year'
+            'time_zone="...", as Europe/Paris: its standard time is kept all year'
         )
     return ""
 
