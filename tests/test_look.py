@@ -129,6 +129,11 @@ def test_refusal_shows_the_beginning_and_the_reason_once(typed, put):
     assert printed.count("make look") == 1
 
 
+def test_column_of_times_is_proposed_without_names_that_would_deny_the_header(typed, put):
+    status, printed = typed("power", put("Day,Hour,kW\n2024-03-04,00:00,1\n", "x.csv"))
+    assert status == 1 and params_of(printed, "look") == {"columns": ["timestamp=..."]}
+
+
 def test_refusal_of_a_reader_ends_with_the_command(put, tmp_path):
     path = put("a;b\n1;2\n", "my house.csv")
     with pytest.raises(

@@ -252,6 +252,8 @@ def test_one_format_may_say_date_and_time_of_two_columns(read):
     rows = ["Feb 1 2007;1:30 PM;5", "Feb 1 2007;2:30 PM;5"]
     given = {"columns": ["power_kw=P", "timestamp=D+T"], "layout": ["time=%b %d %Y %I:%M %p"]}
     assert read(mains(*rows, header="D;T;P"), **given).index[0] == pd.Timestamp("2007-02-01 13:30")
+    with pytest.raises(ValueError, match=r"line 4, column D\+T: 'Feb 1 2007 24'"):
+        read(mains(*rows, "Feb 1 2007;24;5", header="D;T;P"), **given)
 
 
 @pytest.mark.parametrize("name", ["Energy (kWh)", "KWH/hh (per half hour)", "Import [kWh]"])

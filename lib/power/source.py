@@ -128,8 +128,8 @@ def columns_of(
     if TIME not in given and not clock:
         raise ValueError(
             f"{name} has no time: it needs the columns Date and Time (d/m/yyyy, hh:mm:ss) or one "
-            f'column datetime; {found}. Give columns=["timestamp=..."] with its name, or, where '
-            'the first line is no header, layout=["names=timestamp,power_kw"]'
+            f'column datetime; {found}. Give columns=["timestamp=..."] with its name; or where '
+            'the first line is no header give layout=["names=timestamp,power_kw"]'
         )
     absent = [column for column in COLUMNS if column not in {*given, *free}]
     is_described = source.columns or source.layout.names

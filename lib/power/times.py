@@ -41,7 +41,8 @@ def parsers(n_columns: int, source: Source) -> list[tuple[Parse, str]]:
 def joined(columns: list[pd.Series], source: Source) -> list[pd.Series]:
     """Return date and time as one text where one format says how both are written."""
     if len(columns) == 2 and source.layout.time:
-        return [_text(columns[0]) + " " + _text(columns[1])]
+        whole = _text(columns[0]) + " " + _text(columns[1])
+        return [whole.rename("+".join(str(column.name) for column in columns))]
     return columns
 
 
