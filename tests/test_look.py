@@ -164,6 +164,8 @@ def test_images_are_counted_by_class(typed, tmp_path):
     path = write(tmp_path, arrays_of((28, 28)))
     status, printed = typed("mnist", path)
     assert status == 0 and "120 rows read = 100 train + 20 test" in printed
+    name = params_of(printed, "run")["model_name"]
+    assert name.startswith("mnist_") and name != "mnist_cnn", "the model of MNIST is not to compete"
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])

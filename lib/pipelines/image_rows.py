@@ -1,19 +1,21 @@
 """What the pipelines of images know alike. A row's key is the digest of its image."""
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from lib.ground.parameters import Value
 from lib.images.load import describe_images, load_images
 from lib.images.model import output_columns, probability_columns
 from lib.images.sets import count_duplicates, count_images
 from lib.images.watched import image_columns, image_keys
-from lib.looks import Look
+from lib.looks import Look, model_name
 from lib.registry.rows import NotComparable, Rows
 
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
+MADE = ("sample", "keras")
 TAKEN = ("n_train", "n_test", "seed", "columns", "classes", "test_share", "test_seed", "size")
 TAKEN += ("transpose",)
 """Parameters of the load stage that say how a source is read."""
@@ -63,7 +65,9 @@ def look_at(pipeline: str, source: str, options: Mapping[str, Value], most_rows:
     facts = {"images": f"{images.x_train.dtype} of shape {images.x_train.shape[1:]}"}
     facts["classes"] = f"{len(images.classes)}: {', '.join(images.classes)}"[:200]
     rows = {"read": n_train + n_test, "train": n_train, "test": n_test}
-    return Look(facts, pd.DataFrame(), counts, rows, odd)
+    name = model_name(pipeline, PurePosixPath(source).name.partition(".")[0])
+    params = {} if source in MADE else {"model_name": name}
+    return Look(facts, pd.DataFrame(), counts, rows, odd, params)
 
 
 def predict(model: PyFuncModel, rows: Rows, keys: pd.Index) -> np.ndarray:
