@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
 from lib.ground.console import redact
@@ -102,8 +103,10 @@ class Told(NamedTuple):
             return b"".join(iter(partial(stream.read, 1 << 24), b""))
 
 
-def tell(name: str, opener: Callable[[], BinaryIO]) -> Told:
+def tell(name: str, opener: Callable[[], BinaryIO], *, may_end_open: bool = False) -> Told:
     """Tell what a file is that holds a table, packed or not; refuse any other.
+
+    A text whose last line has no end is refused unless it `may_end_open`.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def tell(name: str, opener: Callable[[], BinaryIO]) -> Told:
     if start.startswith(PARQUET):
         return Told(start, packed, opened, not packed)
     require_text(start, name)
-    if not packed:
+    if not packed and not may_end_open:
         with opener() as stream:
             stream.seek(max(stream.seek(0, os.SEEK_END) - TAIL, 0))
             require_last_break(stream.read(), name)
@@ -130,6 +133,13 @@ def tell(name: str, opener: Callable[[], BinaryIO]) -> Told:
         opened = partial(opened, encoding="utf-16")
         start = _start(opened)
     return Told(start, packed, opened, is_utf8 and not packed)
+
+
+def unpack(data: bytes, name: str, *, may_end_open: bool = False) -> tuple[Told, bytes]:
+    """Return what a file is, see `tell`, and its content unpacked, text in UTF-8."""
+    with reading(name):
+        told = tell(name, partial(BytesIO, data), may_end_open=may_end_open)
+        return told, data if told.is_plain else told.content()
 
 
 @contextmanager

@@ -4,10 +4,9 @@ See `lib.power.frame` for what that frame is and what is checked.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from io import BytesIO
 
-from lib.formats import Told, reading, tell
+from lib.formats import reading, unpack
 from lib.looks import names_look
 from lib.power.frame import POWER_KW, RESOLUTIONS, Part, aggregate_power, count_rows, join
 from lib.power.sample import sample_power
@@ -158,13 +157,6 @@ def read_part(data: bytes, name: str, source: Source) -> Part:
     if told.is_parquet:
         return from_table(read_parquet(content, name, source), name, source)
     return read_text(content, name, source)
-
-
-def unpack(data: bytes, name: str) -> tuple[Told, bytes]:
-    """Return what a file is, and its content unpacked, text in UTF-8."""
-    with reading(name):
-        told = tell(name, partial(BytesIO, data))
-        return told, data if told.is_plain else told.content()
 
 
 def read_parquet(content: bytes, name: str, source: Source) -> pd.DataFrame:

@@ -5,14 +5,14 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from lib.dialect import fields_of, shown
-from lib.formats import START
+from lib.formats import START, unpack
 from lib.frames import gap_report, grid_step
 from lib.ground.parameters import Value
 from lib.looks import Look, column_row, model_name, odd_columns
 from lib.power.columns import COLUMNS
 from lib.power.features import PowerOptions
 from lib.power.frame import with_hours
-from lib.power.load import load_power, read_parquet, read_part, unpack
+from lib.power.load import load_power, read_parquet, read_part
 from lib.power.reach import check_rows, fitting
 from lib.power.source import TIME, Source, columns_of, describe_source, hours_of
 from lib.power.text import header_of
