@@ -18,6 +18,8 @@ import pandas as pd
 
 N_ROWS = 3
 """Rows that are shown from either end."""
+MOST_WORDS = 0.1
+"""Share of a column that may be words where it else holds numbers."""
 WAY = " To see how it is read: "
 
 Load = TypeVar("Load", bound=Callable)
@@ -124,12 +126,21 @@ def look_at_frame(frame: pd.DataFrame, counts: Mapping[str, int], facts: Mapping
 
 
 def odd_columns(frame: pd.DataFrame) -> list[str]:
-    """Return what is odd about single columns: nothing in them, or the same in every row."""
+    """Return what is odd about single columns: nothing in them, the same in every row, words."""
     n_distinct = frame.nunique()
     empty = [name for name in frame if not n_distinct[name]]
     same = [name for name in frame if n_distinct[name] == 1 and len(frame) > 1]
     told = [f"no value in {', '.join(map(str, empty))}"] if empty else []
-    return told + [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
+    told += [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
+    for name, values in frame.select_dtypes("str").items():
+        known = values.dropna()
+        words = known[pd.to_numeric(known, errors="coerce").isna()]
+        if 0 < len(words) < MOST_WORDS * len(known):
+            told.append(
+                f"{name} is text, for {words.iloc[0]!r} is no number, in {len(words):,} of "
+                f"{len(known):,} rows: leave empty what stands for none"
+            )
+    return told
 
 
 def model_name(pipeline: str, text: str) -> str:

@@ -182,6 +182,9 @@ def test_pipeline_made_by_new_is_looked_at_without_more(put, monkeypatch, task):
     found = look.look("wine_look", path, options)
     assert dict(found.counts) == {"read": 10, "without_a_target": 1, "kept": 9}
     assert found.odd == ["no value in c", "b is 1.0 in every row"]
+    words = put("a,b,y\n" + "".join(f"{k},{k},1\n" for k in range(19)) + "9,?,0\n", "words.csv")
+    (odd,) = look.look("wine_look", words, options).odd
+    assert odd.startswith("b is text, for '?' is no number, in 1 of 20 rows")
     with pytest.raises(ValueError, match="has no column 'z'.*make look PIPELINE=wine_look SOURCE="):
         look.look("wine_look", path, options | {"target": "z"})
 
