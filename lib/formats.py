@@ -66,6 +66,8 @@ OTHERS = {
     b"PK\x05\x06": ("an empty zip archive", "fetch it again"),
 }
 """What is known by its first bytes and not read, and what to do then."""
+IN_BRACKETS = re.compile(rb"<\w+>[,;\t|]<")
+"""Names of columns as MetaTrader and others write them, which begin as a web page does."""
 
 
 def packing(start: bytes) -> str:
@@ -78,6 +80,8 @@ def known(start: bytes) -> tuple[str, str]:
     if start[257:262] == b"ustar":
         return "a tar archive", UNPACK
     starts = (start, start.lstrip(BLANK))
+    if IN_BRACKETS.match(starts[1]):
+        return "", ""
     return next(
         (told for sign, told in OTHERS.items() for s in starts if s.startswith(sign)), ("", "")
     )

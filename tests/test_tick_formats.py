@@ -57,6 +57,14 @@ NAMES = {"EURUSD-2024": "EURUSD-2024-03.zip", "AMZN_": "AMZN_2024-03-04_34200_57
 SIDES = {"BTCUSDT": [-1, 1], "AMZN_": [-1, 1], "xnas-itch": [-1, 1]}
 
 
+def test_names_in_brackets_are_no_web_page(load, put):
+    rows = "2024.03.04\t14:30:00.000\t50.00\t50.02\n2024.03.04\t14:30:01.000\t50.01\t50.03\n"
+    path = put(b"<DATE>\t<TIME>\t<BID>\t<ASK>\n" + rows.encode(), "EURUSD.csv")
+    columns = ["timestamp=<DATE>+<TIME>", "bid=<BID>", "ask=<ASK>"]
+    found = told(load, path, kind="quotes", columns=columns)
+    assert found[0] == [0, 1_000_000] and found[1] == pytest.approx([50.01, 50.02])
+
+
 def pack(name, data):
     """Return bytes as the ending of a name says."""
     if name.endswith(".zip"):
