@@ -212,6 +212,17 @@ def test_ticks_outside_of_the_session_are_no_fault(put, load):
 # Two instruments
 
 
+@pytest.mark.parametrize("name", ["Ticker", "instrument_name", "<TICKER>", "Currency Pair"])
+def test_two_instruments_in_a_column_of_another_name_are_not_one_series(put, load, tmp_path, name):
+    lines = [f"{at(k)},{'AB'[k % 2]},{100 + k % 2 / 10},1" for k in range(6)]
+    path = put(lines, header=f"timestamp,{name},price,size")
+    refuses(tmp_path, path, "several symbols, A, B: give symbol='A'")
+    assert prices(load, path, symbol="B") == [100.1]
+    message = refuses(tmp_path, path, "no tick of symbol 'C', but of A, B", symbol="C")
+    assert 'columns=["symbol="]' in message
+    assert prices(load, path, columns=["symbol="]) == [100, 100.1]
+
+
 def put_flat(put, tmp_path, *names):
     """Put a file of two ticks for each name, each a day after the one before."""
     for k, name in enumerate(names):

@@ -134,8 +134,8 @@ def load_ticks(
         An empty one; its parts are named ``2013-10-07``.
     kind : {"trades", "quotes"}
         Trades have ``timestamp``, ``price`` and ``size``; quotes ``timestamp``, ``bid``, ``ask``.
-        Both may have ``side`` (1 the buyer took, -1 the seller, 0 not known) and ``symbol``. Other
-        columns are not read.
+        Both may have ``side`` (1 the buyer took, -1 the seller, 0 not known) and ``symbol``, which
+        may be called ticker, instrument, pair and the like. Other columns are not read.
     symbol : str
         The symbol to take where there are several, in a column or in the names of files.
     columns : sequence of str

@@ -4,6 +4,7 @@ Nothing is dropped here, and no type is guessed from the first rows. A value tha
 column must be is an error that names file, line and value.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,9 @@ LIKE = {
 }
 LIKE |= {"size": ("size", "qty", "quantity", "amount", "vol"), "ask": ("ask", "offer")}
 LIKE |= {"bid": ("bid",), "symbol": ("symbol", "ticker", "instrument", "pair")}
+OF_SYMBOLS = ("ticker", "sym", "symroot", "pair", "currencypair", "productid", "contract", "isin")
+OF_SYMBOLS += ("instrument", "instrumentname", "instrumentid")
+"""What a column of symbols is called besides, without signs: it is read, lest two become one."""
 MIN_FLAGS = 100
 """Rows from which on sides of 0 and 1, of which none is -1, are taken for a flag."""
 
@@ -282,7 +286,10 @@ class _Rows:
 def check_columns(
     name: str, columns: Sequence[str], form: TickFormat
 ) -> dict[str, tuple[str, ...]]:
-    """Return what the data call the standard columns that they have; case does not matter."""
+    """Return what the data call the standard columns that they have; case does not matter.
+
+    Symbols are known by other names too, unless `form` says that there are none.
+    """
     present, absent = {}, {}
     for standard, column in form.columns.items():
         found = [_find(theirs, columns, name) for theirs in column.names]
@@ -290,6 +297,9 @@ def check_columns(
             absent[standard] = column.names[found.index(None)]
         elif found and None not in found:
             present[standard] = tuple(found)
+    others = [c for c in columns if re.sub(r"[\W_]", "", c).casefold() in OF_SYMBOLS]
+    if form.columns["symbol"].names == ("symbol",) and "symbol" not in present and others:
+        present["symbol"] = (others[0],)
     if "price" in absent and {"bid", "ask"} <= {column.casefold() for column in columns}:
         raise ValueError(
             f'{name} has bid and ask and no {absent["price"]!r} for price: give kind="quotes"; or '

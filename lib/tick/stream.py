@@ -145,7 +145,7 @@ class TickReader:
         if self.symbol and self.symbols and self.symbol not in self.symbols:
             raise ValueError(
                 f"there is no tick of symbol {self.symbol!r}, but of {_some(self.symbols)}: "
-                "correct symbol"
+                f"correct symbol; or {NO_SYMBOL}"
             )
 
     def wanted(self, rows: pl.DataFrame, place: Place) -> pl.DataFrame:
