@@ -473,7 +473,7 @@ def time_hint(value: str, layout: str = "", *, is_first: bool) -> str:
     if unit:
         zone = 'time_zone="...", as Europe/Paris'
         return f'for {unit} since 1970 give layout=["time={unit}"] and {zone}'
-    if re.search(r"\b(?!UTC|GMT)[A-Z]{3,4}$", value):
+    if re.search(r"\b(?!UTC|GMT)([A-Z]{3,4}|[A-Z]\w+/\w+)$", value):
         return "names of zones are not read: leave it out of the data, and give time_zone"
     formats = ["%Y%m%d%H%M%S"] if number else time_formats(value) or ["%d.%m.%Y %H:%M:%S"]
     return "give its format, as " + " or ".join(f'layout=["time={one}"]' for one in formats)

@@ -185,6 +185,10 @@ REFUSED = {
     "the name of a zone": (
         "tick", marked(lambda row: row.replace(",", " EST,", 1)), UTC, ["line 2", "time_zone"]
     ),
+    "the place of a zone": (
+        "tick", marked(lambda row: re.sub("^([^,]*)", r"\1 US/Eastern", row)), UTC,
+        ["line 2", "US/Eastern", "names of zones are not read"],
+    ),
     "sides of 1 and 2": (
         "tick", marked(lambda row: row.replace(",-1", ",2")), UTC, ['"side.1=?", "side.2=?"']
     ),
