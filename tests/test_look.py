@@ -238,6 +238,14 @@ def test_what_is_odd_about_ticks_is_said(put):
     assert "1 days have ticks, and a run needs 3" in odd
 
 
+@pytest.mark.parametrize(("form", "is_odd"), [("%d/%m/%Y", True), ("%m/%d/%Y", False)])
+def test_month_that_was_read_as_a_day_is_odd(put, form, is_odd):
+    lines = [f"03/{d:02}/2024 14:30:{s:02},50,{1 + s}" for d in (4, 5, 6) for s in (0, 1)]
+    path = put("\n".join(["timestamp,price,size", *lines, ""]), "AAA.csv")
+    odd = look_at_ticks(path, defaults("tick", layout=[f"time={form} %H:%M:%S"])).odd
+    assert any("each day is the 3. of a month" in line for line in odd) is is_odd
+
+
 def test_counts_that_do_not_close_are_an_error():
     with pytest.raises(RuntimeError, match="rows have been lost"):
         look_at_frame(pd.DataFrame({"a": [1, 2]}), {"read": 2, "kept": 1}, {})

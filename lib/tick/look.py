@@ -85,6 +85,12 @@ def _odd_times(report: TickReport, given: Mapping[str, Value]) -> list[str]:
         for day, gap in days["longest_gap_s"].nlargest(3).items()
         if gap > LONG_GAP_S
     ]
+    same_day = {day[8:] for day in days.index}
+    if len(days) > 1 and len(same_day) == 1:
+        odd.append(
+            f"each day is the {int(*same_day)}. of a month: does the month come first? "
+            'Then give its format, as layout=["time=%m/%d/%Y %H:%M:%S"]'
+        )
     if total["outside"] > MUCH * total["read"]:
         odd.append(
             f"{total['outside'] / total['read']:.0%} of the ticks are outside of the session, "
