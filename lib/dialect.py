@@ -419,7 +419,7 @@ def number_hint(text: str, decimal: str) -> str:
     other = "," if decimal == "." else "."
     if re.fullmatch(r"\s*-?\d{1,3}([,. '\xa0\u202f]\d{3})+([.,]\d+)?\s*", text):
         return "write nothing between thousands" + (
-            f', or, if that is its decimal sign, give layout=["decimal={other}"]'
+            f", or, if that is its decimal sign, say decimal={other} in layout"
             if re.fullmatch(rf"\s*-?\d+\{other}\d+\s*", text)
             else ""
         )

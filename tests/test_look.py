@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 from lib.commands import cli, look, new
+from lib.dialect import number_hint
 from lib.ground import layout
 from lib.ground.dataset import Dataset
 from lib.ground.parameters import check_values, merge_parameters
@@ -271,6 +272,7 @@ def test_a_command_survives_the_shell_and_make(tmp_path):
         ("give symbol='AAA' for one", {"symbol": "AAA"}),
         ("as max_deviation=10, all; or max_dropped=0.4 to drop them", {"max_deviation": 10.0}),
         ("give max_deviation=x or nonsense=[1]", {}),
+        (number_hint("1,560", "."), {}),
         ("sort=True sorts them", {"sort": True}),
         ('give layout=["time=s"] and time_zone="..."', {"layout": ["names=a,b", "time=s"]}),
     ],

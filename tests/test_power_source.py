@@ -313,6 +313,18 @@ def test_comma_that_may_part_thousands_is_asked_for(read):
     )
 
 
+def test_points_that_may_part_thousands_are_asked_for(read):
+    text = mains(
+        *(f"2016-11-23 {k:02}:00;{w}" for k, w in enumerate(["313", "1.564", "980"])),
+        header="time;W",
+    )
+    with pytest.raises(ValueError, match="line 3, column W: '1.56.*' is not as large as the whole"):
+        read(text, **W)
+    assert read(text, **W, layout=["decimal=."])["power_kw"].iloc[1] == 0.001564
+    genuine = text.replace("313", "0.313")
+    assert read(genuine, **W)["power_kw"].iloc[1] == 0.001564
+
+
 def test_point_and_comma_in_one_file_are_refused_by_line(read):
     text = mains("2016-11-23 10:00;0,5", "2016-11-23 11:00;1.25", header="time;W")
     with pytest.raises(

@@ -168,6 +168,18 @@ def test_separators_and_decimal_comma_need_no_word(put, load, separator, decimal
     assert told(load, put(text.encode()))[1] == [50.01, 50.02]
 
 
+def test_points_that_may_part_thousands_are_asked_for(put, load, tmp_path):
+    path = put(
+        TEXT.replace("50.01,1", "50.01,900")
+        .replace("50.02,2", "50.02,1.200")
+        .replace(",", ";")
+        .encode()
+    )
+    message = refuses(tmp_path, path, "size is '1.200' and '900': write nothing between", **UTC)
+    assert "decimal=. in layout" in message
+    assert told(load, path, layout=["decimal=."])[1] == [50.01, 50.02]
+
+
 def test_quoted_decimal_comma_between_commas_is_asked_for(put, load, tmp_path):
     path = put(['2024-03-04 14:30:00,"50,01",1', '2024-03-04 14:30:01,"50,02",1'])
     message = refuses(tmp_path, path, "line 2: price is '50,01'; a number was expected", **UTC)

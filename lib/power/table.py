@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as arrow
 
+THOUSANDS = "write nothing between thousands, or say decimal=. in layout if it is a decimal sign"
 FLOAT = pd.ArrowDtype(arrow.float64())
 """Of numbers that stay as Arrow has read them, until they are copied into place."""
 
@@ -74,6 +75,9 @@ def from_table(
             absent = words.isna() | words.astype(str).str.strip().isin(source.missing)
             wrong = np.isnan(read) & ~absent
             refuse(wrong, words, wanted, lambda value, _: number_hint(value, decimal))
+        if not source.layout.decimal and not isinstance(words.dtype, np.dtype):
+            wrong = _may_be_thousands(read)
+            refuse(wrong, words, "as large as the whole numbers beside it", lambda *_: THOUSANDS)
         if numbers:
             read = np.where(np.isin(read, numbers), np.nan, read)
         values[list(COLUMNS).index(column)] = to_standard(read, column, source)
@@ -81,6 +85,18 @@ def from_table(
     with ThreadPoolExecutor(arrow.cpu_count()) as threads:
         list(threads.map(fill, [column for column in COLUMNS if column in columns]))
     return Part(name, canonical(ts, values), row, first)
+
+
+def _may_be_thousands(values: np.ndarray) -> np.ndarray:
+    """Say which numbers may be 1,560 and not 1.56: all beside them are whole, and larger."""
+    parted = np.isfinite(values) & (values != np.floor(values))
+    found, whole = values[parted], values[~parted & (values > 0)]
+    is_odd = len(found) and len(whole) and found.min() >= 1 and whole.max() < 1000
+    if is_odd and found.max() < np.median(whole):
+        digits = np.rint(1000 * found)
+        if np.allclose(1000 * found, digits, atol=1e-6) and (digits % 10 != 0).mean() > 0.5:
+            return parted
+    return np.zeros(len(values), bool)
 
 
 def _numbers(column: pd.Series, source: Source, decimal: str) -> np.ndarray:

@@ -94,7 +94,7 @@ def _require_decimal_comma(data: bytes, name: str) -> None:
     if not A_DECIMAL_COMMA.search(data):
         raise ValueError(
             f"{name}: a comma in its numbers may be a decimal sign or part thousands, every one "
-            'stands before three digits. Give layout=["decimal=,"] if it is a decimal comma'
+            "stands before three digits. Say decimal=, in layout if it is a decimal comma"
         )
 
 

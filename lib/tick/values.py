@@ -97,6 +97,8 @@ def tell_decimal(columns: Mapping[str, pl.Series], place: Place) -> str:
                 at = int(has_sign.arg_true()[0])
                 found[sign] = (at, name, column[at])
     if "," not in found:
+        for name, column in columns.items() if found else ():
+            _check_points(name, column.cast(pl.String).drop_nulls().str.strip_chars(), place)
         return "".join(found)
     commas = (column.filter(column.str.contains(",", literal=True)) for column in columns.values())
     is_thousand = [comma.str.contains(r"^\s*[1-9]\d{0,2}(,\d{3})+\s*$").all() for comma in commas]
@@ -108,11 +110,23 @@ def tell_decimal(columns: Mapping[str, pl.Series], place: Place) -> str:
             else "no number has a point"
         )
         expected = (
-            f"and {other}: if the comma is the decimal sign and there is no point, give "
-            'layout=["decimal=,"]; write nothing between thousands'
+            f"and {other}: write nothing between thousands, or, if the comma is the decimal sign "
+            "and there is no point, say decimal=, in layout"
         )
         raise place.wrong(at, name, value, expected)
     return ","
+
+
+def _check_points(name: str, text: pl.Series, place: Place) -> None:
+    """Raise where the points of a column may part thousands: 1.200 beside 900."""
+    text = text.filter(text != "")
+    is_parted = text.str.contains(r"^[1-9]\d{0,2}(\.\d{3})+$")
+    parted, others = text.filter(is_parted), text.filter(~is_parted)
+    if len(parted) and len(others) and others.str.contains(r"^\d{1,3}$").all():
+        raise ValueError(
+            f"{place.name}: {name} is {parted[0]!r} and {others[0]!r}: write nothing between "
+            "thousands, or, if the point is the decimal sign, say decimal=. in layout"
+        )
 
 
 def to_sides(
