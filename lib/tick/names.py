@@ -31,7 +31,7 @@ COMMON = frozenset(
     " snappy parquet csv".split()
 )  # fmt: skip
 SAMPLE = ["AAA", "BBB", "CCC"]
-NO_SYMBOL = 'columns=["symbol="] says that all files are of one instrument'
+NO_SYMBOL = "the entry symbol= of columns says that all files are of one instrument"
 
 
 def instrument(name: str, symbol: str = "") -> str:
