@@ -251,10 +251,12 @@ class _Rows:
         """Raise an error about a flag that is taken for sides."""
         values = self.form.columns.get("side", Column(())).values
         if self.sides == [0, 1] and not values and n_rows >= MIN_FLAGS:
+            one, zero = ("-1", "1") if "maker" in self._called("side").casefold() else "??"
             raise ValueError(
                 f"{self.name}: {self._called('side')} is 0 or 1 in {n_rows:,} rows and never -1, "
-                'like a flag: say what they mean, as columns=["side.1=-1", "side.0=1"] if 1 says '
-                'that the buyer was the maker, or leave the column out with columns=["side="]'
+                f'like a flag: say what they mean, as columns=["side.1={one}", "side.0={zero}"], '
+                "-1 for 1 if that says that the buyer was the maker, or leave the column out with "
+                'columns=["side="]'
             )
 
     def _column(self, batch: arrow.RecordBatch, name: str) -> pl.Series:

@@ -14,7 +14,8 @@ UNITS = {"cents": 100, "1/100": 100, "1/1000": 1_000, "1/10000": 10_000, "1/1000
 UNITS |= {"1/1000000": 1_000_000, "1/100000000": 10**8, "1/1000000000": 10**9}
 """How many of a unit make one."""
 SIDES = (-1.0, 0.0, 1.0)
-KNOWN_SIDES = {"b": 1, "buy": 1, "false": 1, "n": 0, "a": -1, "s": -1, "sell": -1, "true": -1}
+KNOWN_SIDES = {"b": 1, "buy": 1, "n": 0, "a": -1, "s": -1, "sell": -1}
+OF_MAKERS = {"true": -1, "false": 1}
 """What words mean most often: an example in a message, never taken for granted."""
 
 
@@ -148,7 +149,10 @@ def to_sides(
     wrong = sorted(word for word, meaning in meanings.items() if meaning is None)
     if wrong:
         place.require(
-            ~text.is_in(wrong).fill_null(value=False), name, text, _way_out(sorted(meanings)[:5])
+            ~text.is_in(wrong).fill_null(value=False),
+            name,
+            text,
+            _way_out(sorted(meanings)[:5], name),
         )
     return text.replace_strict(meanings, return_dtype=pl.Int8).cast(pl.Int8)
 
@@ -167,11 +171,12 @@ def _meaning(word: str, values: Mapping[str, str]) -> int | None:
         return None
 
 
-def _way_out(words: list[str]) -> str:
+def _way_out(words: list[str], name: str) -> str:
     sides = KNOWN_SIDES | ({"-1": -1, "0": 0, "1": 1} if "-1" in words else {})
+    sides |= OF_MAKERS if "maker" in name.casefold() else {}
     known = [f'"side.{word}={sides.get(word.casefold(), "?")}"' for word in words]
-    is_flag = "true" in map(str.casefold, words)
-    flags = " if true says that the buyer was the maker" if is_flag else ""
+    is_flag = {*OF_MAKERS} & {*map(str.casefold, words)}
+    flags = "; of a flag that the buyer was the maker -1 for true" if is_flag else ""
     return (
         "1 (the buyer took), -1 (the seller) or 0 (not known) was expected: say what each value "
         f"means, as columns=[{', '.join(known)}]{flags}, or leave the column out with "
