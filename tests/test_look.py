@@ -289,6 +289,12 @@ def test_source_and_pipeline_are_needed(arguments, capsys):
     assert "give SOURCE" in capsys.readouterr().err
 
 
+def test_pipeline_that_loads_no_source_is_not_looked_at(capsys):
+    for pipeline in ("lakehouse", "score"):
+        assert cli.main(["look", "--pipeline", pipeline, "x.csv"]) == 2
+        assert "no stage 01_load that takes a source" in capsys.readouterr().err
+
+
 def test_unknown_parameter_is_refused(typed, put, capsys):
     path = Path(put("x", "x.csv"))
     assert typed("power", path, symbol="A")[0] == 2

@@ -17,7 +17,7 @@ from lib.sources import list_files
 
 import pandas as pd
 
-MOST_ROWS = 2_000_000
+LOAD, MOST_ROWS = "01_load", 2_000_000
 PROPOSED = re.compile(
     r"""\b([a-z_]+)=(\[(?:"[^"]*"|'[^']*'|[^]"'])*\]|"[^"]*"|'[^']*'|True|-?[\d.]*\d\b)"""
 )
@@ -41,11 +41,16 @@ def main(source: str, pipeline: str, params: str, *, all: bool = False) -> int:
     Raises
     ------
     ValueError
-        If there is no such pipeline, it declares no such parameters, or no source is given.
+        If there is no such pipeline, it loads no source, it declares no such parameters, or none is
+        given.
     """
     if not pipeline or not source:
         raise ValueError("give SOURCE, a path, glob or URL, and PIPELINE, the one that reads it")
     declared = layout.declared(pipeline)
+    if LOAD not in declared and source != "sample":
+        raise ValueError(
+            f"{pipeline} has no stage {LOAD} that takes a source: give the PIPELINE that reads it"
+        )
     known = merge_parameters(declared)
     given = {k: v for k, v in json_object(params).items() if k != "source"}
     given = check_values(known, given, owner=pipeline)
