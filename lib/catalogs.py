@@ -68,6 +68,8 @@ def load_table(name: str) -> tuple[Table, int | None]:
     """
     whole, _, moment = name.partition("@")
     catalog, _, identifier = whole.partition(".")
+    if catalog == LAKE:
+        lake_folder()  # which says how to configure it, where it must be
     try:
         table = open_catalog(catalog).load_table(identifier)
     except Exception as error:  # every kind of catalog has errors of its own

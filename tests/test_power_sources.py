@@ -130,6 +130,12 @@ def test_path_that_is_nowhere_lists_the_places_tried(tmp_path, monkeypatch):
         load_power("~no-such-person/x.csv")
 
 
+def test_lake_that_is_not_configured_is_said_to_be_so(monkeypatch):
+    monkeypatch.setenv("DATA_DIR", "memory://data")
+    with pytest.raises(ValueError, match="is no folder for SQLite: say where the catalog lake is"):
+        load_power("iceberg:lake.power.hourly")
+
+
 def test_file_with_the_signs_of_a_glob_in_its_name_is_read(tmp_path):
     (tmp_path / "power[1].txt").write_bytes(uci("1/2/2007;00:00:00", "1/2/2007;00:01:00"))
     assert len(load_power(str(tmp_path / "power[1].txt"))) == 2
