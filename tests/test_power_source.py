@@ -179,6 +179,20 @@ def test_index_of_parquet_with_any_name_is_the_time_where_nothing_else_is(tmp_pa
         assert found.index.equals(frame.index.astype(found.index.dtype))
 
 
+def test_first_column_without_a_name_is_the_time_where_no_other_is(read):
+    frame = pd.DataFrame(
+        {"W": [5.0, 6.0]}, pd.to_datetime(["2016-11-23 10:00", "2016-11-23 11:00"])
+    )
+    found = read(frame.to_csv(), columns=["power_kw=W [W]"])
+    assert found["power_kw"].tolist() == [0.005, 0.006] and found.index.equals(
+        frame.index.as_unit("us").rename("ts")
+    )
+    numbered = frame.rename_axis("time").reset_index()
+    pd.testing.assert_frame_equal(read(numbered.to_csv(), columns=["power_kw=W [W]"]), found)
+    with pytest.raises(ValueError, match="line 2, column : '0' is not a time"):
+        read(numbered[["W"]].to_csv(), columns=["power_kw=W [W]"])
+
+
 def test_two_columns_of_whole_times_are_asked_about(read):
     text = mains("2016-11-23 10:00,2016-11-23 09:00,5", header="datetime,timestamp,W")
     with pytest.raises(ValueError, match=r"times in 'datetime', 'timestamp': give columns="):

@@ -57,6 +57,15 @@ NAMES = {"EURUSD-2024": "EURUSD-2024-03.zip", "AMZN_": "AMZN_2024-03-04_34200_57
 SIDES = {"BTCUSDT": [-1, 1], "AMZN_": [-1, 1], "xnas-itch": [-1, 1]}
 
 
+def test_first_column_without_a_name_is_the_time_where_no_other_is(load, put, tmp_path):
+    data = TEXT.replace("timestamp", "", 1).encode()
+    assert told(load, put(data))[:2] == ([0, 1_000_000], [50.01, 50.02])
+    path = put(["0,2024-03-04 14:30:00,50.01,1"], header=",date,price,size")
+    assert 'columns=["timestamp=date"]' in refuses(
+        tmp_path, path, "has no column 'timestamp'", **UTC
+    )
+
+
 def test_names_in_brackets_are_no_web_page(load, put):
     rows = "2024.03.04\t14:30:00.000\t50.00\t50.02\n2024.03.04\t14:30:01.000\t50.01\t50.03\n"
     path = put(b"<DATE>\t<TIME>\t<BID>\t<ASK>\n" + rows.encode(), "EURUSD.csv")

@@ -124,6 +124,8 @@ def columns_of(
             )
     taken = {position for places in given.values() for position in places}
     free = ["" if k in taken else ALIASES.get(n, n) for k, n in enumerate(lower)]
+    if TIME not in given and not clock_of(free) and lower[:1] == [""] and 0 not in taken:
+        free[0] = "ts"  # the index of a frame that was written without its name
     clock = [] if TIME in given else clock_of(free)
     if TIME not in given and not clock:
         raise ValueError(

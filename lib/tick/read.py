@@ -299,6 +299,12 @@ def check_columns(
             absent[standard] = column.names[found.index(None)]
         elif found and None not in found:
             present[standard] = tuple(found)
+    unnamed = (
+        [*columns[:1]] == [""] and columns.count("") == 1 and _like("timestamp", columns) == "..."
+    )
+    if absent.get("timestamp") == "timestamp" and unnamed:
+        del absent["timestamp"]  # the index of a frame that was written without its name
+        present["timestamp"] = ("",)
     others = [c for c in columns if re.sub(r"[\W_]", "", c).casefold() in OF_SYMBOLS]
     if form.columns["symbol"].names == ("symbol",) and "symbol" not in present and others:
         present["symbol"] = (others[0],)
