@@ -219,6 +219,14 @@ def test_energy_is_shown_as_the_power_that_it_is(put, tmp_path, n_rows):
     assert found.columns.loc["power_kw", "is"] == "0.5"
 
 
+def test_power_of_too_small_a_unit_is_odd(put):
+    lines = "".join(f"2024-03-{1 + k // 24:02} {k % 24:02}:00:00,{k % 9}\n" for k in range(240))
+    source = put("datetime,P\n" + lines.replace(",8", ",40"), "house.csv")
+    for unit in ("kW", "W"):
+        odd = look_at_power(source, defaults("power", columns=[f"power_kw=P [{unit}]"])).odd
+        assert any("never above 0.04 kW, little" in line for line in odd) is (unit == "W")
+
+
 def test_meter_that_counts_up_is_odd(put):
     lines = "".join(f"2024-03-{1 + k // 24:02} {k % 24:02}:00:00,{k / 8}\n" for k in range(240))
     source = put("datetime,kWh\n" + lines, "meter.csv")

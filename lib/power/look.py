@@ -24,7 +24,7 @@ Files = Sequence[tuple[str, Callable[[], BinaryIO]]]
 WRITTEN = ("columns", "layout", "time_zone")
 OPTIONS = (*WRITTEN, "min_power_kw", "max_power_kw", "bin_s", "resolution", "max_missing")
 OPTIONS += ("sample_days", "seed")
-HIGH_KW, LOW_V = 8.0, 207.0
+HIGH_KW, LEAST_KW, LOW_V = 8.0, 0.1, 207.0
 N_RISING = 10  # different values that a power of a house does not take in rising order
 MADE, KINDS = ("sample", "uci"), {"sql": "SQL", "iceberg": "Iceberg"}
 
@@ -132,6 +132,11 @@ def _odd(frame: pd.DataFrame) -> list[str]:
         odd.append(
             f"half of the time the power is above {power.median():.3g} kW, much for a house: is "
             'its unit another, as columns=["power_kw=<name> [W]"]?'
+        )
+    if power.max() < LEAST_KW:
+        odd.append(
+            f"the power is never above {power.max():.3g} kW, little for a house: is its unit "
+            'another, as columns=["power_kw=<name> [kW]"]?'
         )
     known = power.dropna()
     if known.is_monotonic_increasing and known.nunique() > N_RISING:
