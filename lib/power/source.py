@@ -194,8 +194,9 @@ def unit_told(name: str, column: str) -> str:
     ('kWh', '')
     """
     known = {unit.lower(): unit for unit in UNITS.get(column, ())}
-    known |= {word: "W" for word in ("watt", "watts") if "W" in known.values()}
-    found = {known[word] for word in re.findall(r"[a-z]+", name.lower()) if word in known}
+    known |= {f"{word}att": unit for word, unit in known.items() if word in ("w", "kw")}
+    words = (word.removesuffix("s") for word in re.findall(r"[a-z]+", name.lower()))
+    found = {known[word] for word in words if word in known}
     return found.pop() if len(found) == 1 else ""
 
 
