@@ -270,7 +270,9 @@ def test_one_format_may_say_date_and_time_of_two_columns(read):
         read(mains(*rows, "Feb 1 2007;24;5", header="D;T;P"), **given)
 
 
-@pytest.mark.parametrize("name", ["Energy (kWh)", "KWH/hh (per half hour)", "Import [kWh]"])
+@pytest.mark.parametrize(
+    "name", ["Energy (kWh)", "KWH/hh (per half hour)", "Import [kWh]", "Mains_A (kWhs)"]
+)
 def test_unit_in_a_name_is_proposed_and_not_read_as_kw(read, name):
     text = mains("2016-11-23 10:00,0.2", "2016-11-23 10:30,0.3", header=f"time,{name}")
     bare = name.partition(" [")[0]
@@ -280,6 +282,15 @@ def test_unit_in_a_name_is_proposed_and_not_read_as_kw(read, name):
         with pytest.raises(ValueError, match=r"without its unit, and its name says kWh: give"):
             read(text, columns=[f"power_kw={name}"])
     assert read(text, columns=[f"power_kw={bare} [kWh]"])["power_kw"].tolist() == [0.4, 0.6]
+
+
+def test_meter_that_counts_up_is_no_matter_of_units(read):
+    text = mains(*(f"2016-11-23 {k:02}:00,{1000 + k / 4}" for k in range(20)), header="time,P")
+    with pytest.raises(
+        ValueError, match="Of a meter that counts up, .* give the differences"
+    ) as no:
+        read(text, columns=["power_kw=P [kWh]"])
+    assert "columns=" not in str(no.value) and "max_power_kw" not in str(no.value)
 
 
 def test_file_without_a_header_gets_names(read):

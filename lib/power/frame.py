@@ -22,6 +22,8 @@ import pandas as pd
 RESOLUTIONS = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 TIME_TYPE = "datetime64[us]"
 
+N_RISING = 10
+"""Readings of a house that are not in rising order."""
 SMALLER = {"": "W", "kW": "W", "kWh": "Wh"}
 """The unit that a power may have instead, which is too large in the one given."""
 
@@ -247,6 +249,8 @@ def _ways_out(column: str, values: np.ndarray, written: Source, step_us: int) ->
         ways = ["for a house that feeds in give min_power_kw=-20, or what it may be"]
     else:
         given = written.columns.get(column, Column(("<name>",)))
+        if "h" in given.unit and len(values) > N_RISING and (np.diff(values) >= 0).all():
+            return ["of a meter that counts up, as these never fall, give the differences"]
         ways = [
             f"for a larger connection give max_power_kw={np.ceil(values.max()):.0f}",
             "of a meter that counts up give the differences",

@@ -11,7 +11,7 @@ from lib.ground.parameters import Value
 from lib.looks import Look, column_row, model_name, odd_columns
 from lib.power.columns import COLUMNS
 from lib.power.features import PowerOptions
-from lib.power.frame import with_hours
+from lib.power.frame import N_RISING, with_hours
 from lib.power.load import load_power, read_parquet, read_part
 from lib.power.reach import check_rows, fitting
 from lib.power.source import TIME, Source, columns_of, describe_source, hours_of
@@ -25,7 +25,6 @@ WRITTEN = ("columns", "layout", "time_zone")
 OPTIONS = (*WRITTEN, "min_power_kw", "max_power_kw", "bin_s", "resolution", "max_missing")
 OPTIONS += ("sample_days", "seed")
 HIGH_KW, LEAST_KW, LOW_V = 8.0, 0.1, 207.0
-N_RISING = 10  # different values that a power of a house does not take in rising order
 MADE, KINDS = ("sample", "uci"), {"sql": "SQL", "iceberg": "Iceberg"}
 
 
