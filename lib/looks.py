@@ -18,6 +18,8 @@ import pandas as pd
 
 N_ROWS = 3
 """Rows that are shown from either end."""
+LEAST_ROWS = 10
+"""Rows from which on a column that counts up by one is no chance."""
 MOST_WORDS = 0.1
 """Share of a column that may be words where it else holds numbers."""
 WAY = " To see how it is read: "
@@ -126,12 +128,18 @@ def look_at_frame(frame: pd.DataFrame, counts: Mapping[str, int], facts: Mapping
 
 
 def odd_columns(frame: pd.DataFrame) -> list[str]:
-    """Return what is odd about single columns: nothing in them, the same in every row, words."""
+    """Return what is odd about single columns: nothing in them, the same, row numbers, words."""
     n_distinct = frame.nunique()
     empty = [name for name in frame if not n_distinct[name]]
     same = [name for name in frame if n_distinct[name] == 1 and len(frame) > 1]
     told = [f"no value in {', '.join(map(str, empty))}"] if empty else []
     told += [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
+    for name, values in frame.select_dtypes("number").items() if len(frame) >= LEAST_ROWS else ():
+        if (values.diff().iloc[1:] == 1).all():
+            told.append(
+                f"{name} numbers the rows, and a model would learn their order: "
+                f'leave_out=["{name}"] leaves it out'
+            )
     for name, values in frame.select_dtypes("str").items():
         known = values.dropna()
         words = known[pd.to_numeric(known, errors="coerce").isna()]
