@@ -41,15 +41,20 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 TYPED := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 
 # What was typed is a text, in which make would look for variables of its own.
-TEXTS := PARAMS SOURCE RUN STAGE NOTEBOOK A B MODEL VERSION REASON AT FROM UNTIL OF RESUME
+TEXTS := PIPELINE PARAMS SOURCE RUN STAGE NOTEBOOK A B MODEL VERSION REASON AT FROM UNTIL OF RESUME
 $(foreach name,$(TEXTS),$(eval override $(name) := $$(value $(name))))
 
 CLI = $(BIN)/python -m lib.commands.cli $(if $(word 2,$(MAKECMDGOALS)),,--given "$(TYPED)")
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 yes = $(filter-out 0 no false,$(1))
 
+# A word that is no target is an error at once: `make run power` would run everything first.
+TARGETS := help install run look why new test fast up lab head worker open keep compare reproduce reports prune tidy history champion promote rollback reconcile doctor notebooks regress format lock clean
+OTHER := $(firstword $(filter-out $(TARGETS) $(VENV)/%,$(MAKECMDGOALS)))
+$(if $(OTHER),$(error no target $(OTHER); make help lists what there is$(if $(wildcard notebooks/$(OTHER)),; a pipeline is named by PIPELINE=$(OTHER))))
+
 .DEFAULT_GOAL := help
-.PHONY: help install run look why new test fast up lab head worker open keep compare reproduce reports prune tidy history champion promote rollback reconcile doctor notebooks regress format lock clean
+.PHONY: $(TARGETS)
 
 help:  ## show this
 	@printf 'make <target> [NAME=value ...]\n'
@@ -70,7 +75,7 @@ $(VENV)/cluster: requirements-cluster.lock | $(VENV)/ready
 	@$(PYTHON) -m lib.commands.install $(VENV) requirements-cluster.lock
 
 run: $(VENV)/ready  ## run what has changed, of all pipelines on sample data or of one; or go on with a run | [PIPELINE=power] [PARAMS='{"source": "sample", "horizon": 24}'] [FROM=04_train] [UNTIL=05_evaluate] [OF=latest] [FORCE=1] [RESUME=power/<run>]
-	@$(CLI) run --params="$$PARAMS" --from="$$FROM" --until="$$UNTIL" --of="$$OF" --resume="$$RESUME" $(if $(call yes,$(FORCE)),--force) -- $(PIPELINE)
+	@$(CLI) run --params="$$PARAMS" --from="$$FROM" --until="$$UNTIL" --of="$$OF" --resume="$$RESUME" $(if $(call yes,$(FORCE)),--force) -- $$PIPELINE
 
 why: $(VENV)/ready  ## say why a stage of a run was executed, or where it was taken from | [RUN=latest] [STAGE=03_tune]
 	@$(CLI) why -- "$$RUN" "$$STAGE"
@@ -141,7 +146,7 @@ new: $(VENV)/ready  ## make a pipeline for tabular data that works at once | PIP
 	@$(CLI) new --task="$$TASK" -- "$$PIPELINE"
 
 notebooks: $(VENV)/ready  ## re-execute the committed notebooks in place | [PIPELINE=power]
-	@$(CLI) notebooks -- $(PIPELINE)
+	@$(CLI) notebooks -- $$PIPELINE
 
 fast: $(VENV)/ready  ## run the quick tests, which start no kernel, on all cores
 	$(BIN)/python -m pytest -q -p no:nbval -n logical --dist loadscope -m "not kernel and not slow"

@@ -112,6 +112,31 @@ def test_command_is_given_the_values_that_were_typed_and_none_of_the_environment
     assert stray.stderr.startswith("error: there is no run yet"), "the shell's are no arguments"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("run power", "no target power; make help lists what there is; a pipeline is named by P"),
+        ("help reprots", "no target reprots; make help lists what there is.  Stop."),
+    ],
+)
+def test_word_that_is_no_target_is_an_error_before_anything_is_done(words, told):
+    done = make(*words.split())
+    assert done.returncode == 2 and told in done.stderr
+    assert "make <target>" not in done.stdout, "help was not shown either"
+
+
+def test_every_target_of_the_makefile_may_be_asked_for():
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+    assert set(re.search("^TARGETS := (.*)$", MAKEFILE, re.MULTILINE)[1].split()) == targets
+
+
+@pytest.mark.parametrize("command", ["run", "notebooks"])
+def test_quote_in_the_name_of_a_pipeline_is_refused_by_the_command_and_not_the_shell(command):
+    done = make(command, "PIPELINE=it's")
+    assert done.returncode == 2 and done.stderr.startswith("error: no ")
+    assert '"it\'s"; there are ' in done.stderr
+
+
 @pytest.mark.slow
 def test_dollar_that_was_typed_reaches_the_command_as_it_is(tmp_path):
     """Make would look for a variable there, and for a command."""
