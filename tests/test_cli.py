@@ -235,6 +235,26 @@ def test_account_shows_tasks_and_what_their_notebooks_print():
     assert lines[4] == "    the reason" and len(lines) == 5
 
 
+def test_task_that_was_interrupted_before_its_notebook_began_is_not_tried_again(tmp_path):
+    """Airflow would wait for a minute, then run the notebook and all that come after it."""
+    from lib.dag.account import Account
+
+    task = SimpleNamespace(task_id="01_load", map_index=-1, dag_id="power", run_id="never")
+    with (tmp_path / "console").open("w") as console:
+        account = Account(console)
+        account.on_task_instance_failed("running", task, KeyboardInterrupt())  # is tried again
+        account.interject("interrupted: stopping, a moment")
+        account.on_task_instance_failed("running", task, AirflowFailException("final as it is"))
+        with pytest.raises(KeyboardInterrupt):
+            account.on_task_instance_failed("running", task, KeyboardInterrupt())
+    said = (tmp_path / "console").read_text()
+    assert said.count("FAILED") == 3 and "interrupted\n" in said and "final as it is" in said
+
+
+class AirflowFailException(Exception):
+    """Stands for Airflow's own, which takes long to import."""
+
+
 # Models ----------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,7 @@ class Account(logging.Handler):
         self.console, self.turns = console, turns
         self.started = 0.0
         self.open_line = ""
+        self.is_interrupted = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a line that a notebook has printed; what goes to stderr stays in the log."""
@@ -56,7 +57,11 @@ class Account(logging.Handler):
             self.console.write(f"    {record.getMessage()}\n")
 
     def interject(self, line: str) -> None:
-        """Show a line from a signal handler, which may come while another one is being written."""
+        """Show a line from a signal handler, which may come while another one is being written.
+
+        No task is tried again from then on.
+        """
+        self.is_interrupted = True
         start, self.open_line = "\n" * bool(self.open_line), ""
         os.write(self.console.fileno(), f"{start}    {line}\n".encode())
 
@@ -104,9 +109,16 @@ class Account(logging.Handler):
     def on_task_instance_failed(
         self, previous_state: str, task_instance: object, error: object
     ) -> None:
-        """Say that a try has failed, and why."""
-        reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+        """Say that a try has failed, and why; end the run where Airflow would wait and try again.
+
+        An interrupt that comes before a notebook has begun, while a task waits for its turn for
+        example, is like any other error to Airflow.
+        """
+        nothing = "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error)
+        reason = (str(error).strip().splitlines() or [nothing])[-1]
         self.end(label(task_instance), "FAILED", reason)
+        if self.is_interrupted and type(error).__name__ != "AirflowFailException":
+            raise KeyboardInterrupt
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: str, task_instance: object) -> None:
