@@ -224,6 +224,19 @@ def test_folder_is_the_same_from_every_working_directory(tmp_path, monkeypatch):
     assert Path(files.outputs_dir().path) == files.ROOT / "elsewhere"
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("", "{usual}"), ("~/runs", "/home/anna/runs"), ("/", "/"), ("s3://runs/a/", "s3://runs/a")],
+)
+def test_variable_that_is_empty_or_begins_at_home_names_what_is_meant(text, place, monkeypatch):
+    """And not the repository itself, nor a folder in it that is called ~."""
+    monkeypatch.setenv("HOME", "/home/anna")
+    for variable, named in (("OUTPUTS_DIR", files.outputs_dir), ("DATA_DIR", files.data_dir)):
+        monkeypatch.setenv(variable, text)
+        usual = files.ROOT / variable.partition("_")[0].lower()
+        assert str(named()) == place.format(usual=usual)
+
+
 def test_record_tells_state_times_and_files(local):
     finished("01_load", raw__parquet=FRAME)
     run = open_run("power/dev", stage="02_features")

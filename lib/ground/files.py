@@ -31,14 +31,18 @@ class ChangedMeanwhile(ValueError):
 
 def data_dir() -> Path | UPath:
     """Return the folder of raw data: `DATA_DIR` (a path or fsspec URL), or `data/`."""
-    text = os.environ.get("DATA_DIR", "data").rstrip("/")
-    return UPath(text) if "://" in text else ROOT / text
+    return _named("DATA_DIR", "data")
 
 
 def outputs_dir() -> UPath:
     """Return the folder of all runs: `OUTPUTS_DIR` (a path or fsspec URL), or `outputs/`."""
-    text = os.environ.get("OUTPUTS_DIR", "outputs").rstrip("/")
-    return UPath(text if "://" in text else ROOT / text)
+    return UPath(_named("OUTPUTS_DIR", "outputs"))
+
+
+def _named(variable: str, usual: str) -> Path | UPath:
+    """Return the folder that a variable names, where it is set to anything, else the usual one."""
+    text = os.environ.get(variable) or usual
+    return UPath(text.rstrip("/")) if "://" in text else ROOT / Path(text).expanduser()
 
 
 def state_dir() -> Path:
