@@ -231,6 +231,15 @@ def test_little_space_is_a_warning_and_none_a_problem(monkeypatch):
 
 
 @pytest.mark.kernel
+def test_outputs_that_cannot_be_written_are_a_problem(monkeypatch, outputs):
+    assert is_ok(doctor.storage())
+    outputs.touch()
+    assert is_problem(doctor.storage(), f"{outputs} is no folder of this user's", "OUTPUTS_DIR")
+    monkeypatch.setenv("OUTPUTS_DIR", str(outputs.parent))
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    assert is_problem(doctor.storage(), str(outputs.parent), "may write to")
+
+
 def test_how_kernels_start_is_told(monkeypatch, tmp_path):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))

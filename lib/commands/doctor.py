@@ -7,6 +7,7 @@ no password is shown.
 """
 
 import json
+import os
 import platform
 import shutil
 import sqlite3
@@ -216,6 +217,11 @@ def storage() -> Finding:
     """Write where runs go, and see that of two who write a file at once one is refused."""
     root = outputs_dir()
     if is_local(root):
+        place = _existing(Path(root.path))
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            what = f"runs cannot be written to {root}: {place} is no folder of this user's"
+            fix = "let OUTPUTS_DIR name a folder that this user may write to"
+            return Finding("storage", PROBLEM, what, fix)
         return Finding("storage", OK, f"runs lie on this machine, in {root}")
     shown, probe = redact(str(root)), root / f".doctor-{uuid.uuid4().hex}"
     try:
