@@ -176,6 +176,7 @@ def test_arguments_that_a_command_knows_and_variables_of_others_are_let_through(
     ("arguments", "message", "usage"),
     [
         ("prune --days x", "DAYS: 'x': expected a whole number", "make prune [LAST"),
+        ("prune --days 999999", "'999999': expected a whole number, 0 to 99999", "make prune [L"),
         ("open --nothing", "unrecognized arguments: --nothing", "make help"),
         ("nothing", "invalid choice: 'nothing'", "make help"),
         ("run --params", "PARAMS: expected one argument", "make run [PIPELINE"),
@@ -198,6 +199,18 @@ def test_without_any_run_every_command_says_how_to_make_one(command, capsys, mon
     error, usage = capsys.readouterr().err.splitlines()
     assert error == "error: there is no run yet, make one: make run PIPELINE=power"
     assert usage == f"usage: {cli.usage(command.split()[0])}"
+
+
+@pytest.mark.parametrize("command", ["compare", "why", "reports"])
+def test_outputs_that_are_no_folder_are_an_error_that_says_what_to_set(
+    command, capsys, monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path / "file"))
+    assert cli.main([command]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "file") in error
+    assert error.endswith("OUTPUTS_DIR must name a folder that this user may write to")
 
 
 def test_usage_of_help_is_that_of_make(capsys):

@@ -8,6 +8,7 @@ typed stands in the Makefile alone. A new command is one more entry here, and a 
 import argparse
 import difflib
 import importlib
+import os
 import re
 import signal
 import sys
@@ -49,9 +50,9 @@ COMMANDS = {
 
 
 def _number(text: str) -> int:
-    """Return a whole number that was typed."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 0 or more")
+    """Return a whole number that was typed; so many days ago there still was a calendar."""
+    if not text.isdecimal() or len(text) > 5:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 0 to 99999")
     return int(text)
 
 
@@ -92,7 +93,10 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.write(f"usage: {usage(name)}\n")
         return 2
     except (OSError, RuntimeError) as error:  # not by what was typed
-        sys.stderr.write(f"error: {error}\n")
+        place = os.environ.get("OUTPUTS_DIR", "")
+        is_there = place and place in str(getattr(error, "filename", ""))
+        hint = ". OUTPUTS_DIR must name a folder that this user may write to" if is_there else ""
+        sys.stderr.write(f"error: {error}{hint}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
