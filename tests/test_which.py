@@ -87,6 +87,8 @@ def test_where_no_run_was_made_the_command_that_makes_one_is_said(tmp_path, monk
         which.find_run("latest")
     with pytest.raises(ValueError, match=r"no run of tick .* make one: make run PIPELINE=tick"):
         which.find_run("tick/latest")
+    with pytest.raises(ValueError, match=r"no run of tik in .*, and no such pipeline; there are c"):
+        which.find_run("tik/latest")
 
 
 @pytest.mark.usefixtures("runs")

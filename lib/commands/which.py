@@ -7,6 +7,7 @@ the same everywhere and what cannot be found is answered with what there is.
 from collections.abc import Mapping
 from pathlib import Path
 
+from lib.ground import layout
 from lib.ground.files import is_local, outputs_dir
 from lib.ground.runs import list_runs, run_folder_name
 from lib.once.choice import LATEST
@@ -210,6 +211,9 @@ def _none(pipeline: str) -> str:
     what = f"there is no run of {pipeline} in {outputs_dir()}" if pipeline else "there is no run"
     if others:
         return f"{what}; there are runs of {', '.join(others)}"
+    known = layout.pipelines()
+    if pipeline and pipeline not in known:
+        return f"{what}, and no such pipeline; there are {', '.join(known)}"
     return f"{what} yet, make one: make run PIPELINE={pipeline or 'power'}"
 
 
