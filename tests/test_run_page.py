@@ -154,6 +154,8 @@ def test_run_that_was_closed_says_why_and_where_it_was_cut_off(monkeypatch, stat
     assert f'<span class="badge {state}">{state}</span>' in page
     box = page[page.index('<section class="verdict') : page.index("</section>")]
     assert "Stopped in &lt;make run&gt;." in box and opened(box)[1]
+    assert "Go on with this run" in box and "make run RESUME=wind/a" in box
+    assert "Resume from here" not in box, "which stands for a new run, below"
     words = text_of(page)
     assert "Cut off in 2 · Evaluate after 2 of 3 cells." in words
     assert "is running" not in words and "2 · Evaluate failed" in words
