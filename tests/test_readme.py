@@ -3,6 +3,8 @@
 import json
 import re
 
+from lib.commands import install
+from lib.ground import layout
 from lib.ground.files import ROOT
 
 import pytest
@@ -47,6 +49,33 @@ def test_ratios_and_intervals_of_the_lakehouse_are_those_of_its_run():
         ends = (found[f"rmse_vs_{name}{end}"] for end in ("", "_low", "_high"))
         assert words.format(*(f"{value:.3f}" for value in ends)) in text
     assert f"{found['n_test']:.0f} to judge by" in text
+
+
+def test_what_a_run_prints_is_what_its_notebooks_say():
+    printed = re.search(r"^power  source sample\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[1]
+    assert re.findall(r"^  (\d\w+) ", printed, re.MULTILINE) == layout.planned("power")
+    verdict = re.search(r"^  verdict  (.+)$", printed, re.MULTILINE)[1]
+    assert verdict in layout.notebook("power", "05_evaluate").read_text(encoding="utf-8")
+
+
+def test_schedules_are_those_of_the_dag_files():
+    part = README.split("## Schedules", 1)[1].split("\n## ", 1)[0]
+    told = {}
+    for names, times in re.findall(r"^\| (`\w+`[^|]*) \| (\w+ [\d:, ]+) \|", part, re.MULTILINE):
+        day, *hours = times.replace(",", "").split()
+        told |= {
+            name: f"{day} {hour} UTC"
+            for name, hour in zip(re.findall(r"\w+", names), hours, strict=True)
+        }
+    files = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "dags").glob("*.py")}
+    found = {name: re.search(r'"(\w+ [\d:]+ UTC)"', text) for name, text in files.items()}
+    assert told == {name: tag[1] for name, tag in found.items() if tag}
+
+
+def test_room_that_is_needed_is_what_the_installation_says():
+    sizes = re.findall(r"[\d.]+ GB", install.SIZE)
+    for page in (README, KOREAN):
+        assert re.findall(r"[\d.]+ GB", page)[:2] == sizes
 
 
 def test_every_reference_run_has_its_row():

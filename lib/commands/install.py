@@ -19,7 +19,7 @@ from pathlib import Path
 
 LOCK, READY = "requirements.lock", "ready"
 N_STEPS = 4
-SIZE = "about 1 GB to download, 3.5 GB on disk"  # measured on Linux, x86-64
+SIZE = "about 1 GB to download, 4 GB on disk"  # measured on Linux, x86-64
 
 
 class Failed(Exception):

@@ -39,7 +39,7 @@ def main(name: str, task: str) -> None:
     """
     check_name(name)
     files = render(name, task or "classification")
-    say(f"{name}: executing its notebooks, about two minutes in all")
+    say(f"{name}: executing its notebooks, which takes a while")
     with placed(name, files):
         try:
             refresh_all([name])
