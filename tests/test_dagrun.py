@@ -5,6 +5,7 @@ import io
 from lib.dag import dagrun
 from lib.pages.summary import write_summary
 from lib.registry import lifecycle
+from lib.run import open_run
 from lib.tracking import tracking_uri
 
 import pytest
@@ -53,6 +54,13 @@ def test_files_that_were_cut_off_are_no_reason_to_tell_nothing(outputs):
     (run.path / "summary.json").write_text("{")
     said = told(run)
     assert "model    wind version ?, ?" in said and "2 · Evaluate: ValueError: no rows" in said
+
+
+def test_run_that_was_cancelled_before_it_had_a_folder_is_not_to_be_resumed():
+    said = told(open_run("wind/never"), "cancelled")
+    assert said == "  cancelled before its first stage began; nothing was kept of it\n"
+    run = make_run()
+    assert f"  go on    make run RESUME={run.run_dir}\n" in told(run, "cancelled")
 
 
 def test_summary_of_an_earlier_stage_is_not_taken_for_the_end():

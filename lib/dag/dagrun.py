@@ -419,6 +419,9 @@ def _tell(run: Run, state: str, console: TextIO) -> None:
 
 
 def _tell_of(run: Run, state: str, console: TextIO) -> None:
+    if state == "cancelled" and not run.path.exists():
+        console.write("  cancelled before its first stage began; nothing was kept of it\n")
+        return
     page = run.path / PAGE
     there = page.exists()
     facts = {"report": addresses.opens_at(page) if there else f"no page was written to {run.path}"}
