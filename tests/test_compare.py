@@ -101,6 +101,13 @@ def test_password_in_a_source_is_not_shown(make):
     assert "geheim" not in page and "db.example" in page
 
 
+def test_stage_that_was_taken_is_told_from_one_that_has_run(make):
+    a, b = make("power/a"), make("power/b", run=START | {"run_id": "manual__2"})
+    place = b.path / "stages/01_load.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"from": "power/a"}))
+    assert "<td>passed</td><td>taken</td>" in two_runs.render(a, b)
+
+
 def test_changed_added_and_removed_lines_are_told_cell_by_cell(make):
     cells = [code("import os\nprint(os.name)"), FIRST[0], code("x = 1\ny = 3")]
     found = code_diff.code_changes(make("power/a"), make("power/b", cells=cells))
