@@ -107,6 +107,8 @@ def test_password_in_a_value_is_refused_without_repeating_it(declared, text):
         ("epochs: 'int' = 3  # passes", "has type 'int'"),
         ("rate: float | None = None  # speed", "has type"),
         ("epochs: int = int(3)  # passes", "not a plain value"),
+        ("epochs: int = 3  # passes\nlags: list[int] = (  # rows\n", "'.' was never closed"),
+        ("epochs: int = 3  # passes\n  x: int = 1  # rows", "unexpected indent"),
         ("epochs: int = 3  # passes\nepochs: int = 4  # passes", "declared twice"),
     ],
 )

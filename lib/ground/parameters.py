@@ -164,12 +164,15 @@ def parse_parameters(source: str, where: str = "parameters cell") -> dict[str, P
     Raises
     ------
     ValueError
-        If a line is not a declaration, or its default lies outside of its own domain. The
-        message starts with `where` and the line number.
+        If it is no Python, a line is not a declaration, or its default lies outside of its own
+        domain. The message starts with `where` and the line number.
     """
-    comments = _comments(source)
+    try:
+        tree, comments = ast.parse(source), _comments(source)
+    except SyntaxError as error:
+        raise ValueError(f"{where}, parameters cell line {error.lineno}: {error.msg}") from error
     found: dict[str, Parameter] = {}
-    for node in ast.parse(source).body:
+    for node in tree.body:
         place = f"{where}, parameters cell line {node.lineno}"
         if not (
             isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name)
