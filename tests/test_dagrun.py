@@ -1,6 +1,7 @@
 """What a terminal is told of a run that has ended, whatever the run has left."""
 
 import io
+from types import SimpleNamespace
 
 from lib.dag import dagrun
 from lib.pages.summary import write_summary
@@ -82,3 +83,13 @@ def test_run_without_a_verdict_is_told_by_its_result():
     watch = {"name": "wind_gbm", "version": 3, "note": "nothing unusual"}
     said = told(make_run(watch=watch, metrics={"n_scored": 12}), "passed")
     assert "  result   12 new rows were scored by version 3 of wind_gbm; nothing unusual" in said
+
+
+@pytest.mark.parametrize(("dags", "words"), [({}, "no DAG"), ({"a": 1, "b": 2}, "a, b")])
+def test_dag_file_that_defines_another_dag_or_none_is_an_error_that_says_which(
+    dags, words, monkeypatch
+):
+    bag = SimpleNamespace(import_errors={}, dags=dags)
+    monkeypatch.setattr("lib.dag.lean.open_bag", lambda _: bag)
+    with pytest.raises(ValueError, match=f"dags/wind.py defines {words}, expected wind"):
+        dagrun.load_bag("wind")

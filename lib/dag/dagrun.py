@@ -56,7 +56,8 @@ def load_bag(pipeline: str) -> "DagBag":
     if bag.import_errors:
         raise ValueError(f"dags/{pipeline}.py: {next(iter(bag.import_errors.values()))}")
     if pipeline not in bag.dags:
-        raise ValueError(f"dags/{pipeline}.py defines {', '.join(bag.dags)}, expected {pipeline}")
+        found = ", ".join(bag.dags) or "no DAG"
+        raise ValueError(f"dags/{pipeline}.py defines {found}, expected {pipeline}")
     return bag
 
 
