@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.ground import git
+from lib.ground.console import redact
 from lib.ground.files import (
     copy,
     locked,
@@ -51,6 +52,7 @@ LINK = "mlflow.json"
 CHANGED = "changed_parameters"  # tag: JSON of those that differ from what was logged first
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # without it MLflow makes a folder where it stands
 METRIC_TAG = "metric."
+ANSWER_S = 10.0
 SMALL_FILES = {".json", ".csv", ".png", ".html"}
 
 
@@ -70,6 +72,29 @@ def settle() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it asks for it
     os.environ[ARTIFACT_ROOT] = artifact_root()
+
+
+def check() -> None:
+    """See that the tracking server is there, if it is one: MLflow would ask for minutes.
+
+    Raises
+    ------
+    ConnectionError
+        If nobody answers; says what to do.
+    """
+    uri = tracking_uri()
+    if not uri.startswith("http"):
+        return
+    import requests
+
+    try:
+        requests.head(uri, timeout=ANSWER_S)
+    except (requests.exceptions.SSLError, requests.ReadTimeout):
+        return  # somebody is there, whom MLflow may know how to trust
+    except requests.RequestException as error:
+        raise ConnectionError(
+            f"{redact(uri)} does not answer: start what MLFLOW_TRACKING_URI names, or correct it"
+        ) from error
 
 
 def open_client() -> "MlflowClient":

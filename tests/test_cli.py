@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -436,7 +437,26 @@ def test_registry_that_refuses_is_named_without_its_password(store, capsys, monk
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:geheim@registry.example")
     monkeypatch.setattr(tracking, "open_client", refuse)
+    monkeypatch.setattr(tracking, "check", lambda: None)
     assert cli.main(["history", "house"]) == 2
     told = capsys.readouterr().err
     assert "registry.example could not do it: connection refused" in told and "geheim" not in told
     assert "usage:" not in told, "no other argument would help"
+
+
+@pytest.mark.parametrize("command", ["run power", "history", "prune"])
+def test_tracking_server_that_is_not_there_is_an_error_at_once(command, capsys, monkeypatch):
+    """MLflow would ask it again for minutes, without a word."""
+
+    def begin():
+        pytest.fail("nothing begins")
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and listens nowhere
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:geheim@{place}")
+        monkeypatch.setattr("lib.tracking.open_client", begin)
+        monkeypatch.setattr("lib.commands.services.prepare", begin)
+        assert cli.main(command.split()) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"error: http://me:***@{place} does not answer: start what MLFLOW_TRACK")

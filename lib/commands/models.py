@@ -95,6 +95,7 @@ def reconcile(model: str) -> None:
 @contextmanager
 def _asked() -> Iterator[None]:
     """Turn what a tracking server or database refuses into an error that names it."""
+    tracking.check()
     from mlflow import MlflowException
 
     try:

@@ -72,6 +72,8 @@ def run(
     ValueError
         If `params` is no JSON object, or no notebook declares a parameter of that name, type and
         domain. Nothing has been started then.
+    ConnectionError
+        If the tracking server is not there.
     """
     values, names = json_object(params), choose(pipelines)
     options = {"from_stage": start, "until_stage": until, "of": of, "force": force}
@@ -89,6 +91,7 @@ def run(
     started = time.monotonic()
     gc.set_threshold(50_000)  # of what is imported from here on, nearly nothing is ever garbage
     tracking.settle()
+    tracking.check()
     if len(names) > 1:  # each may be made in a fork of this process: no connection is kept open
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     services.prepare()

@@ -91,7 +91,7 @@ def main(*, last: int = 10, days: int = 30, apply: bool = False) -> None:
 
     Raises
     ------
-    ValueError
+    ValueError, ConnectionError
         If the registry cannot be asked. Nothing has been deleted then.
     """
     client = _ask_registry()
@@ -232,6 +232,7 @@ def _ask_registry() -> "MlflowClient":
     """Return a client whose registry answers."""
     from mlflow import MlflowException
 
+    tracking.check()
     uri = tracking.tracking_uri()
     try:
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
