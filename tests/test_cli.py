@@ -40,6 +40,10 @@ def test_every_dag_that_registers_a_model_is_run_when_none_is_named():
     assert others and pipelines.choose(others) == others, "by name they are run, too"
 
 
+def test_pipeline_that_was_named_twice_is_run_once():
+    assert pipelines.choose(["power", "mnist", "power"]) == ["power", "mnist"]
+
+
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["--help"])

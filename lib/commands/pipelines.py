@@ -163,6 +163,7 @@ def choose(asked: list[str]) -> list[str]:
     for name in asked:
         if name not in known:
             raise ValueError(f"no pipeline {name!r}; there are {', '.join(known)}")
+    asked = list(dict.fromkeys(asked))  # one that was named twice is run once
     return asked or [name for name in layout.pipelines(ending="_register") if name in known]
 
 
