@@ -68,7 +68,7 @@ def main(run: str, *, keep: bool = False) -> int:
     run_dir, before = known.run_dir, summarise(known)
     if not before["metrics"]:
         raise ValueError(
-            f"{run_dir} has no metrics to agree with: it is {before['state']}. Name a run that was "
+            f"{run_dir} has no metrics to agree with ({before['state']}): name a run that was "
             "evaluated"
         )
     values = pinned(run_parameters(known), before["dataset"])
