@@ -539,6 +539,25 @@ def test_of_two_writers_one_is_told_and_nothing_is_twice(lake, when):
     assert lake.run([POWER])["power lines"]["lines"] == 61
 
 
+@pytest.mark.parametrize("place", [(landing.Landed, "digest"), (silver, "_check_new")])
+def test_writer_whose_rows_rest_on_what_another_has_changed_since_is_told(lake, monkeypatch, place):
+    """Though main does not move while it writes: of files taken in twice trades would be double."""
+    real = getattr(*place)
+
+    def other_comes_first(*given):
+        monkeypatch.setattr(*place, real)
+        lake.land("tick/A/2.csv", trades(7, [12.0]), hour=1)
+        lake.run([TICK])
+        return real(*given)
+
+    lake.land("tick/A/1.csv", trades(7, [10.0, 11.0]))
+    monkeypatch.setattr(*place, other_comes_first)
+    with pytest.raises(tables.Overtaken, match="another writer has moved main from"):
+        lake.run([TICK])
+    told = lake.run([TICK])["tick lines"]
+    assert (told["lines"], told["rows"]) == (5, 3)
+
+
 def test_gold_without_its_source_s_old_snapshot_is_made_whole_again(lake):
     lake.land("power/a.txt", readings(1, HOUR, 1.0))
     lake.run([POWER])

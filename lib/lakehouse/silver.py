@@ -123,6 +123,7 @@ def update(
     In order: quarantine, silver, the list of checked files. A run that ends between two of these
     leaves the list behind, and so the next one does the same again, with the same result.
     """
+    before = tables.head(open_silver(catalog, feed))  # first: others write bronze before silver
     lines = bronze.open_bronze(catalog, feed)
     checked, quarantine = open_checked(catalog, feed), open_quarantine(catalog, feed)
     landed = bronze.landings(lines, "main" if at is None else at)
@@ -143,6 +144,7 @@ def update(
     days = sorted(set(touched["days"].explode(empty_as_null=False).drop_nulls()))
     silver = open_silver(catalog, feed, later)
     if days:
+        tables.see_unmoved(silver, before)
         _make_days(lines, silver, feed, zone, landed, now, days)
     if len(touched):
         with tables.draft(checked) as branch:

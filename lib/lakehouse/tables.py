@@ -87,19 +87,39 @@ def head(table: Table, branch: str = "main") -> int | None:
     return ref.snapshot_id if ref else None
 
 
+def see_unmoved(table: Table, base: int | None, draft: str = "") -> None:
+    """Raise `Overtaken` if main is not at a snapshot, of which something has been read."""
+    if head(table) != base:
+        left = f", the draft is branch {draft}" if draft else ""
+        raise Overtaken(
+            f"{'.'.join(table.name())}: another writer has moved main from {base} to {head(table)} "
+            f"meanwhile. Nothing was published{left}; run again"
+        )
+
+
 @contextmanager
 def draft(table: Table) -> Iterator[str]:
     """Give the name of a branch to write to and to check; move main there when the block ends.
 
+    Parameters
+    ----------
+    table : pyiceberg.table.Table
+        As it was loaded before anything was read that decides what is written.
+
     Raises
     ------
     Overtaken
-        If main is not any more where the branch began.
+        If main has moved since then.
     """
+    base = head(table)
     table.refresh()
-    if head(table) is None:  # no branch can begin before the first snapshot
+    see_unmoved(table, base)
+    if base is None:  # no branch can begin before the first snapshot
         table.append(table.schema().as_arrow().empty_table())
-    base, branch = head(table), f"{DRAFT}{uuid.uuid4().hex[:12]}"
+        base = head(table)
+        if table.current_snapshot().parent_snapshot_id:  # of another writer, since
+            see_unmoved(table, None)
+    branch = f"{DRAFT}{uuid.uuid4().hex[:12]}"
     _commit(table, lambda: table.manage_snapshots().create_branch(base, branch))
     try:
         yield branch
@@ -126,12 +146,9 @@ def publish(table: Table, branch: str, base: int) -> None:
     def move() -> object:
         new = head(table, branch)
         line = [one.snapshot_id for one in ancestors_of(table.snapshot_by_id(new), table.metadata)]
-        if head(table) != base or base not in line:
-            raise Overtaken(
-                f"{'.'.join(table.name())}: another writer has moved main from {base} to "
-                f"{head(table)} meanwhile. Nothing was published, the draft is branch {branch}; "
-                "run again"
-            )
+        see_unmoved(table, base, branch)
+        if base not in line:
+            raise Overtaken(f"{'.'.join(table.name())}: branch {branch} is another's; run again")
         moved = table.manage_snapshots().set_current_snapshot(ref_name=branch)
         return moved.remove_branch(branch)
 
