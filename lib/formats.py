@@ -190,7 +190,7 @@ def _unpacked(
         kind = packing(stream.read(len(XZ)))
         stream.seek(0)
         if kind == "zip":
-            stream = _member(name, stream)
+            stream = member(name, stream)
         elif kind == "xz":
             stream = lzma.LZMAFile(stream)
         tap = _Tap(stream)
@@ -202,7 +202,7 @@ def _unpacked(
             tap.is_shut = True
 
 
-def _member(name: str, stream: BinaryIO) -> BinaryIO:
+def member(name: str, stream: BinaryIO) -> BinaryIO:
     """Open the one table in a zip archive."""
     archive = zipfile.ZipFile(stream)
     table = table_in(archive, name)

@@ -1,11 +1,13 @@
 """The lake: every line once and accounted for, whatever lands in whatever order, and is killed."""
 
+import gzip
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from itertools import pairwise
@@ -83,6 +85,28 @@ def test_line_that_is_no_text_is_kept_and_refused(lake):
     lake.run([POWER])
     (refused,) = lake.rows("power.quarantine").to_dicts()
     assert refused["text"] == r"\xff" + "\x01\0x" and refused["reason"].startswith("1 fields")
+
+
+def test_file_that_holds_less_than_it_should_or_more_than_one_is_named(lake):
+    lake.land("power/a.gz", "")
+    path, text = lake.zone / "power/a.gz", readings(1, HOUR, 1.5)
+    path.write_bytes(gzip.compress(text.encode())[:-20])
+    with pytest.raises(ValueError, match=r"a\.gz cannot be read, it may be cut short or damaged"):
+        lake.run([POWER])
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("note.md", "x")
+        archive.writestr("1.txt", text)
+    assert lake.run([POWER])["power lines"]["rows"] == 60
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("2.txt", text)
+    with pytest.raises(ValueError, match=r"a\.gz holds 2 files \(1.txt, 2.txt\)"):
+        lake.run([POWER])
+
+
+def test_what_is_on_its_way_or_left_by_a_system_has_not_landed(lake):
+    for name in ("power/.partial/a.txt", "power/.a.txt", "power/__MACOSX/a.txt", "power/b.txt"):
+        lake.land(name, "x")
+    assert [one.name for one in landing.landed(str(lake.zone), POWER)] == ["b.txt"]
 
 
 @pytest.mark.parametrize(("size", "pieces"), [(64, "a|\n|\r|\r\n|é|\xff"), (4, "a|bc|\n|\r|\xff")])

@@ -17,6 +17,7 @@ from operator import itemgetter
 from threading import Lock
 from typing import BinaryIO
 
+from lib.formats import reading
 from lib.lakehouse import tables
 from lib.lakehouse.feeds import Feed
 from lib.lakehouse.landing import Landed
@@ -139,7 +140,7 @@ def _parts(
         n_lines = 0
         if digest not in digests:
             digests.add(digest)
-            with one.open() as stream:
+            with reading(one.name), one.open() as stream:
                 for lines in _lines(stream):
                     yield facts, n_lines + 1, lines
                     n_lines += len(lines)

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from lib.formats import packing
+from lib.formats import member, packing
 from lib.lakehouse.feeds import POWER, Feed
+from lib.sources import is_litter
 
 import fsspec
 import numpy as np
@@ -73,7 +74,7 @@ def landed(folder: str, feed: Feed) -> list[Landed]:
             raw=partial(system.open, file, "rb"),
         )
         for file, facts in sorted(system.find(path, detail=True).items())
-        if not file.rpartition("/")[2].startswith(".")
+        if not is_litter(file.removeprefix(path))
     ]
 
 
@@ -92,6 +93,8 @@ def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
     stream.seek(0)
     if not kind:
         return stream
+    if kind == "zip":
+        return member(name, stream)
     try:
         return fsspec.compression.compr[kind](stream, mode="r")
     except KeyError:
