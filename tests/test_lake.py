@@ -256,6 +256,16 @@ def test_equal_trades_of_a_file_stay_and_those_of_another_file_are_repeats(lake)
     assert dict(counts.iter_rows()) == {"A": 5, "B": 3}
 
 
+def test_file_that_lands_under_two_symbols_is_of_each_and_one_of_none_is_refused(lake):
+    for symbol in "AB":
+        lake.land(f"tick/{symbol}/1.csv", trades(7, [10.0, 11.0]))
+    assert lake.run([TICK])["tick lines"]["rows"] == 4
+    assert set(lake.rows("tick.silver")["symbol"]) == {"A", "B"}
+    lake.land("tick/A.csv", trades(7, [10.0]))
+    with pytest.raises(ValueError, match=r"tick/A\.csv says no symbol: move it to tick/<symbol>/A"):
+        lake.run([TICK])
+
+
 def test_times_that_the_clock_does_not_have_or_has_twice_are_refused(lake):
     times = ("2013-03-10 02:30:00.0", "2013-11-03 01:30:00.0", "2013-11-03 02:30:00.0")
     lines = "\n".join(f"{time},10,100" for time in times)

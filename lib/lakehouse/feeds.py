@@ -9,7 +9,7 @@ place of those before it. What no name stands for any more is replaced.
 table        a row is                                 written
 ===========  =======================================  ==========================================
 bronze       a line of a file as it came; line 0 is   once for each digest, whatever the names
-             that the file landed, under which name
+             that the file landed, under which name   (of one symbol)
 checked      a file: which version, how many lines    last, when all that follows from it is in
 quarantine   a refused line, and the reason           with the check of its file
 silver       a reading or trade: typed, in UTC, once  by the day, for the days of new versions

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lib.formats import member, packing
-from lib.lakehouse.feeds import POWER, Feed
+from lib.lakehouse.feeds import POWER, TICK, Feed
 from lib.sources import is_litter
 
 import fsspec
@@ -33,16 +33,20 @@ class Landed:
         UTC; the version, where a name comes again.
     raw : callable
         Opens its bytes as they are.
+    symbol : str
+        Of its trades, which its name alone says; "" of other feeds.
     """
 
     name: str
     written: datetime
     raw: Callable[[], BinaryIO]
+    symbol: str = ""
 
     def digest(self) -> str:
-        """Return the SHA-256 of its bytes."""
+        """Return the SHA-256 of its symbol, if it has one, and its bytes."""
         with self.raw() as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            start = partial(hashlib.sha256, self.symbol.encode())
+            return hashlib.file_digest(stream, start).hexdigest()
 
     def open(self) -> BinaryIO:
         """Open its bytes, unpacked."""
@@ -61,21 +65,24 @@ def landed(folder: str, feed: Feed) -> list[Landed]:
     Raises
     ------
     ValueError
-        If a file has no time of writing, which says what is the newer version.
+        If a file has no time of writing, which says what is the newer version, or trades lie in no
+        folder of a symbol.
     """
     system, path = fsspec.url_to_fs(f"{folder}/{feed.name}")
     system.invalidate_cache()
     if not system.isdir(path):
         return []
-    return [
-        Landed(
-            name=file.removeprefix(path.rstrip("/") + "/"),
-            written=_written(facts, file),
-            raw=partial(system.open, file, "rb"),
-        )
-        for file, facts in sorted(system.find(path, detail=True).items())
-        if not is_litter(file.removeprefix(path))
-    ]
+    found = []
+    for file, facts in sorted(system.find(path, detail=True).items()):
+        name = file.removeprefix(path.rstrip("/") + "/")
+        if is_litter(name):
+            continue
+        symbol, is_below, _ = name.partition("/") if feed is TICK else ("", "/", "")
+        if not is_below:
+            raise ValueError(f"{file} says no symbol: move it to {feed.name}/<symbol>/{name}")
+        raw = partial(system.open, file, "rb")
+        found.append(Landed(name, _written(facts, file), raw, symbol))
+    return found
 
 
 def _written(facts: dict, file: str) -> datetime:
