@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lake_files import BEGIN, HEADER, HOUR, Lake, readings, trades
+from lake_files import BEGIN, HEADER, HOUR, ZONES, Lake, readings, trades
 from pyarrow import parquet
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -264,6 +264,19 @@ def test_file_that_lands_under_two_symbols_is_of_each_and_one_of_none_is_refused
     lake.land("tick/A.csv", trades(7, [10.0]))
     with pytest.raises(ValueError, match=r"tick/A\.csv says no symbol: move it to tick/<symbol>/A"):
         lake.run([TICK])
+
+
+def test_lake_whose_zone_was_wrong_is_as_if_it_had_been_right_at_once(tmp_path, monkeypatch):
+    late, early = Lake(tmp_path / "late"), Lake(tmp_path / "early")
+    for lake in (late, early):
+        lake.land("power/a.txt", readings(1, range(3), 1.0) + "x\n")
+    late.run([POWER])
+    monkeypatch.setitem(ZONES, "power", "America/New_York")
+    late.land("power/b.txt", readings(2, range(3), 1.0))
+    early.land("power/b.txt", readings(2, range(3), 1.0))
+    assert [lake.run([POWER])["power"]["files"] for lake in (late, early)] == [2, 2]
+    assert late.content([POWER]) == early.content([POWER])
+    assert late.run([POWER])["power"]["files"] == 0
 
 
 def test_times_that_the_clock_does_not_have_or_has_twice_are_refused(lake):

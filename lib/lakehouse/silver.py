@@ -39,6 +39,7 @@ CHECKED = {
     "blank": LongType(),
     "refused": LongType(),
     "rows": LongType(),
+    "zone": StringType(),
 }
 QUARANTINE = {"file": StringType(), "digest": StringType(), "line": LongType()}
 QUARANTINE |= {"reason": StringType(), "text": StringType()}
@@ -99,7 +100,7 @@ def update(
     catalog : pyiceberg.catalog.Catalog
     feed : Feed
     zone : str
-        IANA zone of the times in its files.
+        IANA zone of the times in its files; those that were read by another are read again.
     max_refused : float, default 1
         Most of the new lines that may be refused, as a fraction.
     at : int, optional
@@ -127,10 +128,10 @@ def update(
     lines = bronze.open_bronze(catalog, feed)
     checked, quarantine = open_checked(catalog, feed), open_quarantine(catalog, feed)
     landed = bronze.landings(lines, "main" if at is None else at)
-    known = tables.scan(checked)
-    state = versions(landed)
+    listed, state = tables.scan(checked), versions(landed)
+    known = listed.filter(zone=zone)  # another's times are other ones
     new = state.join(known, on="digest", how="anti")["digest"].to_list()
-    gone = known.join(state, on="digest", how="anti")  # bronze was taken back
+    gone = listed.join(state.join(known, on="digest"), on="digest", how="anti")
     counted = landed.group_by("digest").agg(pl.col("lines").max()).fill_null(MOST_LINES)
     n_lines = dict(counted.iter_rows())
     portions = list(tables.portions(((one, n_lines[one]) for one in new), MOST_LINES))
@@ -138,7 +139,8 @@ def update(
         lines, quarantine, feed, zone, landed, portions, gone["digest"].to_list(), max_refused
     )
     facts = pl.concat([known.select("digest", "days", *COUNTS), stats])
-    now = state.join(facts, on="digest", how="left").select(list(CHECKED))
+    now = state.join(facts, on="digest", how="left").with_columns(zone=pl.lit(zone))
+    now = now.select(list(CHECKED))
     changed = now.join(known, on=["digest", "version", "active"], how="anti")
     touched = pl.concat([changed, gone])
     days = sorted(set(touched["days"].explode(empty_as_null=False).drop_nulls()))
@@ -151,7 +153,7 @@ def update(
             where = tables.days_in("digest", touched["digest"].to_list())
             tables.replace(checked, branch, changed, where)
     told = {name: int(stats[name].sum()) for name in COUNTS}
-    return {"files": len(touched), "days": len(days), **told}
+    return {"files": touched["digest"].n_unique(), "days": len(days), **told}
 
 
 def versions(landed: pl.DataFrame) -> pl.DataFrame:
@@ -425,5 +427,5 @@ def totals(catalog: Catalog, feed: Feed) -> dict[str, int]:
 def state_of(catalog: Catalog, feed: Feed) -> str:
     """Return a digest of the files that silver is made of: what holds, in which order."""
     checked = tables.scan(open_checked(catalog, feed)).sort("version", "digest")
-    held = checked.select("digest", "active", *COUNTS)
+    held = checked.select("digest", "active", "zone", *COUNTS)
     return hashlib.sha256(held.write_csv().encode()).hexdigest()[:16]
