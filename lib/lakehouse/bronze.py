@@ -58,7 +58,7 @@ def open_bronze(catalog: Catalog, feed: Feed) -> Table:
 
 
 def landings(table: Table, at: int | str | None = "main") -> pl.DataFrame:
-    """Return what has landed, one row each time that a name was written.
+    """Return what has landed, one row each time that a name stood for something else.
 
     Its columns are `LANDING` and ``lines``.
     """
@@ -89,8 +89,9 @@ def take_in(catalog: Catalog, feed: Feed, files: Sequence[Landed]) -> pl.DataFra
     """
     table = open_bronze(catalog, feed)
     known = landings(table)
-    there = set(known.select("file", "written", "digest").iter_rows())
-    digests, settled, arrived = set(known["digest"]), _settled(known), datetime.now(UTC)
+    last = known.sort("arrived").unique("file", keep="last")
+    there = set(last.select("file", "written", "digest").iter_rows())
+    digests, settled, arrived = set(known["digest"]), _settled(last), datetime.now(UTC)
     fresh = [one for one in files if (one.name, one.written) not in settled]
     with ThreadPoolExecutor(N_THREADS) as pool:
         pairs = zip(fresh, pool.map(Landed.digest, fresh), strict=True)

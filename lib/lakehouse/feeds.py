@@ -2,8 +2,8 @@
 
 A landing zone is a folder with a folder for each feed. In `power/` are UCI's texts of a house's
 readings, a row a minute; in `tick/<symbol>/` the trades of a symbol. Names and number of the files
-are free. A name stands for what it holds: the file that was written last under a name takes the
-place of those before it. What no name stands for any more is replaced.
+are free. A name stands for what it holds: the file that landed last under a name takes the place
+of those before it. What no name stands for any more is replaced.
 
 ===========  =======================================  ==========================================
 table        a row is                                 written

@@ -30,7 +30,7 @@ class Landed:
     name : str
         Its path below the feed's folder.
     written : datetime
-        UTC; the version, where a name comes again.
+        UTC; its first is the version of what the file holds.
     raw : callable
         Opens its bytes as they are.
     symbol : str

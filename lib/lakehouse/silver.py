@@ -1,10 +1,10 @@
 """Silver: readings and trades, typed, checked, in UTC and once each; what is refused, and why.
 
-Which file holds is a matter of when files were written, never of the order in which they came: a
-file's version is the earliest time that it was written, and it holds while it is what was written
-last under one of its names. Only the days of files that are new, replaced or put back are made
-anew. Every line is accounted for: it is a header, blank, refused, of a replaced file, a duplicate,
-or a row.
+A file holds while it is what landed last under one of its names, however old it says it is. Which
+of those that hold and disagree is right is a matter of when they were written, never of the order
+in which they came: a file's version is the earliest time that it was written. Only the days of
+files that are new, replaced or put back are made anew. Every line is accounted for: it is a header,
+blank, refused, of a replaced file, a duplicate, or a row.
 """
 
 import hashlib
@@ -157,12 +157,9 @@ def update(
 
 
 def versions(landed: pl.DataFrame) -> pl.DataFrame:
-    """Return of every digest its version, and whether it is what was written last under a name.
-
-    Of two that were written at the same time, to the clock of their files, the one that came last.
-    """
+    """Return of every digest its version, and whether it is what landed last under a name."""
     version = landed.group_by("digest").agg(version=pl.col("written").min())
-    newest = landed.group_by("file").agg(pl.col("digest").sort_by("written", "arrived").last())
+    newest = landed.group_by("file").agg(pl.col("digest").sort_by("arrived", "written").last())
     active = pl.col("digest").is_in(newest["digest"].implode())
     return version.with_columns(active=active).sort("version", "digest")
 
