@@ -1,6 +1,7 @@
 """The lake: every line once and accounted for, whatever lands in whatever order, and is killed."""
 
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -46,6 +47,27 @@ def test_file_is_taken_in_once_however_often_and_under_whatever_name_it_lands(la
     lines = lake.rows("power.bronze").sort("line")
     assert set(lines.filter(pl.col("line") == 0)["file"]) == {"a.txt", "copy of a.txt"}
     assert lines.filter(pl.col("line") > 0)["text"].to_list() == text.splitlines(keepends=True)
+
+
+def test_file_that_is_written_anew_while_it_is_read_is_kept_as_what_was_read(lake, monkeypatch):
+    """Else a copy of what it was would stand for the lines of what it is."""
+    first, second = (readings(1, HOUR, kw) for kw in (1.0, 2.0))
+    lake.land("power/a.txt", first)
+    lake.land("power/b.txt", first)
+    real = bronze._parts
+
+    def late(*given):
+        lake.land("power/a.txt", second, hour=1)
+        return real(*given)
+
+    monkeypatch.setattr(bronze, "_parts", late)
+    lake.run([POWER])
+    texts = lake.rows("power.bronze").filter(pl.col("line") > 0).sort("line")
+    for digest in set(texts["digest"]):
+        text = "".join(texts.filter(digest=digest)["text"])
+        assert hashlib.sha256(text.encode()).hexdigest() == digest
+    assert lake.run([POWER])["power lines"]["corrected"] == 60
+    assert set(lake.rows("power.silver")["power_kw"]) == {2.0}
 
 
 def test_lines_are_refused_with_reason_and_as_they_were_and_the_counts_close(lake):

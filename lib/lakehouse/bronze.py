@@ -11,13 +11,13 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from threading import Lock
 from typing import BinaryIO
 
-from lib.formats import reading
 from lib.lakehouse import tables
 from lib.lakehouse.feeds import Feed
 from lib.lakehouse.landing import Landed
@@ -49,6 +49,7 @@ SHARED, TIME = arrow.dictionary(arrow.int32(), arrow.string()), arrow.timestamp(
 KINDS = {"file": SHARED, "digest": SHARED, "written": TIME, "arrived": TIME}
 KINDS |= {"line": arrow.int64(), "text": arrow.string()}
 SCHEMA = arrow.schema([arrow.field(*one, nullable=False) for one in KINDS.items()])
+Found = tuple[Landed, str, int]  # with its digest, and how many lines are new
 Part = tuple[tuple, int, arrow.Array]  # what is the same for lines, the first's number, the lines
 
 
@@ -96,11 +97,11 @@ def take_in(catalog: Catalog, feed: Feed, files: Sequence[Landed]) -> pl.DataFra
     with ThreadPoolExecutor(N_THREADS) as pool:
         pairs = zip(fresh, pool.map(Landed.digest, fresh), strict=True)
         new = [pair for pair in pairs if (pair[0].name, pair[0].written, pair[1]) not in there]
-    found: list[tuple[str, str, int]] = []
+    found: list[Found] = []
     if new:
         with tables.draft(table) as branch:
             places = _write(table, _parts(new, digests, arrived, found))
-            places += _write_groups(table, iter([_landing(new, arrived, found)]))
+            places += _write_groups(table, iter([_landing(arrived, found)]))
             table.add_files(places, branch=branch, check_duplicate_files=False)
             n_before = tables.count(table, "main")
             n_now = tables.count(table, branch)
@@ -111,7 +112,8 @@ def take_in(catalog: Catalog, feed: Feed, files: Sequence[Landed]) -> pl.DataFra
                     f"+ {len(new):,} landings + {n_lines:,} lines"
                 )
     schema = {"file": pl.String, "digest": pl.String, "lines": pl.Int64}
-    return pl.DataFrame(found, schema, orient="row")
+    told = [(one.name, digest, n_lines) for one, digest, n_lines in found]
+    return pl.DataFrame(told, schema, orient="row")
 
 
 def state_of(landed: pl.DataFrame) -> str:
@@ -133,28 +135,28 @@ def _parts(
     files: Sequence[tuple[Landed, str]],
     digests: set[str],
     arrived: datetime,
-    found: list[tuple[str, str, int]],
+    found: list[Found],
 ) -> Iterator[Part]:
     """Yield the lines of new files, and note in `found` how many each has."""
     for one, digest in files:
-        facts = (one.name, digest, one.written, arrived)
-        n_lines = 0
+        n_lines, landed, now = 0, one, digest
         if digest not in digests:
-            digests.add(digest)
-            with reading(one.name), one.open() as stream:
-                for lines in _lines(stream):
+            with one.reading() as (now, stream):
+                if now != digest:  # it has been written anew meanwhile
+                    landed = replace(one, written=arrived)
+                facts = (one.name, now, landed.written, arrived)
+                for lines in () if now in digests else _lines(stream):
                     yield facts, n_lines + 1, lines
                     n_lines += len(lines)
-        found.append((one.name, digest, n_lines))
+            digests.add(now)
+        found.append((landed, now, n_lines))
 
 
-def _landing(
-    files: Sequence[tuple[Landed, str]], arrived: datetime, found: Sequence[tuple[str, str, int]]
-) -> arrow.Table:
+def _landing(arrived: datetime, found: Sequence[Found]) -> arrow.Table:
     """Return the rows which say that files have landed; in a file of their own they cost little."""
     return _group(
         ((one.name, digest, one.written, arrived), 0, arrow.array([f"{n_lines} lines"]))
-        for (one, digest), (*_, n_lines) in zip(files, found, strict=True)
+        for one, digest, n_lines in found
     )
 
 

@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
-from lib.formats import member, packing
+from lib.formats import member, packing, reading
 from lib.lakehouse.feeds import POWER, TICK, Feed
 from lib.sources import is_litter
 
@@ -45,12 +48,22 @@ class Landed:
     def digest(self) -> str:
         """Return the SHA-256 of its symbol, if it has one, and its bytes."""
         with self.raw() as stream:
-            start = partial(hashlib.sha256, self.symbol.encode())
-            return hashlib.file_digest(stream, start).hexdigest()
+            return self._digest(stream)
 
-    def open(self) -> BinaryIO:
-        """Open its bytes, unpacked."""
-        return _unpacked(self.raw(), self.name)
+    @contextmanager
+    def reading(self) -> Iterator[tuple[str, BinaryIO]]:
+        """Open its bytes, unpacked, with their digest: they stay, though it be written anew."""
+        with reading(self.name), TemporaryFile() as copy:
+            with self.raw() as stream:
+                shutil.copyfileobj(stream, copy)
+            copy.seek(0)
+            digest = self._digest(copy)
+            copy.seek(0)
+            yield digest, _unpacked(copy, self.name)
+
+    def _digest(self, stream: BinaryIO) -> str:
+        start = partial(hashlib.sha256, self.symbol.encode())
+        return hashlib.file_digest(stream, start).hexdigest()
 
 
 def landed(folder: str, feed: Feed) -> list[Landed]:
