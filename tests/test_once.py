@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
-from lib import tracking
+from lib import catalogs, tracking
 from lib.ground.folder import look_at
 from lib.ground.runs import note_start
 from lib.once import choice, data, environment, known, standing, taking
@@ -616,6 +616,30 @@ def test_what_a_stage_did_elsewhere_is_never_taken_for_done(place):
     both("a")
     assert not standing.stands(look_at("toy/a"), SECOND)
     assert not standing.stands(look_at("toy/gone"), SECOND)
+
+
+def test_tables_that_a_stage_has_left_stand_while_nobody_has_moved_them(place, monkeypatch):
+    both("a")
+    run, key = replace(look_at("toy/a"), stage=SECOND), {"acts": False}
+    assert not standing.acts(run, SECOND, key)
+    run.start()
+    run.write("wind.tables.json", {"lake.wind.hourly": 7})
+    run.finish()
+    assert standing.acts(run, SECOND, key) and not standing.acts(look_at("toy/gone"), SECOND, key)
+
+    now = {"lake.wind.hourly": 7}
+
+    def load_table(name):
+        if name not in now:
+            raise ValueError(f"there is no {name}, its lake is gone")
+        return name, now[name]
+
+    monkeypatch.setattr(catalogs, "load_table", load_table)
+    assert standing.stands(run, SECOND)
+    now["lake.wind.hourly"] = 8
+    assert not standing.stands(run, SECOND)
+    now.clear()
+    assert not standing.stands(run, SECOND)
 
 
 def test_promotion_is_told_once_and_not_lost_where_it_never_happened(registered):

@@ -123,7 +123,8 @@ def obtain(
             chosen = _origin(run, str(options["of"]), stage)
             origins = [chosen] if _is_same(run, stage, key, chosen) else []
         for origin in origins:
-            is_open = not key["acts"] or aside.call(standing.stands, origin, stage)
+            is_open = not standing.acts(origin, stage, key)
+            is_open = is_open or aside.call(standing.stands, origin, stage)
             if is_open and (record := taking.take(origin, run, stage)):
                 keys.keep(run, stage, key, [])
                 known.remember(run, stage, key["key"])

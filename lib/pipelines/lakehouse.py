@@ -82,6 +82,15 @@ def lake_of(run: Run, options: Options) -> Catalog:
     return local_catalog(run.scratch / LAKE)
 
 
+def left(catalog: Catalog, options: Options, *tables_of: str) -> dict[str, int | None]:
+    """Return the snapshots of tables as a stage leaves them, but of a lake that goes with its run.
+
+    A stage is taken from an earlier run only while they are as that left them.
+    """
+    names = [] if options["source"] == "sample" or options["as_of"] else tables_of
+    return {f"{LAKE}.{name}": tables.head(catalog.load_table(name)) for name in names}
+
+
 def deliveries(catalog: Catalog, feed: Feed, options: Options) -> list[int | None]:
     """Return the snapshots of bronze that silver follows: each of a sample, else the last."""
     log = bronze.open_bronze(catalog, feed).history()
