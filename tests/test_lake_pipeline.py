@@ -135,6 +135,14 @@ def test_run_of_a_moment_takes_nothing_in(lake):
     assert arrived["file"].to_list() == ["1.txt"]
 
 
+def test_landing_zone_of_one_feed_alone_is_enough_and_of_trades_alone_has_no_hours(lake):
+    lake.land("tick/A/1.csv", trades(7, [10.0]))
+    lake.run()
+    assert pruned(lake.table("power.silver")) == (0, 0) and pruned(lake.table("tick.silver"))
+    with pytest.raises(ValueError, match=r"no hours to forecast from: no reading of power/ has"):
+        lakehouse.read_hours(lake.catalog, "Europe/Paris")
+
+
 @pytest.mark.parametrize("n_days", [3, 120])
 def test_days_below_the_changes_can_be_read_where_two_plots_share_a_page(n_days):
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), dpi=80, layout="constrained")

@@ -70,7 +70,7 @@ def changes(
 
 
 def pruned(table: Table) -> tuple[int, int]:
-    """Return how many files a table opens for its last day, and how many it has."""
-    days = tables.scan(table, columns=("day",))["day"]
-    of_day = table.scan(tables.days_in("day", [days.max()])).plan_files()
+    """Return how many files a table opens for its last day, if any, and how many it has."""
+    last = tables.scan(table, columns=("day",))["day"].max()
+    of_day = table.scan(tables.days_in("day", [last] if last else [])).plan_files()
     return len(list(of_day)), len(tables.files_of(table, tables.head(table)))

@@ -127,10 +127,19 @@ def read_hours(catalog: Catalog, zone: str, as_of: str = "") -> tuple[pd.DataFra
         Of the house.
     as_of : str, default ""
         A tag or the number of a snapshot; "" for the hours as they are.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
     """
     table = catalog.load_table(HOURLY.name)
     snapshot = snapshot_of(table, as_of)
     rows = tables.scan(table, at=snapshot).sort("ts").to_pandas()
+    if rows.empty:
+        raise ValueError(
+            f"{HOURLY.name} has no hours to forecast from: no reading of {POWER.name}/ has landed"
+        )
     ts = rows["ts"].dt.tz_localize(None) + standard_offset(zone)
     names = [*gold.MEANS, *gold.SUMS, "readings"]
     found = rows[names].set_axis(pd.DatetimeIndex(ts, name="ts").as_unit("us"), axis=0)
