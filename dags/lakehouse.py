@@ -1,8 +1,8 @@
 """Lakehouse: raw files to checked tables, and a random forest that forecasts tomorrow's peak load.
 
 Bronze, silver and gold are Iceberg tables; who trains on gold is told when it has changed. The
-model is registered when it beats yesterday's peak on the last days. Notebooks:
-`notebooks/lakehouse/`; run folders: `outputs/lakehouse/`.
+model is registered when it beats yesterday's peak and the mean of the last week on the last days.
+Notebooks: `notebooks/lakehouse/`; run folders: `outputs/lakehouse/`.
 """
 
 from lib.dag.form import (

@@ -28,6 +28,7 @@ SMALL = {
     "n_trees": 20,
     "n_resamples": 200,
     "max_rmse_vs_yesterday": 2.0,
+    "max_rmse_vs_week_mean": 2.0,
     "model_name": "peak_of_files",
 }
 MORE = {"max_refused": 0.3}

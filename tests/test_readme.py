@@ -6,6 +6,7 @@ import re
 from lib.commands import install
 from lib.ground import layout
 from lib.ground.files import ROOT
+from lib.ground.parameters import read_parameters
 
 import pytest
 
@@ -49,6 +50,27 @@ def test_ratios_and_intervals_of_the_lakehouse_are_those_of_its_run():
         ends = (found[f"rmse_vs_{name}{end}"] for end in ("", "_low", "_high"))
         assert words.format(*(f"{value:.3f}" for value in ends)) in text
     assert f"{found['n_test']:.0f} to judge by" in text
+    floor = read_parameters(ROOT / "notebooks/lakehouse/06_evaluate.ipynb")["max_rmse_vs_week_mean"]
+    assert found["rmse_vs_week_mean"] > floor.default == 1, "it misses that floor"
+
+
+def test_days_that_a_peak_needs_and_the_leaves_are_those_of_their_table():
+    lines = (ROOT / "benchmarks/results/peaks.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split() for line in lines if re.match(r" *\d+ +\d+ ", line)]
+    few = [row for row in rows if row[0] == rows[0][0]]
+    leaf = min(few, key=lambda row: row[2])[1]
+    assert (
+        leaf
+        == f"{read_parameters(ROOT / 'notebooks/lakehouse/05_train.ipynb')['min_leaf'].default}"
+    )
+    text = " ".join(README.split())
+    for days, size, ratio, low, high, judged in rows:
+        if size == leaf:
+            words = (
+                f"{days} days of history come to" if days == few[0][0] else "results/peaks.txt) to"
+            )
+            of = " of that mean" if days == few[0][0] else ""
+            assert f"{words} {ratio}{of}, {low} to {high}" in text and f"On {judged} later" in text
 
 
 def test_what_a_run_prints_is_what_its_notebooks_say():
