@@ -129,7 +129,7 @@ def test_run_is_made_again_from_the_snapshot_that_its_data_name():
 def test_run_of_a_moment_takes_nothing_in(lake):
     lake.land("power/1.txt", readings(1, HOUR, 1.0))
     options = OPTIONS | {"source": "landing"}
-    _, arrived = lakehouse.take_in(None, options | {"as_of": "17"})
+    _, arrived = lakehouse.take_in(None, options | {"as_of": "17", "source": "no/longer/there"})
     assert arrived.empty
     _, arrived = lakehouse.take_in(None, options)
     assert arrived["file"].to_list() == ["1.txt"]

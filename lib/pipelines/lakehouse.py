@@ -57,8 +57,8 @@ def take_in(run: Run, options: Options) -> tuple[Catalog, pd.DataFrame]:
         If nothing lies in the landing zone.
     """
     if options["source"] != "sample":
-        zone = find_zone(options["source"])
-        catalog, zones = _open_lake(), [] if options["as_of"] else [zone]
+        zones = [] if options["as_of"] else [find_zone(options["source"])]
+        catalog = _open_lake()
     else:
         catalog, zones = _sample(run.scratch, options)
     arrived = [
