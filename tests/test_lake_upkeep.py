@@ -90,6 +90,7 @@ def test_files_are_put_together_some_at_a_time_and_only_small_ones_are_read(lake
 def test_young_snapshots_drafts_and_files_stay(lake):
     table = made(lake)
     with pytest.raises(ZeroDivisionError), tables.draft(table) as branch:
+        table.append(table.schema().as_arrow().empty_table(), branch=branch)
         raise ZeroDivisionError
     n_snapshots, there = len(table.snapshots()), files_of(table)
     stray = Path(table.location().removeprefix("file://"), "data/stray.parquet")
@@ -103,6 +104,16 @@ def test_young_snapshots_drafts_and_files_stay(lake):
     told = upkeep.tidy(lake.catalog, days=0, apply=True).loc["x.y"]
     table.refresh()
     assert told["drafts"] == 1 and branch not in table.refs() and not stray.exists()
+
+
+def test_draft_that_has_just_begun_stays_though_nothing_has_landed_for_long(lake):
+    made(lake, by="day")
+    upkeep.tidy(lake.catalog, days=0, apply=True)
+    table = lake.table("x.y")
+    with tables.draft(table) as branch:
+        upkeep.tidy(lake.catalog, days=0, apply=True)
+        tables.replace(table, branch, pl.DataFrame({"day": [date(2026, 1, 3)], "n": [10]}))
+    assert len(lake.rows("x.y")) == 11
 
 
 def test_run_after_upkeep_does_nothing_anew_and_one_with_news_only_those(lake):

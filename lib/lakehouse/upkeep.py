@@ -124,11 +124,15 @@ def put_together(table: Table, parts: list[list[FileScanTask]]) -> None:
 
 
 def old_drafts(table: Table, before: datetime) -> list[str]:
-    """Return the drafts that nobody has written to since a time."""
+    """Return the drafts that nobody has written to since a time.
+
+    One where main is may have begun just now, however old that snapshot is, and holds nothing else.
+    """
     return [
         name
         for name, ref in table.refs().items()
         if name.startswith(tables.DRAFT) and _time(table, ref.snapshot_id) < before
+        if ref.snapshot_id != tables.head(table)
     ]
 
 
