@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import SpooledTemporaryFile
 from typing import BinaryIO
 
 from lib.formats import member, packing, reading
@@ -22,6 +21,7 @@ import pandas as pd
 import polars as pl
 
 HEADER = tuple(POWER.values)
+IN_MEMORY_BYTES = 1 << 26  # of a file while it is read; a larger one is copied to a disk
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ class Landed:
     def digest(self) -> str:
         """Return the SHA-256 of its symbol, if it has one, and its bytes."""
         with self.raw() as stream:
-            return self._digest(stream)
+            return hashlib.file_digest(stream, self._start).hexdigest()
 
     @contextmanager
     def reading(self) -> Iterator[tuple[str, BinaryIO]]:
         """Open its bytes, unpacked, with their digest: they stay, though it be written anew."""
-        with reading(self.name), TemporaryFile() as copy:
+        digest = self._start()
+        with reading(self.name), SpooledTemporaryFile(IN_MEMORY_BYTES) as copy:
             with self.raw() as stream:
-                shutil.copyfileobj(stream, copy)
+                for block in iter(partial(stream.read, 1 << 20), b""):
+                    digest.update(block)
+                    copy.write(block)
             copy.seek(0)
-            digest = self._digest(copy)
-            copy.seek(0)
-            yield digest, _unpacked(copy, self.name)
+            yield digest.hexdigest(), _unpacked(copy, self.name)
 
-    def _digest(self, stream: BinaryIO) -> str:
-        start = partial(hashlib.sha256, self.symbol.encode())
-        return hashlib.file_digest(stream, start).hexdigest()
+    def _start(self) -> "hashlib._Hash":
+        return hashlib.sha256(self.symbol.encode())
 
 
 def landed(folder: str, feed: Feed) -> list[Landed]:
