@@ -99,6 +99,17 @@ def test_whatever_may_change_the_result_counts(house, cells, before, after):
     assert house(cells, a=before).reached != house(cells, a=after).reached
 
 
+@pytest.mark.parametrize("argument", ['f"lib.{x}.m"', 'f"lib.{x}"', '".p.m", "lib"'])
+def test_module_counts_that_is_imported_by_a_name_made_up(house, tmp_path, argument):
+    named = f"from importlib import import_module\n\n\ndef f(x):\n    import_module({argument})\n"
+    (tmp_path / "lib" / "p").mkdir(parents=True)
+    found = []
+    for n in "12":
+        (tmp_path / "lib" / "p" / "m.py").write_text(f"def g():\n    return {n}\n")
+        found.append(house(USED, a=named).reached)
+    assert "lib.p.m.g" in found[0] and found[0] != found[1]
+
+
 OR_ELSE = "try:\n    from lib.a import g\nexcept ImportError:\n    "
 
 

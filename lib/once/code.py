@@ -219,9 +219,9 @@ class _Walk:
         while self.wanted:
             self._reach(*self.wanted.pop())
 
-    def everything(self) -> None:
-        """Count all of the package: what is used cannot be told."""
-        for path in (self.root / self.package).rglob("*.py"):
+    def everything(self, below: str = "") -> None:
+        """Count all of the package, or of one in it: what is used cannot be told."""
+        for path in self.root.joinpath(*(below or self.package).split(".")).rglob("*.py"):
             parts = path.relative_to(self.root).with_suffix("").parts
             self._want(".".join(parts[:-1] if parts[-1] == "__init__" else parts), "")
 
@@ -264,20 +264,16 @@ class _Walk:
                 self.code.reached[f"{module.folder}/{path.name}"] = digest(UPath(path))[:16]
 
     def _imported_by_name(self, argument: ast.expr | None) -> None:
-        text = argument.value if isinstance(argument, ast.Constant) else ""
-        if isinstance(argument, ast.JoinedStr) and isinstance(argument.values[0], ast.Constant):
-            text = argument.values[0].value
-            folder = self.root.joinpath(*text.rstrip(".").split("."))
-            if text.startswith(f"{self.package}.") and text.endswith(".") and folder.is_dir():
-                for path in sorted(folder.rglob("*.py")):
-                    self._want(f"{text}{path.stem}" if path.stem != "__init__" else text[:-1], "")
-                return
-        if text.split(".")[0] == self.package and self._file(text):
+        is_whole = isinstance(argument, ast.Constant)
+        first = argument.values[0] if isinstance(argument, ast.JoinedStr) else argument
+        text = first.value if isinstance(first, ast.Constant) else ""
+        if is_whole and text.split(".")[0] == self.package and self._file(text):
             self._want(text, "")
-        elif isinstance(argument, ast.Constant):
+        elif is_whole and not text.startswith("."):
             self.code.packages.add(text.split(".")[0])
         else:
-            self.everything()
+            is_below = text.startswith(f"{self.package}.") and text.endswith(".")
+            self.everything(text[:-1] if is_below else "")
 
     def _module_named(self, text: str) -> str:
         """Return the module of the package that a text names, with or without it; "" if none."""
