@@ -93,6 +93,13 @@ def test_what_is_not_reached_and_how_it_is_written_does_not_count(house, before,
             "def f():\n    return 1\n\n\nclass B:\n    X = 1\n\n\nclass C(B):\n    pass\n",
             "def f():\n    return 1\n\n\nclass B:\n    X = 2\n\n\nclass C(B):\n    pass\n",
         ),
+        (
+            USED,
+            "from math import sin as g\n\n\ndef f():\n    return g(1)\n",
+            "from math import cos as g\n\n\ndef f():\n    return g(1)\n",
+        ),
+        (USED, "from math import sin as f\n", "from math import cos as f\n"),
+        (USED, "from math import *\n\nf = log\n", "from cmath import *\n\nf = log\n"),
     ],
 )
 def test_whatever_may_change_the_result_counts(house, cells, before, after):

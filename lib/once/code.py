@@ -168,11 +168,11 @@ class _Module:
 
 
 class _Use:
-    """Some statements of a module: a digest, and what they use, by names alone."""
+    """Some statements of a module: a digest, also of what imports bind, and what they use."""
 
     def __init__(self, statements: list[ast.stmt], module: _Module) -> None:
         nodes: list[ast.AST] = []
-        self.digest = _short(_told(statements, docstrings=module.docstrings, seen=nodes))
+        told = _told(statements, docstrings=module.docstrings, seen=nodes)
         self.local: dict[str, list[Place]] = {}
         self.used: dict[str, set[str]] = {}
         self.required: list[str] = []
@@ -193,6 +193,8 @@ class _Use:
                 self.required += [name for name, _ in _required(node, module.folder)]
             elif _may_name(node):
                 self.special.append(node)
+        bound = {name: module.imports[name] for name in sorted(self.used.keys() & module.imports)}
+        self.digest = _short(f"{told} {bound} {module.stars}")
 
 
 def _may_name(node: ast.AST) -> bool:
@@ -324,6 +326,7 @@ class _Walk:
         self._import(module_name)
         for place in module.imports.get(name, ()):
             self._through(place, {""})
+            self.code.reached[f"{module_name}.{name}"] = _short(f"{module.imports[name]}")
         if name in module.symbols:
             use = module.use(name)
             self.code.reached[f"{module_name}.{name}"] = use.digest
