@@ -117,6 +117,26 @@ def test_module_counts_that_is_imported_by_a_name_made_up(house, tmp_path, argum
     assert "lib.p.m.g" in found[0] and found[0] != found[1]
 
 
+@pytest.mark.parametrize(
+    ("file", "cells"),
+    [
+        ("helpers", "from helpers import g\ng()"),
+        ("helpers", "import helpers\nhelpers.g()"),
+        ("helpers", "from lib.a import f\nf()"),
+        ("notebooks/toy/own", "from notebooks.toy import own\nown.g()"),
+        ("notebooks/toy/own", "import notebooks.toy.own\nnotebooks.toy.own.g()"),
+    ],
+)
+def test_module_beside_the_package_is_followed_too(house, tmp_path, file, cells):
+    place, found = tmp_path / f"{file}.py", []
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for n in "12":
+        place.write_text(f"from lib import b\n\n\ndef g():\n    return b.x + {n}\n")
+        a = "import helpers\n\n\ndef f():\n    return helpers.g()\n"
+        found.append(house(cells, a=a, b="x = 1").reached)
+    assert found[0] != found[1] and "lib.b.x" in found[0]
+
+
 OR_ELSE = "try:\n    from lib.a import g\nexcept ImportError:\n    "
 
 

@@ -1,12 +1,13 @@
 """The code that a notebook runs: its cells, and what they reach of `lib/`, by their syntax trees.
 
 `code_of` follows every name from the cells to the functions, classes and constants that they use,
-and on. Comments, formatting, docstrings and whatever else is never reached do not count. What
-importing a module does counts where the module is imported: statements that are no definition,
-constants that are computed by a call, unknown decorators, classes that extend one of the project.
-Where names do not decide (a module handed on as an object, ``import a.b``, `eval`, `globals`, a
-module named by a text), the whole module counts, and where nothing says which, all of `lib`.
-Files that are no Python count where they lie beside a module that says ``__file__``.
+and on, in modules beside `lib/` too. Comments, formatting, docstrings and whatever else is never
+reached do not count. What importing a module does counts where the module is imported: statements
+that are no definition, constants that are computed by a call, unknown decorators, classes that
+extend one of the project. Where names do not decide (a module handed on as an object, ``import
+a.b``, `eval`, `globals`, a module named by a text), the whole module counts, and where nothing says
+which, all of `lib`. Files that are no Python count where they lie beside a module that says
+``__file__``.
 """
 
 import ast
@@ -132,7 +133,7 @@ class _Module:
             return
         if isinstance(statement, ast.Import | ast.ImportFrom):
             return self._imported(statement)
-        for node in ast.walk(statement) if not _is_definition(statement) else ():
+        for node in ast.walk(statement) if statement.__class__ not in DEFINITIONS else ():
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._imported(node)
         for name in _bound(statement):
@@ -231,7 +232,7 @@ class _Walk:
         """Note what some statements of a module use."""
         for name in use.required:
             self._import(name)
-            if name.split(".")[0] != self.package:
+            if not self._is_own(name):
                 self.code.packages.add(name.split(".")[0])
         for name, attributes in use.used.items():
             for place in [*use.local.get(name, ()), *module.imports.get(name, ())]:
@@ -250,12 +251,11 @@ class _Walk:
         if isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
             self._imported_by_name(node.args[0] if node.args else None)
         elif isinstance(node, ast.List | ast.Tuple | ast.Set):
-            texts = [e.value for e in node.elts if isinstance(e, ast.Constant)]
-            named = [self._module_named(text) for text in texts if isinstance(text, str)]
-            if named and all(named) and len(named) == len(node.elts):
+            named = [self._module_named(e.value) for e in node.elts if isinstance(e.value, str)]
+            if all(named) and len(named) == len(node.elts):
                 for name in named:
                     self._want(name, "")
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+        elif isinstance(node, ast.Constant):
             for text in (node.value, node.value.rpartition(".")[0]):
                 if "." in text and (name := self._module_named(text)):
                     self._want(name, "")
@@ -287,7 +287,7 @@ class _Walk:
     def _through(self, place: Place, attributes: set[str]) -> None:
         """Note what is used of an imported thing: these of its attributes; "" for the thing."""
         module, name = place
-        if module.split(".")[0] != self.package:
+        if not self._is_own(module, name):
             self.code.packages.add(module.split(".")[0])
             return
         if name == WHOLE:
@@ -367,11 +367,14 @@ class _Walk:
             self.places[module] = next((option for option in options if option.exists()), None)
         return self.places[module]
 
+    def _is_own(self, module: str, name: str = "") -> bool:
+        """Say whether a module lies here, in the package or beside it."""
+        return any(map(self._file, (module.split(".")[0], module, f"{module}.{name}")))
+
     def _module(self, name: str) -> _Module | None:
         if name not in self.modules:
-            file = self._file(name) if name.split(".")[0] == self.package else None
             self.modules[name] = None
-            if file:
+            if file := self._file(name):
                 self.code.files.add(file)
                 seen = file.stat()
                 is_new = time.time_ns() - seen.st_mtime_ns < RECENT_NS
@@ -387,17 +390,13 @@ def _parsed(name: str, file: Path, _mtime: int, _size: int) -> _Module:
     return _Module(name, ast.parse(text).body, folder, docstrings=b"__doc__" in text)
 
 
-def _is_definition(node: ast.AST) -> bool:
-    return node.__class__ in DEFINITIONS
-
-
 def _bound(statement: ast.stmt) -> list[str]:
     """Return the names that a statement at the top of a module gives a meaning."""
-    if _is_definition(statement):
+    if statement.__class__ in DEFINITIONS:
         return [statement.name]
     found = []
     for node in ast.walk(statement):
-        if _is_definition(node):
+        if node.__class__ in DEFINITIONS:
             found.append(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
             found.append(node.id)

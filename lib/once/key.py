@@ -4,7 +4,8 @@ A stage may be taken from an earlier run if both have the same key, and what it 
 same digests here (`lib.once.known`): code that is the same, given the same, asks for the same. In
 the key are
 
-- the notebook's code cells and the code of `lib/` that they reach, see `lib.once.code`;
+- the notebook's code cells and the code of `lib/`, and of modules beside it, that they reach, see
+  `lib.once.code`;
 - the values of the parameters that the notebook declares, but `run_dir`;
 - the packages that this code imports, with all that they require, as they are installed; Python;
   and where they compute, the processor's features (`lib.once.environment`);
