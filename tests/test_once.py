@@ -118,6 +118,29 @@ def test_module_counts_that_is_imported_by_a_name_made_up(house, tmp_path, argum
 
 
 @pytest.mark.parametrize(
+    ("file", "reads"),
+    [
+        ("x.json", "Path(__file__).with_suffix('.json')"),
+        ("t/u/x.json", "(Path(__file__).parent / 't' / 'u').glob('*')"),
+        ("p/x.json", "resources.files('lib.p').joinpath('x.json')"),
+        ("p/x.json", "ROOT / 'lib/p/x.json'"),
+    ],
+)
+def test_file_of_the_package_that_is_no_python_counts_if_it_can_be_read(
+    house, tmp_path, file, reads
+):
+    module = f"def f():\n    return {reads}\n\n\ndef g():\n    return 1\n"
+    place, found = tmp_path / "lib" / file, []
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "lib" / "p").mkdir(exist_ok=True)
+    (tmp_path / "lib" / "p" / "__init__.py").touch()
+    for n in "12":
+        place.write_text(n)
+        found.append((house(USED, a=module).reached, house("from lib.a import g\ng()").reached))
+    assert found[0][0] != found[1][0] and found[0][1] == found[1][1]
+
+
+@pytest.mark.parametrize(
     ("file", "cells"),
     [
         ("helpers", "from helpers import g\ng()"),

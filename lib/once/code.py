@@ -6,23 +6,22 @@ reached do not count. What importing a module does counts where the module is im
 that are no definition, constants that are computed by a call, unknown decorators, classes that
 extend one of the project. Where names do not decide (a module handed on as an object, ``import
 a.b``, `eval`, `globals`, a module named by a text), the whole module counts, and where nothing says
-which, all of `lib`. Files that are no Python count where they lie beside a module that says
-``__file__``.
+which, all of `lib`. Files of `lib` that are no Python count where a text names them, and where they
+lie beside a module that says ``__file__`` or below it.
 """
 
 import ast
 import builtins
 import functools
-import hashlib
-import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.ground import outcome
 from lib.ground.files import ROOT, digest
 from lib.once.environment import RECENT_NS
+from lib.once.told import DEFINITIONS, short, tell
 
 from upath import UPath
 
@@ -30,12 +29,8 @@ HARMLESS = {  # decorators that change nothing but what they decorate
     *("cache", "lru_cache", "contextmanager", "dataclass", "property", "staticmethod"),
     *("classmethod", "wraps", "overload", "total_ordering", "runtime_checkable", "cached_property"),
 }
-UNTOLD = {"kind", "type_comment", "ctx"}  # of a node
 BLIND = {"globals", "eval", "exec", "locals"}  # see names that no syntax tree shows
 IMPORTERS = {"import_module", "__import__"}
-NAMING = {ast.Import, ast.ImportFrom, ast.Attribute, ast.Name, ast.Call, ast.Constant}
-NAMING |= {ast.List, ast.Tuple, ast.Set}  # kinds of nodes that may name something
-DEFINITIONS = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
 WHOLE = "*"  # in place of a name: the module with all that it has, bound by its first part
 Place = tuple[str, str]  # a module, and a name in it; "" for the module itself, or `WHOLE`
@@ -93,12 +88,12 @@ def code_of(notebook: Path, root: Path = ROOT, package: str = "lib") -> Code:
     for source in own:
         try:
             tree = ast.parse(source).body
-            told = _told(tree, docstrings=True, seen=[]) + (";" if source.endswith(";") else "")
+            told = tell(tree, docstrings=True, seen=[]) + (";" if source.endswith(";") else "")
         except SyntaxError:  # a magic command of IPython
             tree, told = [], source
             walk.everything()
         body += tree
-        walk.code.cells.append(f"{_short(told)} {source.partition(chr(10))[0][:60]}")
+        walk.code.cells.append(f"{short(told)} {source.partition(chr(10))[0][:60]}")
     module = _Module("", body)
     walk.follow(module, _Use(body, module))
     walk.run()
@@ -173,7 +168,7 @@ class _Use:
 
     def __init__(self, statements: list[ast.stmt], module: _Module) -> None:
         nodes: list[ast.AST] = []
-        told = _told(statements, docstrings=module.docstrings, seen=nodes)
+        told = tell(statements, docstrings=module.docstrings, seen=nodes)
         self.local: dict[str, list[Place]] = {}
         self.used: dict[str, set[str]] = {}
         self.required: list[str] = []
@@ -195,7 +190,7 @@ class _Use:
             elif _may_name(node):
                 self.special.append(node)
         bound = {name: module.imports[name] for name in sorted(self.used.keys() & module.imports)}
-        self.digest = _short(f"{told} {bound} {module.stars}")
+        self.digest = short(f"{told} {bound} {module.stars}")
 
 
 def _may_name(node: ast.AST) -> bool:
@@ -217,6 +212,18 @@ class _Walk:
         self.wanted: list[Place] = []
         self.places: dict[str, Path | None] = {}
         self.modules: dict[str, _Module | None] = {}
+
+    @functools.cached_property
+    def others(self) -> dict[Path, Path]:
+        """The files of the package that are no Python, each with the folder of its module."""
+        files = [one for one in (self.root / self.package).rglob("*") if one.is_file()]
+        return {
+            file: next(
+                up for up in file.parents if up == self.root or (up / "__init__.py").exists()
+            )
+            for file in files
+            if file.suffix not in (".py", ".pyc")
+        }
 
     def run(self) -> None:
         while self.wanted:
@@ -247,7 +254,7 @@ class _Walk:
             self._look_through(module, node)
 
     def _look_through(self, module: _Module, node: ast.AST) -> None:
-        """Note modules that are named by a text, and files beside a module."""
+        """Note modules and files that are named by a text, and files beside a module."""
         if isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
             self._imported_by_name(node.args[0] if node.args else None)
         elif isinstance(node, ast.List | ast.Tuple | ast.Set):
@@ -259,11 +266,17 @@ class _Walk:
             for text in (node.value, node.value.rpartition(".")[0]):
                 if "." in text and (name := self._module_named(text)):
                     self._want(name, "")
+            self._count(path for path in self.others if path.name == Path(node.value).name)
         elif isinstance(node, ast.Name) and node.id == "__file__" and module.name:
             folder = self.root.joinpath(*module.folder.split("."))
-            for path in (p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"):
-                self.code.files.add(path)
-                self.code.reached[f"{module.folder}/{path.name}"] = digest(UPath(path))[:16]
+            self._count(path for path in folder.iterdir() if path.is_file())
+            self._count(path for path, home in self.others.items() if home == folder)
+
+    def _count(self, files: Iterable[Path]) -> None:
+        """Note files that are no Python."""
+        for path in (path for path in files if path.suffix != ".py"):
+            self.code.files.add(path)
+            self.code.reached[str(path.relative_to(self.root))] = digest(UPath(path))[:16]
 
     def _imported_by_name(self, argument: ast.expr | None) -> None:
         is_whole = isinstance(argument, ast.Constant)
@@ -326,7 +339,7 @@ class _Walk:
         self._import(module_name)
         for place in module.imports.get(name, ()):
             self._through(place, {""})
-            self.code.reached[f"{module_name}.{name}"] = _short(f"{module.imports[name]}")
+            self.code.reached[f"{module_name}.{name}"] = short(f"{module.imports[name]}")
         if name in module.symbols:
             use = module.use(name)
             self.code.reached[f"{module_name}.{name}"] = use.digest
@@ -433,66 +446,3 @@ def _last_name(node: ast.expr) -> str:
     if isinstance(node, ast.Call):
         return _last_name(node.func)
     return getattr(node, "attr", getattr(node, "id", ""))
-
-
-def _told(statements: Iterable[ast.stmt], *, docstrings: bool, seen: list[ast.AST]) -> str:
-    """Return statements as a text that formatting and, if wanted, docstrings do not change.
-
-    Those of their nodes that may name something are added to `seen`: a second walk takes as long.
-    """
-    texts = []
-    for statement in statements:
-        parts: list[str] = []
-        _dump(statement, docstrings, seen, parts)
-        texts.append("".join(parts))
-    return "\n".join(texts)
-
-
-@functools.cache
-def _shape(kind: type) -> tuple[list[tuple[str, str]], bool, bool]:
-    """Return the fields of a kind of node, with what is said before each, and two facts.
-
-    These are whether such nodes may name something, and whether they may have a docstring.
-    """
-    names = [name for name in kind._fields if name not in UNTOLD]
-    before = [f"{kind.__name__}(", *[","] * len(names)]
-    fields = [(name, f"{start}{name}=") for name, start in zip(names, before, strict=False)]
-    return fields, kind in NAMING, kind in DEFINITIONS
-
-
-def _dump(node: ast.AST, docstrings: bool, seen: list, parts: list[str]) -> None:  # noqa: FBT001
-    """Add what a node is to `parts`, as short as is possible: most of the time is spent here."""
-    fields, names, defines = _shape(node.__class__)
-    if names:
-        seen.append(node)
-    if not fields:
-        parts.append(f"{node.__class__.__name__}(")
-    for name, before in fields:
-        value = getattr(node, name)
-        parts.append(before)
-        if value.__class__ is list:
-            if defines and name == "body" and not docstrings:
-                value = value[1:] if ast.get_docstring(node, clean=False) else value
-            between = "["
-            for one in value:
-                parts.append(between)
-                if isinstance(one, ast.AST):
-                    _dump(one, docstrings, seen, parts)
-                else:
-                    parts.append(repr(one))
-                between = ","
-            parts.append("]" if value else "[]")
-        elif isinstance(value, ast.AST):
-            _dump(value, docstrings, seen, parts)
-        else:
-            parts.append(repr(value))
-    parts.append(")")
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def shorten(content: Mapping | list | str) -> str:
-    """Return a short digest of what can be written as JSON."""
-    return _short(json.dumps(content, sort_keys=True))

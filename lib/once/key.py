@@ -28,7 +28,8 @@ from lib.ground.files import ROOT, digest, now, read_sound, state_dir, write_byt
 from lib.ground.folder import Run
 from lib.ground.parameters import Value, read_parameters
 from lib.once import data, environment
-from lib.once.code import Code, code_of, shorten
+from lib.once.code import Code, code_of
+from lib.once.told import shorten
 
 from upath import UPath
 
@@ -138,14 +139,14 @@ def _shown(value: object) -> str:
 
 
 def known_code(pipeline: str, stage: str) -> Code:
-    """Return a stage's code; as found last, if neither its files nor `lib.once.code` changed."""
+    """Return a stage's code; as found last, if neither its files nor `lib.once` changed."""
     notebook = layout.notebook(pipeline, stage)
     place = UPath(state_dir() / environment.PLACE / f"{pipeline}--{stage}.json")
-    modules = sorted(str(path) for path in (ROOT / "lib").rglob("*.py"))
-    modules = shorten([digest(UPath(ROOT / "lib" / "once" / "code.py")), *modules])
+    files = sorted(str(path) for path in (ROOT / "lib").rglob("*") if path.suffix != ".pyc")
+    files = shorten([digest(UPath(ROOT / "lib" / "once")), *files])
     try:
         found = json.loads(place.read_text())
-        as_then = found["modules"] == modules and str(notebook) in found["files"]
+        as_then = found["of"] == files and str(notebook) in found["files"]
         if as_then and environment.is_as_seen(found):
             return Code(found["cells"], found["reached"], set(found["packages"]))
     except (OSError, ValueError, KeyError):
@@ -154,7 +155,7 @@ def known_code(pipeline: str, stage: str) -> Code:
     code = code_of(notebook)
     content = {
         **environment.seen(code.files, at),
-        "modules": modules,
+        "of": files,
         "cells": code.cells,
         "reached": code.reached,
         "packages": sorted(code.packages),

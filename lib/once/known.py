@@ -14,7 +14,7 @@ from lib.ground.files import locked, outputs_dir, read_bytes, write_bytes
 from lib.ground.folder import Run, asked_of, look_at
 from lib.ground.handover import TAKEN
 from lib.ground.runs import start_of
-from lib.once.code import shorten
+from lib.once.told import shorten
 
 from upath import UPath
 
