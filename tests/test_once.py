@@ -98,6 +98,15 @@ def test_what_is_not_reached_and_how_it_is_written_does_not_count(house, before,
             "from math import sin as g\n\n\ndef f():\n    return g(1)\n",
             "from math import cos as g\n\n\ndef f():\n    return g(1)\n",
         ),
+        *(
+            (USED, before, before.replace("1", "2"))
+            for before in (
+                "if TYPE_CHECKING:\n    X = 0\nelse:\n    X = 1\n\n\ndef f():\n    return X\n",
+                "if not TYPE_CHECKING:\n    X = 1\n\n\ndef f():\n    return X\n",
+                "R = []\n\n\nclass A:\n    R.append(1)\n\n\ndef f():\n    return R\n",
+                "X = 1\n\n\ndef f():\n    return sys.modules[__name__].X\n",
+            )
+        ),
         (USED, "from math import sin as f\n", "from math import cos as f\n"),
         (USED, "from math import *\n\nf = log\n", "from cmath import *\n\nf = log\n"),
     ],

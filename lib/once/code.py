@@ -29,7 +29,7 @@ HARMLESS = {  # decorators that change nothing but what they decorate
     *("cache", "lru_cache", "contextmanager", "dataclass", "property", "staticmethod"),
     *("classmethod", "wraps", "overload", "total_ordering", "runtime_checkable", "cached_property"),
 }
-BLIND = {"globals", "eval", "exec", "locals"}  # see names that no syntax tree shows
+BLIND = {"globals", "eval", "exec", "locals", "vars"}  # see names that no syntax tree shows
 IMPORTERS = {"import_module", "__import__"}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
 WHOLE = "*"  # in place of a name: the module with all that it has, bound by its first part
@@ -124,7 +124,9 @@ class _Module:
         return self.uses[name]
 
     def _sort(self, statement: ast.stmt) -> None:
-        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test):
+        if isinstance(statement, ast.If) and _last_name(statement.test) == "TYPE_CHECKING":
+            for other in statement.orelse:
+                self._sort(other)
             return
         if isinstance(statement, ast.Import | ast.ImportFrom):
             return self._imported(statement)
@@ -149,7 +151,11 @@ class _Module:
             own = {n.id for base in bases for n in ast.walk(base) if isinstance(n, ast.Name)}
             is_own = own & (self.imports.keys() | self.symbols.keys()) - set(dir(builtins))
             foreign = {n for n in is_own if n in self.imports and not self._is_followed(n)}
-            return known and not (is_own - foreign) and not getattr(statement, "keywords", [])
+            inner = statement.body if isinstance(statement, ast.ClassDef) else ()
+            told = (ast.Assign, ast.AnnAssign, *DEFINITIONS)
+            acts = any(not isinstance(one, told) and not self._is_quiet(one) for one in inner)
+            keywords = getattr(statement, "keywords", [])
+            return known and not (is_own - foreign or keywords or acts)
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             calls = (ast.Call, ast.Await, ast.Yield, ast.NamedExpr)
             return bool(_bound(statement)) and not any(
@@ -250,6 +256,8 @@ class _Walk:
                 self._want(module.name, name)
             if name in BLIND and module.name:
                 self._want(module.name, "")
+        if "modules" in use.used.get("sys", ()) and "__name__" in use.used and module.name:
+            self._want(module.name, "")
         for node in use.special:
             self._look_through(module, node)
 
