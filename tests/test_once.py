@@ -126,6 +126,18 @@ def test_module_counts_that_is_imported_by_a_name_made_up(house, tmp_path, argum
     assert "lib.p.m.g" in found[0] and found[0] != found[1]
 
 
+def test_cell_with_a_magic_command_counts_with_what_it_imports_and_runs(house, tmp_path):
+    (tmp_path / "more").mkdir()
+    found = []
+    for n in "12":
+        (tmp_path / "more" / "run.py").write_text(f"x = {n}")
+        (tmp_path / "helpers.py").write_text(f"x = {n}")
+        found.append(house("%%time\nimport scipy.stats as s", "%run -i more/run.py", a=""))
+        found.append(house("%time x\nfrom helpers import x", a=""))
+    assert "scipy" in found[0].packages
+    assert found[0].reached != found[2].reached and found[1].reached != found[3].reached
+
+
 @pytest.mark.parametrize(
     ("file", "reads"),
     [

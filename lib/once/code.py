@@ -13,6 +13,7 @@ lie beside a module that says ``__file__`` or below it.
 import ast
 import builtins
 import functools
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ HARMLESS = {  # decorators that change nothing but what they decorate
     *("classmethod", "wraps", "overload", "total_ordering", "runtime_checkable", "cached_property"),
 }
 BLIND = {"globals", "eval", "exec", "locals", "vars"}  # see names that no syntax tree shows
+IMPORTED = re.compile(r"^\s*(?:import|from|%load_ext)\s+([\w.]+)", re.MULTILINE)
+WORD = re.compile(r"[\w./-]{1,200}")  # that may be a file's path
 IMPORTERS = {"import_module", "__import__"}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
 WHOLE = "*"  # in place of a name: the module with all that it has, bound by its first part
@@ -91,7 +94,7 @@ def code_of(notebook: Path, root: Path = ROOT, package: str = "lib") -> Code:
             told = tell(tree, docstrings=True, seen=[]) + (";" if source.endswith(";") else "")
         except SyntaxError:  # a magic command of IPython
             tree, told = [], source
-            walk.everything()
+            walk.magic(source)
         body += tree
         walk.code.cells.append(f"{short(told)} {source.partition(chr(10))[0][:60]}")
     module = _Module("", body)
@@ -241,6 +244,13 @@ class _Walk:
             parts = path.relative_to(self.root).with_suffix("").parts
             self._want(".".join(parts[:-1] if parts[-1] == "__init__" else parts), "")
 
+    def magic(self, source: str) -> None:
+        """Count all of the package, and what a cell that is no plain Python imports or names."""
+        self.everything()
+        for name in IMPORTED.findall(source):
+            self._through((name, ""), {""})
+        self._count(file for word in WORD.findall(source) if (file := self.root / word).is_file())
+
     def follow(self, module: _Module, use: _Use) -> None:
         """Note what some statements of a module use."""
         for name in use.required:
@@ -277,14 +287,16 @@ class _Walk:
             self._count(path for path in self.others if path.name == Path(node.value).name)
         elif isinstance(node, ast.Name) and node.id == "__file__" and module.name:
             folder = self.root.joinpath(*module.folder.split("."))
-            self._count(path for path in folder.iterdir() if path.is_file())
+            files = (path for path in folder.iterdir() if path.is_file())
+            self._count(path for path in files if path.suffix != ".py")
             self._count(path for path, home in self.others.items() if home == folder)
 
     def _count(self, files: Iterable[Path]) -> None:
-        """Note files that are no Python."""
-        for path in (path for path in files if path.suffix != ".py"):
+        """Note files by what they hold."""
+        for path in files:
             self.code.files.add(path)
-            self.code.reached[str(path.relative_to(self.root))] = digest(UPath(path))[:16]
+            name = str(path).removeprefix(f"{self.root}/")
+            self.code.reached[name] = digest(UPath(path))[:16]
 
     def _imported_by_name(self, argument: ast.expr | None) -> None:
         is_whole = isinstance(argument, ast.Constant)
