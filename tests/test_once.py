@@ -254,21 +254,36 @@ def test_packages_count_with_all_that_they_require():
     assert not environment.machine({"a"})
 
 
-def test_file_is_read_again_only_where_size_or_time_have_changed(tmp_path, monkeypatch):
+def test_file_is_read_again_only_where_size_or_times_have_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "RECENT_NS", 0)
+    read, sha256 = [], data.sha256
+    monkeypatch.setattr(data, "sha256", lambda file: read.append(file.name) or sha256(file))
     file = tmp_path / "data.csv"
     file.write_text("1,2")
-    old = time.time_ns() - 10**10
-    os.utime(file, ns=(old, old))
     (first,) = data.fingerprints({"source": str(file), "n": 3, "what": "sample"}).values()
-    file.write_text("1,3")
-    os.utime(file, ns=(old, old))  # which no editor does: the price of not reading all data
     assert data.fingerprints({"source": str(file)}) == {"source": first}
+    assert read == ["data.csv"]
     file.write_text("1,4")
     assert data.fingerprints({"source": [str(file)]})["source"] != first
     file.write_text("1,2")
     assert data.fingerprints({"source": str(tmp_path)}) != data.fingerprints({"source": str(file)})
     (tmp_path / "more.csv").write_text("")
     assert data.fingerprints({"source": f"{tmp_path}/*.csv"})["source"] != first
+
+
+def test_file_that_is_replaced_by_one_of_its_size_and_time_is_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "RECENT_NS", 0)
+    monkeypatch.setattr(environment, "RECENT_NS", 0)
+    file, found = tmp_path / "data.csv", []
+    for text in ("1,2", "1,3"):
+        new = tmp_path / "unpacked"  # as from an archive that gives all of its files one time
+        new.write_text(text)
+        os.utime(new, (0, 0))
+        new.replace(file)
+        seen = environment.seen([file], time.time_ns())
+        found.append((data.fingerprints({"source": str(file)}), seen))
+        assert environment.is_as_seen(seen)
+    assert found[0][0] != found[1][0] and not environment.is_as_seen(found[0][1])
 
 
 @pytest.fixture
@@ -371,7 +386,7 @@ def both(name, values=None, **options):
 
 
 def test_code_is_looked_for_again_only_where_it_or_what_finds_it_has_changed(place, monkeypatch):
-    os.utime(place / "notebooks" / "toy" / f"{FIRST}.ipynb", (1, 1))
+    monkeypatch.setattr(environment, "RECENT_NS", 0)
     found = keys.known_code("toy", FIRST)
     monkeypatch.setattr(keys, "code_of", lambda _: Code(["another"]))
     assert keys.known_code("toy", FIRST).cells == found.cells

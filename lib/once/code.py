@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lib.ground import outcome
 from lib.ground.files import ROOT, digest
-from lib.once.environment import RECENT_NS
+from lib.once.environment import RECENT_NS, look
 from lib.once.told import DEFINITIONS, short, tell
 
 from upath import UPath
@@ -409,15 +409,15 @@ class _Walk:
             self.modules[name] = None
             if file := self._file(name):
                 self.code.files.add(file)
-                seen = file.stat()
-                is_new = time.time_ns() - seen.st_mtime_ns < RECENT_NS
+                seen = look(file)
+                is_new = time.time_ns() - max(seen[:2]) < RECENT_NS
                 parse = _parsed.__wrapped__ if is_new else _parsed
-                self.modules[name] = parse(name, file, seen.st_mtime_ns, seen.st_size)
+                self.modules[name] = parse(name, file, *seen)
         return self.modules[name]
 
 
 @functools.lru_cache(maxsize=1024)
-def _parsed(name: str, file: Path, _mtime: int, _size: int) -> _Module:
+def _parsed(name: str, file: Path, *_seen: int) -> _Module:
     folder = name if file.name == "__init__.py" else name.rpartition(".")[0]
     text = file.read_bytes()
     return _Module(name, ast.parse(text).body, folder, docstrings=b"__doc__" in text)

@@ -1,7 +1,7 @@
 """A fingerprint of data from outside that is cheap and sound, by what a parameter names.
 
 A local file, folder or glob (below `DATA_DIR` or the repository, or absolute) has the digest of
-its names and contents; a file whose size and time are those of the last look is not read again. A
+its names and contents; a file whose size and times are those of the last look is not read again. A
 URL has its ETag or, without one, its Last-Modified and length; a file on another file system, also
 one below a `DATA_DIR` that is a URL, what that says of it; an Iceberg table its snapshot. A
 database, a page that says nothing of itself and what cannot be asked have none: they may be another
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lib.ground.files import ROOT, data_dir, read_sound, sha256, state_dir, write_json
 from lib.ground.parameters import Value
-from lib.once.environment import PLACE, RECENT_NS
+from lib.once.environment import PLACE, RECENT_NS, look
 
 import fsspec
 from upath import UPath
@@ -119,13 +119,13 @@ def _below(path: Path) -> Iterator[Path]:
 
 def _digest(file: Path, known: Known) -> str:
     """Return the SHA-256 of a file; of one that looks as at the last time, the one from then."""
-    seen, now = file.stat(), time.time_ns()
-    size, at, old, looked = known.get(str(file), (-1, 0, "", 0))
-    if (size, at) == (seen.st_size, seen.st_mtime_ns) and looked - at > RECENT_NS:
+    seen, now = look(file), time.time_ns()
+    *then, looked, old = known.get(str(file), (0, ""))
+    if then == seen and looked - max(then[:2]) > RECENT_NS:
         return old
     found = sha256(file)
     known.pop(str(file), None)
-    known[str(file)] = [seen.st_size, seen.st_mtime_ns, found, now]
+    known[str(file)] = [*seen, now, found]
     return found
 
 

@@ -92,10 +92,18 @@ def machine(packages: Iterable[str]) -> str:
     return " ".join([platform.machine(), *flags])
 
 
+def look(file: Path) -> list[int]:
+    """Return how a file looks: times of its last change and writing, in ns, and its size.
+
+    Nobody can set the first: it tells of a file that was put in the place of another as old.
+    """
+    found = file.stat()
+    return [found.st_ctime_ns, found.st_mtime_ns, found.st_size]
+
+
 def seen(files: Iterable[Path], at: int) -> dict:
     """Return how files look, for `is_as_seen`; they were read at a time, in ns, or later."""
-    looks = {str(path): path.stat() for path in files}
-    return {"at": at, "files": {k: [one.st_mtime_ns, one.st_size] for k, one in looks.items()}}
+    return {"at": at, "files": {str(path): look(path) for path in files}}
 
 
 def is_as_seen(noted: Mapping) -> bool:
@@ -107,8 +115,7 @@ def is_as_seen(noted: Mapping) -> bool:
         If one is gone.
     """
     for path, then in noted["files"].items():
-        found = Path(path).stat()
-        if [found.st_mtime_ns, found.st_size] != then or then[0] >= noted["at"] - RECENT_NS:
+        if look(Path(path)) != then or max(then[:2]) >= noted["at"] - RECENT_NS:
             return False
     return True
 
