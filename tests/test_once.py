@@ -1,8 +1,10 @@
 """What is taken from an earlier run and what is not: by code, data and files, without a kernel."""
 
+import importlib
 import json
 import os
 import shutil
+import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -239,6 +241,44 @@ def test_cells_count_by_what_they_say(house, cells, is_same):
         return [one.partition(" ")[0] for one in house(*cells).cells]
 
     assert (digests("x = 1", "y = 2") == digests(*cells)) is is_same
+
+
+@pytest.mark.parametrize("how", ["on the path", "to be edited", "of a folder"])
+def test_package_of_no_index_counts_by_what_it_holds(tmp_path, monkeypatch, how):
+    importlib.import_module("packaging.requirements")
+    place, found = tmp_path / "dist-packages", []
+    (place / "mine").mkdir(parents=True)
+    noted = place / "mine_of_us-1.dist-info"
+    monkeypatch.setattr(sys, "path", [str(place)])
+    for n in "12":
+        (place / "mine" / "__init__.py").write_text(f"x = {n}")
+        if how != "on the path":
+            noted.mkdir(exist_ok=True)
+            requires = "Name: mine-of-us\nVersion: 1\nRequires-Dist: pytz (>dev)\n"
+            (noted / "METADATA").write_text(requires)
+            (noted / "top_level.txt").write_text("mine")
+            (noted / "RECORD").write_text(f"mine/__init__.py,sha256={n},5\n")
+            editable = {"editable": how == "to be edited"}
+            content = {"url": "file:///there", "dir_info": editable}
+            (noted / "direct_url.json").write_text(json.dumps(content))
+        os.utime(place, (int(n), int(n)))
+        importlib.invalidate_caches()
+        found.append(environment.versions({"mine"}, environment.installed()))
+    assert found[0].keys() == found[1].keys() != set() and found[0] != found[1]
+
+
+def test_package_of_which_several_have_a_part_counts_with_all_of_them(tmp_path, monkeypatch):
+    importlib.import_module("packaging.requirements")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    for part in "ab":
+        noted = tmp_path / f"{part}-1.dist-info"
+        noted.mkdir()
+        (noted / "METADATA").write_text(
+            f"Name: {part}\nVersion: 1{part}\nRequires-Dist: of-{part}\n"
+        )
+        (noted / "top_level.txt").write_text("whole")
+    found = environment.versions({"whole"}, environment._installed())
+    assert found == {"whole": "1a 1b", "of-a": "none", "of-b": "none"}
 
 
 @pytest.mark.slow
