@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 from lib.commands import services, supervise
 from lib.ground import layout
@@ -25,6 +26,7 @@ from jupyter_client.manager import KernelManager
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 IMPORTS = "import numpy as np\nimport numpy.random\nimport matplotlib.pyplot as plt\nimport helper"
+IMPORTS += "\nimport multiprocessing"
 HELPER = """
 import os, sys
 VALUE, KNOWN = 1, set()  # the modules that a forked kernel begins with
@@ -146,6 +148,7 @@ print(json.dumps({
         name for name in ("ipykernel", "numpy")
         if any(f"/{name}/" in file for file in get_ipython().kernel._kernel_modules)
     ],
+    "spawned in": __import__("multiprocessing.process").process.ORIGINAL_DIR,
     "columns": __import__("pandas").get_option("display.max_columns"),
 }))
 """
@@ -340,6 +343,16 @@ def test_module_of_the_working_directory_is_imported_as_ever(shared, tmp_path):
     (tmp_path / "x/cycler.py").write_text("mine = True")  # matplotlib has imported another one
     executor.execute_notebook(tmp_path / "x/in.ipynb", tmp_path / "y/out.ipynb", cwd=tmp_path / "x")
     assert read(tmp_path / "y/out.ipynb").cells[2].outputs[0].text == "true\n"
+
+
+def test_settings_of_the_working_directory_are_read_by_a_new_kernel(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(warm, "_other_threads", list)
+    process = SimpleNamespace(toplevel={})
+    warm.Warm._check(process, {"cwd": str(tmp_path)})
+    (tmp_path / "matplotlibrc").touch()
+    with pytest.raises(ValueError, match="matplotlibrc"):
+        warm.Warm._check(process, {"cwd": str(tmp_path)})
 
 
 def test_zero_switches_it_off(owner, tmp_path, monkeypatch):

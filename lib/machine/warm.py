@@ -193,7 +193,7 @@ class Warm:
         return 0
 
     def _check(self, request: dict) -> None:
-        """Raise ValueError where threads run, or a new kernel would import something else."""
+        """Raise ValueError where threads run, or a new kernel would import or read other things."""
         if others := _other_threads():
             raise ValueError(f"threads have begun: {', '.join(others)}")
         cwd = Path(request["cwd"]).resolve()
@@ -201,6 +201,8 @@ class Warm:
             home = self.toplevel.get(name)
             if home and cwd not in home.parents and _is_module(cwd, name):
                 raise ValueError(f"{cwd} has a module {name}, which would hide {home}")
+        if "matplotlib" in sys.modules and (cwd / "matplotlibrc").exists():
+            raise ValueError(f"{cwd} has a matplotlibrc, which is read as matplotlib is imported")
 
     def _reap(self, pidfd: int) -> None:
         child, conn = self.kernels.pop(pidfd)
@@ -228,6 +230,8 @@ class Warm:
             if stream.isatty():
                 stream.reconfigure(line_buffering=True)
         os.chdir(request["cwd"])
+        if process := sys.modules.get("multiprocessing.process"):
+            process.ORIGINAL_DIR = request["cwd"]  # where processes that it spawns look for modules
         os.environ.clear()
         os.environ.update(request["env"] | self.set_by_imports)
         tempfile.tempdir = None
