@@ -82,18 +82,18 @@ def write_bytes(path: UPath, data: bytes) -> None:
     OSError
         If it cannot be written; names the file and the reason.
     """
-    if not is_local(path):
-        try:
-            path.fs.pipe_file(path.path, data)
-        except OSError as error:
-            raise type(error)(f"cannot write {path}: {error}") from error
-        return
-    local = Path(path.path)
-    local.parent.mkdir(parents=True, exist_ok=True)
-    temporary = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        _write(Path(path.path), data) if is_local(path) else path.fs.pipe_file(path.path, data)
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error}") from error
+
+
+def _write(place: Path, data: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.write_bytes(data)
-        temporary.replace(local)
+        temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)
 
