@@ -1,10 +1,12 @@
 """Runs in which nothing has changed: made without Airflow, and the same to whoever looks."""
 
+import importlib
 import os
 import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 from lib import tracking
@@ -187,6 +189,16 @@ def test_only_what_is_known_of_a_dag_is_noted(name, monkeypatch, tmp_path):
     monkeypatch.delenv("PIPELINES_DIR", raising=False)
     unchanged.note((KNOWN | UNKNOWN)[name](), "manual__1")
     assert unchanged._place("power").exists() == (name in KNOWN)
+
+
+def test_module_beside_a_dag_file_counts_as_the_dag_file_does(tmp_path, monkeypatch):
+    (tmp_path / "values_of_dags.py").write_text("N_TRIALS = 40")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("values_of_dags")
+    files = unchanged._files("power")
+    del sys.modules["values_of_dags"]
+    assert Path(module.__file__) in files and Path(unchanged.__file__) in files
+    assert not any("site-packages" in file.parts for file in files)
 
 
 @pytest.mark.slow

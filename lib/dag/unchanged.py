@@ -4,7 +4,7 @@
 next run of it, if every stage of it can be taken from an earlier one: in this process, one stage
 after another, with the page written once. It is in Airflow's database as if `dag.test` had made it
 (`lib.dag.database`). A DAG with anything that is not known here takes the long way, and so does one
-whose file, or any module of this project that was imported for it, has changed since.
+whose file, or any module that was imported for it and is no package, has changed since.
 """
 
 import json
@@ -215,10 +215,12 @@ def _place(pipeline: str) -> UPath:
 
 
 def _files(pipeline: str) -> list[Path]:
-    """Return the file of a DAG, and of every module of this project that was imported for it."""
+    """Return the file of a DAG, and of every module that was imported for it but is no package."""
     named = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
-    own = [Path(name) for name in named if name and Path(name).is_relative_to(ROOT / "lib")]
-    return [layout.dag_file(pipeline), *own]
+    paths = [Path(name) for name in named if name and Path(name).is_absolute()]
+    installed = (sys.prefix, sys.base_prefix)
+    own = [path for path in paths if not any(map(path.is_relative_to, installed))]
+    return [layout.dag_file(pipeline), *(path for path in own if path.is_file())]
 
 
 def _settings() -> str:
