@@ -201,6 +201,17 @@ def test_module_beside_a_dag_file_counts_as_the_dag_file_does(tmp_path, monkeypa
     assert not any("site-packages" in file.parts for file in files)
 
 
+def test_what_another_checkout_has_noted_counts_for_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS_DIR", str(tmp_path))
+    monkeypatch.delenv("PIPELINES_DIR", raising=False)
+    monkeypatch.setattr(unchanged, "is_as_seen", lambda _: True)
+    monkeypatch.setattr(unchanged.keys, "key_of", lambda *_: {"key": ""})
+    unchanged.note(dag(load(), features()), "manual__1")
+    assert unchanged._look("power", {"source": "sample"})[0]
+    monkeypatch.setattr(unchanged.layout, "dag_file", lambda name: tmp_path / f"{name}.py")
+    assert not unchanged._look("power", {"source": "sample"})[0]
+
+
 @pytest.mark.slow
 def test_twin_of_a_run_that_is_gone_or_has_other_tasks_is_not_possible(place):
     moment = datetime.now(UTC)

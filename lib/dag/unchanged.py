@@ -132,7 +132,8 @@ def _look(pipeline: str, asked: Mapping[str, Value]) -> tuple[dict, dict, dict[s
     """
     try:
         noted = json.loads(_place(pipeline).read_text())
-        if noted["settings"] != _settings() or not is_as_seen(noted):
+        is_own = str(layout.dag_file(pipeline)) in noted["files"]  # and not of another checkout
+        if not is_own or noted["settings"] != _settings() or not is_as_seen(noted):
             return {}, {}, {}
         values = _values(pipeline, noted["written"], asked)
         found = {stage: keys.key_of(pipeline, stage, values) for stage in noted["stages"]}
