@@ -42,7 +42,8 @@ TRUSTED = (
 """What skops does not know by itself in the trees of scikit-learn, and reads as plain arrays."""
 
 LEARNED = "learned_keys_"  # attribute of an estimator: `key_digests` of the rows it has seen
-IMPORT = re.compile(r"^from lib\.([\w.]+) import ", re.MULTILINE)
+IMPORT = re.compile(r"^([ \t]*)from lib\.([\w.]+) import ", re.MULTILINE)
+OTHER_IMPORT = re.compile(r"^[ \t]*(?:import lib\b|from lib import\b).*", re.MULTILINE)
 
 
 class BadInput(MlflowException, ValueError):
@@ -291,6 +292,11 @@ def packed_code(modules: Sequence[str], model_class: str) -> Iterator[tuple[Path
     ------
     script, package : pathlib.Path
         For `python_model` and `code_paths` of `mlflow.pyfunc.save_model`.
+
+    Raises
+    ------
+    ValueError
+        If a module imports `lib` in another form, which would be that of the project.
     """
     texts = {name: _place(LIB, name).read_text(encoding="utf-8") for name in modules}
     name = "model_code_" + hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:12]
@@ -303,7 +309,12 @@ def packed_code(modules: Sequence[str], model_class: str) -> Iterator[tuple[Path
             file = _place(package, module_name)
             file.parent.mkdir(parents=True, exist_ok=True)
             (file.parent / "__init__.py").touch()
-            file.write_text(IMPORT.sub(rf"from {name}.\1 import ", text), "utf-8")
+            if other := OTHER_IMPORT.search(text):
+                raise ValueError(
+                    f"lib.{module_name} cannot travel with a model, as it says "
+                    f"{other[0].strip()!r}: write from lib.<module> import <name>"
+                )
+            file.write_text(IMPORT.sub(rf"\1from {name}.\2 import ", text), "utf-8")
         script.write_text(
             f"from {name}.{module} import {class_name}\n\n"
             f"from mlflow.models import set_model\n\nset_model({class_name}())\n",
