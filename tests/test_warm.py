@@ -564,6 +564,10 @@ def test_file_written_while_it_is_imported_counts_as_changed(tmp_path):
     assert not warm.is_same(time.time_ns() + 10**9, str(file), known)
 
 
+def test_file_that_a_module_reads_as_it_is_imported_is_watched():
+    assert str(ROOT / "lib/ground/chart_file.json") in provisioner.watched()
+
+
 def test_backends_are_those_of_the_first_cell_that_imports(tmp_path):
     def of(*sources):
         return provisioner.backends_of(save_notebook(tmp_path / "a.ipynb", *sources))

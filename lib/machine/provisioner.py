@@ -320,7 +320,7 @@ def _start(place: Path, imports: list[str], backends: tuple[str, ...], env: dict
         order = {
             "imports": imports,
             "backends": backends,
-            "watched": [str(ROOT / "requirements.lock"), str(Path(sys.prefix) / "pyvenv.cfg")],
+            "watched": watched(),
             "owner": int(FOLDER.fullmatch(str(place.parent))[1]),
             "idle_s": IDLE_S,
             "place": str(place),
@@ -338,6 +338,12 @@ def _start(place: Path, imports: list[str], backends: tuple[str, ...], env: dict
                 start_new_session=True,
             )
     _started[:] = [one for one in _started if one.poll() is None] + [process]
+
+
+def watched() -> list[str]:
+    """Return what a new kernel would read anew, beside Python: modules may do so at import."""
+    beside = (path for path in (ROOT / "lib").rglob("*.*") if path.suffix not in (".py", ".pyc"))
+    return [*map(str, (ROOT / "requirements.lock", Path(sys.prefix) / "pyvenv.cfg", *beside))]
 
 
 def own_folder() -> Path:
