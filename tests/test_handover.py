@@ -307,10 +307,10 @@ def test_wrong_parameter_is_told_briefly_to_a_person_only(outputs, kernel):
         assert hasattr(caught.value, "_render_traceback_") is person
 
 
-def test_error_of_a_library_keeps_its_traceback(outputs, kernel):
+def test_error_of_a_library_keeps_its_traceback(outputs, kernel, monkeypatch):
     make_run(OLD)
     run = kernel("05_evaluate")
-    (outputs / "power/dev/stages/01_load.json").write_text("{")
+    monkeypatch.setattr("lib.ground.layout.stage_that_writes", lambda *_: json.loads("{"))
     with pytest.raises(json.JSONDecodeError) as caught:
-        run.read("04_train.json")
+        run.read("nothing.json")
     assert not hasattr(caught.value, "_render_traceback_")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from lib import catalogs, tracking
 from lib.ground.folder import look_at
-from lib.ground.runs import note_start
+from lib.ground.runs import list_runs, note_start
 from lib.once import choice, data, environment, known, standing, taking
 from lib.once import key as keys
 from lib.once.code import Code, code_of
@@ -515,6 +515,15 @@ def test_origin_that_is_not_whole_is_a_miss_and_leaves_nothing(place, harm):
     left = {path.name for path in look_at("toy/b").path.iterdir()}
     assert left <= {"keys"}, left
     assert both("b")[0] is False and look_at("toy/b").read("numbers.json") == [1]
+
+
+def test_run_with_damaged_records_stops_no_other(place):
+    both("a")
+    run = look_at("toy/a")
+    for file in (run.path / "stages" / f"{SECOND}.json", run.path / "run.json"):
+        file.write_text("")  # as after a loss of power
+    assert [*run.records()] == [FIRST] and [one.name for one in list_runs("toy")] == ["a"]
+    assert both("b", {"n": 2}) == [False, False]
 
 
 @pytest.mark.slow

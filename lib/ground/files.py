@@ -162,13 +162,21 @@ def read_object(path: UPath | Path) -> dict:
         return {}
 
 
-def read_sound(path: UPath | Path) -> dict:
-    """Return the object in a JSON file; {} where there is none, or it is damaged."""
+def read_whole(path: UPath | Path) -> dict:
+    """Return the object in a JSON file; {} where there is none, or a loss of power damaged it."""
     try:
         found = read_object(path)
-    except (OSError, ValueError):
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def read_sound(path: UPath | Path) -> dict:
+    """Return the object in a JSON file; {} where there is none, or it cannot be read."""
+    try:
+        return read_whole(path)
+    except OSError:
+        return {}
 
 
 def files_in(path: UPath) -> list[UPath]:

@@ -29,7 +29,7 @@ from lib.ground.files import (
     outputs_dir,
     put,
     read_bytes,
-    read_object,
+    read_whole,
     state_dir,
     write_bytes,
 )
@@ -392,7 +392,8 @@ class Run:
         folder = self.path / RECORDS
         with look_into(folder):
             names = sorted(path.stem for path in folder.glob("*.json"))
-            return {name: self._own_record(name) for name in names if not name.startswith(".")}
+            shown = (name for name in names if not name.startswith("."))
+            return {name: record for name in shown if (record := self._own_record(name))}
 
     def _shared(self, own: Mapping[str, dict]) -> dict[str, dict]:
         """Return the records that a child run shares with the others, given its own."""
@@ -401,7 +402,7 @@ class Run:
         return {s: one for s, one in known.items() if s < first and MAPPED not in one}
 
     def _own_record(self, stage: str) -> dict:
-        return read_object(self.path / RECORDS / f"{stage}.json")
+        return read_whole(self.path / RECORDS / f"{stage}.json")
 
     def _record(self, stage: str) -> dict:
         found = self._own_record(stage)

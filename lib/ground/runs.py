@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from lib.ground import git, layout, outcome
 from lib.ground.console import account, is_interactive
-from lib.ground.files import ROOT, look_into, now, outputs_dir, read_object, read_sound, write_json
+from lib.ground.files import ROOT, look_into, now, outputs_dir, read_sound, read_whole, write_json
 from lib.ground.folder import MAPPED, NAME, RECORDS, Run, look_at, run_at
 
 from upath import UPath
@@ -85,8 +85,8 @@ def is_by_hand(run: Run) -> bool:
 
 
 def start_of(run: Run) -> dict:
-    """Return what is known of the start of a run, from its `run.json`; {} where there is none."""
-    return read_object(run.path / STARTED)
+    """Return what is known of the start of a run, from its `run.json`; {} if none, or damaged."""
+    return read_whole(run.path / STARTED)
 
 
 def note_start(run: Run, **facts: str | list | dict | None) -> dict:
