@@ -281,6 +281,20 @@ def test_package_of_which_several_have_a_part_counts_with_all_of_them(tmp_path, 
     assert found == {"whole": "1a 1b", "of-a": "none", "of-b": "none"}
 
 
+def test_backend_that_somebody_has_chosen_for_keras_counts_with_its_version(monkeypatch):
+    installed = {name: (name, "1", []) for name in ("keras", "pandas", "jax")}
+
+    def made(package):
+        return keys.make(Code(packages={package}), {}, installed)
+
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    before = made("keras"), made("pandas")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    after = made("keras"), made("pandas")
+    assert before[0]["key"] != after[0]["key"] and after[0]["parts"]["packages"]["jax"] == "1"
+    assert before[1] == after[1]
+
+
 @pytest.mark.slow
 def test_packages_count_with_all_that_they_require():
     installed = {"a": ("a", "1", ["b"]), "b": ("b", "2", ["a"]), "c": ("c", "3", [])}

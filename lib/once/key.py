@@ -8,10 +8,10 @@ the key are
   `lib.once.code`;
 - the values of the parameters that the notebook declares, but `run_dir`;
 - the packages that this code imports, with all that they require, as they are installed; Python;
-  and where they compute, the processor's features (`lib.once.environment`);
+  and where they compute, the processor's features (`lib.once.environment`); Keras' backend;
 - a fingerprint of the data that a parameter names (`lib.once.data`).
 
-Not in it, and so nothing that a stage may depend on: the time of day, environment variables,
+Not in it, and so nothing that a stage may depend on: the time of day, other environment variables,
 chance without a seed, the number of cores, files that no parameter names, and what a registry or
 database says. A stage that reaches `DOOR`, the way to the registry, acts on the outside: it is
 taken only where somebody can check what it did (`lib.once.standing`). One whose data may be
@@ -19,6 +19,7 @@ another each time has no key at all.
 """
 
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from lib.once.told import shorten
 from upath import UPath
 
 KEYS = "keys"  # in the run folder
+BACKEND = "KERAS_BACKEND"  # the one variable of the environment that counts
 DOOR = "lib.tracking.open_client"
 NAMED = {"cells": "cell", "code": "", "parameters": "parameter", "packages": "package"}
 NAMED |= {"data": "data of", "machine": ""}
@@ -64,8 +66,10 @@ def key_of(pipeline: str, stage: str, values: Mapping[str, Value]) -> dict:
 
 def make(code: Code, own: Mapping[str, Value], known: environment.Installed) -> dict:
     """Return the key that code, parameters and installed packages make; see `key_of`."""
-    packages = environment.versions(code.packages, known)
+    backend = os.environ.get(BACKEND, "") if "keras" in code.packages else ""
+    packages = environment.versions(code.packages | ({backend} if backend else set()), known)
     machine = {"Python": f"{platform.python_implementation()} {platform.python_version()}"}
+    machine |= {BACKEND: backend} if backend else {}
     if processor := environment.machine(packages):
         machine["processor"] = processor
     parts = {
