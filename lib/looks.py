@@ -124,16 +124,22 @@ def look_at_frame(frame: pd.DataFrame, counts: Mapping[str, int], facts: Mapping
         }
     ).rename_axis("column")
     shown = {name: str(facts[name]) for name in ("source", "digest") if name in facts}
-    return Look(shown, columns, frame, counts, odd_columns(frame))
+    odd = [*odd_columns(frame), *_odd_inputs(frame)]
+    return Look(shown, columns, frame, counts, odd)
 
 
 def odd_columns(frame: pd.DataFrame) -> list[str]:
-    """Return what is odd about single columns: nothing in them, the same, row numbers, words."""
+    """Return what is odd about single columns: nothing in them, or the same in every row."""
     n_distinct = frame.nunique()
     empty = [name for name in frame if not n_distinct[name]]
     same = [name for name in frame if n_distinct[name] == 1 and len(frame) > 1]
     told = [f"no value in {', '.join(map(str, empty))}"] if empty else []
-    told += [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
+    return told + [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
+
+
+def _odd_inputs(frame: pd.DataFrame) -> list[str]:
+    """Return what a model would learn of columns that was not meant: row numbers, words."""
+    told = []
     for name, values in frame.select_dtypes("number").items() if len(frame) >= LEAST_ROWS else ():
         if (values.diff().iloc[1:] == 1).all():
             told.append(
