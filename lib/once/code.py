@@ -13,6 +13,7 @@ lie beside a module that says ``__file__`` or below it.
 import ast
 import builtins
 import functools
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -223,16 +224,17 @@ class _Walk:
         self.modules: dict[str, _Module | None] = {}
 
     @functools.cached_property
-    def others(self) -> dict[Path, Path]:
-        """The files of the package that are no Python, each with the folder of its module."""
-        files = [one for one in (self.root / self.package).rglob("*") if one.is_file()]
-        return {
-            file: next(
-                up for up in file.parents if up == self.root or (up / "__init__.py").exists()
-            )
-            for file in files
-            if file.suffix not in (".py", ".pyc")
-        }
+    def others(self) -> dict[str, list[tuple[Path, Path]]]:
+        """The files of the package that are no Python, by name, with the folder of their module."""
+        found: dict[str, list[tuple[Path, Path]]] = {}
+        homes: dict[Path, Path] = {}
+        for folder, _, names in os.walk(self.root / self.package):
+            place = Path(folder)
+            homes[place] = place if "__init__.py" in names else homes.get(place.parent, self.root)
+            for name in names:
+                if not name.endswith((".py", ".pyc")):
+                    found.setdefault(name, []).append((place / name, homes[place]))
+        return found
 
     def run(self) -> None:
         while self.wanted:
@@ -284,12 +286,13 @@ class _Walk:
             for text in (node.value, node.value.rpartition(".")[0]):
                 if "." in text and (name := self._module_named(text)):
                     self._want(name, "")
-            self._count(path for path in self.others if path.name == Path(node.value).name)
+            self._count(path for path, _ in self.others.get(node.value.rpartition("/")[2], ()))
         elif isinstance(node, ast.Name) and node.id == "__file__" and module.name:
             folder = self.root.joinpath(*module.folder.split("."))
             files = (path for path in folder.iterdir() if path.is_file())
             self._count(path for path in files if path.suffix != ".py")
-            self._count(path for path, home in self.others.items() if home == folder)
+            others = (one for same in self.others.values() for one in same)
+            self._count(path for path, home in others if home == folder)
 
     def _count(self, files: Iterable[Path]) -> None:
         """Note files by what they hold."""
@@ -395,8 +398,8 @@ class _Walk:
 
     def _file(self, module: str) -> Path | None:
         if module not in self.places:
-            path = self.root.joinpath(*module.split("."))
-            options = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+            path = f"{self.root}/{module.replace('.', '/')}"
+            options = (Path(f"{path}.py"), Path(f"{path}/__init__.py"))
             self.places[module] = next((option for option in options if option.exists()), None)
         return self.places[module]
 
