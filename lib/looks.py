@@ -18,10 +18,6 @@ import pandas as pd
 
 N_ROWS = 3
 """Rows that are shown from either end."""
-LEAST_ROWS = 10
-"""Rows from which on a column that counts up by one is no chance."""
-MOST_WORDS = 0.1
-"""Share of a column that may be words where it else holds numbers."""
 WAY = " To see how it is read: "
 
 Load = TypeVar("Load", bound=Callable)
@@ -124,8 +120,7 @@ def look_at_frame(frame: pd.DataFrame, counts: Mapping[str, int], facts: Mapping
         }
     ).rename_axis("column")
     shown = {name: str(facts[name]) for name in ("source", "digest") if name in facts}
-    odd = [*odd_columns(frame), *_odd_inputs(frame)]
-    return Look(shown, columns, frame, counts, odd)
+    return Look(shown, columns, frame, counts, odd_columns(frame))
 
 
 def odd_columns(frame: pd.DataFrame) -> list[str]:
@@ -135,26 +130,6 @@ def odd_columns(frame: pd.DataFrame) -> list[str]:
     same = [name for name in frame if n_distinct[name] == 1 and len(frame) > 1]
     told = [f"no value in {', '.join(map(str, empty))}"] if empty else []
     return told + [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
-
-
-def _odd_inputs(frame: pd.DataFrame) -> list[str]:
-    """Return what a model would learn of columns that was not meant: row numbers, words."""
-    told = []
-    for name, values in frame.select_dtypes("number").items() if len(frame) >= LEAST_ROWS else ():
-        if (values.diff().iloc[1:] == 1).all():
-            told.append(
-                f"{name} numbers the rows, and a model would learn their order: "
-                f'leave_out=["{name}"] leaves it out'
-            )
-    for name, values in frame.select_dtypes("str").items():
-        known = values.dropna()
-        words = known[pd.to_numeric(known, errors="coerce").isna()]
-        if 0 < len(words) < MOST_WORDS * len(known):
-            told.append(
-                f"{name} is text, for {words.iloc[0]!r} is no number, in {len(words):,} of "
-                f"{len(known):,} rows: leave empty what stands for none"
-            )
-    return told
 
 
 def model_name(pipeline: str, text: str) -> str:

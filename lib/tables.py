@@ -5,15 +5,12 @@ A row has a key that is the same in whatever file it stands: its time where ther
 digest of its inputs. What cannot be read is a ValueError that names file, column and row.
 """
 
-import csv
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
-from io import BytesIO, StringIO
+from io import BytesIO
 from typing import TYPE_CHECKING
 
-from lib.formats import unpack
 from lib.frames import as_numbers, frame_digest, row_keys
 from lib.ground.console import redact
 from lib.ground.directions import closest
@@ -50,8 +47,8 @@ def load_table(
     Parameters
     ----------
     source : str
-        ``"sample"``, or a path, glob or URL of CSV (``,``, ``;`` or tabs, with a decimal point or
-        comma) or Parquet files, packed or not, see `lib.sources.list_files`.
+        ``"sample"``, or a path, glob or URL of CSV (``,`` or ``;``, with a decimal point or comma)
+        or Parquet files, see `lib.sources.list_files`.
     sample : callable
         Makes the table that ``"sample"`` stands for.
     target : str
@@ -219,54 +216,36 @@ def _mixed(tables: list[pd.DataFrame]) -> set[str]:
 
 def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
     """Return the rows of one file, Parquet by its first bytes, else CSV."""
-    told, data = unpack(data, name, may_end_open=True)
-    separator = max(",;\t", key=data.partition(b"\n")[0].decode("latin-1").count)
+    is_parquet = data.startswith(b"PAR1")
     try:
-        if told.is_parquet:
+        if is_parquet:
             table = pd.read_parquet(BytesIO(data)).reset_index(drop=True)
         else:
-            table = _read_csv(data, separator, texts)
+            table = _read_csv(data, texts)
     except pd.errors.ParserWarning:  # which would shift the columns, and drop the last fields
         raise ValueError(
             f"{name}: its rows have more fields than its first line has names: name every column, "
             "that of row names too, and quote numbers with a decimal comma"
         ) from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{name} is not in UTF-8: save it as text in UTF-8") from None
-    except (ValueError, OSError) as error:  # of pandas and Arrow
+    except (ValueError, OSError) as error:  # of pandas and Arrow, UnicodeDecodeError included
         raise ValueError(f"{name} is no table in CSV or Parquet: {error}") from error
-    if not told.is_parquet:
-        _require_fields(data, separator, table, name)
+    if not is_parquet:
         table = table.assign(**_decimal_commas(table.drop(columns=texts, errors="ignore"), name))
     return table.set_axis(table.columns.astype("str"), axis=1)
 
 
-def _read_csv(data: bytes, separator: str, texts: list[str]) -> pd.DataFrame:
+def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
+    header = data.partition(b"\n")[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             BytesIO(data),
-            sep=separator,
+            sep=";" if header.count(b";") > header.count(b",") else ",",
             dtype=dict.fromkeys(texts, "str"),
             encoding="utf-8-sig",
             index_col=False,
             low_memory=False,  # or each stretch of the file has types of its own
         )
-
-
-def _require_fields(data: bytes, separator: str, table: pd.DataFrame, name: str) -> None:
-    """Raise where a row ends before its last column: pandas takes what is left for missing."""
-    if not table.iloc[:, -1:].isna().any(axis=None):
-        return
-    rows = csv.reader(StringIO(data.decode("utf-8-sig"), newline=""), delimiter=separator)
-    with suppress(csv.Error):  # of a text too long for it
-        for row in rows:
-            if len(row) < len(table.columns) and any(row):
-                raise ValueError(
-                    f"{name}, line {rows.line_num}: {len(table.columns)} fields separated by "
-                    f"{separator!r} were expected, and there are {len(row)}: "
-                    f"{separator.join(row)[:100]!r}. Correct or remove the line"
-                )
 
 
 def _decimal_commas(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
