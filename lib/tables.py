@@ -29,6 +29,7 @@ WITH_COMMA = r"(?i)\s*[+-]?\d*,?\d+(e[+-]?\d+)?\s*"
 WITH_EITHER = r"(?i)\s*[+-]?(\d*[.,]?\d+|\d{1,3}([.,]\d{3})+([.,]\d+)?)(e[+-]?\d+)?\s*"
 IN_THOUSANDS = r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*"
 """A number with a decimal comma, one with any signs, and one whose comma may part thousands."""
+OF_OBJECTS = {"decimal": "float64", "boolean": "boolean"}
 OPTIONS = ("target", "time_column", "leave_out")  # of a load stage, which say how to read a table
 
 
@@ -287,6 +288,9 @@ def _require(name: str, table: pd.DataFrame, place: str) -> None:
 
 def _plain(values: pd.Series, place: str) -> pd.Series:
     """Return numbers and booleans as float64, all else as text."""
+    if values.dtype == object:  # of Parquet, or truths of which some are missing
+        kind = OF_OBJECTS.get(pd.api.types.infer_dtype(values))
+        values = values.astype(kind) if kind else values
     if not pd.api.types.is_numeric_dtype(values):
         return values.astype("str") if values.notna().any() else values.astype("float64")
     numbers = values.astype("float64") + 0.0  # no -0.0, which has another digest
@@ -297,7 +301,7 @@ def _plain(values: pd.Series, place: str) -> pd.Series:
 
 
 def _target(values: pd.Series, place: str, *, labels: bool) -> pd.Series:
-    is_truth = labels and pd.api.types.is_bool_dtype(values)
+    is_truth = labels and pd.api.types.infer_dtype(values) == "boolean"
     plain = values.astype("str") if is_truth else _plain(values, place)
     is_number = plain.dtype == "float64"
     if labels:
@@ -305,7 +309,7 @@ def _target(values: pd.Series, place: str, *, labels: bool) -> pd.Series:
         names = (plain.astype("Int64") if whole else plain).astype("str")
         return names.where(plain.notna())
     if not is_number:
-        row = int(np.flatnonzero(pd.to_numeric(values, errors="coerce").isna() & values.notna())[0])
+        row = int(np.argmax(pd.to_numeric(plain, errors="coerce").isna() & values.notna()))
         raise ValueError(
             f"{place}, row {row}: {values.name} is {values.iloc[row]!r}, expected a number: this "
             "pipeline predicts numbers; classes are for one made with TASK=classification"

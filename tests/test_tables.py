@@ -1,10 +1,22 @@
 """Tables of any kind: what is read, what is refused, keys, splits, the numbers drift looks at."""
 
+from decimal import Decimal
 from types import SimpleNamespace
 
-from lib.frames import frame_digest
-from lib.packaging import LEARNED, has_learned, key_digests, load_packed, save_estimator
-from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows, unlearned
+from lib.packaging import frame_digest, load_packed, save_estimator
+from lib.tables import (
+    LEARNED,
+    PARTS,
+    as_numbers,
+    describe_table,
+    has_learned,
+    key_digests,
+    load_packed,
+    load_table,
+    save_estimator,
+    split_rows,
+    unlearned,
+)
 
 import numpy as np
 import pandas as pd
@@ -154,6 +166,24 @@ def test_whole_numbers_and_truths_are_names_of_classes(tmp_path):
     assert load(path)["grade"].isna().tolist() == [False, False, True]
     path.write_text("a,grade\n1,True\n2,False\n")
     assert load(path)["grade"].tolist() == ["True", "False"]
+
+
+def test_decimals_and_truths_are_numbers_also_where_some_are_missing(tmp_path):
+    given = {"price": [Decimal("1.5"), None], "paid": [True, None], "grade": ["a", "b"]}
+    pd.DataFrame(given).to_parquet(tmp_path / "rows.parquet")
+    table = load(tmp_path / "rows.parquet")
+    assert table[["price", "paid"]].iloc[0].tolist() == [1.5, 1.0]
+    assert table["price"].isna().tolist() == table["paid"].isna().tolist() == [False, True]
+    assert load(tmp_path / "rows.parquet", target="price", labels=False)["price"].iloc[0] == 1.5
+    (tmp_path / "rows.csv").write_text("paid,n,grade\nTrue,,a\n,3,b\n")
+    assert load(tmp_path / "rows.csv")["paid"].dtype == "float64"
+
+
+@pytest.mark.parametrize("values", [pd.to_datetime(["2026-01-01"]), ["7"]])
+def test_target_that_is_no_number_is_refused_by_row_whatever_its_type(tmp_path, values):
+    pd.DataFrame({"a": [1.0], "grade": values}).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"row 0: grade is .*, expected a number"):
+        load(tmp_path / "rows.parquet", labels=False)
 
 
 def test_sample_is_what_the_pipeline_makes():
