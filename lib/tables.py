@@ -86,7 +86,10 @@ def load_table(
     inputs = [name for name in inputs if name not in (target, time_column, *leave_out)]
     if not len(table) or not inputs:
         raise ValueError(f"{place} has {len(table)} rows and {len(inputs)} columns to learn from")
-    parts = {name: _plain(table[name], place) for name in inputs}
+    parts = {name: _plain(table[name], place, is_text=name in texts) for name in inputs}
+    for name in [name for name in inputs if schema and name not in texts]:
+        if parts[name].dtype != "float64":
+            raise _no_number(table[name], place, f"the model takes numbers for {name}")
     known = table[target] if target in table else pd.Series(np.nan, table.index, name=target)
     parts[target] = _target(known, place, labels=labels)
     if time_column:
@@ -286,8 +289,10 @@ def _require(name: str, table: pd.DataFrame, place: str) -> None:
         )
 
 
-def _plain(values: pd.Series, place: str) -> pd.Series:
-    """Return numbers and booleans as float64, all else as text."""
+def _plain(values: pd.Series, place: str, *, is_text: bool = False) -> pd.Series:
+    """Return numbers and booleans as float64, all else as text; what a model takes as text too."""
+    if is_text:
+        return values.astype("str")
     if values.dtype == object:  # of Parquet, or truths of which some are missing
         kind = OF_OBJECTS.get(pd.api.types.infer_dtype(values))
         values = values.astype(kind) if kind else values
@@ -309,12 +314,16 @@ def _target(values: pd.Series, place: str, *, labels: bool) -> pd.Series:
         names = (plain.astype("Int64") if whole else plain).astype("str")
         return names.where(plain.notna())
     if not is_number:
-        row = int(np.argmax(pd.to_numeric(plain, errors="coerce").isna() & values.notna()))
-        raise ValueError(
-            f"{place}, row {row}: {values.name} is {values.iloc[row]!r}, expected a number: this "
-            "pipeline predicts numbers; classes are for one made with TASK=classification"
-        )
+        why = "this pipeline predicts numbers; classes are for one made with TASK=classification"
+        raise _no_number(values, place, why)
     return plain
+
+
+def _no_number(values: pd.Series, place: str, why: str) -> ValueError:
+    numbers = pd.to_numeric(values.astype("str"), errors="coerce")
+    row = int(np.argmax(numbers.isna() & values.notna()))
+    told = f"{values.name} is {values.iloc[row]!r}, expected a number"
+    return ValueError(f"{place}, row {row}: {told}: {why}")
 
 
 def _times(values: pd.Series, place: str) -> pd.Series:

@@ -21,6 +21,7 @@ from lib.tables import (
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.types.schema import ColSpec, DataType, Schema
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
@@ -246,6 +247,24 @@ def test_text_as_a_number_is_its_own_and_missing_stays_missing():
     )
     assert np.isnan(found["town"][1]) and 0 <= found["town"][0] < 1
     assert found["x"].tolist() == [1.0, 2.0, 3.0]
+
+
+def asking(**types):
+    """Return a stand-in for a model that takes columns of these types."""
+    schema = Schema([ColSpec(DataType[kind], name) for name, kind in types.items()])
+    return SimpleNamespace(metadata=SimpleNamespace(get_input_schema=lambda: schema))
+
+
+def test_column_is_read_as_the_model_takes_it_whatever_new_rows_hold(tmp_path):
+    model = asking(town="string", paid="double", n="double")
+    path = tmp_path / "new.csv"
+    path.write_text("town,paid,n\n,True,\n,,\n")
+    assert load(path, model=model).dtypes.astype("str").tolist()[:3] == ["str", *["float64"] * 2]
+    pd.DataFrame({"town": [7], "paid": [False], "n": [1]}).to_parquet(tmp_path / "new.parquet")
+    assert load(tmp_path / "new.parquet", model=model)["town"].tolist() == ["7"]
+    path.write_text("town,paid,n\nGraz,1,2.5\nLinz,1,many\n")
+    with pytest.raises(ValueError, match="row 1: n is 'many', .* the model takes numbers for n"):
+        load(path, model=model)
 
 
 @pytest.mark.slow
