@@ -5,12 +5,14 @@ A row has a key that is the same in whatever file it stands: its time where ther
 digest of its inputs. What cannot be read is a ValueError that names file, column and row.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from lib.formats import UTF16, packing, reading, tell
 from lib.frames import as_numbers, frame_digest, row_keys
 from lib.ground.console import redact
 from lib.ground.directions import closest
@@ -48,8 +50,8 @@ def load_table(
     Parameters
     ----------
     source : str
-        ``"sample"``, or a path, glob or URL of CSV (``,`` or ``;``, with a decimal point or comma)
-        or Parquet files, see `lib.sources.list_files`.
+        ``"sample"``, or a path, glob or URL of CSV (``,``, ``;``, tab or ``|``, with a decimal
+        point or comma, packed or not) or Parquet files, see `lib.sources.list_files`.
     sample : callable
         Makes the table that ``"sample"`` stands for.
     target : str
@@ -192,7 +194,7 @@ def _read_all(source: str, texts: list[str]) -> pd.DataFrame:
     A column that is text in one of them is read as text, as it stands there, in all that are text.
     """
     files = list_files(source, hint='give "sample"')
-    tables = [_read(name, read_file(opened, source), texts) for name, opened in files]
+    tables = [_read(name, _content(name, opened, source), texts) for name, opened in files]
     for (name, _), table in zip(files[1:], tables[1:], strict=True):
         unlike = sorted(set(table) ^ set(tables[0]))
         if unlike:
@@ -203,7 +205,7 @@ def _read_all(source: str, texts: list[str]) -> pd.DataFrame:
     mixed = _mixed(tables)
     for k, (name, opened) in enumerate(files if mixed else ()):
         if mixed & {*tables[k].select_dtypes(["number", "bool"])}:
-            tables[k] = _read(name, read_file(opened, source), [*texts, *mixed])
+            tables[k] = _read(name, _content(name, opened, source), [*texts, *mixed])
     return pd.concat(tables, ignore_index=True)
 
 
@@ -216,6 +218,15 @@ def _mixed(tables: list[pd.DataFrame]) -> set[str]:
         numbers |= found
         others |= filled - found
     return numbers & others
+
+
+def _content(name: str, opened: Callable[[], BinaryIO], source: str) -> bytes:
+    """Return what a file holds, unpacked, and text of UTF-16 in UTF-8."""
+    data = read_file(opened, source)
+    if not packing(data[:6]) and not data.startswith(UTF16):
+        return data
+    with reading(name):
+        return tell(name, partial(BytesIO, data)).content()
 
 
 def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
@@ -231,7 +242,11 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
             f"{name}: its rows have more fields than its first line has names: name every column, "
             "that of row names too, and quote numbers with a decimal comma"
         ) from None
-    except (ValueError, OSError) as error:  # of pandas and Arrow, UnicodeDecodeError included
+    except UnicodeDecodeError:
+        raise ValueError(
+            f'{name} is not in UTF-8: save it as such, in Excel as "CSV UTF-8"'
+        ) from None
+    except (ValueError, OSError) as error:  # of pandas and Arrow
         raise ValueError(f"{name} is no table in CSV or Parquet: {error}") from error
     if not is_parquet:
         table = table.assign(**_decimal_commas(table.drop(columns=texts, errors="ignore"), name))
@@ -239,12 +254,13 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
 
 
 def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
-    header = data.partition(b"\n")[0]
+    header = re.sub(rb'"[^"]*"', b"", data.partition(b"\n")[0]).decode("latin-1")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             BytesIO(data),
-            sep=";" if header.count(b";") > header.count(b",") else ",",
+            sep=max(",;\t|", key=header.count),
+            skipinitialspace=True,  # a blank alone is no value, and none belongs to a name
             dtype=dict.fromkeys(texts, "str"),
             encoding="utf-8-sig",
             index_col=False,

@@ -1,22 +1,14 @@
 """Tables of any kind: what is read, what is refused, keys, splits, the numbers drift looks at."""
 
+import gzip
+import io
+import zipfile
 from decimal import Decimal
 from types import SimpleNamespace
 
-from lib.packaging import frame_digest, load_packed, save_estimator
-from lib.tables import (
-    LEARNED,
-    PARTS,
-    as_numbers,
-    describe_table,
-    has_learned,
-    key_digests,
-    load_packed,
-    load_table,
-    save_estimator,
-    split_rows,
-    unlearned,
-)
+from lib.frames import frame_digest
+from lib.packaging import LEARNED, has_learned, key_digests, load_packed, save_estimator
+from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows, unlearned
 
 import numpy as np
 import pandas as pd
@@ -141,6 +133,8 @@ def test_code_is_one_text_in_a_long_file_whose_first_letter_comes_late(tmp_path)
         ("a,grade\n", {}, "0 rows and 1 columns"),
         ("a,grade\ninf,b\n", {}, "row 0: a is inf"),
         ("", {}, "is no table in CSV or Parquet"),
+        ("a,grade\nK\xf6ln,b\n", {}, "is not in UTF-8: save it as such"),
+        ("\x1f\x8bno gzip", {}, "may be cut short or damaged"),
         ("PAR1 and then", {}, "is no table in CSV or Parquet"),
         ('"a","grade"\n"1",21,b\n', {}, "rows have more fields than its first line has names"),
         ("a,grade\n1,5,b\n2,5,b\n", {}, "more fields .* quote numbers with a decimal comma"),
@@ -148,10 +142,37 @@ def test_code_is_one_text_in_a_long_file_whose_first_letter_comes_late(tmp_path)
 )
 def test_what_is_no_such_table_is_refused_by_file_row_and_column(tmp_path, text, options, message):
     path = tmp_path / "rows.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=message) as error:
         load(path, **options)
     assert "rows.csv" in str(error.value)
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|", ", "])
+def test_separator_is_told_from_the_first_line_and_blanks_after_it_are_left_out(tmp_path, sign):
+    path = tmp_path / "rows.csv"
+    lines = [["'a, b'", "n", "grade"], ["1", " ", "x"], ["2", "7", "y"]]
+    text = "\n".join(sign.join(line) for line in lines).replace("'", '"')
+    path.write_text(text)
+    table = load(path)
+    assert list(table) == ["a, b", "n", "grade"] and table["grade"].tolist() == ["x", "y"]
+    assert table["n"].tolist()[1] == 7 and np.isnan(table["n"].iloc[0]), "a blank makes no text"
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [gzip.compress, lambda data: data.decode().encode("utf-16"), lambda data: zipped(data)],
+    ids=["gzip", "UTF-16", "zip"],
+)
+def test_packed_tables_and_those_of_utf_16_are_read(tmp_path, people, pack):
+    (tmp_path / "packed.csv").write_bytes(pack(people.read_bytes()))
+    assert load(tmp_path / "packed.csv").equals(load(people))
+
+
+def zipped(data):
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
+        archive.writestr("people.csv", data)
+    return made.getvalue()
 
 
 def test_separator_at_the_end_of_rows_is_no_field(tmp_path):
