@@ -81,6 +81,8 @@ def load_table(
     texts = [column.name for column in schema if column.type.name == "string"] if schema else []
     table = sample() if source == "sample" else _read_all(source, texts)
     place = redact(source)
+    if target == time_column:
+        raise ValueError(f"target and time_column are both {target!r}, of {place}: give another")
     needed = schema.input_names() if schema else [target, *leave_out]
     for name in needed + ([time_column] if time_column else []):
         _require(name, table, place)
@@ -349,7 +351,7 @@ def _times(values: pd.Series, place: str) -> pd.Series:
     wrong = np.flatnonzero(found.isna() | is_number)
     if wrong.size:
         raise ValueError(
-            f"{place}, row {wrong[0]}: {values.name} is {values.iloc[wrong[0]]!r}, expected a "
+            f"{place}, row {wrong[0]}: {values.name} is {texts.iloc[wrong[0]]!r}, expected a "
             "time such as 2026-11-03T04:00:00"
         )
     return found.dt.tz_localize(None)
