@@ -150,8 +150,8 @@ def split_rows(
     time_column : str, default ""
         As in `load_table`.
     stratify : str, default ""
-        Column of whose values each part gets its share; not with times. Rows without a value count
-        as of the test.
+        Column of whose values each part gets its share; with times each part need only have some.
+        Rows without a value count as of the test.
     seed : int, default 0
         Of the draw.
 
@@ -159,6 +159,11 @@ def split_rows(
     -------
     pandas.Series of shape (n,), str
         One of `PARTS`, by key.
+
+    Raises
+    ------
+    ValueError
+        If a part has no row with one of the values of `stratify`, or there are fewer than two.
     """
     if time_column:
         place = table[time_column].rank(pct=True)
@@ -167,7 +172,19 @@ def split_rows(
         number = pd.Series(pd.util.hash_array(drawn.to_numpy(object)), table.index)
         place = (number.groupby(table[stratify]) if stratify else number).rank(pct=True)
     borders = [1 - sum(fractions), 1 - fractions[1]]
-    return pd.Series(np.take(PARTS, np.searchsorted(borders, place)), table.index, dtype="str")
+    part = pd.Series(np.take(PARTS, np.searchsorted(borders, place)), table.index, dtype="str")
+    if stratify:
+        n_parts = part.groupby(table[stratify]).nunique()
+        rare = n_parts.index[n_parts < len(PARTS)]
+        if len(n_parts) < 2:
+            raise ValueError(f"{stratify} is the same in all rows: there is nothing to tell apart")
+        if len(rare):
+            raise ValueError(
+                f"{len(rare)} of {len(n_parts)} classes of {stratify} are not in every part of the "
+                f"split, {rare[0]!r} for example: join rare classes, or leave their rows out; "
+                "numbers are for a pipeline made with TASK=regression"
+            )
+    return part
 
 
 def unlearned(table: pd.DataFrame, model: "PyFuncModel | None") -> pd.DataFrame:

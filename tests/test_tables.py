@@ -230,6 +230,16 @@ def test_split_gives_each_class_its_share_and_keeps_rows_in_their_part():
     assert (split_rows(table, fractions=(0.2, 0.25), seed=1) != part).any()
 
 
+@pytest.mark.parametrize("when", ["", "when"])
+def test_split_in_which_a_part_lacks_a_class_is_refused_by_its_name(when):
+    table = rows(40, grade=["often"] * 39 + ["rare"], when=pd.date_range("2026", periods=40))
+    split = {"fractions": (0.2, 0.25), "stratify": "grade", "time_column": when}
+    with pytest.raises(ValueError, match="1 of 2 classes of grade .* 'rare' for example"):
+        split_rows(table, **split)
+    with pytest.raises(ValueError, match="grade is the same in all rows"):
+        split_rows(table.iloc[:39], **split)
+
+
 def test_split_keeps_rows_with_equal_inputs_together():
     table = rows(60)
     table.index = [f"{k // 2:016x}" + ("/1" if k % 2 else "") for k in range(60)]
