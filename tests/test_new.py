@@ -7,7 +7,9 @@ import io
 import subprocess
 import sys
 import tokenize
+from types import SimpleNamespace
 
+from lib import floors, metrics
 from lib.commands import cli, new
 from lib.ground.files import ROOT
 from lib.ground.parameters import parse_parameters
@@ -133,6 +135,23 @@ def test_cells_are_prose_and_code_in_turns_with_their_tags(task):
         "nbval-ignore-output",
     }
     assert len({cell.id for cell in book.cells}) == len(book.cells)
+
+
+@pytest.mark.parametrize(("loss", "passed"), [(0.2, False), (0.1, True)])
+def test_model_that_knows_no_more_than_the_shares_of_the_classes_misses_a_floor(loss, passed):
+    files = new.render("unmade", "classification")
+    book = nbformat.reads(files[new.places("unmade")[0] / "04_evaluate.ipynb"], as_version=4)
+    (cell,) = [cell.source for cell in book.cells if "floors.verdict" in cell.source]
+    known = {name: one.default for name, one in parse_parameters(book.cells[1].source).items()}
+    shares = {"accuracy": 0.95, "loss": 0.2}  # where one row of twenty is of the other class
+    known["scores"] = {"model": shares | {"loss": loss}, "most_frequent": shares}
+    written = {}
+    run = SimpleNamespace(write=written.__setitem__, parameters={})
+    exec(
+        cell,
+        known | {"floors": floors, "metrics": metrics, "run": run, "intervals": {}, "test": "x"},
+    )
+    assert written["verdict.json"]["passed"] == passed
 
 
 def test_margin_of_a_number_is_in_its_unit_and_no_fraction():
