@@ -161,6 +161,15 @@ def test_margin_of_a_number_is_in_its_unit_and_no_fraction():
     assert margin.high > 1 and "unit" in margin.meaning
 
 
+def test_no_unit_is_claimed_of_a_target_whose_unit_nobody_has_given():
+    files = new.render("unmade", "regression")
+    book = nbformat.reads(files[new.places("unmade")[0] / "04_evaluate.ipynb"], as_version=4)
+    unit = parse_parameters(book.cells[1].source)["unit"].default
+    (line,) = [one for one in book.cells[2].source.splitlines() if one.startswith("unit =")]
+    exec(line, known := {"unit": unit, "split": {"target": "price"}})
+    assert known["unit"] == "price"
+
+
 def left_in(root):
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
