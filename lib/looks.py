@@ -18,6 +18,8 @@ import pandas as pd
 
 N_ROWS = 3
 """Rows that are shown from either end."""
+FEW = 20
+"""Rows of which each may hold another value without being odd."""
 WAY = " To see how it is read: "
 
 Load = TypeVar("Load", bound=Callable)
@@ -124,12 +126,33 @@ def look_at_frame(frame: pd.DataFrame, counts: Mapping[str, int], facts: Mapping
 
 
 def odd_columns(frame: pd.DataFrame) -> list[str]:
-    """Return what is odd about single columns: nothing in them, or the same in every row."""
-    n_distinct = frame.nunique()
-    empty = [name for name in frame if not n_distinct[name]]
-    same = [name for name in frame if n_distinct[name] == 1 and len(frame) > 1]
-    told = [f"no value in {', '.join(map(str, empty))}"] if empty else []
-    return told + [f"{name} is {frame[name].dropna().iloc[0]} in every row" for name in same]
+    """Return what is odd about single columns.
+
+    There is nothing in one, the same in all rows or something else in each, or a word that makes
+    text of numbers.
+    """
+    empty = [str(name) for name in frame if frame[name].isna().all()]
+    told = [f"no value in {', '.join(empty)}"] if empty else []
+    return told + [odd for _, values in frame.items() if (odd := _odd(values))]
+
+
+def _odd(values: pd.Series) -> str:
+    given, n_distinct, name = values.dropna(), values.nunique(), values.name
+    if n_distinct == 1 and len(values) > 1:
+        where = "every row" if len(given) == len(values) else "every row that has it"
+        return f"{name} is {given.iloc[0]} in {where}"
+    if pd.api.types.is_numeric_dtype(values):
+        is_number_of_row = n_distinct == len(values) > FEW and (given % 1 == 0).all()
+        way = "leave it out if it only numbers them"
+        return f"{name} is another whole number in every row: {way}" if is_number_of_row else ""
+    if values.dtype != "str":
+        return ""
+    words = given[pd.to_numeric(given, errors="coerce").isna()]
+    if 0 < len(words) < len(given) / 2:
+        return f"{name} is text, as {words.iloc[0]!r} is there among numbers"
+    is_name = n_distinct > max(FEW, len(given) / 2)
+    way = "one that is there once teaches nothing"
+    return f"{name} has {n_distinct} texts in {len(given)} rows: {way}" if is_name else ""
 
 
 def model_name(pipeline: str, text: str) -> str:

@@ -13,13 +13,14 @@ from lib.dialect import number_hint
 from lib.ground import layout
 from lib.ground.dataset import Dataset
 from lib.ground.parameters import check_values, merge_parameters
-from lib.looks import Look, command, look_at_frame
+from lib.looks import Look, command, look_at_frame, odd_columns
 from lib.power.load import load_power
 from lib.power.look import look_at_power
 from lib.registry.rows import MissingPart
 from lib.tick.load import load_ticks
 from lib.tick.look import OPTIONS, look_at_ticks
 
+import numpy as np
 import pandas as pd
 import pytest
 from image_files import arrays_of, write
@@ -185,6 +186,23 @@ def test_pipeline_made_by_new_is_looked_at_without_more(put, monkeypatch, task):
     assert found.odd == ["no value in c", "b is 1.0 in every row"]
     with pytest.raises(ValueError, match="has no column 'z'.*make look PIPELINE=wine_look SOURCE="):
         look.look("wine_look", path, options | {"target": "z"})
+
+
+@pytest.mark.parametrize(
+    ("values", "odd"),
+    [
+        (["x", None, "x"] * 20, "c is x in every row that has it"),
+        (range(60, 0, -1), "c is another whole number in every row: leave it out if it only"),
+        ([f"Mr {k}" for k in range(60)], "c has 60 texts in 60 rows: one that is there once"),
+        ([*map(str, range(59)), "?"], "c is text, as '?' is there among numbers"),
+        (np.arange(60) / 7, ""),
+        (["a", "b", "c"] * 20, ""),
+        (pd.date_range("2026", periods=60), ""),
+    ],
+)
+def test_what_is_odd_about_a_column_is_said(values, odd):
+    told = odd_columns(pd.DataFrame({"c": values}))
+    assert told == [] if not odd else len(told) == 1 and told[0].startswith(odd)
 
 
 def test_pipeline_without_a_module_says_what_to_write():
