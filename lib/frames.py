@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+AT_ONCE = 16_000_000  # bytes of texts that a digest holds, besides the texts
+
 
 def gap_report(readings: pd.Series) -> pd.DataFrame:
     """Return the stretches in which there is no reading, longest first.
@@ -42,9 +44,14 @@ def frame_digest(frame: pd.DataFrame) -> str:
         array = values.to_numpy()
         if array.dtype.kind == "f":
             array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array) + 0
-        elif array.dtype.kind not in "iubmM":
-            array = np.array([str(value).encode() for value in array])
         digest.update(f"{name}|{values.dtype}|{len(array)}|".encode())
+        if array.dtype.kind not in "fiubmM":
+            texts = [str(value).encode() for value in array]
+            width = max(map(len, texts), default=0)  # a text is filled up to the longest of all
+            at_once = max(1, AT_ONCE // max(1, width))
+            for k in range(0, len(texts), at_once):
+                digest.update(np.array(texts[k : k + at_once], f"S{width or 1}").data)
+            continue
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(np.ascontiguousarray(little).view(np.uint8).data)
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """The canonical power frame: checks, gaps, resolutions and digest, worked by hand."""
 
 import hashlib
+import tracemalloc
 
 from lib.frames import frame_digest, gap_report
 from lib.power.columns import COLUMNS
@@ -142,6 +143,18 @@ def test_digest_is_fixed():
     x = np.array([1.0, np.nan], "<f8").tobytes()
     by_hand = hashlib.sha256(b"ts|datetime64[us]|2|" + ts + b"x|float64|2|" + x).hexdigest()
     assert frame_digest(frame) == by_hand
+
+
+def test_digest_of_texts_is_fixed_and_needs_little_memory_for_a_long_one():
+    texts = ["", "ü", "x" * 20_000, None, *["short"] * 2_000]
+    whole = np.array([str(text).encode() for text in pd.Series(texts, dtype="str")])
+    values = b"None|int64|2004|" + np.arange(2004).astype("<i8").tobytes() + b"t|str|2004|"
+    by_hand = hashlib.sha256(values + whole.tobytes()).hexdigest()
+    del whole, values
+    tracemalloc.start()
+    assert frame_digest(pd.DataFrame({"t": pd.Series(texts, dtype="str")})) == by_hand
+    assert tracemalloc.get_traced_memory()[1] < 30e6, "the texts are not all that long"
+    tracemalloc.stop()
 
 
 def test_digest_sees_values_names_types_and_times():
