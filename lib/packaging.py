@@ -224,6 +224,8 @@ def save_estimator(
     method = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
     estimator = copy(estimator)
     setattr(estimator, LEARNED, key_digests(inputs.index))
+    first = [known & (known.cumsum() == 1) for known in (inputs.notna(), inputs.isna())]
+    some = inputs[(first[0] | first[1]).any(axis=1)]  # types, and what may be missing
     with quiet_mlflow():
         mlflow.sklearn.save_model(
             estimator,
@@ -231,7 +233,7 @@ def save_estimator(
             serialization_format="skops",
             skops_trusted_types=list(TRUSTED),
             pyfunc_predict_fn=method,
-            signature=infer_signature(inputs, getattr(estimator, method)(inputs)),
+            signature=infer_signature(some, getattr(estimator, method)(some)),
             metadata=dict(metadata or {}),
             pip_requirements=pinned(("mlflow", "scikit-learn", "skops", "pandas", "numpy")),
         )

@@ -10,6 +10,7 @@ from lib.frames import frame_digest
 from lib.packaging import LEARNED, has_learned, key_digests, load_packed, save_estimator
 from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows, unlearned
 
+import mlflow.models
 import numpy as np
 import pandas as pd
 import pytest
@@ -300,7 +301,7 @@ def test_column_is_read_as_the_model_takes_it_whatever_new_rows_hold(tmp_path):
 
 
 @pytest.mark.slow
-def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, people):
+def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, people, monkeypatch):
     table = pd.concat([load(people, leave_out=["when"])] * 20)
     x, y = table[["age", "town"]], table["grade"].eq("a").astype(int)
     encode = OneHotEncoder(
@@ -308,8 +309,15 @@ def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, p
     )
     prepare = make_column_transformer((SimpleImputer(), ["age"]), (encode, ["town"]))
     fitted = make_pipeline(prepare, HistGradientBoostingClassifier(max_iter=5)).fit(x, y)
+    described = []
+    infer = mlflow.models.infer_signature
+    monkeypatch.setattr(
+        mlflow.models, "infer_signature", lambda x, y: described.append(len(x)) or infer(x, y)
+    )
     save_estimator(tmp_path / "model", fitted, x, metadata={"classes": ["b", "a"]})
     model = load_packed(tmp_path / "model")
+    assert model.metadata.signature == infer(x, fitted.predict_proba(x))
+    assert described == [3], "of many rows those with a column's first value or first gap"
     assert model.metadata.metadata["classes"] == ["b", "a"]
     assert np.allclose(model.predict(x), fitted.predict_proba(x))
     assert not [*(tmp_path / "model").rglob("*.pkl")]
