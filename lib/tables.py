@@ -274,15 +274,21 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
 
 def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
     header = re.sub(rb'"[^"]*"', b"", data.partition(b"\n")[0]).decode("latin-1")
+    read = partial(
+        pd.read_csv,
+        sep=max(",;\t|", key=header.count),
+        skipinitialspace=True,  # a blank alone is no value, and none belongs to a name
+        encoding="utf-8-sig",
+        index_col=False,
+    )
+    names = read(BytesIO(data), header=None, nrows=1, dtype="str").iloc[0].dropna()
+    if names.duplicated().any():  # the target too, which would be learned from
+        raise ValueError(f"its first line names {names[names.duplicated()].iloc[0]!r} twice")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
+        return read(
             BytesIO(data),
-            sep=max(",;\t|", key=header.count),
-            skipinitialspace=True,  # a blank alone is no value, and none belongs to a name
             dtype=dict.fromkeys(texts, "str"),
-            encoding="utf-8-sig",
-            index_col=False,
             low_memory=False,  # or each stretch of the file has types of its own
         )
 

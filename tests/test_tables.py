@@ -135,6 +135,7 @@ def test_code_is_one_text_in_a_long_file_whose_first_letter_comes_late(tmp_path)
         ("a,grade\n", {}, "0 rows and 1 columns"),
         ("a,grade\ninf,b\n", {}, "row 0: a is inf"),
         ("", {}, "is no table in CSV or Parquet"),
+        ("a,grade,grade\n1,x,x\n", {}, "its first line names 'grade' twice"),
         ("a,grade\nK\xf6ln,b\n", {}, "is not in UTF-8: save it as such"),
         ("\x1f\x8bno gzip", {}, "may be cut short or damaged"),
         ("PAR1 and then", {}, "is no table in CSV or Parquet"),
