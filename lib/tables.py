@@ -83,9 +83,15 @@ def load_table(
     place = redact(source)
     if target == time_column:
         raise ValueError(f"target and time_column are both {target!r}, of {place}: give another")
-    needed = schema.input_names() if schema else [target, *leave_out]
-    for name in needed + ([time_column] if time_column else []):
-        _require(name, table, place)
+    needed = dict.fromkeys(schema.input_names() if schema else leave_out, "")
+    needed |= {} if schema else {target: ", the target"}
+    needed |= {time_column: ", the time_column"} if time_column else {}
+    for name, role in needed.items():
+        if name not in table:
+            raise ValueError(
+                f"{place} has no column {name!r}{role}{closest(name, table)}; it has "
+                f"{', '.join(table)}"
+            )
     inputs = schema.input_names() if schema else list(table)
     inputs = [name for name in inputs if name not in (target, time_column, *leave_out)]
     if not len(table) or not inputs:
@@ -321,13 +327,6 @@ def _decimal_commas(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
         str(values.name): pd.to_numeric(values.str.replace(",", ".", regex=False))
         for values, _ in found
     }
-
-
-def _require(name: str, table: pd.DataFrame, place: str) -> None:
-    if name not in table:
-        raise ValueError(
-            f"{place} has no column {name!r}{closest(name, table)}; it has {', '.join(table)}"
-        )
 
 
 def _plain(values: pd.Series, place: str, *, is_text: bool = False) -> pd.Series:

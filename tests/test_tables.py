@@ -124,8 +124,12 @@ def test_code_is_one_text_in_a_long_file_whose_first_letter_comes_late(tmp_path)
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (CSV, {"target": "grades"}, r"no column 'grades' \(did you mean grade\?\); it has age, "),
-        (CSV, {"time_column": "day"}, "no column 'day'"),
+        (
+            CSV,
+            {"target": "grades"},
+            r"no column 'grades', the target \(did you mean grade\?\); it has age, ",
+        ),
+        (CSV, {"time_column": "day"}, "no column 'day', the time_column;"),
         (CSV, {"time_column": "town"}, "row 0: town is 'Graz', expected a time"),
         (CSV, {"time_column": "age"}, "row 0: age is '30.*', expected a time"),
         (CSV, {"target": "when", "time_column": "when"}, "time_column are both 'when'"),
