@@ -2,15 +2,19 @@
 
 import gzip
 import io
+import re
 import zipfile
 from decimal import Decimal
 from types import SimpleNamespace
 
+from lib.commands.new import TASKS
+from lib.commands.templates import fill
 from lib.frames import frame_digest
 from lib.packaging import LEARNED, has_learned, key_digests, load_packed, save_estimator
 from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows, unlearned
 
 import mlflow.models
+import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +25,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+WORDS = {"name": "people", "title": "People", **TASKS["classification"]}
 CSV = "age,town,when,grade\n30,Graz,2026-01-02,a\n,Linz,2026-01-01,b\n41,,2026-01-01,a\n"
 
 
@@ -328,6 +333,12 @@ def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, p
     assert not [*(tmp_path / "model").rglob("*.pkl")]
     assert has_learned(model, x.index).all() and not has_learned(model, pd.Index(["new"])).any()
     assert not hasattr(fitted, LEARNED)
+    (said,) = re.findall(r"```python\n(.*?)```", fill("README.md", **WORDS), re.DOTALL)
+    (tmp_path / "new_rows.csv").write_text("town,extra,age\nParis,1,30\nLinz,2,55\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda uri: model)
+    exec(said, {})  # with ages that are whole numbers
+    monkeypatch.undo()
     new = tmp_path / "new.csv"
     new.write_text("town,extra,age\nParis,1,\n7,2,55\n")
     asked = load(new, model=model, leave_out=["when"])
