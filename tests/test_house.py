@@ -130,8 +130,14 @@ def words_of(path):
 
 
 def test_shared_code_knows_no_pipeline_by_name():
-    """What one pipeline needs stands in its wing, or in lib/pipelines; examples are no code."""
-    names = re.compile(rf"\b({'|'.join(map(re.escape, layout.pipelines(ending='_register')))})\b")
+    """What one pipeline needs stands in its wing, or in lib/pipelines; examples are no code.
+
+    What `make new` has made may have any name, `scores` too.
+    """
+    own = LIB / BESIDE
+    made = {path.stem for path in own.glob("*.py") if "table_loader(" in path.read_text("utf-8")}
+    known = [name for name in layout.pipelines(ending="_register") if name not in made]
+    names = re.compile(rf"\b({'|'.join(map(re.escape, known))})\b")
     found = [
         f"{path}, line {line}: {text}"
         for path in modules()
