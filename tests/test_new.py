@@ -180,6 +180,7 @@ def project(tmp_path, monkeypatch):
     for name in ("notebooks", "dags", "lib/pipelines"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setattr(new, "ROOT", tmp_path)
+    monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))
     monkeypatch.setattr(new, "refresh_all", lambda pipelines: None)
     return tmp_path
 
@@ -193,6 +194,17 @@ def test_everything_is_written_and_what_to_do_next_is_said(project, capsys):
     assert "make run PIPELINE=unmade" in told and "Commit" in told
     with pytest.raises(ValueError, match="notebooks/unmade is there already"):
         new.main("unmade", "")
+
+
+def test_notebooks_and_dag_are_made_where_pipelines_are_and_the_module_here(project, monkeypatch):
+    others = project / "others"
+    monkeypatch.setenv("PIPELINES_DIR", str(others))
+    for name in ("notebooks", "dags"):
+        (others / name).mkdir(parents=True)
+    new.main("unmade", "")
+    folder, module, dag = new.places("unmade")
+    assert (others / folder / "01_load.ipynb").exists() and (others / dag).exists()
+    assert (project / module).exists() and not (project / folder).exists()
 
 
 @pytest.mark.parametrize("error", [ValueError("02_features.ipynb failed"), KeyboardInterrupt()])

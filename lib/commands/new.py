@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lib.commands.notebooks import KERNEL, refresh_all
 from lib.commands.templates import FOLDER, fill
+from lib.ground import layout
 from lib.ground.console import say
 from lib.ground.files import ROOT, outputs_dir, write_bytes
 
@@ -66,7 +67,7 @@ def check_name(name: str) -> None:
             f"PIPELINE={name}: a pipeline's name is at most 40 lower-case letters, digits and "
             "single underscores, a letter first; 'red_wine' for example"
         )
-    reasons = [f"{path} is there already" for path in places(name) if (ROOT / path).exists()]
+    reasons = [f"{path} is there already" for path in places(name) if where(path).exists()]
     if keyword.iskeyword(name):
         reasons.append("a word of Python is no name of a module")
     if name in ("latest", "dev"):
@@ -80,12 +81,17 @@ def check_name(name: str) -> None:
 
 
 def places(name: str) -> list[Path]:
-    """Return the folder and the files that a pipeline consists of, below the repository."""
+    """Return the folder and the files that a pipeline consists of; see `where`."""
     return [Path("notebooks", name), Path("lib/pipelines", f"{name}.py"), Path(f"dags/{name}.py")]
 
 
+def where(path: Path) -> Path:
+    """Return where a file of a pipeline stands: its module here, the others by `PIPELINES_DIR`."""
+    return (ROOT if path.parts[0] == "lib" else layout.pipelines_dir()) / path
+
+
 def render(name: str, task: str) -> dict[Path, str]:
-    """Return the content of every file of a pipeline, by its path below the repository.
+    """Return the content of every file of a pipeline, by its path; see `where`.
 
     Raises
     ------
@@ -127,13 +133,13 @@ def placed(name: str, files: dict[Path, str]) -> Iterator[None]:
     the block: Airflow may be looking.
     """
     folder, module, dag = places(name)
-    (ROOT / folder).mkdir()
+    where(folder).mkdir()
     try:
         for path in files.keys() - {dag}:
-            (ROOT / path).write_text(files[path], encoding="utf-8")
+            where(path).write_text(files[path], encoding="utf-8")
         yield
-        write_bytes(UPath(ROOT / dag), files[dag].encode())
+        write_bytes(UPath(where(dag)), files[dag].encode())
     except BaseException:  # Ctrl-C included
-        shutil.rmtree(ROOT / folder)
-        (ROOT / module).unlink(missing_ok=True)
+        shutil.rmtree(where(folder))
+        where(module).unlink(missing_ok=True)
         raise
