@@ -4,6 +4,7 @@ What a pipeline sees in a source is for the pipeline to say, as a `Look`; how it
 same for all.
 """
 
+import hashlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -128,12 +129,19 @@ def look_at_frame(frame: pd.DataFrame, counts: Mapping[str, int], facts: Mapping
 def odd_columns(frame: pd.DataFrame) -> list[str]:
     """Return what is odd about single columns.
 
-    There is nothing in one, the same in all rows or something else in each, or a word that makes
-    text of numbers.
+    There is nothing in one, the same in all rows or something else in each, a word that makes text
+    of numbers, or what another one says in other words.
     """
     empty = [str(name) for name in frame if frame[name].isna().all()]
     told = [f"no value in {', '.join(empty)}"] if empty else []
-    return told + [odd for _, values in frame.items() if (odd := _odd(values))]
+    told += [odd for _, values in frame.items() if (odd := _odd(values))]
+    said: dict[bytes, object] = {}
+    for name, values in frame.items():
+        numbers, distinct = pd.factorize(values)
+        if 1 < len(distinct) <= len(frame) / 2:  # else every two would be alike
+            first = said.setdefault(hashlib.sha256(numbers).digest(), name)
+            told += [f"{name} says the same as {first}"] if first != name else []
+    return told
 
 
 def _odd(values: pd.Series) -> str:

@@ -162,6 +162,13 @@ def test_cell_of_a_load_stage_looks_with_its_own_parameters():
         assert "rows read = " in repr(look_at("sample", own, most_rows=100_000))
 
 
+def test_column_that_gives_another_away_is_said_also_in_other_words():
+    alive, n = pd.Series(["yes", "no", None, "no"] * 9), np.arange(36)
+    frame = pd.DataFrame({"survived": alive.map({"yes": 1, "no": 0}), "sex": n % 2, "alive": alive})
+    assert odd_columns(frame) == ["alive says the same as survived"]
+    assert odd_columns(pd.DataFrame({"a": n / 7, "b": n / 9})) == [], "each differs in every row"
+
+
 def test_images_are_counted_by_class(typed, tmp_path):
     path = write(tmp_path, arrays_of((28, 28)))
     status, printed = typed("mnist", path)
