@@ -332,7 +332,7 @@ def _decimal_commas(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
 def _plain(values: pd.Series, place: str, *, is_text: bool = False) -> pd.Series:
     """Return numbers and booleans as float64, all else as text; what a model takes as text too."""
     if is_text:
-        return values.astype("str")
+        return _names(values)
     if values.dtype == object:  # of Parquet, or truths of which some are missing
         kind = OF_OBJECTS.get(pd.api.types.infer_dtype(values))
         values = values.astype(kind) if kind else values
@@ -348,15 +348,19 @@ def _plain(values: pd.Series, place: str, *, is_text: bool = False) -> pd.Series
 def _target(values: pd.Series, place: str, *, labels: bool) -> pd.Series:
     is_truth = labels and pd.api.types.infer_dtype(values) == "boolean"
     plain = values.astype("str") if is_truth else _plain(values, place)
-    is_number = plain.dtype == "float64"
     if labels:
-        whole = is_number and (plain.dropna() % 1 == 0).all()
-        names = (plain.astype("Int64") if whole else plain).astype("str")
-        return names.where(plain.notna())
-    if not is_number:
+        return _names(plain)
+    if plain.dtype != "float64":
         why = "this pipeline predicts numbers; classes are for one made with TASK=classification"
         raise _no_number(values, place, why)
     return plain
+
+
+def _names(values: pd.Series) -> pd.Series:
+    """Return values as text, a whole number without a point."""
+    is_whole = pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all()
+    names = (values.astype("Int64") if is_whole else values).astype("str")
+    return names.where(values.notna())
 
 
 def _no_number(values: pd.Series, place: str, why: str) -> ValueError:

@@ -303,8 +303,13 @@ def test_column_is_read_as_the_model_takes_it_whatever_new_rows_hold(tmp_path):
     path = tmp_path / "new.csv"
     path.write_text("town,paid,n\n,True,\n,,\n")
     assert load(path, model=model).dtypes.astype("str").tolist()[:3] == ["str", *["float64"] * 2]
-    pd.DataFrame({"town": [7], "paid": [False], "n": [1]}).to_parquet(tmp_path / "new.parquet")
-    assert load(tmp_path / "new.parquet", model=model)["town"].tolist() == ["7"]
+    for towns, names in {(7.0, None): ["7", None], (None, None): [None, None]}.items():
+        rows = pd.DataFrame({"town": towns, "paid": [False, True], "n": [1, 2]})
+        rows.to_parquet(tmp_path / "new.parquet")
+        town = load(tmp_path / "new.parquet", model=model)["town"]
+        assert (
+            town.dtype == "str" and town.astype(object).where(town.notna(), None).tolist() == names
+        )
     path.write_text("town,paid,n\nGraz,1,2.5\nLinz,1,many\n")
     with pytest.raises(ValueError, match="row 1: n is 'many', .* the model takes numbers for n"):
         load(path, model=model)
