@@ -14,7 +14,9 @@ from lib.commands import cli, new
 from lib.ground.files import ROOT
 from lib.ground.parameters import parse_parameters
 
+import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 import pytest
 
 MOST_LINES = 250
@@ -159,6 +161,17 @@ def test_margin_of_a_number_is_in_its_unit_and_no_fraction():
     book = nbformat.reads(files[new.places("unmade")[0] / "05_register.ipynb"], as_version=4)
     margin = parse_parameters(book.cells[1].source)["margin"]
     assert margin.high > 1 and "unit" in margin.meaning
+
+
+def test_target_with_a_class_for_each_row_is_shown_by_few_bars():
+    files = new.render("unmade", "classification")
+    book = nbformat.reads(files[new.places("unmade")[0] / "01_load.ipynb"], as_version=4)
+    (cell,) = [cell.source for cell in book.cells if "plot.barh" in cell.source]
+    run = SimpleNamespace(write=lambda name, content: None)
+    table = pd.DataFrame({"price": [f"{k}.5" for k in range(200)]})
+    exec(cell, known := {"plt": plt, "run": run, "table": table, "target": "price"})
+    assert len(known["ax"].patches) == 30
+    plt.close("all")
 
 
 def test_no_unit_is_claimed_of_a_target_whose_unit_nobody_has_given():
