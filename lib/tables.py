@@ -5,11 +5,13 @@ A row has a key that is the same in whatever file it stands: its time where ther
 digest of its inputs. What cannot be read is a ValueError that names file, column and row.
 """
 
+import csv
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, BinaryIO
 
 from lib.formats import UTF16, packing, reading, tell
@@ -280,9 +282,10 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
 
 def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
     header = re.sub(rb'"[^"]*"', b"", data.partition(b"\n")[0]).decode("latin-1")
+    separator = max(",;\t|", key=header.count)
     read = partial(
         pd.read_csv,
-        sep=max(",;\t|", key=header.count),
+        sep=separator,
         skipinitialspace=True,  # a blank alone is no value, and none belongs to a name
         encoding="utf-8-sig",
         index_col=False,
@@ -292,11 +295,26 @@ def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
         raise ValueError(f"its first line names {names[names.duplicated()].iloc[0]!r} twice")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return read(
+        table = read(
             BytesIO(data),
             dtype=dict.fromkeys(texts, "str"),
             low_memory=False,  # or each stretch of the file has types of its own
         )
+    if table.iloc[:, -1:].isna().any(axis=None):
+        _require_fields(data, separator, len(table.columns))
+    return table
+
+
+def _require_fields(data: bytes, separator: str, n_fields: int) -> None:
+    """Raise where a row ends before its last field: pandas takes what is left for missing."""
+    rows = csv.reader(StringIO(data.decode("utf-8-sig"), newline=""), delimiter=separator)
+    with suppress(csv.Error):  # of a text too long for it
+        for row in rows:
+            if len(row) < n_fields and any(row):
+                raise ValueError(
+                    f"line {rows.line_num} has {len(row)} fields separated by {separator!r} where "
+                    f"{n_fields} were expected: {separator.join(row)[:100]!r}; correct or remove it"
+                )
 
 
 def _decimal_commas(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:

@@ -147,6 +147,7 @@ def test_code_is_one_text_in_a_long_file_whose_first_letter_comes_late(tmp_path)
         ("a,grade,grade\n1,x,x\n", {}, "its first line names 'grade' twice"),
         ("a,grade\nK\xf6ln,b\n", {}, "is not in UTF-8: save it as such"),
         ("\x1f\x8bno gzip", {}, "may be cut short or damaged"),
+        (CSV + "7,Wien,2026-01-03\n", {}, r"line 5 has 3 fields .* where 4 were expected: '7,Wien"),
         ("PAR1 and then", {}, "is no table in CSV or Parquet"),
         ('"a","grade"\n"1",21,b\n', {}, "rows have more fields than its first line has names"),
         ("a,grade\n1,5,b\n2,5,b\n", {}, "more fields .* quote numbers with a decimal comma"),
