@@ -28,7 +28,8 @@ N_TEST, DAYS, LEAVES = 54, (136, 365), (5, 10, 20, 40)
 def ratio(x: pd.DataFrame, y: pd.Series, n_days: int, leaf: int) -> tuple[float, float, float, int]:
     """Return the ratio of errors, its interval, and the number of days it is of."""
     values = read_parameters(ROOT / "notebooks" / "lakehouse" / "05_train.ipynb")
-    given = {"n_estimators": 200, "max_features": values["max_features"].default}
+    given = {"n_estimators": "n_trees", "max_features": "max_features"}
+    given = {option: values[name].default for option, name in given.items()}
     parts = []
     for start in range(max(DAYS) + 1, len(x) - N_TEST + 1, N_TEST):  # for all the same days
         past, coming = slice(start - n_days - 1, start - 1), slice(start, start + N_TEST)

@@ -20,7 +20,9 @@ with DAG(
     doc_md=__doc__,
     schedule=training_schedule("lakehouse", "30 2 * * *"),
     tags=["iceberg", "scikit-learn", "daily 02:30 UTC"],
-    params=notebook_params("lakehouse", source="landing", n_trees=500, n_threads=2),
+    params=notebook_params(
+        "lakehouse", source="landing", n_trees=500, n_threads=2, max_rmse_vs_week_mean=1.0
+    ),
     **DAG_DEFAULTS,
 ):
     chain(

@@ -121,7 +121,7 @@ def test_command_is_given_the_values_that_were_typed_and_none_of_the_environment
     ("words", "told"),
     [
         ("run power", "no target power; make help lists what there is; a pipeline is named by P"),
-        ("help reprots", "no target reprots; make help lists what there is.  Stop."),
+        ("help reprots", "no target reprots; make help lists what there is."),
     ],
 )
 def test_word_that_is_no_target_is_an_error_before_anything_is_done(words, told):
@@ -459,6 +459,7 @@ def test_tracking_server_that_is_not_there_is_an_error_at_once(command, capsys, 
         taken.bind(("127.0.0.1", 0))  # and listens nowhere
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:geheim@{place}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setattr("lib.tracking.open_client", begin)
         monkeypatch.setattr("lib.commands.services.prepare", begin)
         assert cli.main(command.split()) == 2

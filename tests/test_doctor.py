@@ -230,7 +230,6 @@ def test_little_space_is_a_warning_and_none_a_problem(monkeypatch):
     assert is_ok(doctor.disk())
 
 
-@pytest.mark.kernel
 def test_outputs_that_cannot_be_written_are_a_problem(monkeypatch, outputs):
     assert is_ok(doctor.storage())
     outputs.touch()
@@ -240,6 +239,7 @@ def test_outputs_that_cannot_be_written_are_a_problem(monkeypatch, outputs):
     assert is_problem(doctor.storage(), str(outputs.parent), "may write to")
 
 
+@pytest.mark.kernel
 def test_how_kernels_start_is_told(monkeypatch, tmp_path):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("PIPELINES_DIR", str(tmp_path))

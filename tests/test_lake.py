@@ -252,7 +252,7 @@ def test_content_holds_while_it_is_the_newest_of_a_name_and_is_as_old_as_its_fir
     assert replaced["digest"].to_list() == ["Z", "T", "Q", "W", "R"]
 
 
-@pytest.mark.parametrize("hours", [(0, 1, 2), (0, 1, 0), (2, 1, 0)])
+@pytest.mark.parametrize("hours", [(0, 1, 0), (2, 1, 0)])
 def test_file_that_is_put_back_holds_again_whatever_time_it_keeps(lake, hours):
     for hour, kw in zip(hours, (1.0, 2.0, 1.0), strict=True):
         lake.land("power/a.txt", readings(1, HOUR, kw), hour)

@@ -317,6 +317,7 @@ def test_file_is_read_again_only_where_size_or_times_have_changed(tmp_path, monk
     (first,) = data.fingerprints({"source": str(file), "n": 3, "what": "sample"}).values()
     assert data.fingerprints({"source": str(file)}) == {"source": first}
     assert read == ["data.csv"]
+    time.sleep(0.02)  # longer than a tick of the clock of files
     file.write_text("1,4")
     assert data.fingerprints({"source": [str(file)]})["source"] != first
     file.write_text("1,2")

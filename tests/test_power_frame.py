@@ -152,9 +152,11 @@ def test_digest_of_texts_is_fixed_and_needs_little_memory_for_a_long_one():
     by_hand = hashlib.sha256(values + whole.tobytes()).hexdigest()
     del whole, values
     tracemalloc.start()
-    assert frame_digest(pd.DataFrame({"t": pd.Series(texts, dtype="str")})) == by_hand
-    assert tracemalloc.get_traced_memory()[1] < 30e6, "the texts are not all that long"
-    tracemalloc.stop()
+    try:
+        assert frame_digest(pd.DataFrame({"t": pd.Series(texts, dtype="str")})) == by_hand
+        assert tracemalloc.get_traced_memory()[1] < 30e6, "the texts are not all that long"
+    finally:
+        tracemalloc.stop()
 
 
 def test_digest_sees_values_names_types_and_times():

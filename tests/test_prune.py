@@ -259,6 +259,7 @@ def test_registered_run_stays_and_the_others_mlflow_run_can_be_restored(outputs,
     client.restore_run(made[60])
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{services.free_port(20080)}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(ConnectionError, match="does not answer"):
         prune.main(last=0, apply=True)
 

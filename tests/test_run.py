@@ -180,10 +180,10 @@ def test_unwritable_run_folder_is_named(tmp_path, monkeypatch):
 def test_file_that_the_disk_has_no_room_for_is_named_and_leaves_nothing(local):
     run = open_run("power/dev", stage="01_load")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as a full disk would
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # as a full disk would
     try:
         with pytest.raises(OSError, match=r"cannot write \S*/power/dev/numbers\.json: .*too large"):
-            run.write("numbers.json", [1.0] * 1000)
+            run.write("numbers.json", [1.0] * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in run.path.iterdir()] == ["stages"]

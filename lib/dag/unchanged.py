@@ -219,9 +219,15 @@ def _files(pipeline: str) -> list[Path]:
     """Return the file of a DAG, and of every module that was imported for it but is no package."""
     named = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
     paths = [Path(name) for name in named if name and Path(name).is_absolute()]
-    installed = (sys.prefix, sys.base_prefix)
-    own = [path for path in paths if not any(map(path.is_relative_to, installed))]
-    return [layout.dag_file(pipeline), *(path for path in own if path.is_file())]
+    return [layout.dag_file(pipeline), *(path for path in paths if path.is_file() and _is_own(path))]
+
+
+def _is_own(path: Path) -> bool:
+    """Say whether a module is no package: those of `lib` may lie below a Python's folder too."""
+    if path.is_relative_to(ROOT / "lib"):
+        return True
+    is_package = {"site-packages", "dist-packages"} & {*path.parts}
+    return not is_package and not any(map(path.is_relative_to, (sys.prefix, sys.base_prefix)))
 
 
 def _settings() -> str:

@@ -200,7 +200,10 @@ class WarmProvisioner(LocalProvisioner):
         notebook = environment.get("JPY_SESSION_NAME", "")
         deadline = time.monotonic() + self.patience_s
         for _ in range(ATTEMPTS):
-            connection = connect(backends_of(notebook), environment)
+            try:
+                connection = connect(backends_of(notebook), environment)
+            except ConnectionRefusedError:  # it has ended since it was started
+                continue
             is_ready = ready_mark(connection.getpeername()).exists()
             busy = time.monotonic() + BUSY_S if is_ready else 0
             try:

@@ -124,12 +124,13 @@ def machine(packages: Iterable[str]) -> str:
 
 
 def look(file: Path) -> list[int]:
-    """Return how a file looks: times of its last change and writing, in ns, and its size.
+    """Return how a file looks: times of its last change and writing, in ns, size and inode.
 
-    Nobody can set the first: it tells of a file that was put in the place of another as old.
+    Nobody can set the first and the last: they tell of a file that was put in the place of another
+    of its size as old.
     """
     found = file.stat()
-    return [found.st_ctime_ns, found.st_mtime_ns, found.st_size]
+    return [found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino]
 
 
 def seen(files: Iterable[Path], at: int) -> dict:

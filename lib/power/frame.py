@@ -251,10 +251,9 @@ def _ways_out(column: str, values: np.ndarray, written: Source, step_us: int) ->
         given = written.columns.get(column, Column(("<name>",)))
         if "h" in given.unit and len(values) > N_RISING and (np.diff(values) >= 0).all():
             return ["of a meter that counts up, as these never fall, give the differences"]
-        ways = [
-            f"for a larger connection give max_power_kw={np.ceil(values.max()):.0f}",
-            "of a meter that counts up give the differences",
-        ]
+        ways = ["of a meter that counts up give the differences"]
+        if np.isfinite(most := values.max()):
+            ways.insert(0, f"for a larger connection give max_power_kw={np.ceil(most):.0f}")
         if given.unit in SMALLER:
             other = f"{given.names[0]} [{SMALLER[given.unit]}]"
             ways.insert(0, f'for another unit give columns=["power_kw={other}"]')
