@@ -218,12 +218,15 @@ def save_estimator(
     metadata : mapping, optional
         What else the model has to know, JSON-able: ``model.metadata.metadata`` where it is loaded.
     """
+    from lib.frames import as_numbers, row_keys
+
     import mlflow.sklearn
     from mlflow.models import infer_signature
 
     method = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
     estimator = copy(estimator)
-    setattr(estimator, LEARNED, key_digests(inputs.index))
+    keys = inputs.index.append(pd.Index(row_keys(as_numbers(inputs))))  # of both ways to ask
+    setattr(estimator, LEARNED, key_digests(keys))
     first = [known & (known.cumsum() == 1) for known in (inputs.notna(), inputs.isna())]
     some = inputs[(first[0] | first[1]).any(axis=1)]  # types, and what may be missing
     with quiet_mlflow():

@@ -11,10 +11,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from io import BytesIO, StringIO
+from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING, BinaryIO
 
-from lib.formats import UTF16, packing, reading, tell
+from lib.formats import UTF16, packing, unpack
 from lib.frames import as_numbers, frame_digest, row_keys
 from lib.ground.console import redact
 from lib.ground.directions import closest
@@ -250,10 +250,8 @@ def _mixed(tables: list[pd.DataFrame]) -> set[str]:
 def _content(name: str, opened: Callable[[], BinaryIO], source: str) -> bytes:
     """Return what a file holds, unpacked, and text of UTF-16 in UTF-8."""
     data = read_file(opened, source)
-    if not packing(data[:6]) and not data.startswith(UTF16):
-        return data
-    with reading(name):
-        return tell(name, partial(BytesIO, data)).content()
+    is_plain = not packing(data[:6]) and not data.startswith(UTF16)
+    return data if is_plain else unpack(data, name, may_end_open=True)[1]
 
 
 def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
@@ -274,7 +272,7 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
             f'{name} is not in UTF-8: save it as such, in Excel as "CSV UTF-8"'
         ) from None
     except (ValueError, OSError) as error:  # of pandas and Arrow
-        raise ValueError(f"{name} is no table in CSV or Parquet: {error}") from error
+        raise ValueError(f"{name} cannot be read as CSV or Parquet: {error}") from error
     if not is_parquet:
         table = table.assign(**_decimal_commas(table.drop(columns=texts, errors="ignore"), name))
     return table.set_axis(table.columns.astype("str"), axis=1)
@@ -282,7 +280,8 @@ def _read(name: str, data: bytes, texts: list[str]) -> pd.DataFrame:
 
 def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
     header = re.sub(rb'"[^"]*"', b"", data.partition(b"\n")[0]).decode("latin-1")
-    separator = max(",;\t|", key=header.count)
+    common = max(",;\t", key=header.count)
+    separator = common if common in header else "|"
     read = partial(
         pd.read_csv,
         sep=separator,
@@ -290,9 +289,11 @@ def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
         encoding="utf-8-sig",
         index_col=False,
     )
-    names = read(BytesIO(data), header=None, nrows=1, dtype="str").iloc[0].dropna()
+    first = read(BytesIO(data), header=None, nrows=1, dtype="str", keep_default_na=False)
+    names = first.iloc[0][first.iloc[0] != ""]
     if names.duplicated().any():  # the target too, which would be learned from
-        raise ValueError(f"its first line names {names[names.duplicated()].iloc[0]!r} twice")
+        twice = names[names.duplicated()].iloc[0]
+        raise ValueError(f"its first line names {twice!r} twice: rename one of them")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         table = read(
@@ -307,10 +308,11 @@ def _read_csv(data: bytes, texts: list[str]) -> pd.DataFrame:
 
 def _require_fields(data: bytes, separator: str, n_fields: int) -> None:
     """Raise where a row ends before its last field: pandas takes what is left for missing."""
-    rows = csv.reader(StringIO(data.decode("utf-8-sig"), newline=""), delimiter=separator)
+    text = TextIOWrapper(BytesIO(data), "utf-8-sig", newline="")
+    rows = csv.reader(text, delimiter=separator)
     with suppress(csv.Error):  # of a text too long for it
         for row in rows:
-            if len(row) < n_fields and any(row):
+            if len(row) < n_fields and any(map(str.strip, row)):
                 raise ValueError(
                     f"line {rows.line_num} has {len(row)} fields separated by {separator!r} where "
                     f"{n_fields} were expected: {separator.join(row)[:100]!r}; correct or remove it"

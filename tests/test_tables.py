@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from lib.commands.new import TASKS
 from lib.commands.templates import fill
-from lib.frames import frame_digest
+from lib.frames import frame_digest, row_keys
 from lib.packaging import LEARNED, has_learned, key_digests, load_packed, save_estimator
 from lib.tables import PARTS, as_numbers, describe_table, load_table, split_rows, unlearned
 
@@ -143,12 +143,12 @@ def test_code_is_one_text_in_a_long_file_whose_first_letter_comes_late(tmp_path)
         ("grade\na\n", {}, "1 rows and 0 columns"),
         ("a,grade\n", {}, "0 rows and 1 columns"),
         ("a,grade\ninf,b\n", {}, "row 0: a is inf"),
-        ("", {}, "is no table in CSV or Parquet"),
+        ("", {}, "cannot be read as CSV or Parquet"),
         ("a,grade,grade\n1,x,x\n", {}, "its first line names 'grade' twice"),
         ("a,grade\nK\xf6ln,b\n", {}, "is not in UTF-8: save it as such"),
         ("\x1f\x8bno gzip", {}, "may be cut short or damaged"),
         (CSV + "7,Wien,2026-01-03\n", {}, r"line 5 has 3 fields .* where 4 were expected: '7,Wien"),
-        ("PAR1 and then", {}, "is no table in CSV or Parquet"),
+        ("PAR1 and then", {}, "cannot be read as CSV or Parquet"),
         ('"a","grade"\n"1",21,b\n', {}, "rows have more fields than its first line has names"),
         ("a,grade\n1,5,b\n2,5,b\n", {}, "more fields .* quote numbers with a decimal comma"),
     ],
@@ -174,7 +174,11 @@ def test_separator_is_told_from_the_first_line_and_blanks_after_it_are_left_out(
 
 @pytest.mark.parametrize(
     "pack",
-    [gzip.compress, lambda data: data.decode().encode("utf-16"), lambda data: zipped(data)],
+    [
+        gzip.compress,
+        lambda data: data.decode().rstrip().encode("utf-16"),
+        lambda data: zipped(data),
+    ],
     ids=["gzip", "UTF-16", "zip"],
 )
 def test_packed_tables_and_those_of_utf_16_are_read(tmp_path, people, pack):
@@ -186,6 +190,11 @@ def zipped(data):
     with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
         archive.writestr("people.csv", data)
     return made.getvalue()
+
+
+def test_line_of_blanks_is_no_row(tmp_path):
+    (tmp_path / "rows.csv").write_text(f"{CSV}41,Wien,2026-01-03,\n \n")
+    assert len(load(tmp_path / "rows.csv")) == 4
 
 
 def test_separator_at_the_end_of_rows_is_no_field(tmp_path):
@@ -337,6 +346,7 @@ def test_saved_estimator_takes_rows_as_they_come_and_holds_no_pickle(tmp_path, p
     assert model.metadata.metadata["classes"] == ["b", "a"]
     assert np.allclose(model.predict(x), fitted.predict_proba(x))
     assert not [*(tmp_path / "model").rglob("*.pkl")]
+    assert has_learned(model, pd.Index(row_keys(as_numbers(x)))).all(), "by its own columns"
     assert has_learned(model, x.index).all() and not has_learned(model, pd.Index(["new"])).any()
     assert not hasattr(fitted, LEARNED)
     (said,) = re.findall(r"```python\n(.*?)```", fill("README.md", **WORDS), re.DOTALL)

@@ -179,14 +179,13 @@ def test_separators_and_decimal_comma_need_no_word(put, load, separator, decimal
 
 def test_points_that_may_part_thousands_are_asked_for(put, load, tmp_path):
     path = put(
-        TEXT.replace("50.01,1", "50.01,900")
-        .replace("50.02,2", "50.02,1.200")
-        .replace(",", ";")
-        .encode()
+        TEXT.replace("50.01,1", "50,900").replace("50.02,2", "51,1.200").replace(",", ";").encode()
     )
     message = refuses(tmp_path, path, "size is '1.200' and '900': write nothing between", **UTC)
     assert "decimal=. in layout" in message
-    assert told(load, path, layout=["decimal=."])[1] == [50.01, 50.02]
+    assert told(load, path, layout=["decimal=."])[1] == [50, 51]
+    path = put(TEXT.replace("02,2", "02,1.200").replace(",", ";").encode())
+    assert told(load, path)[1] == [50.01, 50.02], "where the price says what a point is"
 
 
 def test_quoted_decimal_comma_between_commas_is_asked_for(put, load, tmp_path):

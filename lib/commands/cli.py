@@ -93,8 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.write(f"usage: {usage(name)}\n")
         return 2
     except (OSError, RuntimeError) as error:  # not by what was typed
-        place = os.environ.get("OUTPUTS_DIR", "")
-        is_there = place and place in str(getattr(error, "filename", ""))
+        from lib.ground.files import outputs_dir
+
+        at = getattr(error, "filename", None) if os.environ.get("OUTPUTS_DIR") else None
+        is_there = at and Path(str(at)).is_relative_to(Path(outputs_dir().path))
+        is_there = is_there and not isinstance(error, FileNotFoundError)
         hint = ". OUTPUTS_DIR must name a folder that this user may write to" if is_there else ""
         sys.stderr.write(f"error: {error}{hint}\n")
         return 2

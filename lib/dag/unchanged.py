@@ -219,7 +219,10 @@ def _files(pipeline: str) -> list[Path]:
     """Return the file of a DAG, and of every module that was imported for it but is no package."""
     named = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
     paths = [Path(name) for name in named if name and Path(name).is_absolute()]
-    return [layout.dag_file(pipeline), *(path for path in paths if path.is_file() and _is_own(path))]
+    return [
+        layout.dag_file(pipeline),
+        *(path for path in paths if path.is_file() and _is_own(path)),
+    ]
 
 
 def _is_own(path: Path) -> bool:

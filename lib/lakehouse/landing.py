@@ -54,13 +54,14 @@ class Landed:
     def reading(self) -> Iterator[tuple[str, BinaryIO]]:
         """Open its bytes, unpacked, with their digest: they stay, though it be written anew."""
         digest = self._start()
-        with reading(self.name), SpooledTemporaryFile(IN_MEMORY_BYTES) as copy:
+        with SpooledTemporaryFile(IN_MEMORY_BYTES) as copy:
             with self.raw() as stream:
                 for block in iter(partial(stream.read, 1 << 20), b""):
                     digest.update(block)
                     copy.write(block)
             copy.seek(0)
-            yield digest.hexdigest(), _unpacked(copy, self.name)
+            with reading(self.name):  # what fails before says nothing of the file
+                yield digest.hexdigest(), _unpacked(copy, self.name)
 
     def _start(self) -> "hashlib._Hash":
         return hashlib.sha256(self.symbol.encode())

@@ -32,7 +32,8 @@ HARMLESS = {  # decorators that change nothing but what they decorate
     *("classmethod", "wraps", "overload", "total_ordering", "runtime_checkable", "cached_property"),
 }
 BLIND = {"globals", "eval", "exec", "locals", "vars"}  # see names that no syntax tree shows
-IMPORTED = re.compile(r"^\s*(?:import|from|%load_ext)\s+([\w.]+)", re.MULTILINE)
+IMPORTED = re.compile(r"^\s*(?:import|from|%load_ext)\s+(.+?)(?:\simport\s.*)?$", re.MULTILINE)
+FIRST = re.compile(r"(?:^|,)\s*([\w.]+)")
 WORD = re.compile(r"[\w./-]{1,200}")  # that may be a file's path
 IMPORTERS = {"import_module", "__import__"}
 TALKS = "lib.once.inputs"  # to a person alone: no result can depend on it
@@ -249,9 +250,11 @@ class _Walk:
     def magic(self, source: str) -> None:
         """Count all of the package, and what a cell that is no plain Python imports or names."""
         self.everything()
-        for name in IMPORTED.findall(source):
-            self._through((name, ""), {""})
-        self._count(file for word in WORD.findall(source) if (file := self.root / word).is_file())
+        for names in IMPORTED.findall(source):
+            for name in FIRST.findall(names):
+                self._through((name, ""), {""})
+        named = (self.root / word for word in WORD.findall(source))
+        self._count(file for file in named if os.access(file, os.R_OK) and file.is_file())
 
     def follow(self, module: _Module, use: _Use) -> None:
         """Note what some statements of a module use."""

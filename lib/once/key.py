@@ -146,7 +146,9 @@ def known_code(pipeline: str, stage: str) -> Code:
     """Return a stage's code; as found last, if neither its files nor `lib.once` changed."""
     notebook = layout.notebook(pipeline, stage)
     place = UPath(state_dir() / environment.PLACE / f"{pipeline}--{stage}.json")
-    files = sorted(str(path) for path in (ROOT / "lib").rglob("*") if path.suffix != ".pyc")
+    walk = os.walk(ROOT / "lib")  # several times as fast as rglob, and folders do not count
+    files = sorted(f"{at}/{name}" for at, _, names in walk for name in names)
+    files = [name for name in files if not name.endswith(".pyc")]
     files = shorten([digest(UPath(ROOT / "lib" / "once")), *files])
     try:
         found = json.loads(place.read_text())

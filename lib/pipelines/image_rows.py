@@ -9,7 +9,7 @@ from lib.images.model import output_columns, probability_columns
 from lib.images.sets import count_duplicates, count_images
 from lib.images.watched import image_columns, image_keys
 from lib.looks import Look, model_name
-from lib.registry.rows import NotComparable, Rows
+from lib.registry.rows import NotComparable, Rows, parting
 
 import numpy as np
 import pandas as pd
@@ -49,8 +49,7 @@ def load_images_of(
     number = np.array([known.index(column) for column in columns])
     truth = pd.Series(number[images.y_test], keys, dtype=np.int64)
     facts = describe_images(images, pipeline, source)
-    parted_by = {name: options[name] for name in PARTED_BY if name in options}
-    return Rows(images.x_test, keys, truth, facts, parted_by=parted_by)
+    return Rows(images.x_test, keys, truth, facts, parted_by=parting(pipeline, options))
 
 
 def look_at(pipeline: str, source: str, options: Mapping[str, Value], most_rows: int = 0) -> Look:

@@ -88,11 +88,14 @@ def from_table(
 
 
 def _may_be_thousands(values: np.ndarray) -> np.ndarray:
-    """Say which numbers may be 1,560 and not 1.56: all beside them are whole, and larger."""
+    """Say which numbers may be 1,560 and not 1.56: all beside them are whole, and larger.
+
+    Fewer than one in a hundred are means of whole numbers, or the like.
+    """
     parted = np.isfinite(values) & (values != np.floor(values))
     found, whole = values[parted], values[~parted & (values > 0)]
     is_odd = len(found) and len(whole) and found.min() >= 1 and whole.max() < 1000
-    if is_odd and found.max() < np.median(whole):
+    if is_odd and 100 * len(found) > len(whole) and found.max() < np.median(whole):
         digits = np.rint(1000 * found)
         if np.allclose(1000 * found, digits, atol=1e-6) and (digits % 10 != 0).mean() > 0.5:
             return parted

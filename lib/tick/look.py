@@ -86,7 +86,7 @@ def _odd_times(report: TickReport, given: Mapping[str, Value]) -> list[str]:
         if gap > LONG_GAP_S
     ]
     same_day = {day[8:] for day in days.index}
-    if len(days) > 1 and len(same_day) == 1:
+    if len(days) > 1 and len(same_day) == 1 and int(*same_day) <= 12:
         odd.append(
             f"each day is the {int(*same_day)}. of a month: does the month come first? "
             'Then give its format, as layout=["time=%m/%d/%Y %H:%M:%S"]'

@@ -214,9 +214,11 @@ class TickReader:
 
     def _check_symbols(self, name: str) -> None:
         if not self.symbol and len(self.symbols) > 1:
+            named = sorted(str(one) for one in self.symbols if one)  # some may have none
+            what = "several symbols" if len(named) == len(self.symbols) else "no symbol too"
             raise ValueError(
-                f"{name} holds ticks of several symbols, {_some(self.symbols)}: "
-                f"give symbol={min(map(str, self.symbols))!r} for one"
+                f"{name} holds ticks of {what}, {_some(named)}: give symbol={named[0]!r} for one; "
+                f"or {NO_SYMBOL}"
             )
 
     def _check_kinds(self) -> None:

@@ -15,6 +15,7 @@ UNITS |= {"1/1000000": 1_000_000, "1/100000000": 10**8, "1/1000000000": 10**9}
 """How many of a unit make one."""
 SIDES = (-1.0, 0.0, 1.0)
 KNOWN_SIDES = {"b": 1, "buy": 1, "n": 0, "a": -1, "s": -1, "sell": -1}
+IN_THOUSANDS = r"^[1-9]\d{0,2}(\.\d{3})+$"
 OF_MAKERS = {"true": -1, "false": 1}
 """What words mean most often: an example in a message, never taken for granted."""
 
@@ -98,8 +99,11 @@ def tell_decimal(columns: Mapping[str, pl.Series], place: Place) -> str:
                 at = int(has_sign.arg_true()[0])
                 found[sign] = (at, name, column[at])
     if "," not in found:
-        for name, column in columns.items() if found else ():
-            _check_points(name, column.cast(pl.String).drop_nulls().str.strip_chars(), place)
+        texts = {n: c.cast(pl.String).drop_nulls().str.strip_chars() for n, c in columns.items()}
+        points = [text.filter(text.str.contains(".", literal=True)) for text in texts.values()]
+        if found and all(some.str.contains(IN_THOUSANDS).all() for some in points):
+            for name, text in texts.items():
+                _check_points(name, text, place)
         return "".join(found)
     commas = (column.filter(column.str.contains(",", literal=True)) for column in columns.values())
     is_thousand = [comma.str.contains(r"^\s*[1-9]\d{0,2}(,\d{3})+\s*$").all() for comma in commas]
@@ -121,7 +125,7 @@ def tell_decimal(columns: Mapping[str, pl.Series], place: Place) -> str:
 def _check_points(name: str, text: pl.Series, place: Place) -> None:
     """Raise where the points of a column may part thousands: 1.200 beside 900."""
     text = text.filter(text != "")
-    is_parted = text.str.contains(r"^[1-9]\d{0,2}(\.\d{3})+$")
+    is_parted = text.str.contains(IN_THOUSANDS)
     parted, others = text.filter(is_parted), text.filter(~is_parted)
     if len(parted) and len(others) and others.str.contains(r"^\d{1,3}$").all():
         raise ValueError(
