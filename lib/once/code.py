@@ -135,12 +135,15 @@ class _Module:
             return
         if isinstance(statement, ast.Import | ast.ImportFrom):
             return self._imported(statement)
-        for node in ast.walk(statement) if statement.__class__ not in DEFINITIONS else ():
+        nodes = [statement]
+        if statement.__class__ not in DEFINITIONS:
+            nodes = [*ast.walk(statement)]  # once: it is most of the time of reading a module
+        for node in nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._imported(node)
-        for name in _bound(statement):
+        for name in _bound(nodes):
             self.symbols.setdefault(name, []).append(statement)
-        if not self._is_quiet(statement):
+        if not self._is_quiet(statement, nodes):
             self.effects.append(statement)
 
     def _imported(self, statement: ast.Import | ast.ImportFrom) -> None:
@@ -148,8 +151,8 @@ class _Module:
         self.required += [module for module, _ in _required(statement, self.folder)]
         self.stars += [m for m, name in _required(statement, self.folder) if name == "*"]
 
-    def _is_quiet(self, statement: ast.stmt) -> bool:
-        """Say whether a statement only gives a name to something."""
+    def _is_quiet(self, statement: ast.stmt, nodes: Iterable[ast.AST] = ()) -> bool:
+        """Say whether a statement only gives a name to something; `nodes` are all in it."""
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             known = {_last_name(one) for one in statement.decorator_list} <= HARMLESS
             bases = getattr(statement, "bases", [])
@@ -163,9 +166,7 @@ class _Module:
             return known and not (is_own - foreign or keywords or acts)
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             calls = (ast.Call, ast.Await, ast.Yield, ast.NamedExpr)
-            return bool(_bound(statement)) and not any(
-                isinstance(node, calls) for node in ast.walk(statement)
-            )
+            return bool(_bound(nodes)) and not any(isinstance(node, calls) for node in nodes)
         is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
         return is_text or type(statement).__name__ in ("Pass", "TypeAlias")
 
@@ -429,12 +430,10 @@ def _parsed(name: str, file: Path, *_seen: int) -> _Module:
     return _Module(name, ast.parse(text).body, folder, docstrings=b"__doc__" in text)
 
 
-def _bound(statement: ast.stmt) -> list[str]:
-    """Return the names that a statement at the top of a module gives a meaning."""
-    if statement.__class__ in DEFINITIONS:
-        return [statement.name]
+def _bound(nodes: Iterable[ast.AST]) -> list[str]:
+    """Return the names that a statement at the top of a module, of these nodes, gives a meaning."""
     found = []
-    for node in ast.walk(statement):
+    for node in nodes:
         if node.__class__ in DEFINITIONS:
             found.append(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
