@@ -86,13 +86,14 @@ def load_table(
     if target == time_column:
         raise ValueError(f"target and time_column are both {target!r}, of {place}: give another")
     needed = dict.fromkeys(schema.input_names() if schema else leave_out, "")
-    needed |= {} if schema else {target: ", the target"}
-    needed |= {time_column: ", the time_column"} if time_column else {}
+    needed |= {} if schema else {target: "target"}
+    needed |= {time_column: "time_column"} if time_column else {}
     for name, role in needed.items():
         if name not in table:
+            which, way = (f", the {role}", f': give {role}="..."') if role else ("", "")
             raise ValueError(
-                f"{place} has no column {name!r}{role}{closest(name, table)}; it has "
-                f"{', '.join(table)}"
+                f"{place} has no column {name!r}{which}{closest(name, table)}; it has "
+                f"{', '.join(table)}{way}"
             )
     inputs = schema.input_names() if schema else list(table)
     inputs = [name for name in inputs if name not in (target, time_column, *leave_out)]
