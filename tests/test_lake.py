@@ -70,6 +70,22 @@ def test_file_that_is_written_anew_while_it_is_read_is_kept_as_what_was_read(lak
     assert set(lake.rows("power.silver")["power_kw"]) == {2.0}
 
 
+def test_file_that_is_written_anew_between_its_lines_is_left_for_the_next_run(lake, monkeypatch):
+    lake.land("power/a.txt", readings(1, HOUR, 1.0))
+    real = bronze._lines
+
+    def slow(stream):
+        yield from real(stream)
+        lake.land("power/a.txt", readings(1, HOUR, 2.0), hour=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bronze, "_lines", slow)
+        with pytest.raises(tables.Overtaken, match=r"a\.txt was written anew .* run again"):
+            lake.run([POWER])
+    assert lake.run([POWER])["power lines"]["rows"] == 60
+    assert set(lake.rows("power.silver")["power_kw"]) == {2.0}
+
+
 def test_lines_are_refused_with_reason_and_as_they_were_and_the_counts_close(lake):
     good = readings(1, range(3), 1.5).splitlines()
     wrong = {

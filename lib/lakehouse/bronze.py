@@ -141,7 +141,7 @@ def _parts(
     for one, digest in files:
         n_lines, landed, now = 0, one, digest
         if digest not in digests:
-            with one.reading() as (now, stream):
+            with one.reading(digest) as (now, stream):
                 if now != digest:  # it has been written anew meanwhile
                     landed = replace(one, written=arrived)
                 facts = (one.name, now, landed.written, arrived)

@@ -13,12 +13,14 @@ from typing import BinaryIO
 
 from lib.formats import member, packing, reading
 from lib.lakehouse.feeds import POWER, TICK, Feed
+from lib.lakehouse.tables import Overtaken
 from lib.sources import is_litter
 
 import fsspec
 import numpy as np
 import pandas as pd
 import polars as pl
+from fsspec import AbstractFileSystem
 
 HEADER = tuple(POWER.values)
 IN_MEMORY_BYTES = 1 << 26  # of a file while it is read; a larger one is copied to a disk
@@ -38,12 +40,17 @@ class Landed:
         Opens its bytes as they are.
     symbol : str
         Of its trades, which its name alone says; "" of other feeds.
+    size : int
+    look : callable
+        Returns when it was written and its size as they are now.
     """
 
     name: str
     written: datetime
     raw: Callable[[], BinaryIO]
-    symbol: str = ""
+    symbol: str
+    size: int
+    look: Callable[[], tuple[datetime, int]]
 
     def digest(self) -> str:
         """Return the SHA-256 of its symbol, if it has one, and its bytes."""
@@ -51,17 +58,31 @@ class Landed:
             return hashlib.file_digest(stream, self._start).hexdigest()
 
     @contextmanager
-    def reading(self) -> Iterator[tuple[str, BinaryIO]]:
-        """Open its bytes, unpacked, with their digest: they stay, though it be written anew."""
-        digest = self._start()
+    def reading(self, digest: str) -> Iterator[tuple[str, BinaryIO]]:
+        """Open its bytes, unpacked, with their digest, another one where it was written anew.
+
+        Such a file may be still under way: what is read then is a copy, which stays as it is.
+
+        Raises
+        ------
+        lib.lakehouse.tables.Overtaken
+            If it is written anew meanwhile.
+        """
+        if self.look() == (self.written, self.size):
+            with self.raw() as stream, reading(self.name):
+                yield digest, _unpacked(stream, self.name)
+            if self.look() != (self.written, self.size):
+                raise Overtaken(f"{self.name} was written anew while it was read: run again")
+            return
+        told = self._start()
         with SpooledTemporaryFile(IN_MEMORY_BYTES) as copy:
             with self.raw() as stream:
                 for block in iter(partial(stream.read, 1 << 20), b""):
-                    digest.update(block)
+                    told.update(block)
                     copy.write(block)
             copy.seek(0)
             with reading(self.name):  # what fails before says nothing of the file
-                yield digest.hexdigest(), _unpacked(copy, self.name)
+                yield told.hexdigest(), _unpacked(copy, self.name)
 
     def _start(self) -> "hashlib._Hash":
         return hashlib.sha256(self.symbol.encode())
@@ -94,9 +115,15 @@ def landed(folder: str, feed: Feed) -> list[Landed]:
         symbol, is_below, _ = name.partition("/") if feed is TICK else ("", "/", "")
         if not is_below:
             raise ValueError(f"{file} says no symbol: move it to {feed.name}/<symbol>/{name}")
-        raw = partial(system.open, file, "rb")
-        found.append(Landed(name, _written(facts, file), raw, symbol))
+        raw, look = partial(system.open, file, "rb"), partial(_look, system, file)
+        found.append(Landed(name, _written(facts, file), raw, symbol, facts["size"], look))
     return found
+
+
+def _look(system: AbstractFileSystem, file: str) -> tuple[datetime, int]:
+    system.invalidate_cache()
+    facts = system.info(file)
+    return _written(facts, file), facts["size"]
 
 
 def _written(facts: dict, file: str) -> datetime:
