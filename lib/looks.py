@@ -134,18 +134,20 @@ def odd_columns(frame: pd.DataFrame) -> list[str]:
     """
     empty = [str(name) for name in frame if frame[name].isna().all()]
     told = [f"no value in {', '.join(empty)}"] if empty else []
-    told += [odd for _, values in frame.items() if (odd := _odd(values))]
+    alike: list[str] = []
     said: dict[bytes, object] = {}
     for name, values in frame.items():
         numbers, distinct = pd.factorize(values)
+        odd = _odd(values, len(distinct))
+        told += [odd] if odd else []
         if 1 < len(distinct) <= len(frame) / 2:  # else every two would be alike
             first = said.setdefault(hashlib.sha256(numbers).digest(), name)
-            told += [f"{name} says the same as {first}"] if first != name else []
-    return told
+            alike += [f"{name} says the same as {first}"] if first != name else []
+    return told + alike
 
 
-def _odd(values: pd.Series) -> str:
-    given, n_distinct, name = values.dropna(), values.nunique(), values.name
+def _odd(values: pd.Series, n_distinct: int) -> str:
+    given, name = values.dropna(), values.name
     if n_distinct == 1 and len(values) > 1:
         where = "every row" if len(given) == len(values) else "every row that has it"
         return f"{name} is {given.iloc[0]} in {where}"

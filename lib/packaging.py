@@ -214,7 +214,7 @@ def save_estimator(
         has none.
     inputs : pandas.DataFrame
         The rows that it has learned from, as it takes them: columns and types become its signature,
-        and it keeps their keys, the index, see `has_learned`.
+        and it keeps their keys, the index and those of these very columns, see `has_learned`.
     metadata : mapping, optional
         What else the model has to know, JSON-able: ``model.metadata.metadata`` where it is loaded.
     """
